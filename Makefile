@@ -1,0 +1,45 @@
+# `make demo` and `make test` do everything on a fresh machine; the rest is for those who work on the code.
+# PYTHON chooses the interpreter. A torch that is already in .venv is kept, so a CPU or CUDA build of one's own choice
+# may be installed there first.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test lint format benchmarks clean
+
+demo: $(INSTALLED)
+	$(BIN)/pipeline build
+	$(BIN)/pipeline verify
+	$(BIN)/pipeline info
+	$(BIN)/pipeline preview
+
+# TESTS=all also runs the slow ones
+test: $(INSTALLED)
+	$(BIN)/python -m pytest $(if $(filter all,$(TESTS)),-m "slow or not slow") $(PYTEST)
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy configs eval model pipeline shards train tests
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+benchmarks: $(INSTALLED)
+	$(BIN)/python -m tests.benchmarks
+
+clean:
+	rm -rf $(VENV) data/demo data/demo-shards data/demo-shards-preview.html
+
+$(INSTALLED): setup.cfg pyproject.toml constraints.txt
+	@sh .make/check-system.sh "$(PYTHON)"
+	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
+	@{ grep -v '^torch==' constraints.txt; \
+	   $(BIN)/python -c 'from importlib.metadata import version; print("torch==" + version("torch"))' 2>/dev/null \
+	   || grep '^torch==' constraints.txt; } > $(VENV)/constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(VENV)/constraints.txt \
+		--editable '.[s3,eval,test,lint]'
+	@touch $@

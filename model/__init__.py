@@ -1,0 +1,1 @@
+"""Networks, mel and back, text, checkpoints. So far: the mel."""

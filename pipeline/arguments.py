@@ -1,0 +1,81 @@
+"""Command lines: typed flags from dataclasses, recipes from YAML, dashes in flags, unknown keys refused."""
+
+from __future__ import annotations
+
+import re
+from argparse import HelpFormatter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentParser, Namespace
+
+from pipeline.recipe import DATASETS, Recipe, recipe_file
+
+
+class CommandParser(ArgumentParser):
+    """jsonargparse with flags spelled with dashes: `--shard-mb` sets `shard_mb`, which is its name in YAML."""
+
+    def __init__(self, command: str, about: str, **settings: Any) -> None:
+        super().__init__(prog=f"pipeline {command}", description=about, **settings)
+
+    def parse(self, arguments: Sequence[str]) -> Namespace:
+        """The values of a command line; a wrong flag or value is said on standard error and ends the program."""
+        return self.parse_args([_underscored(argument) for argument in arguments])
+
+    def format_help(self, formatter: HelpFormatter | None = None) -> str:
+        return re.sub(r"--[a-z]\w*", lambda match: match[0].replace("_", "-"), super().format_help(formatter))
+
+
+def recipe_parser(command: str, about: str, arguments: Sequence[str]) -> CommandParser:
+    """A parser with every setting of a recipe as a flag, whose defaults are the recipe of `--dataset`.
+
+    Raises:
+        ValueError: `--dataset` or the `dataset` of a `--config` is not known, or the file is not readable YAML.
+    """
+    parser = CommandParser(command, about, default_config_files=[str(recipe_file(_named_dataset(arguments)))])
+    parser.add_argument("--config", action="config", help="a recipe of your own; flags override it")
+    parser.add_class_arguments(Recipe, skip={"split"})
+    parser.add_argument(
+        "--split",
+        action="append",
+        type=str,
+        default=[],
+        metavar="NAME=FILE",
+        help="a further split list; may be repeated",
+    )
+    return parser
+
+
+def recipe_of(values: Namespace) -> Recipe:
+    """The recipe among parsed values (ValueError: a setting cannot be)."""
+    return Recipe(**{name: getattr(values, name) for name in Recipe.__dataclass_fields__})
+
+
+def _underscored(argument: str) -> str:
+    name, equals, value = argument.partition("=")
+    return name.replace("-", "_").replace("__", "--", 1) + equals + value if name.startswith("--") else argument
+
+
+def _named_dataset(arguments: Sequence[str]) -> str:
+    """The dataset that a command line asks for, by flag or in its recipe file: it decides the other defaults."""
+    flags = dict(_flag_values(arguments))
+    if "--dataset" in flags:
+        return flags["--dataset"]
+    if "--config" in flags and Path(flags["--config"]).is_file():
+        try:
+            content = yaml.safe_load(Path(flags["--config"]).read_text())
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ValueError(f"{flags['--config']}: not readable YAML: {error}") from error
+        if isinstance(content, dict) and "dataset" in content:
+            return str(content["dataset"])
+    return DATASETS[0]
+
+
+def _flag_values(arguments: Sequence[str]) -> list[tuple[str, str]]:
+    pairs = []
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        name, equals, value = argument.partition("=")
+        pairs.append((name, value if equals else following))
+    return pairs

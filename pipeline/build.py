@@ -1,0 +1,153 @@
+"""Build a dataset: index the corpus, plan, one task a shard, merge."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.datasets import CorpusIndex, index_corpus
+from pipeline.errors import BuildError
+from pipeline.jobs import job_runner
+from pipeline.merge import merge
+from pipeline.plan import Plan, make_plan
+from pipeline.progress import ProgressReport, shown
+from pipeline.recipe import Recipe
+from pipeline.shard_task import ShardTask, build_shard
+from shards import DatasetError, LeftOut, Manifest, StorageError, Store, read_manifest, read_sidecar
+from shards.format.manifest import MANIFEST_NAME
+from shards.format.sidecar import sidecar_name
+from shards.format.store import PART_SUFFIX
+
+
+@dataclass(frozen=True)
+class Built:
+    """A finished dataset: manifest, clips left out, speed in video seconds a second, shards that were there already."""
+
+    manifest: Manifest
+    left_out: list[LeftOut]
+    speed: float
+    reused: int
+
+
+def plan_build(recipe: Recipe, say: Callable[[str], None]) -> Plan:
+    """Index the corpus and plan its shards; `say` gets what the index noticed.
+
+    Raises:
+        ValueError: the corpus is not laid out as the recipe says, or there is nothing to build.
+        StorageError: the disk or network failed.
+    """
+    index: CorpusIndex = index_corpus(recipe)
+    for notice in index.notices:
+        say(f"notice: {notice}")
+    return make_plan(index, recipe)
+
+
+def run_build(plan: Plan, recipe: Recipe, out: str, address: str | None = None, workers: int | None = None) -> Built:
+    """Build what is missing of a plan's shards, then merge.
+
+    Args:
+        plan: from `plan_build`.
+        recipe: the recipe it was made from.
+        out: local folder or fsspec URL of the dataset.
+        address: of a Ray cluster; None: this machine.
+        workers: shards in flight at once; None: one a processor; 0: in this process, without Ray.
+
+    Raises:
+        ValueError: `out` holds something else.
+        BuildError: some shards could not be built.
+        StorageError: `out` could not be read or written.
+    """
+    store = Store(out)
+    check_out(plan, store)
+    # the longest first, so that no worker is left alone with one at the end
+    shards = sorted(plan.shards, key=lambda shard: sum(clip.frames for clip in shard.clips), reverse=True)
+    tasks = [ShardTask(shard, recipe, plan.hash, plan.settings, out) for shard in shards]
+    report = ProgressReport(total=plan.clips)
+    failed: dict[str, Exception] = {}
+    reused = 0
+    with job_runner(address, workers) as runner, shown(report, "build") as progress:
+        for outcome in runner.map(build_shard, tasks, on_wait=progress.update):
+            if outcome.result is not None:
+                result = outcome.result
+                report.add(result.clips, result.seconds, result.left_out, result.reused)
+                reused += result.reused
+            elif outcome.error is not None:
+                failed[outcome.item.shard.name] = outcome.error
+            progress.update()
+    if failed:
+        raise BuildError(_describe(failed, len(tasks), out))
+    manifest, left_out = merge(plan, store)
+    return Built(manifest, left_out, report.speed, reused)
+
+
+def check_out(plan: Plan, store: Store) -> None:
+    """Refuse a place that holds anything but shards of this very plan.
+
+    Raises:
+        ValueError: it holds another plan's dataset, saying which settings differ, or files that are no dataset's.
+    """
+    names = [name for name in store.names() if not name.endswith(PART_SUFFIX)]
+    found = [_plan_of_manifest(store)] if MANIFEST_NAME in names else []
+    tars = [name for name in names if name.endswith(".tar")]
+    found += [_plan_of_sidecar(store, tar) for tar in tars if sidecar_name(tar) in names]
+    for other in found:
+        if other is not None and other[0] != plan.hash:
+            raise ValueError(
+                f"{store.url}: holds a dataset of another plan ({_differences(other[1], plan)}): "
+                "choose an empty --out, delete that folder, or use the settings it was built with"
+            )
+    foreign = [name for name in names if name not in {shard.name for shard in plan.shards}]
+    if foreign and not found:
+        raise ValueError(f"{store.url}: is not empty ({foreign[0]} ...) and holds no dataset: choose an empty --out")
+
+
+def _plan_of_manifest(store: Store) -> tuple[str, dict[str, Any]] | None:
+    """Hash and settings of the plan that a manifest was made from; None if it is damaged: it will be written again."""
+    try:
+        manifest = read_manifest(store)
+    except DatasetError:
+        return None
+    return manifest.plan, manifest.recipe
+
+
+def _plan_of_sidecar(store: Store, tar: str) -> tuple[str, dict[str, Any]] | None:
+    """The same of a sidecar; its shard will be built again if it is damaged."""
+    try:
+        sidecar = read_sidecar(store, tar)
+    except (DatasetError, FileNotFoundError):
+        return None
+    return sidecar.plan, sidecar.settings
+
+
+def _differences(settings: dict[str, Any], plan: Plan) -> str:
+    """The settings in which another plan differs, or, with the same settings, that its corpus does."""
+    names = sorted(set(settings) | set(plan.settings))
+    changed = [
+        f"{name}: {settings.get(name)!r} there, {plan.settings.get(name)!r} now"
+        for name in names
+        if settings.get(name) != plan.settings.get(name)
+    ]
+    return (
+        "; ".join(changed) or "the same settings, but the corpus has changed since: other files, sizes or coordinates"
+    )
+
+
+def _describe(failed: dict[str, Exception], total: int, out: str) -> str:
+    causes: dict[str, list[str]] = {}
+    for shard, error in sorted(failed.items()):
+        notes = " ".join(getattr(error, "__notes__", []))
+        kind = "" if isinstance(error, StorageError) else f"{type(error).__name__}: "
+        causes.setdefault(f"{kind}{error} {notes}".strip(), []).append(shard)
+    lines = [f"  {', '.join(shards)}: {cause}" for cause, shards in causes.items()]
+    return (
+        f"{len(failed)} of {total} shards could not be built:\n" + "\n".join(lines) + "\n"
+        f"The other {total - len(failed)} are in {out}. "
+        "Mend the cause and run the same command: only what is missing is built."
+    )
+
+
+def count_reasons(left_out: list[LeftOut]) -> Counter[str]:
+    """How many clips were left out for which reason, most frequent first."""
+    return Counter(f"{entry.stage}: {entry.reason}" for entry in left_out)

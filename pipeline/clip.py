@@ -1,0 +1,142 @@
+"""One clip from its files to a sample, or to the reason why it is left out."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from model.mel import log_mel
+from pipeline.datasets import Clip
+from pipeline.datasets.coordinates import fit_coordinates, parse_coordinates
+from pipeline.datasets.transcripts import Transcript, parse_transcript
+from pipeline.decode import decode_video
+from pipeline.errors import ClipError
+from pipeline.recipe import Recipe, parse_lip_box
+from pipeline.sound import read_wav, stored_sound
+from pipeline.timing import frames_at_25
+from shards import Sample, SampleMeta, Store
+from shards.format.sample import FPS, MEL_PER_FRAME, ROI_MARGIN
+
+_OUTSIDE_SHARE = 0.1
+"""A clip is left out when the lip centre lies outside the picture in more of its frames than this."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Where a corpus's files are read from."""
+
+    videos: Store
+    wavs: Store | None
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> Corpus:
+        return cls(Store(recipe.root), Store(recipe.audio) if recipe.audio else None)
+
+
+def build_sample(clip: Clip, recipe: Recipe, corpus: Corpus) -> Sample:
+    """Read, decode, crop and analyse one clip.
+
+    Raises:
+        ClipError: the clip cannot be built; says at which stage and why.
+        StorageError: the disk or network failed: the clip may be fine.
+    """
+    transcript = _read_transcript(clip, recipe, corpus.videos)
+    centres, centre_of = _centres(clip, recipe)
+    content = _read(corpus.videos, clip.video, "video")
+    picture, runs = decode_video(content, centre_of, recipe.half + ROI_MARGIN, with_sound=clip.audio is None)
+    notes = [transcript.note] if transcript.note else []
+    decoded = len(picture.regions)
+    if centres is None:
+        centres = np.tile(centre_of(0), (decoded, 1))
+    try:
+        centres, note = fit_coordinates(centres, decoded, recipe.coordinate_tolerance)
+    except ValueError as error:
+        raise ClipError("coordinates", "coordinates_mismatch", str(error)) from error
+    if picture.outside > _OUTSIDE_SHARE * decoded:
+        raise ClipError(
+            "coordinates",
+            "coordinates_outside",
+            f"lip centre outside of the picture in {picture.outside} of {decoded} frames",
+        )
+    notes += [note] if note else []
+    notes += [f"{picture.corrupt} frames were repaired by the decoder"] if picture.corrupt else []
+    shown = frames_at_25(picture)
+    frames = len(shown)
+    if frames < recipe.min_frames:
+        raise ClipError("decode", "video_short", f"{frames} frames, at least {recipe.min_frames} were expected")
+    if frames != decoded or (shown != np.arange(frames)).any():
+        notes.append(f"{decoded} frames were resampled to {frames} at 25 a second")
+    if clip.audio is not None:
+        assert corpus.wavs is not None, "a clip with a wav comes with a folder of wav files"
+        runs = read_wav(_read(corpus.wavs, clip.audio, "sound"), float(picture.start))
+    wav, span = stored_sound(runs, picture, frames)
+    return Sample(
+        key=clip.key,
+        roi=np.stack([picture.regions[index] for index in shown]),
+        mel=stored_mel(wav),
+        wav=wav,
+        text=transcript.text,
+        meta=SampleMeta(
+            set=clip.set,
+            split=clip.split,
+            speaker=clip.speaker,
+            source=clip.video,
+            source_sha256=hashlib.sha256(content).hexdigest(),
+            frames=frames,
+            fps=FPS,
+            half=recipe.half,
+            lips=[(x, y) for x, y in centres[shown].tolist()],
+            words=transcript.words,
+            sound=span,
+            notes=notes,
+        ),
+    )
+
+
+def stored_mel(wav: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The mel that is stored with int16 samples (640 T,): float32 (80, 4T), the frames of the whole clip."""
+    mel = log_mel(torch.from_numpy(wav / np.float32(32768)))
+    return mel[:, : len(wav) // 640 * MEL_PER_FRAME].contiguous().numpy()
+
+
+def _read(store: Store, path: str, what: str) -> bytes:
+    try:
+        return store.read(path)
+    except FileNotFoundError as error:
+        raise ClipError("read", f"{what}_missing", "the file is gone since the corpus was indexed") from error
+    except (PermissionError, IsADirectoryError, NotADirectoryError) as error:
+        raise ClipError("read", f"{what}_unreadable", f"{type(error).__name__}: {error.strerror}") from error
+
+
+def _read_transcript(clip: Clip, recipe: Recipe, store: Store) -> Transcript:
+    optional = recipe.transcripts == "optional"
+    if clip.transcript is None:
+        if optional:
+            return Transcript("", [])
+        raise ClipError("transcript", "transcript_missing", "there is no .txt beside the video")
+    content = _read(store, clip.transcript, "transcript")
+    try:
+        return parse_transcript(content, plain=recipe.dataset == "folder")
+    except ValueError as error:
+        if optional:
+            return Transcript("", [], f"transcript not used: {error}")
+        raise ClipError("transcript", "transcript_invalid", f"{clip.transcript}: {error}") from error
+
+
+def _centres(clip: Clip, recipe: Recipe) -> tuple[np.ndarray[Any, Any] | None, Callable[[int], tuple[int, int]]]:
+    """The coordinates of a clip, if it has any, and the lip centre of its n-th frame."""
+    if clip.coordinates is None:
+        assert recipe.lip_box is not None, "a clip without coordinates comes with a lip box"
+        box = parse_lip_box(recipe.lip_box)
+        return None, lambda frame: box
+    try:
+        centres = parse_coordinates(clip.coordinates)
+    except ValueError as error:
+        raise ClipError("coordinates", "coordinates_invalid", str(error)) from error
+    pairs = centres.tolist()
+    return centres, lambda frame: pairs[min(frame, len(pairs) - 1)]

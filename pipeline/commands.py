@@ -1,0 +1,168 @@
+"""The commands of `pipeline`, a function each: arguments in, exit status out; the docstring is its help."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import sys
+from collections.abc import Callable, Sequence
+
+from rich.console import Console
+
+from pipeline.arguments import CommandParser, recipe_of, recipe_parser
+from pipeline.recipe import Recipe
+
+DEMO_DATASET = "data/demo-shards"
+
+_console = Console(highlight=False, soft_wrap=True)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def demo(arguments: Sequence[str]) -> int:
+    """Write the embedded demo corpus: drawn faces that speak, in LRS2 form."""
+    from pipeline.demo import write_corpus
+    from pipeline.progress import ProgressReport, shown
+
+    parser = CommandParser("demo", demo.__doc__ or "")
+    parser.add_argument("--out", type=str, default="data/demo", help="folder of the corpus")
+    parser.add_argument("--clips", type=int, default=120, help="how many clips, over all splits")
+    parser.add_argument("--speakers", type=int, default=6, help="how many speakers; a third of them only in test")
+    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same files")
+    parser.add_argument("--workers", type=int | None, default=None, help="processes; default: one a processor")
+    values = parser.parse(arguments)
+    report = ProgressReport(total=values.clips)
+    with shown(report, "demo") as progress:
+
+        def on_clip(done: int, total: int) -> None:
+            report.total, report.clips = total, done
+            progress.update()
+
+        summary = write_corpus(
+            values.out,
+            clips=values.clips,
+            speakers=values.speakers,
+            seed=values.seed,
+            workers=values.workers,
+            on_clip=on_clip,
+        )
+    length = f"{summary.clips} clips, {summary.speakers} speakers, {summary.seconds / 60:.1f} min"
+    _console.print(f"demo corpus: {length} in {summary.path}")
+    return 0
+
+
+def build(arguments: Sequence[str]) -> int:
+    """Turn videos into indexed shards, on this machine or on a Ray cluster."""
+    from pipeline.build import plan_build, run_build
+    from pipeline.errors import BuildError
+    from pipeline.tables import plan_table, summary_table
+
+    parser = recipe_parser("build", build.__doc__ or "", arguments)
+    parser.add_argument("--out", type=str, default=DEMO_DATASET, help="folder or fsspec URL of the dataset")
+    _add_job_arguments(parser)
+    parser.add_argument("--dry_run", action="store_true", help="print the plan and stop")
+    values = parser.parse(arguments)
+    recipe = recipe_of(values)
+    if recipe.dataset == "demo":
+        _write_demo_corpus_if_missing(recipe)
+    plan = plan_build(recipe, _say)
+    if values.dry_run:
+        _console.print(plan_table(plan, recipe))
+        return 0
+    try:
+        built = run_build(plan, recipe, values.out, values.address, values.workers)
+    except BuildError as error:
+        _say(f"error: {error}")
+        return 1
+    _console.print(summary_table(built, values.out))
+    return 0
+
+
+def verify(arguments: Sequence[str]) -> int:
+    """Recheck every checksum, count, shape, type, index row and mel of a dataset."""
+    from pipeline.verify import verify as recheck
+
+    parser = CommandParser("verify", verify.__doc__ or "")
+    _add_dataset_argument(parser)
+    _add_job_arguments(parser)
+    values = parser.parse(arguments)
+    manifest, problems = recheck(values.dataset, values.address, values.workers)
+    for problem in problems:
+        print(problem)
+    totals = manifest.totals
+    if problems:
+        _say(f"{values.dataset}: {len(problems)} problems; the same `pipeline build` again rebuilds damaged shards")
+        return 1
+    _console.print(
+        f"verified: {totals['clips']} clips, {totals['hours']:.3f} h, {totals['bytes'] / 1e6:.1f} MB in "
+        f"{values.dataset}"
+    )
+    return 0
+
+
+def info(arguments: Sequence[str]) -> int:
+    """Totals per split and speaker, lengths, and the lag between lips and sound."""
+    from pipeline.info import print_info
+
+    parser = CommandParser("info", info.__doc__ or "")
+    _add_dataset_argument(parser)
+    parser.add_argument(
+        "--lag_clips", type=int, default=200, help="clips a split that the lag is measured on; 0: not at all"
+    )
+    values = parser.parse(arguments)
+    print_info(values.dataset, values.lag_clips, _console)
+    return 0
+
+
+def preview(arguments: Sequence[str]) -> int:
+    """Write one self-contained page with lip strips, mels, transcripts and playable sound."""
+    from pipeline.preview import write_preview
+
+    parser = CommandParser("preview", preview.__doc__ or "")
+    _add_dataset_argument(parser)
+    parser.add_argument("--n", type=int, default=24, help="how many clips, spread over splits and speakers")
+    parser.add_argument("--split", type=str | None, default=None, help="only this split")
+    parser.add_argument("--seed", type=int, default=0, help="which clips are drawn")
+    parser.add_argument(
+        "--html", type=str, nargs="?", default=None, const=None, help="file to write; default: DATASET-preview.html"
+    )
+    values = parser.parse(arguments)
+    page = values.html or f"{values.dataset.rstrip('/').split('://')[-1]}-preview.html"
+    clips = write_preview(values.dataset, page, n=values.n, split=values.split, seed=values.seed)
+    _console.print(f"preview of {clips} clips: {page}")
+    return 0
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "demo": demo,
+    "build": build,
+    "verify": verify,
+    "info": info,
+    "preview": preview,
+}
+
+
+def _add_dataset_argument(parser: CommandParser) -> None:
+    parser.add_argument("dataset", type=str, nargs="?", default=DEMO_DATASET, help="folder or fsspec URL of a dataset")
+
+
+def _add_job_arguments(parser: CommandParser) -> None:
+    parser.add_argument(
+        "--address", type=str | None, default=None, help="a Ray cluster to join: auto, HOST:6379 or ray://..."
+    )
+    parser.add_argument(
+        "--workers",
+        type=int | None,
+        default=None,
+        help="shards in flight; default: one a processor; 0: no Ray, in this process",
+    )
+
+
+def _write_demo_corpus_if_missing(recipe: Recipe) -> None:
+    """The demo needs no download: its corpus is made where the recipe expects it."""
+    folder, name = posixpath.split(recipe.root.rstrip("/"))
+    if name == "LRS2-BBC" and not os.path.exists(recipe.root):
+        _say(f"no demo corpus in {folder} yet: writing it (pipeline demo --out {folder})")
+        demo(["--out", folder])

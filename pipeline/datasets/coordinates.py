@@ -1,0 +1,93 @@
+"""Coordinate files: one line a clip, `<path>.mp4:<x0>/<y0>/<x1>/<y1>/...`, a lip centre in whole pixels per frame.
+
+The character between path and numbers is a separator of width one: a colon, a space or a comma (METHOD.md).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+
+from shards import Store
+
+VIDEO_EXTENSIONS = ("mp4", "m4v", "mov", "mkv", "webm", "avi", "mpg", "mpeg", "mts", "ts", "3gp", "flv", "wmv")
+_LINE = re.compile(rf"(.+?\.(?:{'|'.join(VIDEO_EXTENSIONS)}))[: ,](.*)", re.IGNORECASE)
+
+
+def read_coordinate_file(store: Store, name: str) -> tuple[dict[str, str], list[str]]:
+    """The lines of a coordinate file, by video path, their numbers not yet parsed.
+
+    Returns:
+        video path -> `x0/y0/x1/y1/...`, and notices of lines that could not be used.
+
+    Raises:
+        FileNotFoundError, StorageError: it cannot be read.
+    """
+    coordinates: dict[str, str] = {}
+    unreadable: list[int] = []
+    repeated: list[str] = []
+    for number, line in enumerate(store.read(name).decode("utf-8-sig", errors="replace").splitlines(), 1):
+        if not line.strip():
+            continue
+        match = _LINE.fullmatch(line.strip())
+        if match is None:
+            unreadable.append(number)
+        elif coordinates.setdefault(match[1], match[2]) != match[2]:
+            repeated.append(match[1])
+    notices = []
+    if unreadable:
+        notices.append(
+            f"{store.path(name)}: {len(unreadable)} lines passed over, the first is line {unreadable[0]}: "
+            "<path>.mp4:<x0>/<y0>/... was expected"
+        )
+    if repeated:
+        notices.append(
+            f"{store.path(name)}: {len(repeated)} clips have two lines that differ, the first was used: {repeated[0]}"
+        )
+    return coordinates, notices
+
+
+def parse_coordinates(text: str) -> np.ndarray[Any, Any]:
+    """`84/110/84/111` -> int64 (2, 2): x, y of each frame.
+
+    Raises:
+        ValueError: not whole numbers, or an odd count of them; the message quotes the first that is wrong.
+    """
+    fields = text.strip().strip("/").split("/")
+    for position, entry in enumerate(fields):
+        if not re.fullmatch(r"\s*-?\d{1,6}(\.0*)?\s*", entry):
+            axis, frame = "xy"[position % 2], position // 2
+            raise ValueError(f"{entry[:20]!r} for {axis} of frame {frame} is not a whole number of pixels")
+    if len(fields) % 2:
+        raise ValueError(f"{len(fields)} numbers are not pairs of x and y")
+    return np.array([int(float(entry)) for entry in fields], np.int64).reshape(-1, 2)
+
+
+def fit_coordinates(
+    centres: np.ndarray[Any, Any], frames: int, tolerance: int
+) -> tuple[np.ndarray[Any, Any], str | None]:
+    """Give every frame of a video a lip centre, where their numbers differ by a little.
+
+    Surplus centres are dropped from the end; missing ones repeat the last: trackers stumble over the last frames.
+
+    Args:
+        centres: (n, 2) pixels.
+        frames: decoded frames of the video.
+        tolerance: the largest difference mended.
+
+    Returns:
+        (frames, 2), and a note of what was mended, or None.
+
+    Raises:
+        ValueError: the numbers differ by more than `tolerance`: these are another video's coordinates.
+    """
+    surplus = len(centres) - frames
+    if abs(surplus) > tolerance:
+        raise ValueError(f"{len(centres)} coordinates for {frames} frames: more than {tolerance} apart")
+    if surplus == 0:
+        return centres, None
+    fitted = centres[:frames] if surplus > 0 else np.pad(centres, ((0, -surplus), (0, 0)), mode="edge")
+    what = f"dropped {surplus} surplus" if surplus > 0 else f"repeated the last for {-surplus} missing"
+    return fitted, f"{len(centres)} coordinates for {frames} frames: {what}"

@@ -1,0 +1,167 @@
+"""Take one video file apart in one pass: grey lip regions and sound, each with its presentation times.
+
+PyAV decodes in-process on one thread: the workers are the parallelism. The file is in memory already, so whatever goes
+wrong here is the clip's fault and not the disk's.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any, cast
+
+import av
+import numpy as np
+from av.container import InputContainer
+
+from pipeline.errors import ClipError
+from pipeline.grey import crop_grey
+
+_ONE_TIME = 1e-5
+"""Seconds within which two times are the same: less than a sample, more than the rounding of floating point."""
+
+
+@dataclass
+class Picture:
+    """The decoded picture of a clip.
+
+    Attributes:
+        regions: N grey regions, uint8 (2r, 2r), one per decoded frame.
+        ticks: N presentation times, in units of `time_base`.
+        time_base: seconds a tick.
+        duration: ticks that the last frame is shown.
+        outside: frames whose lip centre lies outside the picture.
+        corrupt: frames that the decoder had to repair.
+    """
+
+    time_base: Fraction
+    duration: Fraction
+    regions: list[np.ndarray[Any, Any]] = field(default_factory=list)
+    ticks: list[int] = field(default_factory=list)
+    outside: int = 0
+    corrupt: int = 0
+
+    @property
+    def start(self) -> Fraction:
+        """Seconds at which the first frame is shown."""
+        return self.ticks[0] * self.time_base
+
+    @property
+    def length(self) -> Fraction:
+        """Seconds from the first frame to the end of the last."""
+        return (self.ticks[-1] - self.ticks[0] + self.duration) * self.time_base
+
+
+@dataclass
+class SoundRun:
+    """Sound without a gap.
+
+    Attributes:
+        rate: samples a second.
+        start: seconds at the first sample.
+        blocks: mono float32 samples in [-1, 1], in order.
+        count: samples in all blocks.
+    """
+
+    rate: int
+    start: float
+    blocks: list[np.ndarray[Any, Any]] = field(default_factory=list)
+    count: int = 0
+
+    def append(self, block: np.ndarray[Any, Any]) -> None:
+        self.blocks.append(block)
+        self.count += len(block)
+
+    @property
+    def end(self) -> float:
+        """Seconds at which the next sample would come."""
+        return self.start + self.count / self.rate
+
+
+def decode_video(
+    content: bytes, centre_of: Callable[[int], tuple[int, int]], radius: int, with_sound: bool
+) -> tuple[Picture, list[SoundRun]]:
+    """Decode picture and sound of a video file.
+
+    Args:
+        content: the whole file.
+        centre_of: frame number -> x, y of the lip centre, in pixels of the picture as shown.
+        radius: half the side of the region in pixels.
+        with_sound: whether to decode the sound too.
+
+    Raises:
+        ClipError: the file is no video, is cut short, or cannot be decoded.
+    """
+    if not content:
+        raise ClipError("decode", "video_empty", "the file has no bytes")
+    try:
+        with av.open(io.BytesIO(content), "r", metadata_errors="ignore") as container:
+            return _decode(container, centre_of, radius, with_sound)
+    except av.FFmpegError as error:
+        raise ClipError("decode", "video_unreadable", f"{type(error).__name__}: {error.strerror}") from error
+
+
+def _decode(
+    container: InputContainer, centre_of: Callable[[int], tuple[int, int]], radius: int, with_sound: bool
+) -> tuple[Picture, list[SoundRun]]:
+    if not container.streams.video:
+        raise ClipError("decode", "video_unreadable", "the file has no video stream")
+    video = container.streams.video[0]
+    audio = container.streams.audio[0] if with_sound and container.streams.audio else None
+    video.thread_type = "NONE"
+    video.codec_context.thread_count = 1
+    time_base = Fraction(video.time_base or Fraction(1, av.time_base))
+    rate = Fraction(video.average_rate or video.guessed_rate or 25)
+    picture = Picture(time_base, duration=1 / rate / time_base)
+    runs: list[SoundRun] = []
+    mono = av.AudioResampler(format="fltp", layout="mono")
+    try:
+        for packet in container.demux([video] if audio is None else [video, audio]):
+            for frame in packet.decode():
+                if isinstance(frame, av.AudioFrame):
+                    for block in mono.resample(frame):
+                        _add_sound(runs, block)
+                else:
+                    _add_picture(picture, cast(av.VideoFrame, frame), centre_of(len(picture.regions)), radius)
+    except av.FFmpegError as error:
+        where = f"after {len(picture.regions)} of {video.frames or 'an unknown number of'} frames"
+        raise ClipError("decode", "video_damaged", f"{error.strerror} {where}") from error
+    _check_complete(len(picture.regions), video)
+    return picture, runs
+
+
+def _add_picture(picture: Picture, frame: av.VideoFrame, centre: tuple[int, int], radius: int) -> None:
+    x, y = centre
+    width, height = (frame.height, frame.width) if frame.rotation % 180 else (frame.width, frame.height)
+    picture.outside += not (0 <= x < width and 0 <= y < height)
+    picture.corrupt += frame.is_corrupt
+    picture.regions.append(crop_grey(frame, x, y, radius))
+    if frame.pts is not None:
+        picture.ticks.append(frame.pts)
+    else:  # containers without presentation times, such as raw AVI: frames follow each other
+        picture.ticks.append(round(picture.ticks[-1] + picture.duration) if picture.ticks else 0)
+    if frame.duration:
+        picture.duration = Fraction(frame.duration)
+
+
+def _add_sound(runs: list[SoundRun], frame: av.AudioFrame) -> None:
+    """Append decoded sound to the last run if it follows it, else begin another."""
+    samples = np.frombuffer(memoryview(frame.planes[0]), np.float32)[: frame.samples].copy()
+    if not runs:
+        runs.append(SoundRun(frame.sample_rate, frame.time or 0.0))
+    start = runs[-1].end if frame.time is None else frame.time
+    if abs(start - runs[-1].end) > _ONE_TIME or frame.sample_rate != runs[-1].rate:
+        runs.append(SoundRun(frame.sample_rate, start))
+    runs[-1].append(samples)
+
+
+def _check_complete(decoded: int, video: av.VideoStream) -> None:
+    """Refuse a file that holds fewer frames than its header says: the rest of it is missing."""
+    if decoded == 0:
+        raise ClipError("decode", "video_unreadable", "no frame could be decoded")
+    if decoded < video.frames:
+        raise ClipError(
+            "decode", "video_truncated", f"{decoded} frames could be decoded, the header says {video.frames}"
+        )

@@ -1,0 +1,174 @@
+"""One clip, from its plan to its files: say it, move the mouth and the head to it, film, encode, transcribe.
+
+A clip is a pure function of its plan: no state passes from clip to clip, so that any process may make any
+clip, in any order, with the same bytes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.demo import articulation, camera, encode, motion, portrait, speech
+from pipeline.demo.grammar import words_of
+from pipeline.demo.shading import Light
+from pipeline.demo.speakers import Speaker
+
+SAMPLES_PER_FRAME = speech.SAMPLE_RATE // encode.FRAME_RATE
+# How much of its sound the clip with late sound lacks: no whole number of frames, but of milliseconds, in
+# which an mp4's edit list counts.
+LATE_SAMPLES = 3040
+
+
+@dataclass(frozen=True)
+class ClipPlan:
+    """What a clip is to be. `clip_set` is main or pretrain; `timing` is plain, late_sound or variable_rate;
+    `sentences` are the grammar's; `seed` draws all that the speaker leaves open."""
+
+    clip_set: str
+    split: str
+    speaker: Speaker
+    name: str
+    sentences: tuple[str, ...]
+    timing: str
+    seed: int
+
+    @property
+    def key(self) -> str:
+        """`<speaker>/<clip>`, as in the split files."""
+        return f"{self.speaker.name}/{self.name}"
+
+
+@dataclass(frozen=True)
+class Take:
+    """A clip before it is encoded: sound (640 N,) float32 from frame 0; words and phones timed from frame 0;
+    the mouth `shapes` (N, 9), the motion and the still face of which `camera.film` makes N frames."""
+
+    sound: np.ndarray
+    words: tuple[speech.Word, ...]
+    phones: tuple[speech.Phone, ...]
+    shapes: np.ndarray
+    motion: motion.Motion
+    portrait: portrait.Portrait
+
+
+@dataclass(frozen=True)
+class ClipRecord:
+    """What was made: length in seconds, and one whole-pixel lip centre (x, y) per frame in the file."""
+
+    seconds: float
+    centres: tuple[tuple[int, int], ...]
+
+
+def perform(plan: ClipPlan) -> Take:
+    """Says and acts a clip."""
+    rng = np.random.default_rng([plan.seed, 11])
+    said = _say(plan)
+    lead, tail = rng.uniform(0.12, 0.4, 2)
+    if plan.timing == "late_sound":
+        lead = LATE_SAMPLES / speech.SAMPLE_RATE + 0.1
+    count = int(np.ceil((lead + said.seconds + tail) * encode.FRAME_RATE))
+    first = round(lead * speech.SAMPLE_RATE)
+    lead = first / speech.SAMPLE_RATE
+
+    # A room is never silent: a low rumble under the voice keeps pauses from being zeros.
+    sound = np.cumsum(rng.standard_normal(count * SAMPLES_PER_FRAME)) * 0.02
+    sound -= np.convolve(sound, np.full(65, 1 / 65), mode="same")
+    sound = 0.0008 * (sound / sound.std() + 0.5 * rng.standard_normal(len(sound)))
+    peak = float(np.abs(said.samples).max())
+    sound[first : first + len(said.samples)] += said.samples * (rng.uniform(0.35, 0.75) / max(peak, 1e-6))
+
+    phones = tuple(speech.Phone(p.name, p.start + lead, p.end + lead, p.stressed) for p in said.phones)
+    words = tuple(speech.Word(w.text, w.start + lead, w.end + lead) for w in said.words)
+    # A frame stands for the 40 ms it is shown: it sees the mouth at their middle.
+    times = (np.arange(count) + 0.5) / encode.FRAME_RATE
+    track = articulation.articulate(phones, count / encode.FRAME_RATE, plan.speaker.habits, rng)
+    light = Light(
+        x=float(rng.uniform(-0.6, 0.6)),
+        y=float(rng.uniform(-0.7, -0.35)),
+        z=0.9,
+        strength=float(rng.uniform(0.66, 0.82)),
+        ambient=float(rng.uniform(0.34, 0.44)),
+    )
+    return Take(
+        sound.astype(np.float32),
+        words,
+        phones,
+        articulation.at_frames(track, times),
+        motion.move(times, phones, rng),
+        portrait.paint(plan.speaker.look, light, plan.seed),
+    )
+
+
+def make(plan: ClipPlan, root: Path) -> ClipRecord:
+    """Writes `<root>/<set>/<speaker>/<clip>.mp4` and `.txt`."""
+    take = perform(plan)
+    ticks = list(range(len(take.shapes)))
+    if plan.timing == "variable_rate":
+        ticks = _kept(len(ticks), np.random.default_rng([plan.seed, 12]))
+    kept = set(ticks)
+    centres: list[tuple[int, int]] = []
+
+    def pictures() -> Iterator[np.ndarray]:
+        frames = camera.film(plan.speaker.look, take.portrait, take.shapes, take.motion, plan.seed)
+        for index, frame in enumerate(frames):
+            if index in kept:
+                centres.append((round(frame.centre[0]), round(frame.centre[1])))
+                yield frame.picture
+
+    late = LATE_SAMPLES if plan.timing == "late_sound" else 0
+    folder = root / plan.clip_set / plan.speaker.name
+    folder.mkdir(parents=True, exist_ok=True)
+    encode.write_mp4(folder / f"{plan.name}.mp4", pictures(), ticks, take.sound[late:], late)
+    write_text(folder / f"{plan.name}.txt", transcript(plan, take.words))
+    return ClipRecord(len(take.shapes) / encode.FRAME_RATE, tuple(centres))
+
+
+def transcript(plan: ClipPlan, words: tuple[speech.Word, ...]) -> str:
+    """The text of a clip in LRS form; that of a pretrain clip goes on with a line a word, in seconds."""
+    lines = ["Text:  " + " ".join(word.text.upper() for word in words), "Conf:  1"]
+    if plan.clip_set == "pretrain":
+        rng = np.random.default_rng([plan.seed, 13])
+        lines += ["", "WORD START END ASDSCORE"]
+        lines += [f"{w.text.upper()} {w.start:.2f} {w.end:.2f} {rng.uniform(5, 11):.1f}" for w in words]
+    return "\n".join(lines) + "\n"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file under its name only when it is complete."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8", newline="\n")
+    os.replace(partial, path)
+
+
+def _say(plan: ClipPlan) -> speech.Speech:
+    """The plan's sentences at the speaker's rate, or as much faster or slower as the length asks for."""
+    text = " ".join(sentence + "." for sentence in plan.sentences)
+    low, high = (5.6, 9.2) if plan.clip_set == "pretrain" else (1.25, 3.2)
+    voice = plan.speaker.voice
+    rng = np.random.default_rng([plan.seed, 14])
+    rate = voice.rate * rng.uniform(0.94, 1.06)
+    for _ in range(4):
+        paced = speech.Voice(voice.name, round(rate), voice.pitch, voice.pitch_range)
+        said = speech.synthesise(text, paced, seed=plan.seed)
+        if low <= said.seconds <= high:
+            break
+        # espeak-ng's pauses do not shrink with the rate, hence the little more.
+        rate *= said.seconds / float(np.clip(said.seconds, low * 1.03, high * 0.97))
+        rate = float(np.clip(rate, 90, 320))
+    if [word.text for word in said.words] != words_of(text):
+        raise speech.SpeechError(f"espeak-ng did not time the words of {text!r}: it gave {said.words}")
+    return said
+
+
+def _kept(count: int, rng: np.random.Generator) -> list[int]:
+    """Which of `count` frames a camera of uneven rate delivers: five in six, the first and last always."""
+    drawn = rng.random(count) > 0.17
+    drawn[[0, -1]] = True
+    # At least one gap, wherever the dice fell.
+    drawn[count // 2] = False
+    return [int(index) for index in np.flatnonzero(drawn)]

@@ -1,0 +1,108 @@
+"""What a dataset holds, for a person: totals per split and speaker, lengths, and whether sound and lips agree."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.lag import Lag, measure_lag
+from shards import Dataset, open_dataset
+from shards.format.sample import FPS
+from shards.reading.sequential import read_row
+
+_MOST_SPEAKERS = 12
+_BAR_WIDTH = 40
+_SUSPICIOUS_SECONDS = 0.08
+_CLEAR = 0.05
+
+
+def print_info(url: str, lag_clips: int, console: Console) -> None:
+    """Print what a dataset holds.
+
+    Args:
+        url: local folder or fsspec URL of a finished dataset.
+        lag_clips: clips of each split that the lag is measured on; 0 leaves it out.
+        console: where to.
+
+    Raises:
+        DatasetError: there is no readable dataset.
+    """
+    dataset = open_dataset(url)
+    rows = dataset.index.to_pylist()
+    lags = {split: _lag_of(dataset, split, rows, lag_clips) for split in dataset.manifest.splits} if lag_clips else {}
+    console.print(_split_table(dataset, rows, lags))
+    for split, lag in lags.items():
+        if lag is not None and lag.explained > _CLEAR and abs(lag.seconds) > _SUSPICIOUS_SECONDS:
+            late = "after" if lag.seconds > 0 else "before"
+            console.print(
+                f"[bold red]warning:[/] in {split} the sound comes {abs(lag.seconds) * 1000:.0f} ms {late} the lips: "
+                "is the corpus in step?"
+            )
+    console.print(_speaker_table(rows))
+    console.print(_length_table(rows))
+
+
+def _lag_of(dataset: Dataset, split: str, rows: list[dict[str, Any]], most: int) -> Lag | None:
+    """The lag of a split, measured on clips spread evenly over it."""
+    chosen = [row for row in rows if row["split"] == split]
+    step = max(1, math.ceil(len(chosen) / most))
+    return measure_lag(read_row(dataset.store, row) for row in chosen[::step])
+
+
+def _split_table(dataset: Dataset, rows: list[dict[str, Any]], lags: dict[str, Lag | None]) -> Table:
+    manifest = dataset.manifest
+    table = Table(title=f"{dataset.store.url}: {manifest.recipe['dataset']}, plan {manifest.plan[:12]}")
+    for name in ("split", "clips", "hours", "shards", "MB", "speakers", "words", "lag", "R2"):
+        table.add_column(name, justify="left" if name == "split" else "right", no_wrap=True)
+    for split, entries in manifest.splits.items():
+        mine = [row for row in rows if row["split"] == split]
+        lag = lags.get(split)
+        table.add_row(
+            split,
+            str(len(mine)),
+            f"{sum(row['frames'] for row in mine) / FPS / 3600:.3f}",
+            str(len(entries)),
+            f"{sum(entry.bytes for entry in entries) / 1e6:.1f}",
+            str(len({row["speaker"] for row in mine})),
+            str(sum(len(row["text"].split()) for row in mine)),
+            *((f"{lag.seconds * 1000:+.0f} ms", f"{lag.explained:.2f}") if lag else ("-", "-")),
+        )
+    left_out = manifest.totals["left_out"]
+    table.caption = f"{left_out} clips left out (errors.jsonl)" if left_out else "no clip was left out"
+    if lags:
+        table.caption += "; lag: of the sound behind the lips; R2: share of its level that they explain"
+    return table
+
+
+def _speaker_table(rows: list[dict[str, Any]]) -> Table:
+    clips = Counter(row["speaker"] for row in rows)
+    frames: Counter[str] = Counter()
+    for row in rows:
+        frames[row["speaker"]] += row["frames"]
+    table = Table(title=f"speakers: {len(clips)}")
+    for name in ("speaker", "clips", "minutes", "splits"):
+        table.add_column(name, justify="left" if name in ("speaker", "splits") else "right")
+    for speaker, count in clips.most_common(_MOST_SPEAKERS):
+        splits = ", ".join(sorted({row["split"] for row in rows if row["speaker"] == speaker}))
+        table.add_row(speaker, str(count), f"{frames[speaker] / FPS / 60:.1f}", splits)
+    if len(clips) > _MOST_SPEAKERS:
+        table.caption = f"and {len(clips) - _MOST_SPEAKERS} more with fewer clips"
+    return table
+
+
+def _length_table(rows: list[dict[str, Any]]) -> Table:
+    """Clips by length: whole seconds where they are short, wider where the corpus has long ones."""
+    longest = max((row["frames"] for row in rows), default=FPS) / FPS
+    step = next(step for step in (0.5, 1, 2, 5, 10, 30, 60, 300, math.inf) if longest / step <= 12)
+    counts = Counter(int(row["frames"] / FPS // step) for row in rows)
+    table = Table(title="lengths")
+    for name in ("seconds", "clips", ""):
+        table.add_column(name, justify="left" if name == "" else "right")
+    for number in range(min(counts, default=0), max(counts, default=0) + 1):
+        bar = "█" * math.ceil(counts[number] / max(counts.values()) * _BAR_WIDTH)
+        table.add_row(f"{number * step:g} to {(number + 1) * step:g}", str(counts[number]), bar)
+    return table

@@ -1,0 +1,146 @@
+"""Run one function over many items with Ray, on this machine or on a cluster; the same code on both.
+
+The number in flight is bounded; results come back as they finish. When a worker or node dies, or storage fails, the
+item is tried again elsewhere; what still fails comes back as the item's error and the others go on. Ray is imported
+here, and only when a job starts.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, Generic, TypeVar
+
+from shards import StorageError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_TRIES_AFTER_A_CRASH = 5
+_POLL_SECONDS = 1.0
+_CONNECT_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[Item, Result]):
+    """What became of one item: its result, or the error that its last try ended with."""
+
+    item: Item
+    result: Result | None
+    error: Exception | None
+
+
+@contextmanager
+def job_runner(address: str | None, workers: int | None) -> Iterator[Runner]:
+    """Start Ray here, or join the cluster at `address` ("auto", "host:6379", "ray://host:10001"), for one job.
+
+    Args:
+        address: None starts Ray on this machine and stops it at the end.
+        workers: items in flight at once; default: as many as there are processors. 0 runs in this process, without Ray.
+
+    Raises:
+        ValueError: `workers` is negative, or no cluster answers at `address`.
+    """
+    if workers is not None and workers < 0:
+        raise ValueError(f"workers: {workers} was expected to be 0 or more")
+    if workers == 0:
+        yield Runner(None, 0)
+        return
+    # both must be set before Ray is first imported
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    import ray
+
+    settings: dict[str, Any] = {"include_dashboard": False, "num_cpus": workers} if address is None else {}
+    try:
+        _check_reachable(address)
+        ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **settings)
+    except (ConnectionError, TimeoutError, socket.gaierror) as error:
+        raise ValueError(f"address: no Ray cluster answers at {address!r}: {error}") from error
+    try:
+        yield Runner(ray, workers)
+    finally:
+        ray.shutdown()
+
+
+def _check_reachable(address: str | None) -> None:
+    """Raise OSError if nothing listens at a HOST:PORT: Ray itself would try for many minutes."""
+    match = re.fullmatch(r"(?:ray://)?([^:/]+):(\d+)", address or "")
+    if match is not None:
+        socket.create_connection((match[1], int(match[2])), timeout=_CONNECT_SECONDS).close()
+
+
+@dataclass(frozen=True)
+class Runner:
+    """Runs jobs; made by `job_runner`."""
+
+    ray: Any
+    workers: int | None
+
+    def map(
+        self, function: Callable[[Item], Result], items: Sequence[Item], on_wait: Callable[[], None] = lambda: None
+    ) -> Iterator[Outcome[Item, Result]]:
+        """Apply `function` to every item.
+
+        Args:
+            function: importable where the workers run; best idempotent, since an item may be tried twice.
+            items: what it is given.
+            on_wait: called about once a second while nothing has finished.
+
+        Returns:
+            Outcomes, in the order in which they finish.
+        """
+        if self.ray is None:
+            yield from (_run_here(function, item) for item in items)
+            return
+        options = {"num_cpus": 1, "max_retries": _TRIES_AFTER_A_CRASH, "retry_exceptions": [StorageError]}
+        task = self.ray.remote(**options)(_on_one_thread(function))
+        waiting = list(reversed(items))
+        running: dict[Any, Item] = {}
+        while waiting or running:
+            while waiting and len(running) < self._slots():
+                item = waiting.pop()
+                running[task.remote(item)] = item
+            finished, _ = self.ray.wait(list(running), timeout=_POLL_SECONDS)
+            if not finished:
+                on_wait()
+            for reference in finished:
+                yield self._outcome(reference, running.pop(reference))
+
+    def _slots(self) -> int:
+        """Items in flight at once: a cluster may grow and shrink meanwhile."""
+        return self.workers or max(1, int(self.ray.cluster_resources().get("CPU", 1)))
+
+    def _outcome(self, reference: Any, item: Item) -> Outcome[Item, Any]:
+        try:
+            return Outcome(item, self.ray.get(reference), None)
+        except self.ray.exceptions.RayTaskError as error:
+            return Outcome(item, None, error.cause if isinstance(error.cause, Exception) else error)
+        except self.ray.exceptions.RayError as error:
+            return Outcome(item, None, error)
+
+
+def _run_here(function: Callable[[Item], Result], item: Item) -> Outcome[Item, Result]:
+    try:
+        return Outcome(item, function(item), None)
+    except Exception as error:
+        return Outcome(item, None, error)
+
+
+def _on_one_thread(function: Callable[[Item], Result]) -> Callable[[Item], Result]:
+    """Keep a function's torch work on one thread: the workers are the parallelism."""
+
+    @wraps(function)
+    def run(item: Item) -> Result:
+        import torch
+
+        torch.set_num_threads(1)
+        return function(item)
+
+    return run

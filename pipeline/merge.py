@@ -1,0 +1,74 @@
+"""Merge sidecars into what makes shards a dataset: errors.jsonl, index.parquet and, last, manifest.json."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from pipeline.plan import Plan
+from shards import LeftOut, Manifest, Sidecar, Store, read_sidecar
+from shards.format.index import INDEX_NAME, encode_index
+from shards.format.manifest import ERRORS_NAME, MANIFEST_NAME, ShardEntry, encode_manifest
+from shards.format.sample import FPS
+from shards.format.store import PART_SUFFIX
+
+
+def merge(plan: Plan, out: Store) -> tuple[Manifest, list[LeftOut]]:
+    """Finish a dataset all of whose shards are built.
+
+    Its content depends only on the plan, the shards and the library versions: not on who built them, when, or in what
+    order.
+
+    Raises:
+        FileNotFoundError, DatasetError: a sidecar is missing or unreadable: a shard is not built.
+        StorageError: the disk or network failed.
+    """
+    sidecars = [read_sidecar(out, shard.name) for shard in plan.shards]
+    left_out = sorted(
+        (*plan.left_out, *(entry for sidecar in sidecars for entry in sidecar.left_out)),
+        key=lambda entry: (entry.split, entry.key, entry.source),
+    )
+    errors = "".join(json.dumps(asdict(entry), ensure_ascii=False) + "\n" for entry in left_out).encode()
+    index = encode_index(row for sidecar in sidecars for row in sidecar.rows)
+    manifest = _manifest(plan, sidecars, len(left_out), {INDEX_NAME: index, ERRORS_NAME: errors})
+    out.write(ERRORS_NAME, errors)
+    out.write(INDEX_NAME, index)
+    out.write(MANIFEST_NAME, encode_manifest(manifest))
+    _remove_parts(plan, out)
+    return manifest, left_out
+
+
+def _manifest(plan: Plan, sidecars: Sequence[Sidecar], left_out: int, files: dict[str, bytes]) -> Manifest:
+    splits: dict[str, list[ShardEntry]] = {}
+    for sidecar in sidecars:
+        entry = ShardEntry(sidecar.shard, sidecar.bytes, sidecar.sha256, len(sidecar.rows), sidecar.frames)
+        splits.setdefault(sidecar.split, []).append(entry)
+    frames = sum(sidecar.frames for sidecar in sidecars)
+    libraries = sorted({name for sidecar in sidecars for name in sidecar.versions})
+    return Manifest(
+        plan=plan.hash,
+        recipe=plan.settings,
+        features=plan.features,
+        totals={
+            "clips": sum(len(sidecar.rows) for sidecar in sidecars),
+            "frames": frames,
+            "hours": round(frames / FPS / 3600, 6),
+            "bytes": sum(sidecar.bytes for sidecar in sidecars),
+            "left_out": left_out,
+        },
+        splits=splits,
+        versions={name: sorted({sidecar.versions[name] for sidecar in sidecars}) for name in libraries},
+        sha256={name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
+    )
+
+
+def _remove_parts(plan: Plan, out: Store) -> None:
+    """Delete what killed attempts left behind: temporary files of shards that are now finished."""
+    finished = tuple(f".{shard.name.removesuffix('.tar')}." for shard in plan.shards)
+    for name in out.names():
+        if name.endswith(PART_SUFFIX) and name.startswith(
+            (*finished, f".{MANIFEST_NAME}.", f".{INDEX_NAME}.", f".{ERRORS_NAME}.")
+        ):
+            out.remove(name)

@@ -1,0 +1,123 @@
+"""The plan of a build: which clips go into which shard. A pure function of the corpus's index and the recipe.
+
+Clips are shuffled by a hash of (seed, key), so that a clip's place does not depend on how a folder was listed, and
+packed into shards of about equal bytes. The plan's hash names everything that decides what the shards hold; where the
+corpus is mounted, and how many workers build, is not in it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from typing import Any
+
+from model.mel import MelSettings
+from pipeline.datasets import Clip, CorpusIndex
+from pipeline.recipe import Recipe
+from shards import LeftOut
+from shards.format.sample import FPS, MEL_BANDS, MEL_PER_FRAME, ROI_MARGIN, SAMPLE_RATE, SAMPLES_PER_FRAME
+from shards.format.sidecar import FORMAT_VERSION
+
+_LOCATIONS = ("root", "crops", "splits", "audio", "split")
+_OVERHEAD_BYTES = 6 * 1024  # tar headers, padding and the small members of one clip
+
+
+@dataclass(frozen=True)
+class ShardPlan:
+    """One shard to build: its name, its split and its clips in the order in which they are stored."""
+
+    name: str
+    split: str
+    clips: tuple[Clip, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A whole build.
+
+    Attributes:
+        hash: of everything that decides the content of the shards.
+        settings: the recipe's settings that do, by name.
+        features: mel, crop and codec settings of the stored arrays.
+        shards: in order.
+        left_out: clips of the index that cannot be built.
+    """
+
+    hash: str
+    settings: dict[str, Any]
+    features: dict[str, Any]
+    shards: tuple[ShardPlan, ...]
+    left_out: tuple[LeftOut, ...]
+
+    @property
+    def clips(self) -> int:
+        return sum(len(shard.clips) for shard in self.shards)
+
+
+def make_plan(index: CorpusIndex, recipe: Recipe) -> Plan:
+    """Spread the clips of an index over shards.
+
+    Raises:
+        ValueError: there is no clip to build.
+    """
+    if not index.clips:
+        reasons = ", ".join(sorted({entry.reason for entry in index.left_out})) or "the split lists name none"
+        raise ValueError(f"{recipe.root}: no clip to build: {reasons}")
+    settings = {name: value for name, value in asdict(recipe).items() if name not in _LOCATIONS}
+    settings["audio"] = "wav folder" if recipe.audio else "video"
+    features = {
+        "mel": asdict(MelSettings()),
+        "crop": {"half": recipe.half, "margin": ROI_MARGIN, "size": 2 * (recipe.half + ROI_MARGIN), "fps": FPS},
+        "roi_codec": recipe.roi_codec,
+        "sample_rate": SAMPLE_RATE,
+    }
+    shards = tuple(shard for _, clips in _by_split(index.clips) for shard in _pack(list(clips), recipe))
+    left_out = tuple(sorted(index.left_out, key=lambda entry: (entry.split, entry.key, entry.source)))
+    return Plan(_hash(settings, features, shards, left_out), settings, features, shards, left_out)
+
+
+def clip_bytes(frames: int, half: int) -> int:
+    """Bytes a clip takes with a raw lip region: region, mel and sound of `frames` frames, and tar headers."""
+    region = (2 * (half + ROI_MARGIN)) ** 2
+    return frames * (region + 4 * MEL_BANDS * MEL_PER_FRAME + 2 * SAMPLES_PER_FRAME) + _OVERHEAD_BYTES
+
+
+def _by_split(clips: Iterable[Clip]) -> Iterable[tuple[str, Iterable[Clip]]]:
+    def split_of(clip: Clip) -> str:
+        return clip.split
+
+    return groupby(sorted(clips, key=split_of), key=split_of)
+
+
+def _pack(clips: list[Clip], recipe: Recipe) -> Iterable[ShardPlan]:
+    """Shuffle the clips of one split and cut them into shards of about equal bytes."""
+    shuffled = sorted(clips, key=lambda clip: hashlib.sha256(f"{recipe.seed}:{clip.key}".encode()).digest())
+    shuffled = shuffled[: recipe.limit]
+    sizes = [clip_bytes(clip.frames, recipe.half) for clip in shuffled]
+    count = min(len(shuffled), max(1, math.ceil(sum(sizes) / (recipe.shard_mb * 1e6))))
+    packed: list[list[Clip]] = [[] for _ in range(count)]
+    before = 0
+    for clip, size in zip(shuffled, sizes, strict=True):
+        packed[min(count - 1, (before + size // 2) * count // sum(sizes))].append(clip)
+        before += size
+    split = clips[0].split
+    filled = (shard for shard in packed if shard)
+    for number, shard in enumerate(filled):
+        yield ShardPlan(f"{split}-{number:06d}.tar", split, tuple(shard))
+
+
+def _hash(
+    settings: dict[str, Any], features: dict[str, Any], shards: tuple[ShardPlan, ...], left_out: tuple[LeftOut, ...]
+) -> str:
+    content = {
+        "format": FORMAT_VERSION,
+        "settings": settings,
+        "features": features,
+        "shards": [asdict(shard) for shard in shards],
+        "left_out": [asdict(entry) for entry in left_out],
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

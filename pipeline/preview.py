@@ -1,0 +1,269 @@
+"""One page to look at and listen to: clips of a dataset in a single HTML file that needs no network.
+
+A clip is shown as a strip of its lip region over its mel on one time axis, with its transcript, its word times and its
+sound, and with all its frames as a sheet that a few lines of script play in step with that sound. Pictures and sound
+are data URIs. Every text comes from the dataset and is escaped, and the page's own policy lets no other script run and
+nothing be fetched, so a page made from a stranger's tars is safe to open and to pass on.
+
+The clips depend only on the dataset and the seed, and the page's bytes only on these and the library versions.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import os
+import wave
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import resources
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jinja2
+import numpy as np
+from markupsafe import Markup
+from PIL import Image
+
+from shards import Dataset, DatasetError, Sample, Store, open_dataset
+from shards.format.manifest import ERRORS_NAME
+from shards.format.sample import FPS, MEL_BANDS, MEL_PER_FRAME, SAMPLE_RATE, SAMPLES_PER_FRAME
+
+Array = np.ndarray[Any, Any]
+
+_TILE = 96  # pixels of a frame in the page; a multiple of 8, so that no JPEG block spans two frames of a sheet
+_COLUMNS = 10  # of a sheet
+_MOST_FRAMES = 160  # shown of one clip: 6.4 s keep a page small and hold most utterances whole
+_STRIP, _NARROW_STRIP = 12, 6  # frames in a strip, on a wide screen and on a phone
+
+_COLOURS = [(8, 10, 26), (36, 30, 86), (38, 76, 128), (22, 126, 137), (62, 172, 118), (160, 208, 92), (252, 244, 190)]
+"""Anchors of the mel's colour map, about evenly apart in CIE lightness: it reads the same in print and to every eye."""
+
+
+class SplitTotals(NamedTuple):
+    """What a split holds, by the index."""
+
+    split: str
+    clips: int = 0
+    frames: int = 0
+    speakers: int = 0
+    shards: int = 0
+
+
+@dataclass(frozen=True)
+class Card:
+    """What the template shows of a clip: how much of it, what is written along the time axis, and data URIs."""
+
+    sample: Sample
+    frames: int
+    seconds: float
+    words: list[tuple[str, float, float]]
+    ticks: list[float]
+    notes: list[str]
+    sheet: str
+    strip: str
+    narrow_strip: str
+    mel: str
+    sound: str
+
+
+def write_preview(
+    dataset_url: str, page: str | os.PathLike[str], *, n: int = 24, split: str | None = None, seed: int = 0
+) -> int:
+    """Write the page; it appears whole or not at all, and the folders it lies in are made.
+
+    Args:
+        dataset_url: local path or fsspec URL of a finished dataset.
+        page: the file to write.
+        n: how many clips, taken from splits and speakers in turn; all of them where there are fewer.
+        split: only clips of this one.
+        seed: another seed draws other clips.
+
+    Returns:
+        The number of clips on the page.
+
+    Raises:
+        ValueError: n is below 1, there is nothing to show, or `page` cannot be a file.
+        DatasetError: no dataset, no such split, or a clip whose bytes do not keep the contract.
+        StorageError: the disk or network failed.
+    """
+    if n < 1:
+        raise ValueError(f"n: {n} clips cannot be shown, at least 1 was expected")
+    file = Path(page).absolute()
+    if file.is_dir():
+        raise ValueError(f"{page}: is a folder, the name of a file to write was expected")
+    dataset = open_dataset(dataset_url)
+    dataset.manifest.shard_names(split)
+    drawn = draw_clips(dataset, n, split, seed)
+    shown = sum(len(keys) for keys in drawn.values())
+    if not shown:
+        raise ValueError(f"{dataset_url}: no clips to show{f' in split {split}' if split else ''}")
+    script, style = (_asset(name) for name in ("preview.js", "preview.css"))
+    parts = _template().generate(
+        name=dataset.store.path().rstrip("/").rpartition("/")[2] or dataset_url,
+        manifest=dataset.manifest,
+        totals=split_totals(dataset),
+        reasons=reasons_left_out(dataset),
+        shown=shown,
+        seed=seed,
+        drawn=drawn,
+        make_card=lambda key: _card(_read(dataset, key)),
+        script=script,
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        style=style,
+    )
+    try:
+        with Store(str(file.parent)).create(file.name) as out:
+            # a lone surrogate can stand in a clip's JSON, but not in UTF-8
+            out.writelines(part.encode("utf-8", "replace") for part in parts)
+    except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
+        raise ValueError(f"{page}: cannot be written: {error.strerror}") from error
+    return shown
+
+
+def draw_clips(dataset: Dataset, n: int, split: str | None, seed: int) -> dict[str, list[str]]:
+    """Up to `n` keys by split, in the manifest's order of splits: splits take turns, and in each its speakers do."""
+    rows = dataset.index.select(["key", "split", "speaker"]).to_pylist()
+    rows.sort(key=lambda row: hashlib.sha256(f"{seed}:{row['key']}".encode()).digest())
+    speakers: dict[str, dict[str, list[str]]] = {name: {} for name in dataset.manifest.splits if split in (None, name)}
+    split_of = {}
+    for row in rows:
+        if row["split"] in speakers:
+            speakers[row["split"]].setdefault(row["speaker"], []).append(row["key"])
+            split_of[row["key"]] = row["split"]
+    drawn: dict[str, list[str]] = {name: [] for name in speakers}
+    for key in _in_turn(_in_turn(groups.values()) for groups in speakers.values())[:n]:
+        drawn[split_of[key]].append(key)
+    return {name: keys for name, keys in drawn.items() if keys}
+
+
+def _in_turn(groups: Iterable[list[str]]) -> list[str]:
+    return [key for turn in zip_longest(*groups) for key in turn if key is not None]
+
+
+def split_totals(dataset: Dataset) -> list[SplitTotals]:
+    counts = [("key", "count"), ("frames", "sum"), ("speaker", "count_distinct"), ("shard", "count_distinct")]
+    table = dataset.index.group_by("split").aggregate(counts)
+    rows = table.select(["split", *(f"{column}_{count}" for column, count in counts)]).to_pylist()
+    counted = {row["split"]: SplitTotals(*row.values()) for row in rows}
+    return [counted.get(split, SplitTotals(split)) for split in dataset.manifest.splits]
+
+
+def reasons_left_out(dataset: Dataset) -> list[tuple[str, int]]:
+    """Why clips were left out and how many, the most frequent reason first."""
+    try:
+        lines = dataset.store.read(ERRORS_NAME).splitlines()
+        return Counter(str(json.loads(line)["reason"]) for line in lines).most_common()
+    except (FileNotFoundError, ValueError, TypeError, KeyError) as error:
+        raise DatasetError(f"{dataset.store.path(ERRORS_NAME)}: no readable list of clips left out: {error}") from error
+
+
+def _read(dataset: Dataset, key: str) -> Sample:
+    try:
+        sample = dataset.sample(key)
+    except (FileNotFoundError, PermissionError) as error:
+        raise DatasetError(f"{key}: its shard cannot be read: {error}") from error
+    if not sample.roi.size:
+        raise DatasetError(f"{key}: its lip region is {sample.roi.shape}: there is nothing to show")
+    return sample
+
+
+def _card(sample: Sample) -> Card:
+    frames = min(sample.meta.frames, _MOST_FRAMES)
+    seconds = frames / FPS
+    tiles = np.stack([np.asarray(Image.fromarray(frame).resize((_TILE, _TILE))) for frame in sample.roi[:frames]])
+    step = next(step for step in (0.1, 0.5, 1.0) if seconds <= 8 * step)
+    notes, (first, last) = list(sample.meta.notes), sample.meta.sound
+    if max(first, len(sample.wav) - last) >= SAMPLES_PER_FRAME:
+        span = f"{first / SAMPLE_RATE:.2f} to {last / SAMPLE_RATE:.2f} s"
+        notes.append(f"the source has sound from {span}; silence was put around it")
+    if frames < sample.meta.frames:
+        notes.append(f"the first {seconds:.1f} of {sample.meta.frames / FPS:.1f} s are shown")
+    return Card(
+        sample=sample,
+        frames=frames,
+        seconds=seconds,
+        words=[
+            (word, start, min(end, seconds)) for word, start, end in sample.meta.words if 0 <= start < min(end, seconds)
+        ],
+        ticks=[tick * step for tick in range(int(seconds / step) + 1) if tick * step < 0.97 * seconds],
+        notes=notes,
+        sheet=_jpeg(_sheet(tiles)),
+        strip=_jpeg(_strip(tiles, _STRIP)),
+        narrow_strip=_jpeg(_strip(tiles, _NARROW_STRIP)),
+        mel=_mel_picture(sample.mel[:, : MEL_PER_FRAME * frames]),
+        sound=_wav(sample.wav[: frames * SAMPLES_PER_FRAME]),
+    )
+
+
+def _sheet(tiles: Array) -> Array:
+    """Frames (T, _TILE, _TILE) laid out in rows of `_COLUMNS`, read like a text."""
+    rows = -(-len(tiles) // _COLUMNS)
+    grid = np.zeros((rows * _COLUMNS, _TILE, _TILE), np.uint8)
+    grid[: len(tiles)] = tiles
+    return grid.reshape(rows, _COLUMNS, _TILE, _TILE).swapaxes(1, 2).reshape(rows * _TILE, _COLUMNS * _TILE)
+
+
+def _strip(tiles: Array, count: int) -> Array:
+    """The middle frames of `count` equal stretches of time, side by side, so that the strip is its own time axis."""
+    middles = (2 * np.arange(count) + 1) * len(tiles) // (2 * count)
+    return np.hstack(list(tiles[middles]))
+
+
+def _jpeg(picture: Array) -> str:
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "JPEG", quality=80, optimize=True)
+    return _data_uri("image/jpeg", buffer.getvalue())
+
+
+def colour_map() -> Array:
+    """uint8 (256, 3), RGB from silence to loud."""
+    anchors, levels = np.array(_COLOURS), np.linspace(0, len(_COLOURS) - 1, 256)
+    channels = [np.interp(levels, np.arange(len(anchors)), anchors[:, channel]) for channel in range(3)]
+    return np.stack(channels, axis=1).round().astype(np.uint8)
+
+
+def _mel_picture(mel: Array) -> str:
+    """A pixel a band and mel frame, low frequencies at the bottom, -1 to 1 over the colour map whatever the clip."""
+    levels = ((mel.clip(-1, 1) + 1) * 127.5).round().astype(np.uint8)
+    picture = Image.fromarray(np.ascontiguousarray(levels[::-1]))
+    picture.putpalette(colour_map().tobytes())
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", optimize=True)
+    return _data_uri("image/png", buffer.getvalue())
+
+
+def _wav(samples: Array) -> str:
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLE_RATE)
+        file.writeframes(samples.astype("<i2").tobytes())
+    return _data_uri("audio/wav", buffer.getvalue())
+
+
+def _data_uri(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("pipeline"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals |= {"fps": FPS, "bands": MEL_BANDS, "colours": [f"rgb{colour}" for colour in _COLOURS]}
+    environment.globals |= {"tile": _TILE, "columns": _COLUMNS, "strip": _STRIP, "narrow_strip": _NARROW_STRIP}
+    return environment.get_template("preview.html")
+
+
+def _asset(name: str) -> Markup:
+    """Our own style or script, which goes into the page as it is."""
+    return Markup((resources.files("pipeline") / "templates" / name).read_text("utf-8").strip())

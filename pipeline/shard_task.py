@@ -1,0 +1,118 @@
+"""Build one shard: the unit of work, of retrying and of resuming. Knows nothing of Ray.
+
+Idempotent: a shard whose sidecar is there and whose tar has the sidecar's checksum is left as it is. The tar is
+written first and the sidecar after it, each whole or not at all, so a sidecar means a finished shard.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from typing import Any
+
+from pipeline.clip import Corpus, build_sample
+from pipeline.errors import ClipError
+from pipeline.plan import ShardPlan
+from pipeline.recipe import Recipe
+from shards import DatasetError, LeftOut, ShardWriter, Sidecar, Store, read_sidecar
+from shards.format.sample import FPS
+from shards.format.sidecar import encode_sidecar, sidecar_name
+
+_LIBRARIES = ("av", "numpy", "soxr", "torch", "webdataset")
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """What a worker is told: the shard, the recipe, the plan it belongs to and where to write."""
+
+    shard: ShardPlan
+    recipe: Recipe
+    plan_hash: str
+    settings: dict[str, Any]
+    out: str
+
+
+@dataclass(frozen=True)
+class ShardResult:
+    """The small statistics a worker returns: clips and video seconds, clips left out, whether the shard was there."""
+
+    shard: str
+    clips: int
+    seconds: float
+    left_out: int
+    reused: bool
+    took: float
+
+
+def build_shard(task: ShardTask) -> ShardResult:
+    """Build a shard unless it is there already.
+
+    Raises:
+        StorageError: the disk or network failed; nothing of the shard is under its final name.
+    """
+    began = time.monotonic()
+    out = Store(task.out)
+    sidecar = finished_sidecar(out, task.shard.name, task.plan_hash)
+    reused = sidecar is not None
+    if sidecar is None:
+        out.remove(sidecar_name(task.shard.name))  # never beside a tar that it does not describe
+        sidecar = _write(task, out)
+    return ShardResult(
+        shard=task.shard.name,
+        clips=len(sidecar.rows),
+        seconds=sidecar.frames / FPS,
+        left_out=len(sidecar.left_out),
+        reused=reused,
+        took=time.monotonic() - began,
+    )
+
+
+def finished_sidecar(out: Store, shard: str, plan_hash: str) -> Sidecar | None:
+    """The sidecar of a shard that is finished and whole, or None: it is missing, cut short or damaged.
+
+    Raises:
+        StorageError: the store could not be read.
+    """
+    try:
+        sidecar = read_sidecar(out, shard)
+        whole = sidecar.plan == plan_hash and out.size(shard) == sidecar.bytes and out.sha256(shard) == sidecar.sha256
+    except (FileNotFoundError, DatasetError):
+        return None
+    return sidecar if whole else None
+
+
+def _write(task: ShardTask, out: Store) -> Sidecar:
+    corpus = Corpus.of(task.recipe)
+    left_out: list[LeftOut] = []
+    with ShardWriter.create(out, task.shard.name, task.recipe.roi_codec) as writer:
+        for clip in task.shard.clips:
+            try:
+                writer.write(build_sample(clip, task.recipe, corpus))
+            except ClipError as fault:
+                left_out.append(clip.left_out(fault.stage, fault.reason, fault.detail))
+            except Exception as error:
+                error.add_note(f"while building {clip.key} from {clip.video}")
+                raise
+    sidecar = Sidecar(
+        plan=task.plan_hash,
+        settings=task.settings,
+        shard=task.shard.name,
+        split=task.shard.split,
+        bytes=writer.bytes,
+        sha256=writer.sha256,
+        frames=sum(row["frames"] for row in writer.rows),
+        rows=writer.rows,
+        left_out=left_out,
+        versions=library_versions(),
+    )
+    out.write(sidecar_name(task.shard.name), encode_sidecar(sidecar))
+    return sidecar
+
+
+@cache
+def library_versions() -> dict[str, str]:
+    """What a shard's bytes depend on besides the plan."""
+    return {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}}

@@ -1,0 +1,50 @@
+"""The sound of a clip: the video's own, or a ready-made wav beside it."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import soundfile
+
+from pipeline.decode import Picture, SoundRun
+from pipeline.errors import ClipError
+from pipeline.timing import sound_at_16k, to_pcm16
+
+
+def stored_sound(runs: list[SoundRun], picture: Picture, frames: int) -> tuple[np.ndarray[Any, Any], tuple[int, int]]:
+    """The samples to store, in step with frame 0.
+
+    Returns:
+        int16 (640 T,), and the range of samples that the source had.
+
+    Raises:
+        ClipError: there is no sound, none while the picture lasts, or nothing but zeros.
+    """
+    if not runs:
+        raise ClipError("sound", "sound_missing", "the file has no sound")
+    if len({run.rate for run in runs}) > 1:
+        raise ClipError("sound", "sound_unreadable", "the sampling rate changes within the file")
+    sound, span = sound_at_16k(runs, float(picture.start), frames)
+    if span[0] >= span[1]:
+        raise ClipError("sound", "sound_missing", "the sound begins after the picture ends, or ends before it begins")
+    samples = to_pcm16(sound)
+    if not samples.any():
+        raise ClipError("sound", "sound_silent", "every sample is zero")
+    return samples, span
+
+
+def read_wav(content: bytes, start: float) -> list[SoundRun]:
+    """A ready-made wav, whose first sample belongs to the first frame, at `start` seconds.
+
+    Raises:
+        ClipError: it is not a readable sound file, or has no samples.
+    """
+    try:
+        samples, rate = soundfile.read(io.BytesIO(content), dtype="float32", always_2d=True)
+    except soundfile.LibsndfileError as error:
+        raise ClipError("sound", "sound_unreadable", f"the wav file cannot be read: {error}") from error
+    if not len(samples):
+        raise ClipError("sound", "sound_missing", "the wav file has no samples")
+    return [SoundRun(rate, start, [samples.mean(axis=1)], len(samples))]

@@ -1,0 +1,185 @@
+"""Recheck a dataset: every checksum, count, shape, type and index row, and every mel from the samples beside it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipeline.clip import stored_mel
+from pipeline.jobs import job_runner
+from pipeline.progress import ProgressReport, shown
+from shards import DatasetError, Manifest, Sample, StorageError, Store, decode_sample, open_dataset, read_sidecar
+from shards.format.index import INDEX_NAME, MEMBERS
+from shards.format.manifest import ERRORS_NAME, ShardEntry
+from shards.format.sample import FPS, SAMPLE_RATE
+from shards.reading.sequential import read_tar
+
+_MEL_TOLERANCE = 1e-4
+"""Another machine's FFT rounds otherwise; the reference arrays allow as much."""
+
+
+@dataclass(frozen=True)
+class _ShardCheck:
+    url: str
+    split: str
+    entry: ShardEntry
+    half: int
+    rows: list[dict[str, Any]]
+
+
+def verify(url: str, address: str | None = None, workers: int | None = None) -> tuple[Manifest, list[str]]:
+    """Recheck everything that a dataset says of itself.
+
+    Args:
+        url: local folder or fsspec URL of a finished dataset.
+        address, workers: as in `run_build`.
+
+    Returns:
+        The manifest, and one line for each thing that is wrong, naming the file or key; none where all is well.
+
+    Raises:
+        DatasetError: there is no readable manifest or index: there is nothing to check against.
+    """
+    dataset = open_dataset(url)
+    manifest = dataset.manifest
+    problems = [problem for name in (INDEX_NAME, ERRORS_NAME) for problem in _check_file(dataset.store, name, manifest)]
+    rows = dataset.index.to_pylist()
+    rows_of: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        rows_of.setdefault(row["shard"], []).append(row)
+    checks = [
+        _ShardCheck(url, split, entry, manifest.features["crop"]["half"], rows_of.pop(entry.name, []))
+        for split, entries in manifest.splits.items()
+        for entry in entries
+    ]
+    problems += [f"{INDEX_NAME}: has rows of {shard}, which the manifest does not list" for shard in sorted(rows_of)]
+    problems += _check_totals(manifest, rows)
+    report = ProgressReport(total=len(rows))
+    with job_runner(address, workers) as runner, shown(report, "verify") as progress:
+        for outcome in runner.map(check_shard, checks, on_wait=progress.update):
+            entry = outcome.item.entry
+            found = outcome.result if outcome.result is not None else [f"{entry.name}: {outcome.error}"]
+            problems += found
+            report.add(entry.clips, entry.frames / FPS, 0)
+            progress.update()
+    return manifest, sorted(problems)
+
+
+def check_shard(check: _ShardCheck) -> list[str]:
+    """What is wrong with one shard, a line each."""
+    store, entry = Store(check.url), check.entry
+    try:
+        size, digest = store.size(entry.name), store.sha256(entry.name)
+    except FileNotFoundError:
+        return [f"{entry.name}: is missing"]
+    except StorageError as error:
+        return [f"{entry.name}: cannot be read: {error}"]
+    problems = []
+    if size != entry.bytes:
+        problems.append(f"{entry.name}: is {size} bytes, the manifest says {entry.bytes}: cut short or replaced")
+    elif digest != entry.sha256:
+        problems.append(f"{entry.name}: sha256 is not the manifest's: its bytes have changed")
+    problems += _check_sidecar(store, check)
+    return problems + _check_clips(store, check)
+
+
+def _check_clips(store: Store, check: _ShardCheck) -> list[str]:
+    shard, problems = check.entry.name, []
+    rows = {row["key"]: row for row in check.rows}
+    seen: list[str] = []
+    try:
+        for key, members in read_tar(store, shard):
+            seen.append(key)
+            if key not in rows:
+                problems.append(f"{shard}: {key} is in the tar but not in the index")
+                continue
+            try:
+                problems += [f"{shard}: {key}: {what}" for what in _check_clip(store, check, rows[key], members)]
+            except DatasetError as error:
+                problems.append(f"{shard}: {error}")
+    except (DatasetError, StorageError) as error:
+        problems.append(str(error))
+    problems += [f"{shard}: {key} is in the index but not in the tar" for key in rows if key not in seen]
+    if len(check.rows) != check.entry.clips:
+        problems.append(f"{shard}: {len(check.rows)} index rows, the manifest says {check.entry.clips} clips")
+    return problems
+
+
+def _check_clip(store: Store, check: _ShardCheck, row: dict[str, Any], members: dict[str, bytes]) -> list[str]:
+    """What of a clip is not as its index row, the manifest and its own sound say (DatasetError: not a sample)."""
+    sample = decode_sample(row["key"], members)
+    problems = []
+    expected = {
+        "split": check.split,
+        "shard": check.entry.name,
+        "set": sample.meta.set,
+        "frames": sample.meta.frames,
+        "speaker": sample.meta.speaker,
+        "source": sample.meta.source,
+        "text": sample.text,
+    }
+    problems += [
+        f"index says {name} {row[name]!r}, found {value!r}" for name, value in expected.items() if row[name] != value
+    ]
+    if [(entry["word"], entry["start"], entry["end"]) for entry in row["words"]] != sample.meta.words:
+        problems.append("index and sample have other words")
+    if sample.meta.half != check.half:
+        problems.append(f"half is {sample.meta.half}, the manifest says {check.half}")
+    for member in MEMBERS:
+        name = {"roi": row["roi_member"], "mel": "mel.npy"}.get(member, member)
+        stored = store.read_range(check.entry.name, row[f"{member}_offset"], row[f"{member}_size"])
+        if stored != members.get(name):
+            problems.append(f"the index's offset and size of {name} do not point to it")
+    return problems + _check_sound(sample)
+
+
+def _check_sound(sample: Sample) -> list[str]:
+    first, last = sample.meta.sound
+    if not 0 <= first < last <= len(sample.wav):
+        return [f"sound runs from sample {first} to {last} of {len(sample.wav)}"]
+    difference = float(np.abs(stored_mel(sample.wav) - sample.mel).max())
+    if difference > _MEL_TOLERANCE:
+        return [f"mel is up to {difference:.2g} off the one of its samples ({SAMPLE_RATE} Hz)"]
+    return []
+
+
+def _check_sidecar(store: Store, check: _ShardCheck) -> list[str]:
+    try:
+        sidecar = read_sidecar(store, check.entry.name)
+    except FileNotFoundError:
+        return [f"{check.entry.name}: its sidecar is missing"]
+    except (DatasetError, StorageError) as error:
+        return [str(error)]
+    same = sidecar.sha256 == check.entry.sha256 and sidecar.rows == check.rows
+    return [] if same else [f"{check.entry.name}: its sidecar is not what manifest and index say"]
+
+
+def _check_file(store: Store, name: str, manifest: Manifest) -> list[str]:
+    try:
+        content = store.read(name)
+    except FileNotFoundError:
+        return [f"{name}: is missing"]
+    if hashlib.sha256(content).hexdigest() != manifest.sha256.get(name):
+        return [f"{name}: sha256 is not the manifest's"]
+    return []
+
+
+def _check_totals(manifest: Manifest, rows: list[dict[str, Any]]) -> list[str]:
+    entries = [entry for split in manifest.splits.values() for entry in split]
+    counted = {
+        "clips": len(rows),
+        "frames": sum(row["frames"] for row in rows),
+        "bytes": sum(entry.bytes for entry in entries),
+    }
+    problems = [
+        f"manifest: total {name} is {manifest.totals.get(name)}, counted {value}"
+        for name, value in counted.items()
+        if manifest.totals.get(name) != value
+    ]
+    keys = [row["key"] for row in rows]
+    if len(set(keys)) != len(keys):
+        problems.append(f"{INDEX_NAME}: {len(keys) - len(set(keys))} keys are there more than once")
+    return problems

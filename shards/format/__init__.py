@@ -1,0 +1,1 @@
+"""The storage format: samples, tars, sidecars, manifest, index, and where they are kept."""

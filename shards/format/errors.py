@@ -1,0 +1,14 @@
+"""The two ways in which a dataset can fail its reader: what is stored is wrong, or where it is stored is."""
+
+from __future__ import annotations
+
+
+class DatasetError(ValueError):
+    """Something stored does not keep the contract: the message names the file or key, what was found and expected."""
+
+
+class StorageError(OSError):
+    """The place where a dataset lies could not be read or written (disk, network, quota): worth another try."""
+
+    def __str__(self) -> str:
+        return f"{self.filename}: {self.strerror}"

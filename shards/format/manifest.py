@@ -1,0 +1,84 @@
+"""The manifest: what a dataset is, written last. A folder without one is not finished."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from shards.format.errors import DatasetError
+from shards.format.sidecar import FORMAT_VERSION
+from shards.format.store import Store
+
+MANIFEST_NAME = "manifest.json"
+ERRORS_NAME = "errors.jsonl"
+
+
+@dataclass(frozen=True)
+class ShardEntry:
+    """One shard of a split: name of the tar, its bytes and sha256, its clips and their video frames."""
+
+    name: str
+    bytes: int
+    sha256: str
+    clips: int
+    frames: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a dataset is.
+
+    Attributes:
+        plan: hash of the plan that it was built from.
+        recipe: the settings that decide its content.
+        features: mel, crop and codec settings: what the stored arrays are.
+        totals: clips, frames, hours, bytes, left_out, over all splits.
+        splits: split -> its shards, in order.
+        versions: library -> versions that built the shards (more than one when it was upgraded in between).
+        sha256: of `index.parquet` and `errors.jsonl`.
+    """
+
+    plan: str
+    recipe: dict[str, Any]
+    features: dict[str, Any]
+    totals: dict[str, Any]
+    splits: dict[str, list[ShardEntry]]
+    versions: dict[str, list[str]]
+    sha256: dict[str, str]
+
+    def shard_names(self, split: str | None = None) -> list[str]:
+        """Tars of one split, or of all.
+
+        Raises:
+            DatasetError: there is no such split; the message lists those there are.
+        """
+        if split is not None and split not in self.splits:
+            raise DatasetError(f"no split {split!r} here: there is {', '.join(self.splits) or 'none'}")
+        return [entry.name for name, entries in self.splits.items() if split in (None, name) for entry in entries]
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    return (json.dumps({"format": FORMAT_VERSION, **asdict(manifest)}, ensure_ascii=False, indent=1) + "\n").encode()
+
+
+def read_manifest(store: Store) -> Manifest:
+    """The manifest of a dataset.
+
+    Raises:
+        DatasetError: there is none, it is not readable as one, or it is of another format version.
+    """
+    where = store.path(MANIFEST_NAME)
+    try:
+        content = json.loads(store.read(MANIFEST_NAME))
+        version = content.pop("format")
+        if version != FORMAT_VERSION:
+            raise DatasetError(f"{where}: format {version}, this version reads {FORMAT_VERSION}")
+        splits = {name: [ShardEntry(**entry) for entry in entries] for name, entries in content.pop("splits").items()}
+        return Manifest(splits=splits, **content)
+    except FileNotFoundError as error:
+        raise DatasetError(f"{where}: no manifest: no dataset lies here, or its build has not finished") from error
+    except DatasetError:
+        raise
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise DatasetError(f"{where}: not the manifest of a dataset: {error}") from error

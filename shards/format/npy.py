@@ -1,0 +1,43 @@
+"""Arrays as `.npy` members, read without trusting the file: no pickles, no allocation that the bytes do not back."""
+
+from __future__ import annotations
+
+import io
+import math
+from typing import Any
+
+import numpy as np
+from numpy.lib import format as npy_format
+
+from shards.format.errors import DatasetError
+
+
+def encode_npy(array: np.ndarray[Any, Any]) -> bytes:
+    """The bytes of a `.npy` file (NumPy format 1.0, C order) of `array`."""
+    buffer = io.BytesIO()
+    npy_format.write_array(buffer, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def decode_npy(content: bytes, name: str) -> np.ndarray[Any, Any]:
+    """The array in the bytes of a `.npy` file, read-only and without a copy.
+
+    Raises:
+        DatasetError: naming `name`, when the bytes are no such file, hold Python objects, or end too early or too late.
+    """
+    buffer = io.BytesIO(content)
+    try:
+        version = npy_format.read_magic(buffer)
+        read_header = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}[version]
+        shape, fortran_order, dtype = read_header(buffer)
+    except (ValueError, KeyError, SyntaxError, TypeError) as error:
+        raise DatasetError(f"{name}: not a readable .npy array: {error}") from error
+    if dtype.hasobject or fortran_order:
+        raise DatasetError(f"{name}: a .npy array of plain numbers in C order was expected, found {dtype}")
+    offset = buffer.tell()
+    expected = math.prod(shape) * dtype.itemsize
+    if len(content) - offset != expected or any(size < 0 for size in shape):
+        raise DatasetError(
+            f"{name}: the header says {shape} of {dtype} ({expected} bytes), the file holds {len(content) - offset}"
+        )
+    return np.frombuffer(content, dtype, offset=offset).reshape(shape)

@@ -1,0 +1,188 @@
+"""One clip as stored: five members of a tar under one key, and the checks that they belong together."""
+
+from __future__ import annotations
+
+import io
+import json
+import wave
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from shards.format.errors import DatasetError
+from shards.format.npy import decode_npy, encode_npy
+from shards.format.roi import RoiCodec, decode_roi, encode_roi, roi_member
+
+FPS = 25
+SAMPLE_RATE = 16_000
+SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
+MEL_BANDS = 80
+MEL_PER_FRAME = 4
+ROI_MARGIN = 5
+"""Pixels kept around the published crop, so that training can shift it by up to as many (METHOD.md, Video)."""
+
+
+@dataclass(frozen=True)
+class SampleMeta:
+    """What the `.json` member says of a clip.
+
+    Attributes:
+        set: the corpus's own folder that the clip comes from (main, pretrain, trainval, test ...).
+        split: the split it was built for.
+        speaker: the speaker, or what the corpus has in its place (a broadcast, a channel).
+        source: path of the video below the corpus's root.
+        source_sha256: of the video file.
+        frames: T.
+        fps: frames per second of the stored lip region, always 25.
+        half: h, half the side of the published crop in pixels; the stored region is 2 (h + 5) wide.
+        lips: (T, 2) lip centre x, y of each stored frame, in pixels of the source picture.
+        words: (word, start, end) in seconds from frame 0; empty where the corpus has no word times.
+        sound: [first, last) sample of the stored sound that the source really had; silence was put around it.
+        notes: what was mended on the way, in words.
+    """
+
+    set: str
+    split: str
+    speaker: str
+    source: str
+    source_sha256: str
+    frames: int
+    fps: int
+    half: int
+    lips: list[tuple[int, int]]
+    words: list[tuple[str, float, float]]
+    sound: tuple[int, int]
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One clip.
+
+    Attributes:
+        key: unique in the dataset, begins with the corpus's set, holds no dot and no white space.
+        roi: uint8 (T, R, R), grey lip region at native resolution, R = 2 (h + 5).
+        mel: float32 (80, 4T), the network's log-mel of the whole clip (METHOD.md, Audio).
+        wav: int16 (640 T,), 16 kHz mono, in step with frame 0.
+        text: the transcript, lower case; empty where there is none.
+        meta: see SampleMeta.
+    """
+
+    key: str
+    roi: np.ndarray[Any, Any]
+    mel: np.ndarray[Any, Any]
+    wav: np.ndarray[Any, Any]
+    text: str
+    meta: SampleMeta
+
+
+def check_sample(sample: Sample) -> None:
+    """Raise `DatasetError`, naming the key, unless the parts of `sample` have the shapes and types of the contract."""
+    frames = sample.meta.frames
+    side = 2 * (sample.meta.half + ROI_MARGIN)
+    expected: list[tuple[str, np.ndarray[Any, Any], type, tuple[int, ...]]] = [
+        ("roi", sample.roi, np.uint8, (frames, side, side)),
+        ("mel", sample.mel, np.float32, (MEL_BANDS, MEL_PER_FRAME * frames)),
+        ("wav", sample.wav, np.int16, (SAMPLES_PER_FRAME * frames,)),
+    ]
+    for name, array, dtype, shape in expected:
+        if array.dtype != dtype or array.shape != shape:
+            raise DatasetError(
+                f"{sample.key}: {name} is {array.dtype} {array.shape}, expected {np.dtype(dtype)} {shape}"
+            )
+    if not np.isfinite(sample.mel).all():
+        raise DatasetError(f"{sample.key}: mel holds values that are not finite")
+    if len(sample.meta.lips) != frames:
+        raise DatasetError(f"{sample.key}: {len(sample.meta.lips)} lip centres for {frames} frames")
+    if not sample.key.startswith(f"{sample.meta.set}/") or "." in sample.key or sample.key.split() != [sample.key]:
+        raise DatasetError(f"{sample.key}: a key begins with its set ({sample.meta.set}/), without dots or white space")
+
+
+def encode_sample(sample: Sample, codec: RoiCodec) -> dict[str, bytes]:
+    """The members of a sample, extension -> bytes, in the order in which they are stored.
+
+    Raises:
+        DatasetError: the sample does not keep the contract.
+    """
+    check_sample(sample)
+    meta = json.dumps(vars(sample.meta), ensure_ascii=False, separators=(",", ":"))
+    members = {
+        "json": meta.encode(),
+        "mel.npy": encode_npy(sample.mel),
+        roi_member(codec): encode_roi(sample.roi, codec, FPS),
+        "txt": sample.text.encode(),
+        "wav": _encode_wav(sample.wav),
+    }
+    return dict(sorted(members.items()))  # webdataset writes members sorted
+
+
+def decode_sample(key: str, members: Mapping[str, bytes]) -> Sample:
+    """A sample from the bytes of its members.
+
+    Raises:
+        DatasetError: naming key and member, when one is missing, unreadable or does not fit the others.
+    """
+    roi_name = "roi.mkv" if "roi.mkv" in members else "roi.npy"
+    missing = [name for name in (roi_name, "mel.npy", "wav", "txt", "json") if name not in members]
+    if missing:
+        raise DatasetError(f"{key}: member {', '.join(missing)} is missing (found: {', '.join(sorted(members))})")
+    meta = _decode_meta(members["json"], f"{key}.json")
+    try:
+        text = members["txt"].decode()
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{key}.txt: not UTF-8: {error}") from error
+    sample = Sample(
+        key=key,
+        roi=decode_roi(members[roi_name], roi_name, meta.frames, f"{key}.{roi_name}"),
+        mel=decode_npy(members["mel.npy"], f"{key}.mel.npy"),
+        wav=_decode_wav(members["wav"], f"{key}.wav"),
+        text=text,
+        meta=meta,
+    )
+    check_sample(sample)
+    return sample
+
+
+def _decode_meta(content: bytes, name: str) -> SampleMeta:
+    try:
+        values = json.loads(content)
+        unknown = set(values) ^ {field.name for field in fields(SampleMeta)}
+        if unknown:
+            raise DatasetError(f"{name}: missing or unknown field {', '.join(sorted(unknown))}")
+        values["lips"] = [(int(x), int(y)) for x, y in values["lips"]]
+        values["words"] = [(str(word), float(start), float(end)) for word, start, end in values["words"]]
+        first, last = values["sound"]
+        values["sound"] = (int(first), int(last))
+        for field in ("frames", "fps", "half"):
+            values[field] = int(values[field])
+    except DatasetError:
+        raise
+    except (ValueError, TypeError, KeyError) as error:
+        raise DatasetError(f"{name}: not the description of a clip: {error}") from error
+    return SampleMeta(**values)
+
+
+def _encode_wav(samples: np.ndarray[Any, Any]) -> bytes:
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLE_RATE)
+        file.writeframes(samples.astype("<i2").tobytes())
+    return buffer.getvalue()
+
+
+def _decode_wav(content: bytes, name: str) -> np.ndarray[Any, Any]:
+    try:
+        with wave.open(io.BytesIO(content), "rb") as file:
+            form = (file.getnchannels(), file.getsampwidth(), file.getframerate())
+            payload = file.readframes(file.getnframes())
+    except (wave.Error, EOFError) as error:
+        raise DatasetError(f"{name}: not a readable wav file: {error}") from error
+    if form != (1, 2, SAMPLE_RATE):
+        raise DatasetError(
+            f"{name}: expected 16 kHz mono PCM16, found {form[2]} Hz, {form[0]} channels, {form[1]} bytes"
+        )
+    return np.frombuffer(payload, "<i2")

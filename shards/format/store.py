@@ -1,0 +1,198 @@
+"""Where a dataset lies: a local folder or any fsspec URL, with writes that appear whole or not at all.
+
+A local file is written beside its final name under a name unique to the attempt, synced, then renamed. An object store
+gets one completed put of a local temporary file: the object appears when the upload is complete. Failures of the medium
+come out as `StorageError`; a missing file stays `FileNotFoundError` and a forbidden one `PermissionError`, since those
+say something about the file and not about the disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cached_property
+from typing import IO, Any, cast
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from shards.format.errors import StorageError
+
+PART_SUFFIX = ".part"
+_CHUNK = 1 << 20
+_ABOUT_THE_FILE = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+
+
+@contextmanager
+def _os_errors_named(action: str, url: str) -> Iterator[None]:
+    """Turn an OSError of the medium into `StorageError`, saying what was tried and on which file."""
+    try:
+        yield
+    except (*_ABOUT_THE_FILE, StorageError):
+        raise
+    except OSError as error:
+        raise StorageError(error.errno or 0, f"{action} failed: {error.strerror or error}", url) from error
+
+
+@contextmanager
+def _named(action: str, url: str) -> Iterator[None]:
+    """The same for calls into a file system, whose client may raise classes of its own: botocore, aiohttp ..."""
+    with _os_errors_named(action, url):
+        try:
+            yield
+        except OSError:
+            raise
+        except Exception as error:
+            raise StorageError(0, f"{action} failed: {type(error).__name__}: {error}", url) from error
+
+
+@dataclass(frozen=True)
+class Store:
+    """A folder or bucket prefix, given as a local path or a URL that fsspec understands (s3://, gs://, memory:// ...).
+
+    Values only: a Store travels to other processes as its URL and opens its file system there.
+    """
+
+    url: str
+
+    @cached_property
+    def _opened(self) -> tuple[fsspec.AbstractFileSystem, str]:
+        try:
+            filesystem, path = fsspec.core.url_to_fs(self.url)
+        except ImportError as error:
+            raise ValueError(f"{self.url}: {error} (for s3:// install lip-to-speech[s3])") from error
+        except ValueError as error:
+            raise ValueError(f"{self.url}: no such kind of storage: {error}") from error
+        return filesystem, path.rstrip("/") or "/"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"url": self.url}  # the open file system stays behind
+
+    @property
+    def is_local(self) -> bool:
+        return isinstance(self._opened[0], LocalFileSystem)
+
+    def path(self, name: str = "") -> str:
+        """The full name of a member of this store, as its file system wants it."""
+        root = self._opened[1]
+        return f"{root.rstrip('/')}/{name}" if name else root
+
+    def exists(self, name: str = "") -> bool:
+        with _named("looking", self.path(name)):
+            return cast(bool, self._opened[0].exists(self.path(name)))
+
+    def size(self, name: str) -> int:
+        """Bytes of a file.
+
+        Raises:
+            FileNotFoundError: there is none of that name.
+            StorageError: the store could not be asked.
+        """
+        with _named("asking the size", self.path(name)):
+            self._opened[0].invalidate_cache(self.path())
+            return int(self._opened[0].size(self.path(name)))
+
+    def read(self, name: str) -> bytes:
+        """The whole content of a file (`FileNotFoundError`, `PermissionError`, `StorageError`)."""
+        with _named("reading", self.path(name)):
+            if self.is_local:
+                with open(self.path(name), "rb") as file:
+                    return file.read()
+            return cast(bytes, self._opened[0].cat_file(self.path(name)))
+
+    def read_range(self, name: str, offset: int, size: int) -> bytes:
+        """`size` bytes of a file from `offset` on; fewer where the file ends before."""
+        with _named("reading", self.path(name)):
+            return cast(bytes, self._opened[0].cat_file(self.path(name), start=offset, end=offset + size))
+
+    @contextmanager
+    def open(self, name: str) -> Iterator[IO[bytes]]:
+        """Open a file for reading."""
+        with _named("reading", self.path(name)):
+            file = self._opened[0].open(self.path(name), "rb")
+        with file:
+            yield file
+
+    def sha256(self, name: str) -> str:
+        digest = hashlib.sha256()
+        with self.open(name) as file:
+            while True:
+                with _named("reading", self.path(name)):
+                    chunk = file.read(_CHUNK)
+                if not chunk:
+                    return digest.hexdigest()
+                digest.update(chunk)
+
+    def names(self) -> list[str]:
+        """Names of the files directly in this store, sorted; none where the folder does not exist."""
+        filesystem, root = self._opened
+        with _named("listing", root):
+            filesystem.invalidate_cache(root)
+            try:
+                found = filesystem.ls(root, detail=False)
+            except FileNotFoundError:
+                return []
+        return sorted(str(path).rstrip("/").rsplit("/", 1)[-1] for path in found if str(path).rstrip("/") != root)
+
+    def remove(self, name: str) -> None:
+        """Delete a file; it is no error if it is already gone."""
+        with _named("deleting", self.path(name)), suppress(FileNotFoundError):
+            self._opened[0].rm_file(self.path(name))
+
+    @contextmanager
+    def create(self, name: str) -> Iterator[IO[bytes]]:
+        """Write a file that appears under its name only when the block ends without an error.
+
+        Raises:
+            StorageError: the medium failed (full disk, lost network); nothing is left under `name` by this attempt.
+        """
+        if self.is_local:
+            yield from self._create_local(name)
+        else:
+            yield from self._create_remote(name)
+
+    def write(self, name: str, content: bytes) -> None:
+        """`create` for content that is already in memory."""
+        with self.create(name) as file:
+            file.write(content)
+
+    def _create_local(self, name: str) -> Iterator[IO[bytes]]:
+        final = self.path(name)
+        folder = os.path.dirname(final)
+        part = os.path.join(folder, f".{os.path.basename(final)}.{uuid.uuid4().hex}{PART_SUFFIX}")
+        try:
+            with _os_errors_named("writing", final):
+                os.makedirs(folder, exist_ok=True)
+                with open(part, "xb") as file:
+                    yield file
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(part, final)
+                _sync_folder(folder)
+        finally:
+            with suppress(OSError):
+                os.remove(part)
+
+    def _create_remote(self, name: str) -> Iterator[IO[bytes]]:
+        with tempfile.NamedTemporaryFile(suffix=PART_SUFFIX) as file:
+            with _os_errors_named("writing", self.path(name)):
+                yield file
+                file.flush()
+            with _named("writing", self.path(name)):
+                self._opened[0].put_file(file.name, self.path(name))
+                self._opened[0].invalidate_cache(self.path())
+
+
+def _sync_folder(folder: str) -> None:
+    """Make a rename survive a power cut, where the platform lets a folder be synced."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,107 @@
+"""Write one shard: samples in, a byte-identical tar and its index rows out.
+
+The tar is written by `webdataset`, with time, owner and order fixed: a shard's bytes depend only on its samples.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import IO, Any
+
+from webdataset import TarWriter
+
+from shards.format.errors import DatasetError
+from shards.format.index import MEMBERS
+from shards.format.roi import RoiCodec, roi_member
+from shards.format.sample import Sample, encode_sample
+from shards.format.store import Store
+
+
+@dataclass
+class _HashingFile:
+    """Passes writes on and keeps count and checksum of them, so that a finished tar need not be read again."""
+
+    file: IO[bytes]
+    digest: Any = field(default_factory=hashlib.sha256)
+    count: int = 0
+
+    def write(self, content: bytes) -> int:
+        self.digest.update(content)
+        self.count += len(content)
+        return self.file.write(content)
+
+
+@dataclass
+class ShardWriter:
+    """The writer of one shard; use `ShardWriter.create`. After its block, `bytes`, `sha256` and `rows` are set."""
+
+    shard: str
+    codec: RoiCodec
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    bytes: int = 0
+    sha256: str = ""
+    _tar: TarWriter | None = None
+
+    @classmethod
+    @contextmanager
+    def create(cls, store: Store, shard: str, codec: RoiCodec) -> Iterator[ShardWriter]:
+        """Write `shard` (a name ending in .tar) into `store`; it appears when the block ends without an error.
+
+        Raises:
+            StorageError: the medium failed.
+        """
+        writer = cls(shard, codec)
+        with store.create(shard) as file:
+            hashing = _HashingFile(file)
+            # PAX: the older default cuts off long and non-ASCII names
+            with TarWriter(hashing, encoder=False, mtime=0, user="", group="", format="PAX_FORMAT") as tar:
+                writer._tar = tar
+                yield writer
+            writer.bytes, writer.sha256 = hashing.count, hashing.digest.hexdigest()
+            file.flush()
+            _add_offsets(writer.rows, file.name)
+
+    def write(self, sample: Sample) -> None:
+        """Append a sample.
+
+        Raises:
+            DatasetError: it does not keep the contract, or its key was written before.
+        """
+        assert self._tar is not None, "write() outside of the block of ShardWriter.create"
+        if any(row["key"] == sample.key for row in self.rows):
+            raise DatasetError(f"{sample.key}: written twice to {self.shard}")
+        members = encode_sample(sample, self.codec)
+        self._tar.write({"__key__": sample.key, **members})
+        meta = sample.meta
+        self.rows.append(
+            {
+                "key": sample.key,
+                "split": meta.split,
+                "set": meta.set,
+                "shard": self.shard,
+                "frames": meta.frames,
+                "speaker": meta.speaker,
+                "source": meta.source,
+                "text": sample.text,
+                "words": [{"word": word, "start": start, "end": end} for word, start, end in meta.words],
+                "roi_member": roi_member(self.codec),
+            }
+        )
+
+
+def _add_offsets(rows: list[dict[str, Any]], path: str) -> None:
+    """Read the finished tar's headers and note in `rows` where each member's content begins and how long it is."""
+    found: dict[str, dict[str, tarfile.TarInfo]] = {}
+    with tarfile.open(path, "r:") as tar:
+        for info in tar:
+            folder, _, name = info.name.rpartition("/")
+            stem, _, extension = name.partition(".")
+            found.setdefault(f"{folder}/{stem}", {})[extension.split(".")[0]] = info
+    for row in rows:
+        for member in MEMBERS:
+            info = found[row["key"]][member]
+            row[f"{member}_offset"], row[f"{member}_size"] = info.offset_data, info.size

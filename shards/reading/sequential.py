@@ -1,0 +1,113 @@
+"""Read a dataset clip by clip, in the order in which it is stored, or one clip by its key.
+
+This is the plain way, for inspection and for whoever wants every clip once. Nothing is unpickled, and a tar that is not
+what the manifest says is named.
+"""
+
+from __future__ import annotations
+
+import re
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from shards.format.errors import DatasetError
+from shards.format.index import MEMBERS, read_index
+from shards.format.manifest import Manifest, read_manifest
+from shards.format.sample import Sample, decode_sample
+from shards.format.store import Store
+
+_MEMBER = re.compile(r"((?:.*/)?[^./]+)\.([^/]+)")
+_MAX_MEMBER_BYTES = 8 << 30
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A finished dataset, opened for reading: `open_dataset(url)`."""
+
+    store: Store
+    manifest: Manifest
+
+    @cached_property
+    def index(self) -> pa.Table:
+        """The index, a row a clip (columns: `INDEX_SCHEMA`)."""
+        return read_index(self.store)
+
+    def samples(self, split: str | None = None) -> Iterator[Sample]:
+        """Every clip of a split (or of all), in stored order.
+
+        Raises:
+            DatasetError: no such split, or a shard that does not keep the contract.
+        """
+        for shard in self.manifest.shard_names(split):
+            for key, members in read_tar(self.store, shard):
+                yield decode_sample(key, members)
+
+    def sample(self, key: str) -> Sample:
+        """One clip, read by its byte offsets.
+
+        Raises:
+            DatasetError: there is no such key, or its bytes do not keep the contract.
+        """
+        rows = self.index.filter(pc.field("key") == key).to_pylist()
+        if not rows:
+            raise DatasetError(f"{key}: no such clip in {self.store.url}")
+        return read_row(self.store, rows[0])
+
+
+def open_dataset(url: str) -> Dataset:
+    """Open a finished dataset at a local path or fsspec URL.
+
+    Raises:
+        DatasetError: there is no manifest, or it is not readable.
+    """
+    store = Store(url)
+    return Dataset(store, read_manifest(store))
+
+
+def read_row(store: Store, row: dict[str, Any]) -> Sample:
+    """The clip that an index row points to (`DatasetError` when its bytes are not what the row says)."""
+    members = {}
+    for member in MEMBERS:
+        name = {"roi": row["roi_member"], "mel": "mel.npy"}.get(member, member)
+        members[name] = store.read_range(row["shard"], row[f"{member}_offset"], row[f"{member}_size"])
+    return decode_sample(row["key"], members)
+
+
+def read_tar(store: Store, shard: str) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """Groups of members of a tar, (key, extension -> bytes), read as a stream.
+
+    Raises:
+        DatasetError: not a tar, cut short, or with members that no shard has (links, devices, names without a key).
+    """
+    where = store.path(shard)
+    with store.open(shard) as file:
+        try:
+            with tarfile.open(fileobj=file, mode="r|") as tar:
+                yield from _groups(tar, where)
+        except tarfile.TarError as error:
+            raise DatasetError(f"{where}: not a readable tar, or cut short: {error}") from error
+
+
+def _groups(tar: tarfile.TarFile, where: str) -> Iterator[tuple[str, dict[str, bytes]]]:
+    key, members = "", dict[str, bytes]()
+    for info in tar:
+        match = _MEMBER.fullmatch(info.name)
+        if not info.isreg() or match is None or not 0 <= info.size <= _MAX_MEMBER_BYTES:
+            raise DatasetError(f"{where}: member {info.name!r} is not one of a shard")
+        if match[1] != key:
+            if members:
+                yield key, members
+            key, members = match[1], {}
+        if match[2] in members:
+            raise DatasetError(f"{where}: member {info.name!r} is there twice")
+        content = tar.extractfile(info)
+        assert content is not None, "a regular member has content"
+        members[match[2]] = content.read()
+    if members:
+        yield key, members

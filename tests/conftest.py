@@ -1,0 +1,44 @@
+"""What all tests share: where reference arrays and footage lie, if they do, and a small corpus."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.recipe import Recipe
+from tests.corpora import Lrs2Corpus
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def reference() -> Path:
+    """Arrays that the published implementation computed; tests that need them are skipped where there are none."""
+    if not (SHARED / "reference").is_dir():
+        pytest.skip("needs ../shared/reference")
+    return SHARED / "reference"
+
+
+@pytest.fixture(scope="session")
+def footage() -> Path:
+    """Real talking-face clips in LRS2 form; tests that need them are skipped where there are none."""
+    if not (SHARED / "real").is_dir():
+        pytest.skip("needs ../shared/real")
+    return SHARED / "real"
+
+
+@pytest.fixture(scope="session")
+def small_corpus(tmp_path_factory: pytest.TempPathFactory) -> Lrs2Corpus:
+    """Ten good clips of two speakers in train, val, test and pretrain. Not to be changed by a test."""
+    corpus = Lrs2Corpus(tmp_path_factory.mktemp("corpus"))
+    timed = "Text:  PLACE BLUE\nConf:  1\n\nWORD START END ASDSCORE\nPLACE 0.10 0.40 9.1\nBLUE 0.40 0.90 8.2\n"
+    for number, split in enumerate(["train"] * 6 + ["val", "test", "pretrain", "pretrain"]):
+        transcript = timed if split == "pretrain" else "Text:  PLACE BLUE AT F TWO NOW\nConf:  1\n"
+        corpus.add(f"speaker{number % 2}/{number:05}", split, frames=25 + number, transcript=transcript)
+    return corpus.finish()
+
+
+@pytest.fixture
+def small_recipe(small_corpus: Lrs2Corpus) -> Recipe:
+    return Recipe(dataset="lrs2", root=str(small_corpus.root), shard_mb=0.8)

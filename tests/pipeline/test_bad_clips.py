@@ -1,0 +1,224 @@
+"""A bad clip costs that clip, never the shard, and errors.jsonl says why."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+import soundfile
+
+from pipeline.build import plan_build, run_build
+from pipeline.recipe import Recipe
+from pipeline.verify import verify
+from shards import open_dataset
+from tests.corpora import Lrs2Corpus, click_track, coordinate_line, pictures, write_video
+
+CLIP = "bad/00001"
+
+
+def build(corpus: Lrs2Corpus, out: Path, **recipe: Any) -> dict[str, dict[str, str]]:
+    """Build a corpus without Ray; clips left out, by key."""
+    settings = Recipe(dataset="lrs2", root=str(corpus.finish().root), **recipe)
+    run_build(plan_build(settings, lambda line: None), settings, str(out), workers=0)
+    assert verify(str(out), workers=0)[1] == []
+    lines = (out / "errors.jsonl").read_text().splitlines()
+    return {entry["key"]: entry for entry in map(json.loads, lines)}
+
+
+def truncated(corpus: Lrs2Corpus) -> None:
+    path = corpus.add(CLIP)
+    path.write_bytes(path.read_bytes()[:-2000])
+
+
+def cut_within_a_packet(corpus: Lrs2Corpus) -> None:
+    path, positions = streamable(corpus)
+    path.write_bytes(path.read_bytes()[: positions[30] + 20])
+
+
+def cut_between_packets(corpus: Lrs2Corpus) -> None:
+    path, positions = streamable(corpus)
+    path.write_bytes(path.read_bytes()[: positions[30]])
+
+
+def streamable(corpus: Lrs2Corpus) -> tuple[Path, list[int]]:
+    """A clip whose header comes first, and where each of its packets of picture begins."""
+    path = corpus.add(CLIP, frames=60, options={"movflags": "faststart"})
+    with av.open(str(path)) as container:
+        return path, sorted(packet.pos for packet in container.demux(video=0) if packet.pos is not None)
+
+
+def empty(corpus: Lrs2Corpus) -> None:
+    corpus.add(CLIP).write_bytes(b"")
+
+
+def not_a_video(corpus: Lrs2Corpus) -> None:
+    corpus.add(CLIP).write_bytes(b"<html>404 not found</html>" * 50)
+
+
+def sound_only(corpus: Lrs2Corpus) -> None:
+    soundfile.write(corpus.add(CLIP), np.zeros(1000), 16_000, format="WAV")
+
+
+def gone_since(corpus: Lrs2Corpus) -> None:
+    path = corpus.add(CLIP)
+    path.unlink()
+    path.symlink_to("/dev/full/nowhere")
+
+
+def a_folder(corpus: Lrs2Corpus) -> None:
+    corpus.add(CLIP, video=False).with_suffix(".txt").unlink()
+    (corpus.root / "main" / f"{CLIP}.txt").mkdir()
+    write_video(corpus.root / "main" / f"{CLIP}.mp4", pictures(30), click_track(1.2, 0.4))
+
+
+BAD_CLIPS: list[tuple[str, Callable[[Lrs2Corpus], Any], str]] = [
+    ("truncated mp4", truncated, "decode: video_unreadable"),
+    ("mp4 cut within a packet", cut_within_a_packet, "decode: video_damaged"),
+    ("mp4 cut between packets", cut_between_packets, "decode: video_truncated"),
+    ("zero-byte mp4", empty, "decode: video_empty"),
+    ("no video at all", not_a_video, "decode: video_unreadable"),
+    ("a sound file named mp4", sound_only, "decode: video_unreadable"),
+    ("a link to nowhere", gone_since, "index: video_missing"),
+    ("mp4 without sound", lambda c: c.add(CLIP, sound=None), "sound: sound_missing"),
+    ("silent sound", lambda c: c.add(CLIP, sound=np.zeros(19_200, np.float32)), "sound: sound_silent"),
+    ("sound after the picture", lambda c: c.add(CLIP, sound_start=9), "sound: sound_missing"),
+    ("video of 1 frame", lambda c: c.add(CLIP, frames=1), "decode: video_short"),
+    ("centre outside the picture", lambda c: c.add(CLIP, coordinates=coordinate_line(CLIP, 30, (900, 900))),
+     "coordinates: coordinates_outside"),
+    ("non-numeric coordinates", lambda c: c.add(CLIP, coordinates=f"{CLIP}.mp4:80/100/left/100"),
+     "coordinates: coordinates_invalid"),
+    ("coordinates of another video", lambda c: c.add(CLIP, coordinates=coordinate_line(CLIP, 99)),
+     "coordinates: coordinates_mismatch"),
+    ("no coordinates", lambda c: c.add(CLIP, coordinates=None), "index: coordinates_missing"),
+    ("no video", lambda c: c.add(CLIP, video=False), "index: video_missing"),
+    ("no transcript", lambda c: c.add(CLIP, transcript=None), "transcript: transcript_missing"),
+    ("transcript without words", lambda c: c.add(CLIP, transcript="Text:  \n"), "transcript: transcript_invalid"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("spoil", "expected"), [entry[1:] for entry in BAD_CLIPS], ids=[entry[0] for entry in BAD_CLIPS]
+)
+def test_a_bad_clip_is_left_out_with_its_reason_and_the_good_ones_are_built(
+    tmp_path: Path, spoil: Callable[[Lrs2Corpus], Any], expected: str
+) -> None:
+    corpus = Lrs2Corpus(tmp_path / "corpus")
+    corpus.add("good/00001")
+    corpus.add("good/00002")
+    spoil(corpus)
+    left_out = build(corpus, tmp_path / "out")
+    assert set(left_out) == {f"main/{CLIP}"}
+    entry = left_out[f"main/{CLIP}"]
+    assert f"{entry['stage']}: {entry['reason']}" == expected
+    assert len(entry["detail"]) > 10
+    dataset = open_dataset(str(tmp_path / "out"))
+    assert {sample.key for sample in dataset.samples()} == {"main/good/00001", "main/good/00002"}
+    assert (dataset.manifest.totals["clips"], dataset.manifest.totals["left_out"]) == (2, 1)
+
+
+def test_a_video_of_3000_frames_is_built(tmp_path: Path) -> None:
+    corpus = Lrs2Corpus(tmp_path / "corpus")
+    corpus.add("long/1", frames=3000, click_at=100.0)
+    assert build(corpus, tmp_path / "out") == {}
+    sample = open_dataset(str(tmp_path / "out")).sample("main/long/1")
+    assert sample.roi.shape == (3000, 90, 90)
+    assert np.argmax(np.abs(sample.wav.astype(int)) > 10_000) / 16_000 == pytest.approx(100.0, abs=0.002)
+    assert sample.roi.reshape(3000, -1).mean(axis=1).argmax() == 2500
+
+
+def test_a_square_that_is_partly_outside_the_picture_is_built_with_black(tmp_path: Path) -> None:
+    corpus = Lrs2Corpus(tmp_path / "corpus")
+    corpus.add("edge/1", coordinates=coordinate_line("edge/1", 30, (10, 150)))
+    assert build(corpus, tmp_path / "out") == {}
+    roi = open_dataset(str(tmp_path / "out")).sample("main/edge/1").roi
+    assert (roi[:, :, :35] == 0).all()
+    assert (roi[:, 55:] == 0).all()
+    assert (roi[:, :55, 35:] > 0).mean() > 0.9
+
+
+def test_a_transcript_of_odd_encoding_is_kept_with_a_note(tmp_path: Path) -> None:
+    corpus = Lrs2Corpus(tmp_path / "corpus")
+    corpus.add("odd/1", transcript="Text:  CAFÉ\n".encode("latin-1"))
+    assert build(corpus, tmp_path / "out") == {}
+    sample = open_dataset(str(tmp_path / "out")).sample("main/odd/1")
+    assert sample.text == "café"
+    assert sample.meta.notes == ["transcript was not UTF-8: read as Windows-1252"]
+
+
+def test_a_clip_without_a_transcript_may_be_kept(tmp_path: Path) -> None:
+    corpus = Lrs2Corpus(tmp_path / "corpus")
+    corpus.add("mute/1", transcript=None)
+    assert build(corpus, tmp_path / "out", transcripts="optional") == {}
+    assert open_dataset(str(tmp_path / "out")).sample("main/mute/1").text == ""
+
+
+def test_coordinates_a_little_too_many_are_mended_with_a_note(tmp_path: Path) -> None:
+    corpus = Lrs2Corpus(tmp_path / "corpus")
+    corpus.add("off/1", coordinates=coordinate_line("off/1", 32))
+    assert build(corpus, tmp_path / "out") == {}
+    sample = open_dataset(str(tmp_path / "out")).sample("main/off/1")
+    assert len(sample.meta.lips) == 30
+    assert sample.meta.notes == ["32 coordinates for 30 frames: dropped 2 surplus"]
+
+
+def test_ready_made_wavs_take_the_place_of_the_videos_sound(tmp_path: Path) -> None:
+    corpus = Lrs2Corpus(tmp_path / "corpus")
+    corpus.add("a/1", sound=None)
+    corpus.add("a/2")
+    for clip, content in (("1", click_track(1.2, 0.7, 48_000)), ("2", None)):
+        path = tmp_path / "audio" / "main" / "a" / f"{clip}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if content is None:
+            path.write_bytes(b"RIFF no wav")
+        else:
+            soundfile.write(path, content, 48_000)
+    left_out = build(corpus, tmp_path / "out", audio=str(tmp_path / "audio"))
+    assert {key: entry["reason"] for key, entry in left_out.items()} == {"main/a/2": "sound_unreadable"}
+    wav = open_dataset(str(tmp_path / "out")).sample("main/a/1").wav
+    assert np.argmax(np.abs(wav.astype(int)) > 10_000) / 16_000 == pytest.approx(0.7, abs=0.002)
+
+
+def test_an_unreadable_file_costs_the_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from shards import Store
+
+    corpus = Lrs2Corpus(tmp_path / "corpus")
+    corpus.add("a/1")
+    corpus.add("a/2")
+    read = Store.read
+
+    def forbidden(self: Store, name: str) -> bytes:
+        if name.endswith("a/2.mp4"):
+            raise PermissionError(13, "Permission denied", name)
+        return read(self, name)
+
+    monkeypatch.setattr(Store, "read", forbidden)
+    left_out = build(corpus, tmp_path / "out")
+    assert {key: entry["reason"] for key, entry in left_out.items()} == {"main/a/2": "video_unreadable"}
+
+
+def test_a_folder_with_odd_names_is_built_with_a_fixed_lip_box(tmp_path: Path) -> None:
+    for name in ("my clip.v1.mp4", "my_clip_v1.mkv", "Łódź/zażółć.mp4"):
+        write_video(tmp_path / "videos" / name, pictures(30, size=(120, 200)), click_track(1.2, 0.4))
+    recipe = Recipe("folder", str(tmp_path / "videos"), lip_box="100,60", half=30, transcripts="optional")
+    run_build(plan_build(recipe, lambda line: None), recipe, str(tmp_path / "out"), workers=0)
+    assert verify(str(tmp_path / "out"), workers=0)[1] == []
+    samples = list(open_dataset(str(tmp_path / "out")).samples("all"))
+    assert {sample.meta.source for sample in samples} == {"my clip.v1.mp4", "my_clip_v1.mkv", "Łódź/zażółć.mp4"}
+    assert {sample.roi.shape for sample in samples} == {(30, 70, 70)}
+    assert {sample.meta.lips[0] for sample in samples} == {(100, 60)}
+
+
+def test_nothing_to_build_is_an_error(tmp_path: Path) -> None:
+    corpus = Lrs2Corpus(tmp_path / "corpus")
+    corpus.add("a/1", coordinates=None)
+    corpus.finish()
+    recipe = Recipe(dataset="lrs2", root=str(corpus.root))
+    with pytest.raises(ValueError, match="no clip to build: coordinates_missing"):
+        plan_build(recipe, lambda line: None)
+    assert replace(recipe, limit=1).limit == 1

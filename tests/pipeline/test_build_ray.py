@@ -1,0 +1,228 @@
+"""Builds on Ray: any number of workers, killed workers, drivers and nodes, object stores; always the same bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.build import plan_build, run_build
+from pipeline.jobs import job_runner
+from pipeline.recipe import Recipe
+from pipeline.verify import verify
+from shards import StorageError, Store
+from tests.corpora import Lrs2Corpus, coordinate_line
+from tests.processes import alive, descendants, end, freeze_worker, title, wait_for
+
+TASK = "build_shard"
+
+
+@pytest.fixture(scope="module")
+def long_corpus(tmp_path_factory: pytest.TempPathFactory) -> Lrs2Corpus:
+    """300 clips (links to four videos) for some fifty small shards: a build of several seconds."""
+    corpus = Lrs2Corpus(tmp_path_factory.mktemp("long"))
+    for number in range(4):
+        corpus.add(f"s/{number:05}", frames=75, click_at=0.2 * (number + 1))
+    for number in range(4, 300):
+        name, source = f"s/{number:05}", f"s/{number % 4:05}"
+        for suffix in ("mp4", "txt"):
+            (corpus.root / "main" / f"{name}.{suffix}").symlink_to(corpus.root / "main" / f"{source}.{suffix}")
+        corpus.lines["main"].append(coordinate_line(name, 75))
+        corpus.lists["train"].append(name)
+    return corpus.finish()
+
+
+@pytest.fixture(scope="module")
+def long_recipe(long_corpus: Lrs2Corpus) -> Recipe:
+    return Recipe(dataset="lrs2", root=str(long_corpus.root), shard_mb=5)
+
+
+@pytest.fixture(scope="module")
+def expected(long_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What an undisturbed build in one process gives."""
+    out = tmp_path_factory.mktemp("expected") / "out"
+    run_build(plan_build(long_recipe, lambda line: None), long_recipe, str(out), workers=0)
+    return contents(out)
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """sha256 of each file, by name."""
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
+
+
+@contextmanager
+def started_build(recipe: Recipe, out: Path, *flags: str) -> Iterator[subprocess.Popen[str]]:
+    """`pipeline build` in a process of its own, which is ended with all that it started."""
+    command = [sys.executable, "-m", "pipeline", "build", "--dataset", recipe.dataset, "--root", recipe.root]
+    command += ["--shard-mb", str(recipe.shard_mb), "--out", str(out), *flags]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        try:
+            yield process
+        finally:
+            end(process, descendants(process.pid))
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    output = process.communicate(timeout=300)[0]
+    assert process.returncode == 0, output
+    return output
+
+
+def assert_nothing_partial(out: Path, expected: dict[str, str]) -> int:
+    """What lies under a final name is whole; returns how many shards are finished."""
+    found = {name: content for name, content in contents(out).items() if not name.endswith(".part")}
+    assert all(content == expected[name] for name, content in found.items())
+    return len([name for name in found if name.endswith(".json")])
+
+
+def test_two_workers_give_the_bytes_of_one_process(
+    long_recipe: Recipe, expected: dict[str, str], tmp_path: Path
+) -> None:
+    with started_build(long_recipe, tmp_path / "out", "--workers", "2") as process:
+        output = finish(process)
+    assert contents(tmp_path / "out") == expected
+    assert "300/300 clips" in output
+
+
+@pytest.mark.slow
+def test_a_killed_worker_costs_nothing(long_recipe: Recipe, expected: dict[str, str], tmp_path: Path) -> None:
+    with started_build(long_recipe, tmp_path / "out", "--workers", "2") as process:
+        worker = freeze_worker(TASK, process.pid)
+        os.kill(worker, signal.SIGKILL)
+        finish(process)
+        assert not alive(worker)
+    assert contents(tmp_path / "out") == expected
+
+
+@pytest.mark.slow
+def test_a_killed_driver_leaves_nothing_partial_and_the_next_build_goes_on(
+    long_recipe: Recipe, expected: dict[str, str], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    with started_build(long_recipe, out, "--workers", "2") as process:
+        wait_for(lambda: len(list(out.glob("*.json"))) >= 3, "three finished shards")
+        started = descendants(process.pid)
+        end(process, started)
+    finished = assert_nothing_partial(out, expected)
+    assert 3 <= finished < len([name for name in expected if name.endswith(".tar")]), "it was killed in mid-build"
+    assert not (out / "manifest.json").exists()
+    with started_build(long_recipe, out, "--workers", "1") as process:
+        output = finish(process)
+    assert "shards were there already" in output
+    assert contents(out) == expected
+
+
+@pytest.mark.slow
+def test_a_node_that_dies_in_mid_build_has_its_shards_built_elsewhere(
+    long_recipe: Recipe, expected: dict[str, str], tmp_path: Path
+) -> None:
+    cluster_utils = pytest.importorskip("ray.cluster_utils")
+    cluster = cluster_utils.Cluster(
+        initialize_head=True,
+        head_node_args={"num_cpus": 1, "include_dashboard": False, "object_store_memory": 100 << 20},
+    )
+    doomed = cluster.add_node(num_cpus=1, object_store_memory=100 << 20)
+    cluster.wait_for_nodes()
+    raylet = doomed.all_processes["raylet"][0].process.pid
+    node = [raylet, *descendants(raylet)]
+    try:
+        with started_build(long_recipe, tmp_path / "out", "--address", cluster.address) as process:
+            worker = freeze_worker(TASK, raylet)
+            assert title(worker).startswith(f"ray::{TASK}"), "a task was in flight on the node when it died"
+            node += descendants(raylet)
+            cluster.remove_node(doomed, allow_graceful=False)
+            for pid in set(node):
+                if alive(pid):
+                    os.kill(pid, signal.SIGKILL)
+            assert not alive(raylet)
+            output = finish(process)
+    finally:
+        cluster.shutdown()
+    assert contents(tmp_path / "out") == expected
+    assert "300/300 clips" in output
+
+
+@pytest.mark.slow
+def test_s3_is_read_and_written_like_a_folder(
+    small_corpus: Lrs2Corpus, small_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moto_server = pytest.importorskip("moto.server")
+    s3fs = pytest.importorskip("s3fs")
+    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        for name, value in {
+            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+            "AWS_ACCESS_KEY_ID": "key",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }.items():
+            monkeypatch.setenv(name, value)
+        bucket = s3fs.S3FileSystem()
+        bucket.mkdir("corpus")
+        bucket.mkdir("datasets")
+        bucket.put(str(small_corpus.folder), "corpus/here", recursive=True)
+        local, remote = tmp_path / "out", "s3://datasets/small"
+        run_build(plan_build(small_recipe, print), small_recipe, str(local), workers=0)
+        command = [
+            sys.executable,
+            "-m",
+            "pipeline",
+            "build",
+            "--dataset",
+            "lrs2",
+            "--root",
+            "s3://corpus/here/LRS2-BBC",
+        ]
+        command += ["--shard-mb", str(small_recipe.shard_mb), "--out", remote, "--workers", "2"]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        store = Store(remote)
+        assert {name: store.sha256(name) for name in store.names()} == contents(local)
+        assert verify(remote, workers=0)[1] == []
+        store.write("val-000000.tar", b"damaged")
+        assert any("val-000000.tar" in problem for problem in verify(remote, workers=0)[1])
+        assert subprocess.run(command, capture_output=True).returncode == 0
+        assert {name: store.sha256(name) for name in store.names()} == contents(local)
+    finally:
+        server.stop()
+
+
+def fail_on_three(number: int) -> int:
+    if number == 3:
+        raise ValueError("three is not welcome")
+    if number == 4:
+        raise StorageError(5, "Input/output error", "/data/x.tar")
+    return number * number
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_item_that_fails_does_not_stop_the_others(workers: int) -> None:
+    with job_runner(None, workers) as runner:
+        outcomes: dict[int, Any] = {outcome.item: outcome for outcome in runner.map(fail_on_three, range(6))}
+    assert {item: outcome.result for item, outcome in outcomes.items()} == {0: 0, 1: 1, 2: 4, 3: None, 4: None, 5: 25}
+    assert str(outcomes[3].error) == "three is not welcome"
+    assert isinstance(outcomes[4].error, StorageError)
+    assert str(outcomes[4].error) == "/data/x.tar: Input/output error"
+
+
+def test_an_address_where_no_cluster_answers_is_named() -> None:
+    with (
+        pytest.raises(ValueError, match=r"address: no Ray cluster answers at '127\.0\.0\.1:1'"),
+        job_runner("127.0.0.1:1", None),
+    ):
+        pass
+
+
+def test_a_negative_number_of_workers_is_refused() -> None:
+    with pytest.raises(ValueError, match="workers: -1"), job_runner(None, -1):
+        pass

@@ -1,0 +1,334 @@
+"""The preview page: one safe file, which shows and plays what is stored."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import re
+import wave
+from collections.abc import Sequence
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.clip import stored_mel
+from pipeline.merge import merge
+from pipeline.plan import Plan, ShardPlan
+from pipeline.preview import colour_map, draw_clips, write_preview
+from shards import DatasetError, LeftOut, Sample, SampleMeta, ShardWriter, Sidecar, StorageError, Store, open_dataset
+from shards.format.sidecar import encode_sidecar
+
+HALF = 11  # a lip region of 32 pixels
+HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{ 7 * 6 }}"
+
+
+def sample_of(
+    key: str, split: str = "train", speaker: str = "anna", text: str = "a word", frames: int = 10, **meta: Any
+) -> Sample:
+    """A clip whose n-th frame has the grey level 10 + 5 n, and whose sound is a quiet low tone."""
+    roi = np.empty((frames, 2 * (HALF + 5), 2 * (HALF + 5)), np.uint8)
+    roi[:] = (10 + 5 * np.arange(frames) % 240)[:, None, None]
+    wav = (8000 * np.sin(2 * np.pi * 200 * np.arange(640 * frames) / 16_000)).astype(np.int16)
+    known: dict[str, Any] = {
+        "set": "main",
+        "split": split,
+        "speaker": speaker,
+        "source": f"{key}.mp4",
+        "source_sha256": "0" * 64,
+        "frames": frames,
+        "fps": 25,
+        "half": HALF,
+        "lips": [(50, 60)] * frames,
+        "words": [],
+        "sound": (0, 640 * frames),
+        "notes": [],
+    }
+    return Sample(key, roi, stored_mel(wav), wav, text, SampleMeta(**(known | meta)))
+
+
+def dataset_of(
+    folder: Path, samples: Sequence[Sample], left_out: Sequence[LeftOut] = (), empty: Sequence[str] = ()
+) -> str:
+    """A finished dataset of these samples, a shard a split, and of splits of which nothing could be built."""
+    store, shards = Store(str(folder)), []
+    for split in sorted({sample.meta.split for sample in samples} | set(empty)):
+        name = f"{split}-000000.tar"
+        with ShardWriter.create(store, name, "npy") as writer:
+            for sample in samples:
+                if sample.meta.split == split:
+                    writer.write(sample)
+        sidecar = Sidecar(
+            plan="c0ffee",
+            settings={},
+            shard=name,
+            split=split,
+            bytes=writer.bytes,
+            sha256=writer.sha256,
+            frames=sum(row["frames"] for row in writer.rows),
+            rows=writer.rows,
+            left_out=[],
+            versions={"numpy": "2.0.0"},
+        )
+        store.write(name.replace(".tar", ".json"), encode_sidecar(sidecar))
+        shards.append(ShardPlan(name, split, ()))
+    merge(Plan("c0ffee", {"dataset": "demo", "half": HALF}, {}, tuple(shards), tuple(left_out)), store)
+    return str(folder)
+
+
+class Page(HTMLParser):
+    """Elements of a page, as (tag, attributes), and its text outside of script and style."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.texts: list[str] = []
+        self.source = file.read_text("utf-8")
+        self.feed(self.source)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, {name: value or "" for name, value in attrs}))
+
+    def handle_data(self, data: str) -> None:
+        if self.elements and self.elements[-1][0] not in ("script", "style"):
+            self.texts.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.texts).split())
+
+    def all(self, tag: str, name: str | None = None) -> list[dict[str, str]]:
+        """Attributes of every element of this tag, with this class where one is given."""
+        return [found for kind, found in self.elements if kind == tag and name in (None, found.get("class"))]
+
+
+def content_of(uri: str) -> io.BytesIO:
+    return io.BytesIO(base64.b64decode(uri.partition(";base64,")[2], validate=True))
+
+
+def picture_of(uri: str) -> np.ndarray[Any, Any]:
+    return np.asarray(Image.open(content_of(uri)).convert("RGB")).astype(int)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "pages" / "deep" / "page.html"
+
+
+def many(tmp_path: Path) -> str:
+    """Two splits: train with 12 clips of anna and 2 of bob, test with 3 of carl."""
+    samples = [sample_of(f"main/anna/{number:02d}") for number in range(12)]
+    samples += [sample_of(f"main/bob/{number:02d}", speaker="bob") for number in range(2)]
+    samples += [sample_of(f"main/carl/{number:02d}", split="test", speaker="carl") for number in range(3)]
+    return dataset_of(tmp_path / "set", samples)
+
+
+def test_a_page_is_one_file_that_refers_to_nothing_outside_itself(tmp_path: Path, file: Path) -> None:
+    assert write_preview(many(tmp_path), file, n=4) == 4
+    page = Page(file)
+    assert [path.name for path in file.parent.iterdir()] == ["page.html"]
+    assert "://" not in page.source
+    assert "url(" not in page.source
+    assert "@import" not in page.source
+    references = [
+        found[name]
+        for _, found in page.elements
+        for name in ("src", "srcset", "href", "poster", "action", "data-sheet")
+        if name in found
+    ]
+    assert len(references) > 4 * 5
+    assert all(reference.startswith(("data:", "#split-")) for reference in references)
+
+
+def test_the_policy_of_a_page_lets_its_own_script_run_and_nothing_be_fetched(tmp_path: Path, file: Path) -> None:
+    write_preview(many(tmp_path), file, n=1)
+    page = Page(file)
+    (policy,) = [meta["content"] for meta in page.all("meta") if meta.get("http-equiv") == "Content-Security-Policy"]
+    (script,) = re.findall(r"<script>(.*?)</script>", page.source, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in policy
+    assert policy.startswith("default-src 'none'; img-src data:; media-src data:;")
+
+
+def test_clips_are_taken_from_splits_and_speakers_in_turn(tmp_path: Path, file: Path) -> None:
+    url = many(tmp_path)
+    drawn = draw_clips(open_dataset(url), 8, None, seed=3)
+    assert list(drawn) == ["test", "train"]
+    speakers = [key.split("/")[1] for key in drawn["train"]]
+    assert len(drawn["test"]) == 3
+    assert sorted(speakers) == ["anna", "anna", "anna", "bob", "bob"]
+    assert write_preview(url, file, n=8, seed=3) == 8
+    page = Page(file)
+    assert len(page.all("article")) == 8
+    assert all(key in page.text for keys in drawn.values() for key in keys)
+
+
+def test_a_small_dataset_is_shown_whole(tmp_path: Path, file: Path) -> None:
+    url = many(tmp_path)
+    assert write_preview(url, file, n=1000) == 17
+    assert write_preview(url, file, n=1000, split="test") == 3
+    assert "train-000000" not in Page(file).text
+    assert len(Page(file).all("h2")) == 1
+
+
+def test_the_same_seed_gives_the_same_page_and_another_seed_other_clips(tmp_path: Path) -> None:
+    url = many(tmp_path)
+    pages = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        write_preview(url, tmp_path / name, n=4, seed=seed)
+        pages.append((tmp_path / name).read_bytes())
+    assert pages[0] == pages[1]
+    assert draw_clips(open_dataset(url), 4, None, 0) != draw_clips(open_dataset(url), 4, None, 1)
+    assert pages[0] != pages[2]
+
+
+def test_whatever_a_dataset_says_is_shown_as_text(tmp_path: Path, file: Path) -> None:
+    plain = sample_of("main/x/1", words=[("word", 0.0, 0.2)], notes=["a note", "another"])
+    key = "main/" + re.sub(r"[\s.]", "", HOSTILE).replace("/", "")
+    hostile = sample_of(
+        key, text=HOSTILE, speaker=HOSTILE, source=HOSTILE, words=[(HOSTILE, 0.0, 0.2)], notes=[HOSTILE, "@@@@@@"]
+    )
+    write_preview(dataset_of(tmp_path / "plain", [plain]), tmp_path / "plain.html")
+    url = dataset_of(tmp_path / "hostile", [hostile])
+    tar = tmp_path / "hostile" / "train-000000.tar"
+    tar.write_bytes(tar.read_bytes().replace(b"@@@@@@", rb"\ud800"))  # half a character: JSON can hold it, UTF-8 not
+    write_preview(url, file)
+    page = Page(file)
+    assert [tag for tag, _ in page.elements] == [tag for tag, _ in Page(tmp_path / "plain.html").elements]
+    assert not any(name.startswith("on") for _, found in page.elements for name in found)
+    assert page.text.count(HOSTILE) == 5  # transcript, speaker, source, word and note
+    assert key in page.text
+
+
+def test_the_sound_in_a_page_is_the_sound_that_is_stored(tmp_path: Path, file: Path) -> None:
+    sample = sample_of("main/x/1")
+    write_preview(dataset_of(tmp_path / "set", [sample]), file)
+    (audio,) = Page(file).all("audio")
+    assert audio["src"].startswith("data:audio/wav;base64,")
+    assert "controls" in audio
+    with wave.open(content_of(audio["src"])) as wav:
+        assert (wav.getframerate(), wav.getnchannels(), wav.getsampwidth()) == (16_000, 1, 2)
+        np.testing.assert_array_equal(np.frombuffer(wav.readframes(wav.getnframes()), "<i2"), sample.wav)
+
+
+def test_the_sheet_holds_every_frame_in_the_order_in_which_it_is_read(tmp_path: Path, file: Path) -> None:
+    write_preview(dataset_of(tmp_path / "set", [sample_of("main/x/1", frames=23)]), file)
+    page = Page(file)
+    ((canvas,), (article,)) = page.all("canvas"), page.all("article")
+    tile, columns = int(article["data-tile"]), int(article["data-columns"])
+    sheet = picture_of(canvas["data-sheet"])[:, :, 0]
+    assert (article["data-frames"], article["data-fps"]) == ("23", "25")
+    assert sheet.shape == (3 * tile, columns * tile)
+    for frame in range(23):
+        row, column = divmod(frame, columns)
+        shown = sheet[row * tile : (row + 1) * tile, column * tile : (column + 1) * tile]
+        # a level is 5 apart from its neighbours; JPEG of even tiles is exact to its rounding
+        assert np.abs(shown - (10 + 5 * frame)).max() <= 1
+
+
+def test_a_strip_shows_the_middle_frame_of_each_stretch_of_time(tmp_path: Path, file: Path) -> None:
+    write_preview(dataset_of(tmp_path / "set", [sample_of("main/x/1", frames=36)]), file)
+    page = Page(file)
+    strip = picture_of(page.all("img", "strip")[0]["src"])[:, :, 0]
+    levels = [int(part.mean().round()) for part in np.split(strip, 12, axis=1)]
+    assert levels == [10 + 5 * (3 * part + 1) for part in range(12)]
+    narrow = picture_of(page.all("source")[0]["srcset"])[:, :, 0]
+    assert [int(part.mean().round()) for part in np.split(narrow, 6, axis=1)] == [
+        10 + 5 * (6 * part + 3) for part in range(6)
+    ]
+
+
+def test_a_mel_is_drawn_with_low_frequencies_at_the_bottom(tmp_path: Path, file: Path) -> None:
+    sample = sample_of("main/x/1")
+    write_preview(dataset_of(tmp_path / "set", [sample]), file)
+    mel = picture_of(Page(file).all("img", "mel")[0]["src"])
+    assert mel.shape == (80, 40, 3)
+    expected = colour_map()[((sample.mel.clip(-1, 1) + 1) * 127.5).round().astype(int)]
+    np.testing.assert_array_equal(mel[::-1], expected)
+    assert mel[:, 20].sum(axis=1).argmax() > 70  # the tone of 200 Hz lies in one of the lowest bands
+
+
+def test_the_colour_map_grows_lighter_all_the_way() -> None:
+    linear = (colour_map() / 255.0) ** 2.2  # near enough to sRGB for an order
+    assert (np.diff(linear @ [0.2126, 0.7152, 0.0722]) > 0).all()
+
+
+def test_words_lie_at_their_times_and_impossible_ones_are_not_shown(tmp_path: Path, file: Path) -> None:
+    words = [
+        ("one", 0.1, 0.2),
+        ("two", 0.2, 9.0),
+        ("never", float("nan"), 1.0),
+        ("later", 5.0, 6.0),
+        ("back", 0.3, 0.2),
+    ]
+    write_preview(dataset_of(tmp_path / "set", [sample_of("main/x/1", words=words)]), file)
+    shown = Page(file).all("li", "word")
+    assert [word["style"] for word in shown] == [
+        "left: 25.000%; width: 25.000%; top: 0.0em",
+        "left: 50.000%; width: 50.000%; top: 1.5em",
+    ]
+    assert [word["title"] for word in shown] == ["one: 0.10 to 0.20 s", "two: 0.20 to 0.40 s"]
+
+
+def test_of_a_long_clip_the_beginning_is_shown_and_said_to_be_one(tmp_path: Path, file: Path) -> None:
+    sample = sample_of("main/x/1", frames=200)
+    write_preview(dataset_of(tmp_path / "set", [sample]), file)
+    page = Page(file)
+    assert "the first 6.4 of 8.0 s are shown" in page.text
+    assert page.all("article")[0]["data-frames"] == "160"
+    assert picture_of(page.all("img", "mel")[0]["src"]).shape == (80, 640, 3)
+    with wave.open(content_of(page.all("audio")[0]["src"])) as wav:
+        np.testing.assert_array_equal(np.frombuffer(wav.readframes(160 * 640), "<i2"), sample.wav[: 160 * 640])
+
+
+def test_the_head_says_what_the_dataset_is(tmp_path: Path, file: Path) -> None:
+    left_out = [LeftOut(f"main/z/{n}", "train", "z.mp4", "decode", reason, "") for n, reason in enumerate("bba")]
+    sample = sample_of("main/x/1", notes=["3 frames were mended"], sound=(1600, 6400), text="")
+    write_preview(dataset_of(tmp_path / "set", [sample], left_out, empty=["val"]), file)
+    text = Page(file).text
+    for part in (
+        "set",
+        "c0ffee",
+        "3 clips: b 2 , a 1",
+        "numpy 2.0.0",
+        "1 of 1 clips",
+        "val 0 0.000 0 0",
+        "no transcript",
+    ):
+        assert part in text
+    assert "3 frames were mended" in text
+    assert "the source has sound from 0.10 to 0.40 s; silence was put around it" in text
+
+
+def test_a_page_that_cannot_be_made_is_refused_in_words(tmp_path: Path, file: Path) -> None:
+    url = many(tmp_path)
+    empty = dataset_of(tmp_path / "empty", [], empty=["train"])
+    with pytest.raises(ValueError, match="0 clips cannot be shown"):
+        write_preview(url, file, n=0)
+    with pytest.raises(DatasetError, match=r"no split 'pretrain' here: there is test, train"):
+        write_preview(url, file, split="pretrain")
+    with pytest.raises(ValueError, match="empty: no clips to show"):
+        write_preview(empty, file)
+    with pytest.raises(DatasetError, match="no dataset lies here"):
+        write_preview(str(tmp_path / "nowhere"), file)
+    with pytest.raises(ValueError, match="is a folder"):
+        write_preview(url, tmp_path)
+    (tmp_path / "taken").touch()
+    with pytest.raises(StorageError, match="taken"):
+        write_preview(url, tmp_path / "taken" / "page.html")
+    assert not file.exists()
+
+
+def test_a_failed_attempt_leaves_the_former_page_as_it_was(tmp_path: Path, file: Path) -> None:
+    url = many(tmp_path)
+    write_preview(url, file, n=2)
+    former = file.read_bytes()
+    (tmp_path / "set" / "train-000000.tar").unlink()
+    with pytest.raises(DatasetError, match="its shard cannot be read"):
+        write_preview(url, file, n=17)
+    assert file.read_bytes() == former
+    assert [path.name for path in file.parent.iterdir()] == ["page.html"]

@@ -1,0 +1,1 @@
+"""From shards to checkpoints. Nothing is here yet: the pipeline comes first."""
