@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from argparse import HelpFormatter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -73,9 +74,8 @@ def _named_dataset(arguments: Sequence[str]) -> str:
     return DATASETS[0]
 
 
-def _flag_values(arguments: Sequence[str]) -> list[tuple[str, str]]:
-    pairs = []
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+def _flag_values(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Each flag with its value, whether written `--flag value` or `--flag=value`."""
+    for argument, following in pairwise([*arguments, ""]):
         name, equals, value = argument.partition("=")
-        pairs.append((name, value if equals else following))
-    return pairs
+        yield name, value if equals else following

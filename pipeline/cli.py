@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from pipeline.commands import COMMANDS
-from shards import StorageError
 
 EXIT_USER, EXIT_INTERRUPTED = 2, 130
 
@@ -32,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_USER
     try:
         return command(arguments[1:])
-    except (ValueError, StorageError) as error:
+    except (ValueError, OSError) as error:
         Console(stderr=True, soft_wrap=True, highlight=False).print(f"[bold red]error:[/] {_plain(error)}")
         return EXIT_USER
     except KeyboardInterrupt:

@@ -60,10 +60,9 @@ class ProgressReport:
         return str(timedelta(seconds=round(left)))
 
     def line(self) -> str:
-        return (
-            f"{self.done}/{self.total} clips, {self.seconds / 3600:.2f} h of video, "
-            f"{self.speed:.0f} video-s/s, {self.failures} left out"
-        )
+        video = f", {self.seconds / 3600:.2f} h of video, {self.speed:.0f} video-s/s" if self.seconds else ""
+        left_out = f", {self.failures} left out" if self.failures else ""
+        return f"{self.done}/{self.total} clips{video}{left_out}"
 
 
 @contextmanager

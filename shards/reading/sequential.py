@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import tarfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -75,7 +76,8 @@ def read_row(store: Store, row: dict[str, Any]) -> Sample:
     members = {}
     for member in MEMBERS:
         name = {"roi": row["roi_member"], "mel": "mel.npy"}.get(member, member)
-        members[name] = store.read_range(row["shard"], row[f"{member}_offset"], row[f"{member}_size"])
+        with _missing_named(store, row["shard"]):
+            members[name] = store.read_range(row["shard"], row[f"{member}_offset"], row[f"{member}_size"])
     return decode_sample(row["key"], members)
 
 
@@ -86,12 +88,21 @@ def read_tar(store: Store, shard: str) -> Iterator[tuple[str, dict[str, bytes]]]
         DatasetError: not a tar, cut short, or with members that no shard has (links, devices, names without a key).
     """
     where = store.path(shard)
-    with store.open(shard) as file:
+    with _missing_named(store, shard), store.open(shard) as file:
         try:
             with tarfile.open(fileobj=file, mode="r|") as tar:
                 yield from _groups(tar, where)
         except tarfile.TarError as error:
             raise DatasetError(f"{where}: not a readable tar, or cut short: {error}") from error
+
+
+@contextmanager
+def _missing_named(store: Store, shard: str) -> Iterator[None]:
+    """A shard that is not there is a fault of the dataset."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise DatasetError(f"{store.path(shard)}: the shard is missing") from error
 
 
 def _groups(tar: tarfile.TarFile, where: str) -> Iterator[tuple[str, dict[str, bytes]]]:
