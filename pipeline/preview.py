@@ -12,36 +12,26 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
 import json
 import os
-import wave
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import resources
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jinja2
-import numpy as np
 from markupsafe import Markup
-from PIL import Image
 
+from pipeline.pictures import COLOURS, COLUMNS, TILE, data_uri, jpeg, make_tiles, mel_picture, sheet, strip
 from shards import Dataset, DatasetError, Sample, Store, open_dataset
 from shards.format.manifest import ERRORS_NAME
-from shards.format.sample import FPS, MEL_BANDS, MEL_PER_FRAME, SAMPLE_RATE, SAMPLES_PER_FRAME
+from shards.format.sample import FPS, MEL_BANDS, MEL_PER_FRAME, SAMPLE_RATE, SAMPLES_PER_FRAME, encode_wav
 
-Array = np.ndarray[Any, Any]
-
-_TILE = 96  # pixels of a frame in the page; a multiple of 8, so that no JPEG block spans two frames of a sheet
-_COLUMNS = 10  # of a sheet
 _MOST_FRAMES = 160  # shown of one clip: 6.4 s keep a page small and hold most utterances whole
 _STRIP, _NARROW_STRIP = 12, 6  # frames in a strip, on a wide screen and on a phone
-
-_COLOURS = [(8, 10, 26), (36, 30, 86), (38, 76, 128), (22, 126, 137), (62, 172, 118), (160, 208, 92), (252, 244, 190)]
-"""Anchors of the mel's colour map, about evenly apart in CIE lightness: it reads the same in print and to every eye."""
 
 
 class SplitTotals(NamedTuple):
@@ -163,10 +153,7 @@ def reasons_left_out(dataset: Dataset) -> list[tuple[str, int]]:
 
 
 def _read(dataset: Dataset, key: str) -> Sample:
-    try:
-        sample = dataset.sample(key)
-    except (FileNotFoundError, PermissionError) as error:
-        raise DatasetError(f"{key}: its shard cannot be read: {error}") from error
+    sample = dataset.sample(key)
     if not sample.roi.size:
         raise DatasetError(f"{key}: its lip region is {sample.roi.shape}: there is nothing to show")
     return sample
@@ -175,7 +162,7 @@ def _read(dataset: Dataset, key: str) -> Sample:
 def _card(sample: Sample) -> Card:
     frames = min(sample.meta.frames, _MOST_FRAMES)
     seconds = frames / FPS
-    tiles = np.stack([np.asarray(Image.fromarray(frame).resize((_TILE, _TILE))) for frame in sample.roi[:frames]])
+    tiles = make_tiles(sample.roi[:frames])
     step = next(step for step in (0.1, 0.5, 1.0) if seconds <= 8 * step)
     notes, (first, last) = list(sample.meta.notes), sample.meta.sound
     if max(first, len(sample.wav) - last) >= SAMPLES_PER_FRAME:
@@ -192,63 +179,12 @@ def _card(sample: Sample) -> Card:
         ],
         ticks=[tick * step for tick in range(int(seconds / step) + 1) if tick * step < 0.97 * seconds],
         notes=notes,
-        sheet=_jpeg(_sheet(tiles)),
-        strip=_jpeg(_strip(tiles, _STRIP)),
-        narrow_strip=_jpeg(_strip(tiles, _NARROW_STRIP)),
-        mel=_mel_picture(sample.mel[:, : MEL_PER_FRAME * frames]),
-        sound=_wav(sample.wav[: frames * SAMPLES_PER_FRAME]),
+        sheet=jpeg(sheet(tiles)),
+        strip=jpeg(strip(tiles, _STRIP)),
+        narrow_strip=jpeg(strip(tiles, _NARROW_STRIP)),
+        mel=mel_picture(sample.mel[:, : MEL_PER_FRAME * frames]),
+        sound=data_uri("audio/wav", encode_wav(sample.wav[: frames * SAMPLES_PER_FRAME])),
     )
-
-
-def _sheet(tiles: Array) -> Array:
-    """Frames (T, _TILE, _TILE) laid out in rows of `_COLUMNS`, read like a text."""
-    rows = -(-len(tiles) // _COLUMNS)
-    grid = np.zeros((rows * _COLUMNS, _TILE, _TILE), np.uint8)
-    grid[: len(tiles)] = tiles
-    return grid.reshape(rows, _COLUMNS, _TILE, _TILE).swapaxes(1, 2).reshape(rows * _TILE, _COLUMNS * _TILE)
-
-
-def _strip(tiles: Array, count: int) -> Array:
-    """The middle frames of `count` equal stretches of time, side by side, so that the strip is its own time axis."""
-    middles = (2 * np.arange(count) + 1) * len(tiles) // (2 * count)
-    return np.hstack(list(tiles[middles]))
-
-
-def _jpeg(picture: Array) -> str:
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "JPEG", quality=80, optimize=True)
-    return _data_uri("image/jpeg", buffer.getvalue())
-
-
-def colour_map() -> Array:
-    """uint8 (256, 3), RGB from silence to loud."""
-    anchors, levels = np.array(_COLOURS), np.linspace(0, len(_COLOURS) - 1, 256)
-    channels = [np.interp(levels, np.arange(len(anchors)), anchors[:, channel]) for channel in range(3)]
-    return np.stack(channels, axis=1).round().astype(np.uint8)
-
-
-def _mel_picture(mel: Array) -> str:
-    """A pixel a band and mel frame, low frequencies at the bottom, -1 to 1 over the colour map whatever the clip."""
-    levels = ((mel.clip(-1, 1) + 1) * 127.5).round().astype(np.uint8)
-    picture = Image.fromarray(np.ascontiguousarray(levels[::-1]))
-    picture.putpalette(colour_map().tobytes())
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG", optimize=True)
-    return _data_uri("image/png", buffer.getvalue())
-
-
-def _wav(samples: Array) -> str:
-    buffer = io.BytesIO()
-    with wave.open(buffer, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(SAMPLE_RATE)
-        file.writeframes(samples.astype("<i2").tobytes())
-    return _data_uri("audio/wav", buffer.getvalue())
-
-
-def _data_uri(kind: str, content: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def _template() -> jinja2.Template:
@@ -259,8 +195,8 @@ def _template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals |= {"fps": FPS, "bands": MEL_BANDS, "colours": [f"rgb{colour}" for colour in _COLOURS]}
-    environment.globals |= {"tile": _TILE, "columns": _COLUMNS, "strip": _STRIP, "narrow_strip": _NARROW_STRIP}
+    environment.globals |= {"fps": FPS, "bands": MEL_BANDS, "colours": [f"rgb{colour}" for colour in COLOURS]}
+    environment.globals |= {"tile": TILE, "columns": COLUMNS, "strip": _STRIP, "narrow_strip": _NARROW_STRIP}
     return environment.get_template("preview.html")
 
 

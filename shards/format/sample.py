@@ -113,7 +113,7 @@ def encode_sample(sample: Sample, codec: RoiCodec) -> dict[str, bytes]:
         "mel.npy": encode_npy(sample.mel),
         roi_member(codec): encode_roi(sample.roi, codec, FPS),
         "txt": sample.text.encode(),
-        "wav": _encode_wav(sample.wav),
+        "wav": encode_wav(sample.wav),
     }
     return dict(sorted(members.items()))  # webdataset writes members sorted
 
@@ -164,7 +164,8 @@ def _decode_meta(content: bytes, name: str) -> SampleMeta:
     return SampleMeta(**values)
 
 
-def _encode_wav(samples: np.ndarray[Any, Any]) -> bytes:
+def encode_wav(samples: np.ndarray[Any, Any]) -> bytes:
+    """The bytes of a 16 kHz mono PCM16 wav file of int16 samples."""
     buffer = io.BytesIO()
     with wave.open(buffer, "wb") as file:
         file.setnchannels(1)

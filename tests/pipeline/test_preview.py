@@ -18,8 +18,9 @@ from PIL import Image
 
 from pipeline.clip import stored_mel
 from pipeline.merge import merge
+from pipeline.pictures import colour_map
 from pipeline.plan import Plan, ShardPlan
-from pipeline.preview import colour_map, draw_clips, write_preview
+from pipeline.preview import draw_clips, write_preview
 from shards import DatasetError, LeftOut, Sample, SampleMeta, ShardWriter, Sidecar, StorageError, Store, open_dataset
 from shards.format.sidecar import encode_sidecar
 
@@ -328,7 +329,7 @@ def test_a_failed_attempt_leaves_the_former_page_as_it_was(tmp_path: Path, file:
     write_preview(url, file, n=2)
     former = file.read_bytes()
     (tmp_path / "set" / "train-000000.tar").unlink()
-    with pytest.raises(DatasetError, match="its shard cannot be read"):
+    with pytest.raises(DatasetError, match=r"train-000000\.tar: the shard is missing"):
         write_preview(url, file, n=17)
     assert file.read_bytes() == former
     assert [path.name for path in file.parent.iterdir()] == ["page.html"]
