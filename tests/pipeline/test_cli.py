@@ -1,0 +1,158 @@
+"""The command line: what a person types, and what is said when it is wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipeline.cli import main
+from pipeline.commands import COMMANDS
+from tests.corpora import Lrs2Corpus
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """Exit status, standard output and standard error of a command line."""
+    try:
+        status = main(arguments)
+    except SystemExit as leaving:
+        status = int(leaving.code or 0)
+    output = capsys.readouterr()
+    return status, output.out, output.err
+
+
+def build_arguments(corpus: Lrs2Corpus, out: Path) -> list[str]:
+    return ["build", "--dataset", "lrs2", "--root", str(corpus.root), "--out", str(out), "--workers", "0"]
+
+
+def test_build_verify_info_and_preview_follow_each_other(
+    capsys: pytest.CaptureFixture[str], small_corpus: Lrs2Corpus, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    status, output, errors = run(capsys, *build_arguments(small_corpus, out))
+    assert status == 0
+    assert "pretrain" in output
+    assert "10/10 clips" in errors
+    status, output, _ = run(capsys, "verify", str(out), "--workers", "0")
+    assert (status, "verified: 10 clips" in output) == (0, True)
+    status, output, _ = run(capsys, "info", str(out))
+    assert status == 0
+    assert "speaker0" in output
+    assert "no clip was left out" in output
+    status, output, _ = run(capsys, "preview", str(out), "--n", "3")
+    assert status == 0
+    assert f"preview of 3 clips: {out}-preview.html" in output.replace("\n", "")
+    assert Path(f"{out}-preview.html").stat().st_size > 10_000
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(
+    capsys: pytest.CaptureFixture[str], small_corpus: Lrs2Corpus, tmp_path: Path
+) -> None:
+    status, output, _ = run(capsys, *build_arguments(small_corpus, tmp_path / "out"), "--dry-run", "--shard-mb=0.5")
+    assert status == 0
+    for words in ("bytes expected", "shards", "hours", "train", "pretrain"):
+        assert words in output
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_was_left_out_is_summed_up_by_reason(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    corpus = Lrs2Corpus(tmp_path / "corpus")
+    corpus.add("a/1")
+    corpus.add("a/2", transcript=None)
+    corpus.add("a/3", coordinates=None)
+    status, output, _ = run(capsys, *build_arguments(corpus.finish(), tmp_path / "out"))
+    assert status == 0
+    assert "1 left out: transcript: transcript_missing" in output
+    assert "1 left out: index: coordinates_missing" in output
+    assert "errors.jsonl" in output
+
+
+def test_the_recipe_of_a_dataset_is_picked_by_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+    for dataset, half in (("lrs2", "half: 40"), ("lrs3", "half: 50"), ("folder", "transcripts: optional")):
+        status, output, _ = run(capsys, "build", "--dataset", dataset, "--print_config")
+        assert status == 0
+        assert half in output
+        assert f"dataset: {dataset}" in output
+    assert "root: data/demo/LRS2-BBC" in run(capsys, "build", "--print_config")[1], "the demo is the default"
+
+
+def test_flags_override_a_recipe_file_which_overrides_the_recipe_of_its_dataset(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("dataset: lrs3\nshard_mb: 64\nseed: 3\n")
+    _, output, _ = run(capsys, "build", "--config", str(recipe), "--seed", "4", "--print-config")
+    for setting in ("dataset: lrs3", "half: 50", "shard_mb: 64", "seed: 4"):
+        assert setting in output
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [("shard_gb: 1\n", "shard_gb"), ("half: wide\n", "half"), ("dataset: lrs9\n", "lrs9"), ("a: [", "YAML")],
+)
+def test_a_wrong_recipe_file_is_refused_by_the_key(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, content: str, what: str
+) -> None:
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text(content)
+    status, _, errors = run(capsys, "build", "--config", str(recipe))
+    assert status == 2
+    assert what in errors
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (["buidl"], "no command 'buidl'"),
+        (["build", "--half", "big"], "half"),
+        (["build", "--no-such-flag", "1"], "no-such-flag|no_such_flag"),
+        (["build", "--dataset", "lrs5"], "lrs5"),
+        (["build", "--dataset", "lrs2", "--root", "/nowhere/at/all"], "/nowhere/at/all: no such folder"),
+        (["build", "--dataset", "folder", "--root", ".", "--lip-box", "here"], "lip_box"),
+        (["build", "--half", "0"], "half: 0 is too small"),
+        (["build", "--split", "a b"], "NAME=FILE"),
+        (["verify", "/nowhere/at/all"], "no manifest"),
+        (["info", "/nowhere/at/all"], "no manifest"),
+        (["preview", "/nowhere/at/all"], "no manifest"),
+        (["info", "nosuch://bucket"], "nosuch"),
+    ],
+)
+def test_a_wrong_command_line_is_one_clear_message(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], what: str
+) -> None:
+    import re
+
+    status, _, errors = run(capsys, *arguments)
+    assert status == 2
+    assert re.search(what, errors)
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    status, output, _ = run(capsys, command, "--help")
+    assert status == 0
+    assert (COMMANDS[command].__doc__ or "?").split(":")[0].rstrip(".") in output.replace("\n", " ")
+    assert "_mb" not in output, "flags are spelled with dashes"
+
+
+def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    status, output, _ = run(capsys, "--help")
+    assert status == 0
+    assert all(command in output for command in COMMANDS)
+    assert run(capsys)[0] == 2
+
+
+def test_the_demo_command_writes_a_corpus_that_build_takes(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    demo = ["demo", "--out", str(tmp_path / "demo"), "--clips", "9", "--speakers", "3", "--workers", "1"]
+    assert run(capsys, *demo)[0] == 0
+    arguments = ["--root", str(tmp_path / "demo" / "LRS2-BBC"), "--out", str(tmp_path / "out"), "--workers", "0"]
+    status, _, errors = run(capsys, "build", *arguments)
+    assert status == 0, errors
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["totals"]["clips"] == 9
+    assert manifest["totals"]["left_out"] == 0
+    assert set(manifest["splits"]) == {"train", "val", "test", "pretrain"}
+    assert run(capsys, "verify", str(tmp_path / "out"), "--workers", "0")[0] == 0
