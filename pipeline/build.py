@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline.datasets import CorpusIndex, index_corpus
@@ -18,7 +18,7 @@ from pipeline.shard_task import ShardTask, build_shard
 from shards import DatasetError, LeftOut, Manifest, StorageError, Store, read_manifest, read_sidecar
 from shards.format.manifest import MANIFEST_NAME
 from shards.format.sidecar import sidecar_name
-from shards.format.store import PART_SUFFIX
+from shards.format.store import PART_SUFFIX, absolute_url
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,8 @@ def run_build(plan: Plan, recipe: Recipe, out: str, address: str | None = None, 
     check_out(plan, store)
     # the longest first, so that no worker is left alone with one at the end
     shards = sorted(plan.shards, key=lambda shard: sum(clip.frames for clip in shard.clips), reverse=True)
-    tasks = [ShardTask(shard, recipe, plan.hash, plan.settings, out) for shard in shards]
+    there = replace(recipe, root=absolute_url(recipe.root), audio=recipe.audio and absolute_url(recipe.audio))
+    tasks = [ShardTask(shard, there, plan.hash, plan.settings, absolute_url(out)) for shard in shards]
     report = ProgressReport(total=plan.clips)
     failed: dict[str, Exception] = {}
     reused = 0

@@ -15,6 +15,7 @@ from shards import DatasetError, Manifest, Sample, StorageError, Store, decode_s
 from shards.format.index import INDEX_NAME, MEMBERS
 from shards.format.manifest import ERRORS_NAME, ShardEntry
 from shards.format.sample import FPS, SAMPLE_RATE
+from shards.format.store import absolute_url
 from shards.reading.sequential import read_tar
 
 _MEL_TOLERANCE = 1e-4
@@ -51,7 +52,7 @@ def verify(url: str, address: str | None = None, workers: int | None = None) -> 
     for row in rows:
         rows_of.setdefault(row["shard"], []).append(row)
     checks = [
-        _ShardCheck(url, split, entry, manifest.features["crop"]["half"], rows_of.pop(entry.name, []))
+        _ShardCheck(absolute_url(url), split, entry, manifest.features["crop"]["half"], rows_of.pop(entry.name, []))
         for split, entries in manifest.splits.items()
         for entry in entries
     ]

@@ -188,6 +188,11 @@ class Store:
                 self._opened[0].invalidate_cache(self.path())
 
 
+def absolute_url(url: str) -> str:
+    """A local path made absolute, so that it means the same in another process; a URL as it is."""
+    return url if "://" in url else os.path.abspath(url)
+
+
 def _sync_folder(folder: str) -> None:
     """Make a rename survive a power cut, where the platform lets a folder be synced."""
     descriptor = os.open(folder, os.O_RDONLY)
