@@ -19,11 +19,11 @@ class CommandParser(ArgumentParser):
     """jsonargparse with flags spelled with dashes: `--shard-mb` sets `shard_mb`, which is its name in YAML."""
 
     def __init__(self, command: str, about: str, **settings: Any) -> None:
-        super().__init__(prog=f"pipeline {command}", description=about, **settings)
+        super().__init__(prog=f"pipeline {command}", description=about, allow_abbrev=False, **settings)
 
     def parse(self, arguments: Sequence[str]) -> Namespace:
         """The values of a command line; a wrong flag or value is said on standard error and ends the program."""
-        return self.parse_args([_underscored(argument) for argument in arguments])
+        return self.parse_args([_as_parsed(argument) for argument in arguments])
 
     def format_help(self, formatter: HelpFormatter | None = None) -> str:
         return re.sub(r"--[a-z]\w*", lambda match: match[0].replace("_", "-"), super().format_help(formatter))
@@ -39,12 +39,7 @@ def recipe_parser(command: str, about: str, arguments: Sequence[str]) -> Command
     parser.add_argument("--config", action="config", help="a recipe of your own; flags override it")
     parser.add_class_arguments(Recipe, skip={"split"})
     parser.add_argument(
-        "--split",
-        action="append",
-        type=str,
-        default=[],
-        metavar="NAME=FILE",
-        help="a further split list; may be repeated",
+        "--split", type=list[str], default=[], metavar="NAME=FILE", help="a further split list; may be repeated"
     )
     return parser
 
@@ -54,9 +49,12 @@ def recipe_of(values: Namespace) -> Recipe:
     return Recipe(**{name: getattr(values, name) for name in Recipe.__dataclass_fields__})
 
 
-def _underscored(argument: str) -> str:
+def _as_parsed(argument: str) -> str:
+    """`--shard-mb=1` -> `--shard_mb=1`; `--split`, which may be repeated, -> `--split+`, which appends."""
     name, equals, value = argument.partition("=")
-    return name.replace("-", "_").replace("__", "--", 1) + equals + value if name.startswith("--") else argument
+    if not name.startswith("--"):
+        return argument
+    return "--" + name[2:].replace("-", "_") + ("+" if name == "--split" else "") + equals + value
 
 
 def _named_dataset(arguments: Sequence[str]) -> str:

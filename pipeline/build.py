@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,9 +16,8 @@ from pipeline.plan import Plan, make_plan
 from pipeline.progress import ProgressReport, shown
 from pipeline.recipe import Recipe
 from pipeline.shard_task import ShardTask, build_shard
-from shards import DatasetError, LeftOut, Manifest, StorageError, Store, read_manifest, read_sidecar
-from shards.format.manifest import MANIFEST_NAME
-from shards.format.sidecar import sidecar_name
+from shards import LeftOut, Manifest, StorageError, Store
+from shards.format.manifest import ERRORS_NAME, PLAN_NAME
 from shards.format.store import PART_SUFFIX, absolute_url
 
 
@@ -59,12 +59,14 @@ def run_build(plan: Plan, recipe: Recipe, out: str, address: str | None = None, 
         BuildError: some shards could not be built.
         StorageError: `out` could not be read or written.
     """
+    if out.startswith("memory:") and workers != 0:
+        raise ValueError(f"{out}: each worker has a memory of its own: use --workers 0 with it")
     store = Store(out)
-    check_out(plan, store)
+    claim_out(plan, store)
     # the longest first, so that no worker is left alone with one at the end
     shards = sorted(plan.shards, key=lambda shard: sum(clip.frames for clip in shard.clips), reverse=True)
     there = replace(recipe, root=absolute_url(recipe.root), audio=recipe.audio and absolute_url(recipe.audio))
-    tasks = [ShardTask(shard, there, plan.hash, plan.settings, absolute_url(out)) for shard in shards]
+    tasks = [ShardTask(shard, there, plan.hash, absolute_url(out)) for shard in shards]
     report = ProgressReport(total=plan.clips)
     failed: dict[str, Exception] = {}
     reused = 0
@@ -80,46 +82,34 @@ def run_build(plan: Plan, recipe: Recipe, out: str, address: str | None = None, 
     if failed:
         raise BuildError(_describe(failed, len(tasks), out))
     manifest, left_out = merge(plan, store)
+    if not manifest.totals["clips"]:
+        raise BuildError(f"not one clip could be built: {_listed(count_reasons(left_out))} ({store.path(ERRORS_NAME)})")
     return Built(manifest, left_out, report.speed, reused)
 
 
-def check_out(plan: Plan, store: Store) -> None:
-    """Refuse a place that holds anything but shards of this very plan.
+def claim_out(plan: Plan, store: Store) -> None:
+    """Write the plan's hash and settings into an empty place; accept one that holds this very plan's; refuse others.
 
     Raises:
-        ValueError: it holds another plan's dataset, saying which settings differ, or files that are no dataset's.
+        ValueError: the place holds another plan's dataset, saying which settings differ, or other files.
     """
     names = [name for name in store.names() if not name.endswith(PART_SUFFIX)]
-    found = [_plan_of_manifest(store)] if MANIFEST_NAME in names else []
-    tars = [name for name in names if name.endswith(".tar")]
-    found += [_plan_of_sidecar(store, tar) for tar in tars if sidecar_name(tar) in names]
-    for other in found:
-        if other is not None and other[0] != plan.hash:
+    if PLAN_NAME in names:
+        try:
+            found = json.loads(store.read(PLAN_NAME))
+            other, settings = str(found["plan"]), dict(found["settings"])
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(f"{store.path(PLAN_NAME)}: not readable ({error}): choose an empty --out") from error
+        if other != plan.hash:
             raise ValueError(
-                f"{store.url}: holds a dataset of another plan ({_differences(other[1], plan)}): "
+                f"{store.url}: holds a dataset of another plan ({_differences(settings, plan)}): "
                 "choose an empty --out, delete that folder, or use the settings it was built with"
             )
-    foreign = [name for name in names if name not in {shard.name for shard in plan.shards}]
-    if foreign and not found:
-        raise ValueError(f"{store.url}: is not empty ({foreign[0]} ...) and holds no dataset: choose an empty --out")
-
-
-def _plan_of_manifest(store: Store) -> tuple[str, dict[str, Any]] | None:
-    """Hash and settings of the plan that a manifest was made from; None if it is damaged: it will be written again."""
-    try:
-        manifest = read_manifest(store)
-    except DatasetError:
-        return None
-    return manifest.plan, manifest.recipe
-
-
-def _plan_of_sidecar(store: Store, tar: str) -> tuple[str, dict[str, Any]] | None:
-    """The same of a sidecar; its shard will be built again if it is damaged."""
-    try:
-        sidecar = read_sidecar(store, tar)
-    except (DatasetError, FileNotFoundError):
-        return None
-    return sidecar.plan, sidecar.settings
+    elif names:
+        raise ValueError(f"{store.url}: is not empty ({names[0]} ...) and holds no dataset: choose an empty --out")
+    else:
+        content = {"plan": plan.hash, "settings": plan.settings}
+        store.write(PLAN_NAME, (json.dumps(content, indent=1) + "\n").encode())
 
 
 def _differences(settings: dict[str, Any], plan: Plan) -> str:
@@ -147,6 +137,10 @@ def _describe(failed: dict[str, Exception], total: int, out: str) -> str:
         f"The other {total - len(failed)} are in {out}. "
         "Mend the cause and run the same command: only what is missing is built."
     )
+
+
+def _listed(reasons: Counter[str]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
 
 
 def count_reasons(left_out: list[LeftOut]) -> Counter[str]:

@@ -32,7 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return command(arguments[1:])
     except (ValueError, OSError) as error:
-        Console(stderr=True, soft_wrap=True, highlight=False).print(f"[bold red]error:[/] {_plain(error)}")
+        console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+        console.print("error:", style="bold red", end=" ")
+        console.print(str(error))
         return EXIT_USER
     except KeyboardInterrupt:
         print("interrupted: run the same command again to go on from here", file=sys.stderr)
@@ -41,7 +43,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _listing() -> str:
     return "\n".join(f"  {name:<9}{(command.__doc__ or '').splitlines()[0]}" for name, command in COMMANDS.items())
-
-
-def _plain(error: Exception) -> str:
-    return str(error).replace("[", r"\[")

@@ -19,8 +19,9 @@ from pipeline.errors import ClipError
 from pipeline.recipe import Recipe, parse_lip_box
 from pipeline.sound import read_wav, stored_sound
 from pipeline.timing import frames_at_25
-from shards import Sample, SampleMeta, Store
-from shards.format.sample import FPS, MEL_PER_FRAME, ROI_MARGIN
+from shards import Sample, SampleMeta, StorageError, Store
+from shards.format.sample import FPS, MEL_PER_FRAME, ROI_MARGIN, SAMPLES_PER_FRAME
+from shards.format.sidecar import Reason
 
 _OUTSIDE_SHARE = 0.1
 """A clip is left out when the lip centre lies outside the picture in more of its frames than this."""
@@ -47,9 +48,11 @@ def build_sample(clip: Clip, recipe: Recipe, corpus: Corpus) -> Sample:
     """
     transcript = _read_transcript(clip, recipe, corpus.videos)
     centres, centre_of = _centres(clip, recipe)
-    content = _read(corpus.videos, clip.video, "video")
+    content = _read(corpus.videos, clip.video, "video_unreadable")
     picture, runs = decode_video(content, centre_of, recipe.half + ROI_MARGIN, with_sound=clip.audio is None)
     notes = [transcript.note] if transcript.note else []
+    if clip.set == "pretrain" and not transcript.words:
+        notes.append("the transcript has no word times")
     decoded = len(picture.regions)
     if centres is None:
         centres = np.tile(centre_of(0), (decoded, 1))
@@ -71,9 +74,12 @@ def build_sample(clip: Clip, recipe: Recipe, corpus: Corpus) -> Sample:
         raise ClipError("decode", "video_short", f"{frames} frames, at least {recipe.min_frames} were expected")
     if frames != decoded or (shown != np.arange(frames)).any():
         notes.append(f"{decoded} frames were resampled to {frames} at 25 a second")
+    if any(end > (frames + FPS) / FPS for _, _, end in transcript.words):
+        detail = f"a word ends after {max(word[2] for word in transcript.words)} s, the clip after {frames / FPS} s"
+        raise ClipError("transcript", "transcript_invalid", detail)
     if clip.audio is not None:
         assert corpus.wavs is not None, "a clip with a wav comes with a folder of wav files"
-        runs = read_wav(_read(corpus.wavs, clip.audio, "sound"), float(picture.start))
+        runs = read_wav(_read(corpus.wavs, clip.audio, "sound_unreadable"), float(picture.start))
     wav, span = stored_sound(runs, picture, frames)
     return Sample(
         key=clip.key,
@@ -101,16 +107,18 @@ def build_sample(clip: Clip, recipe: Recipe, corpus: Corpus) -> Sample:
 def stored_mel(wav: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """The mel that is stored with int16 samples (640 T,): float32 (80, 4T), the frames of the whole clip."""
     mel = log_mel(torch.from_numpy(wav / np.float32(32768)))
-    return mel[:, : len(wav) // 640 * MEL_PER_FRAME].contiguous().numpy()
+    return mel[:, : len(wav) // SAMPLES_PER_FRAME * MEL_PER_FRAME].contiguous().numpy()
 
 
-def _read(store: Store, path: str, what: str) -> bytes:
+def _read(store: Store, path: str, unreadable: Reason) -> bytes:
+    """A file that was there when the corpus was indexed: if it is not now, the corpus is not mounted here."""
     try:
         return store.read(path)
     except FileNotFoundError as error:
-        raise ClipError("read", f"{what}_missing", "the file is gone since the corpus was indexed") from error
+        message = "gone since the corpus was indexed: is the corpus mounted on this machine?"
+        raise StorageError(error.errno or 0, message, store.path(path)) from error
     except (PermissionError, IsADirectoryError, NotADirectoryError) as error:
-        raise ClipError("read", f"{what}_unreadable", f"{type(error).__name__}: {error.strerror}") from error
+        raise ClipError("read", unreadable, f"{type(error).__name__}: {error.strerror}") from error
 
 
 def _read_transcript(clip: Clip, recipe: Recipe, store: Store) -> Transcript:
@@ -119,7 +127,7 @@ def _read_transcript(clip: Clip, recipe: Recipe, store: Store) -> Transcript:
         if optional:
             return Transcript("", [])
         raise ClipError("transcript", "transcript_missing", "there is no .txt beside the video")
-    content = _read(store, clip.transcript, "transcript")
+    content = _read(store, clip.transcript, "transcript_unreadable")
     try:
         return parse_transcript(content, plain=recipe.dataset == "folder")
     except ValueError as error:

@@ -14,7 +14,7 @@ from pipeline.recipe import Recipe
 
 DEMO_DATASET = "data/demo-shards"
 
-_console = Console(highlight=False, soft_wrap=True)
+_console = Console(highlight=False, soft_wrap=True, markup=False)  # paths and names may hold brackets
 
 
 def _say(line: str) -> None:
@@ -65,7 +65,7 @@ def build(arguments: Sequence[str]) -> int:
     parser.add_argument("--dry_run", action="store_true", help="print the plan and stop")
     values = parser.parse(arguments)
     recipe = recipe_of(values)
-    if recipe.dataset == "demo":
+    if recipe.dataset == "demo" and not values.dry_run:
         _write_demo_corpus_if_missing(recipe)
     plan = plan_build(recipe, _say)
     if values.dry_run:
@@ -149,9 +149,7 @@ def _add_dataset_argument(parser: CommandParser) -> None:
 
 
 def _add_job_arguments(parser: CommandParser) -> None:
-    parser.add_argument(
-        "--address", type=str | None, default=None, help="a Ray cluster to join: auto, HOST:6379 or ray://..."
-    )
+    parser.add_argument("--address", type=str | None, default=None, help="a Ray cluster to join: auto or HOST:6379")
     parser.add_argument(
         "--workers",
         type=int | None,
@@ -163,6 +161,6 @@ def _add_job_arguments(parser: CommandParser) -> None:
 def _write_demo_corpus_if_missing(recipe: Recipe) -> None:
     """The demo needs no download: its corpus is made where the recipe expects it."""
     folder, name = posixpath.split(recipe.root.rstrip("/"))
-    if name == "LRS2-BBC" and not os.path.exists(recipe.root):
+    if name == "LRS2-BBC" and "://" not in recipe.root and not os.path.exists(recipe.root):
         _say(f"no demo corpus in {folder} yet: writing it (pipeline demo --out {folder})")
         demo(["--out", folder])

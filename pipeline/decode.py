@@ -19,6 +19,13 @@ from av.container import InputContainer
 from pipeline.errors import ClipError
 from pipeline.grey import crop_grey
 
+_FORMATS = "mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg"
+_OPTIONS = {"format_whitelist": _FORMATS}
+"""Containers only: FFmpeg would also read playlists, and follow them to other files."""
+
+_LOST_SECONDS = 0.5
+"""A file may end so much before its header says: headers round, and streams end unevenly."""
+
 _ONE_TIME = 1e-5
 """Seconds within which two times are the same: less than a sample, more than the rounding of floating point."""
 
@@ -97,28 +104,33 @@ def decode_video(
     if not content:
         raise ClipError("decode", "video_empty", "the file has no bytes")
     try:
-        with av.open(io.BytesIO(content), "r", metadata_errors="ignore") as container:
-            return _decode(container, centre_of, radius, with_sound)
+        with av.open(io.BytesIO(content), "r", metadata_errors="ignore", options=_OPTIONS) as container:
+            return _decode(container, centre_of, radius, with_sound, len(content))
+    except ClipError:
+        raise
     except av.FFmpegError as error:
         raise ClipError("decode", "video_unreadable", f"{type(error).__name__}: {error.strerror}") from error
+    except Exception as error:  # the bytes are in memory: whatever a decoder stumbles over is theirs
+        raise ClipError("decode", "video_unreadable", f"{type(error).__name__}: {error}") from error
 
 
 def _decode(
-    container: InputContainer, centre_of: Callable[[int], tuple[int, int]], radius: int, with_sound: bool
+    container: InputContainer,
+    centre_of: Callable[[int], tuple[int, int]],
+    radius: int,
+    with_sound: bool,
+    bytes_there: int,
 ) -> tuple[Picture, list[SoundRun]]:
-    if not container.streams.video:
-        raise ClipError("decode", "video_unreadable", "the file has no video stream")
-    video = container.streams.video[0]
-    audio = container.streams.audio[0] if with_sound and container.streams.audio else None
+    video, audio = _choose_streams(container)
     video.thread_type = "NONE"
     video.codec_context.thread_count = 1
     time_base = Fraction(video.time_base or Fraction(1, av.time_base))
     rate = Fraction(video.average_rate or video.guessed_rate or 25)
     picture = Picture(time_base, duration=1 / rate / time_base)
     runs: list[SoundRun] = []
-    mono = av.AudioResampler(format="fltp", layout="mono")
+    mono = _Mono()
     try:
-        for packet in container.demux([video] if audio is None else [video, audio]):
+        for packet in container.demux([video] if audio is None or not with_sound else [video, audio]):
             for frame in packet.decode():
                 if isinstance(frame, av.AudioFrame):
                     for block in mono.resample(frame):
@@ -128,8 +140,32 @@ def _decode(
     except av.FFmpegError as error:
         where = f"after {len(picture.regions)} of {video.frames or 'an unknown number of'} frames"
         raise ClipError("decode", "video_damaged", f"{error.strerror} {where}") from error
-    _check_complete(len(picture.regions), video)
+    _check_complete(picture, runs, container, (video, audio), bytes_there)
     return picture, runs
+
+
+def _choose_streams(container: InputContainer) -> tuple[av.VideoStream, av.AudioStream | None]:
+    """The picture and the sound that a player would choose: no cover art, and the default among several."""
+    video, audio = container.streams.best("video"), container.streams.best("audio")
+    if not isinstance(video, av.VideoStream) or av.stream.Disposition.attached_pic in video.disposition:
+        raise ClipError("decode", "video_unreadable", "the file has no video stream")
+    if video.codec_context is None:
+        raise ClipError("decode", "video_unreadable", "the codec of the video stream is not known")
+    return video, audio if isinstance(audio, av.AudioStream) and audio.codec_context is not None else None
+
+
+class _Mono:
+    """Decoded sound to mono floating point, at its own rate; a stream may change its format on the way."""
+
+    def __init__(self) -> None:
+        self.form: tuple[str, str, int] | None = None
+        self.resampler = av.AudioResampler(format="fltp", layout="mono")
+
+    def resample(self, frame: av.AudioFrame) -> list[av.AudioFrame]:
+        form = (frame.format.name, frame.layout.name, frame.sample_rate)
+        if form != self.form:
+            self.form, self.resampler = form, av.AudioResampler(format="fltp", layout="mono")
+        return self.resampler.resample(frame)
 
 
 def _add_picture(picture: Picture, frame: av.VideoFrame, centre: tuple[int, int], radius: int) -> None:
@@ -157,11 +193,37 @@ def _add_sound(runs: list[SoundRun], frame: av.AudioFrame) -> None:
     runs[-1].append(samples)
 
 
-def _check_complete(decoded: int, video: av.VideoStream) -> None:
-    """Refuse a file that holds fewer frames than its header says: the rest of it is missing."""
+def _check_complete(
+    picture: Picture,
+    runs: list[SoundRun],
+    container: InputContainer,
+    streams: tuple[av.VideoStream, av.AudioStream | None],
+    bytes_there: int,
+) -> None:
+    """Refuse a file that is shorter than its header says: the rest of its picture or sound is missing.
+
+    Raises:
+        ClipError: no frame was decoded. Of an mp4 or mov, the index names bytes beyond the end of the file, or more
+            frames to show (an edit list may hide some) than could be decoded. Of others, both picture and sound end
+            well before the header says.
+    """
+    decoded = len(picture.regions)
     if decoded == 0:
         raise ClipError("decode", "video_unreadable", "no frame could be decoded")
-    if decoded < video.frames:
-        raise ClipError(
-            "decode", "video_truncated", f"{decoded} frames could be decoded, the header says {video.frames}"
-        )
+    if "mp4" in container.format.name:
+        for stream in streams:
+            lost = sum(entry.pos + entry.size > bytes_there for entry in stream.index_entries) if stream else 0
+            if stream and lost:
+                detail = (
+                    f"{lost} of {len(stream.index_entries)} packets of {stream.type} lie beyond the end of the file"
+                )
+                raise ClipError("decode", "video_truncated", detail)
+        shown = sum(not entry.is_discard for entry in streams[0].index_entries)
+        if decoded < shown:
+            raise ClipError("decode", "video_truncated", f"{decoded} frames could be decoded, the header says {shown}")
+    elif container.duration:
+        begin, length = (container.start_time or 0) / av.time_base, container.duration / av.time_base
+        end = max([float(picture.start + picture.length), *(run.end for run in runs)]) - begin
+        if length - end > _LOST_SECONDS:
+            detail = f"picture and sound end after {end:.1f} s, the header says {length:.1f} s"
+            raise ClipError("decode", "video_truncated", detail)

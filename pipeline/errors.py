@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from shards.format.sidecar import Reason, Stage
+
 
 class ClipError(Exception):
     """What is wrong with one clip.
 
     Attributes:
-        stage: read, decode, coordinates, sound or transcript.
-        reason: one word of a fixed list, to count by (README, "What is left out").
+        stage, reason: as in `shards.LeftOut`.
         detail: what was found and what was expected.
     """
 
-    def __init__(self, stage: str, reason: str, detail: str) -> None:
+    def __init__(self, stage: Stage, reason: Reason, detail: str) -> None:
         super().__init__(f"{stage}: {reason}: {detail}")
         self.stage = stage
         self.reason = reason

@@ -39,8 +39,9 @@ def print_info(url: str, lag_clips: int, console: Console) -> None:
         if lag is not None and lag.explained > _CLEAR and abs(lag.seconds) > _SUSPICIOUS_SECONDS:
             late = "after" if lag.seconds > 0 else "before"
             console.print(
-                f"[bold red]warning:[/] in {split} the sound comes {abs(lag.seconds) * 1000:.0f} ms {late} the lips: "
-                "is the corpus in step?"
+                f"warning: in {split} the sound comes {abs(lag.seconds) * 1000:.0f} ms {late} the lips: "
+                "is the corpus in step?",
+                style="bold red",
             )
     console.print(_speaker_table(rows))
     console.print(_length_table(rows))
@@ -96,13 +97,15 @@ def _speaker_table(rows: list[dict[str, Any]]) -> Table:
 
 def _length_table(rows: list[dict[str, Any]]) -> Table:
     """Clips by length: whole seconds where they are short, wider where the corpus has long ones."""
-    longest = max((row["frames"] for row in rows), default=FPS) / FPS
+    if not rows:
+        return Table(title="no clips")
+    longest = max(row["frames"] for row in rows) / FPS
     step = next(step for step in (0.5, 1, 2, 5, 10, 30, 60, 300, math.inf) if longest / step <= 12)
     counts = Counter(int(row["frames"] / FPS // step) for row in rows)
     table = Table(title="lengths")
     for name in ("seconds", "clips", ""):
         table.add_column(name, justify="left" if name == "" else "right")
-    for number in range(min(counts, default=0), max(counts, default=0) + 1):
+    for number in range(min(counts), max(counts) + 1):
         bar = "█" * math.ceil(counts[number] / max(counts.values()) * _BAR_WIDTH)
         table.add_row(f"{number * step:g} to {(number + 1) * step:g}", str(counts[number]), bar)
     return table

@@ -11,6 +11,8 @@ import logging
 import os
 import re
 import socket
+import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +25,9 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _TRIES_AFTER_A_CRASH = 5
+_STORAGE_TRIES = 3
+PAUSE_SECONDS = 1.0
+"""Before storage that failed is tried again; twice as long each time."""
 _POLL_SECONDS = 1.0
 _CONNECT_SECONDS = 10.0
 
@@ -38,10 +43,10 @@ class Outcome(Generic[Item, Result]):
 
 @contextmanager
 def job_runner(address: str | None, workers: int | None) -> Iterator[Runner]:
-    """Start Ray here, or join the cluster at `address` ("auto", "host:6379", "ray://host:10001"), for one job.
+    """Start Ray here, or join the cluster at `address` for one job.
 
     Args:
-        address: None starts Ray on this machine and stops it at the end.
+        address: "auto" or "host:6379"; None starts Ray on this machine and stops it at the end.
         workers: items in flight at once; default: as many as there are processors. 0 runs in this process, without Ray.
 
     Raises:
@@ -64,21 +69,29 @@ def job_runner(address: str | None, workers: int | None) -> Iterator[Runner]:
     except (ConnectionError, TimeoutError, socket.gaierror) as error:
         raise ValueError(f"address: no Ray cluster answers at {address!r}: {error}") from error
     try:
-        yield Runner(ray, workers)
+        runner = Runner(ray, workers)
+        if not runner.processors():
+            print(f"the cluster at {address} has no processors yet: waiting for a node", file=sys.stderr)
+        yield runner
     finally:
         ray.shutdown()
 
 
 def _check_reachable(address: str | None) -> None:
     """Raise OSError if nothing listens at a HOST:PORT: Ray itself would try for many minutes."""
-    match = re.fullmatch(r"(?:ray://)?([^:/]+):(\d+)", address or "")
+    match = re.fullmatch(r"([^:/]+):(\d+)", address or "")
     if match is not None:
         socket.create_connection((match[1], int(match[2])), timeout=_CONNECT_SECONDS).close()
 
 
 @dataclass(frozen=True)
 class Runner:
-    """Runs jobs; made by `job_runner`."""
+    """Runs jobs; made by `job_runner`.
+
+    Attributes:
+        ray: the module, connected; None runs in this process.
+        workers: items in flight at once; None: one a processor of the cluster.
+    """
 
     ray: Any
     workers: int | None
@@ -96,11 +109,11 @@ class Runner:
         Returns:
             Outcomes, in the order in which they finish.
         """
+        patient = _patient(function, PAUSE_SECONDS)
         if self.ray is None:
-            yield from (_run_here(function, item) for item in items)
+            yield from (_run_here(patient, item) for item in items)
             return
-        options = {"num_cpus": 1, "max_retries": _TRIES_AFTER_A_CRASH, "retry_exceptions": [StorageError]}
-        task = self.ray.remote(**options)(_on_one_thread(function))
+        task = self.ray.remote(num_cpus=1, max_retries=_TRIES_AFTER_A_CRASH)(_on_one_thread(patient))
         waiting = list(reversed(items))
         running: dict[Any, Item] = {}
         while waiting or running:
@@ -115,15 +128,37 @@ class Runner:
 
     def _slots(self) -> int:
         """Items in flight at once: a cluster may grow and shrink meanwhile."""
-        return self.workers or max(1, int(self.ray.cluster_resources().get("CPU", 1)))
+        return self.workers or max(1, self.processors())
+
+    def processors(self) -> int:
+        """Processors of the cluster as it is now."""
+        return int(self.ray.cluster_resources().get("CPU", 0))
 
     def _outcome(self, reference: Any, item: Item) -> Outcome[Item, Any]:
         try:
             return Outcome(item, self.ray.get(reference), None)
         except self.ray.exceptions.RayTaskError as error:
+            if "ModuleNotFoundError" in str(error):
+                cause = str(error).strip().splitlines()[-1]
+                return Outcome(item, None, RuntimeError(f"{cause}: install lip-to-speech on every node of the cluster"))
             return Outcome(item, None, error.cause if isinstance(error.cause, Exception) else error)
         except self.ray.exceptions.RayError as error:
             return Outcome(item, None, error)
+
+
+def _patient(function: Callable[[Item], Result], pause: float) -> Callable[[Item], Result]:
+    """Try again where storage failed: networks stumble, and a full disk may be emptied."""
+
+    @wraps(function)
+    def run(item: Item) -> Result:
+        for failures in range(_STORAGE_TRIES - 1):
+            try:
+                return function(item)
+            except StorageError:
+                time.sleep(pause * 2**failures)
+        return function(item)
+
+    return run
 
 
 def _run_here(function: Callable[[Item], Result], item: Item) -> Outcome[Item, Result]:

@@ -10,8 +10,7 @@ from dataclasses import asdict
 from pipeline.plan import Plan
 from shards import LeftOut, Manifest, Sidecar, Store, read_sidecar
 from shards.format.index import INDEX_NAME, encode_index
-from shards.format.manifest import ERRORS_NAME, MANIFEST_NAME, ShardEntry, encode_manifest
-from shards.format.sample import FPS
+from shards.format.manifest import ERRORS_NAME, MANIFEST_NAME, ShardEntry, encode_manifest, hours_of
 from shards.format.store import PART_SUFFIX
 
 
@@ -54,7 +53,7 @@ def _manifest(plan: Plan, sidecars: Sequence[Sidecar], left_out: int, files: dic
         totals={
             "clips": sum(len(sidecar.rows) for sidecar in sidecars),
             "frames": frames,
-            "hours": round(frames / FPS / 3600, 6),
+            "hours": hours_of(frames),
             "bytes": sum(sidecar.bytes for sidecar in sidecars),
             "left_out": left_out,
         },

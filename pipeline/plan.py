@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from itertools import groupby
 from typing import Any
 
@@ -19,7 +19,7 @@ from model.mel import MelSettings
 from pipeline.datasets import Clip, CorpusIndex
 from pipeline.recipe import Recipe
 from shards import LeftOut
-from shards.format.sample import FPS, MEL_BANDS, MEL_PER_FRAME, ROI_MARGIN, SAMPLE_RATE, SAMPLES_PER_FRAME
+from shards.format.sample import FPS, MEL_BANDS, MEL_PER_FRAME, ROI_MARGIN, SAMPLE_RATE, SAMPLES_PER_FRAME, roi_side
 from shards.format.sidecar import FORMAT_VERSION
 
 _LOCATIONS = ("root", "crops", "splits", "audio", "split")
@@ -71,7 +71,7 @@ def make_plan(index: CorpusIndex, recipe: Recipe) -> Plan:
     settings["audio"] = "wav folder" if recipe.audio else "video"
     features = {
         "mel": asdict(MelSettings()),
-        "crop": {"half": recipe.half, "margin": ROI_MARGIN, "size": 2 * (recipe.half + ROI_MARGIN), "fps": FPS},
+        "crop": {"half": recipe.half, "margin": ROI_MARGIN, "size": roi_side(recipe.half), "fps": FPS},
         "roi_codec": recipe.roi_codec,
         "sample_rate": SAMPLE_RATE,
     }
@@ -82,8 +82,7 @@ def make_plan(index: CorpusIndex, recipe: Recipe) -> Plan:
 
 def clip_bytes(frames: int, half: int) -> int:
     """Bytes a clip takes with a raw lip region: region, mel and sound of `frames` frames, and tar headers."""
-    region = (2 * (half + ROI_MARGIN)) ** 2
-    return frames * (region + 4 * MEL_BANDS * MEL_PER_FRAME + 2 * SAMPLES_PER_FRAME) + _OVERHEAD_BYTES
+    return frames * (roi_side(half) ** 2 + 4 * MEL_BANDS * MEL_PER_FRAME + 2 * SAMPLES_PER_FRAME) + _OVERHEAD_BYTES
 
 
 def _by_split(clips: Iterable[Clip]) -> Iterable[tuple[str, Iterable[Clip]]]:
@@ -98,11 +97,12 @@ def _pack(clips: list[Clip], recipe: Recipe) -> Iterable[ShardPlan]:
     shuffled = sorted(clips, key=lambda clip: hashlib.sha256(f"{recipe.seed}:{clip.key}".encode()).digest())
     shuffled = shuffled[: recipe.limit]
     sizes = [clip_bytes(clip.frames, recipe.half) for clip in shuffled]
-    count = min(len(shuffled), max(1, math.ceil(sum(sizes) / (recipe.shard_mb * 1e6))))
+    total = sum(sizes)
+    count = min(len(shuffled), max(1, math.ceil(total / (recipe.shard_mb * 1e6))))
     packed: list[list[Clip]] = [[] for _ in range(count)]
     before = 0
     for clip, size in zip(shuffled, sizes, strict=True):
-        packed[min(count - 1, (before + size // 2) * count // sum(sizes))].append(clip)
+        packed[min(count - 1, (before + size // 2) * count // total)].append(clip)
         before += size
     split = clips[0].split
     filled = (shard for shard in packed if shard)
@@ -113,11 +113,8 @@ def _pack(clips: list[Clip], recipe: Recipe) -> Iterable[ShardPlan]:
 def _hash(
     settings: dict[str, Any], features: dict[str, Any], shards: tuple[ShardPlan, ...], left_out: tuple[LeftOut, ...]
 ) -> str:
-    content = {
-        "format": FORMAT_VERSION,
-        "settings": settings,
-        "features": features,
-        "shards": [asdict(shard) for shard in shards],
-        "left_out": [asdict(entry) for entry in left_out],
-    }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps([FORMAT_VERSION, settings, features], sort_keys=True).encode())
+    for shard in shards:  # one at a time: the coordinates of a large corpus are hundreds of megabytes
+        digest.update(json.dumps([shard.name, [astuple(clip) for clip in shard.clips]]).encode())
+    digest.update(json.dumps([astuple(entry) for entry in left_out]).encode())
+    return digest.hexdigest()

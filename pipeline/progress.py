@@ -68,7 +68,7 @@ class ProgressReport:
 @contextmanager
 def shown(report: ProgressReport, label: str, console: Console | None = None) -> Iterator[ProgressShown]:
     """Show a report while the block runs, on standard error."""
-    console = console or Console(file=sys.stderr)
+    console = console or Console(file=sys.stderr, markup=False)
     report.began = time.monotonic()
     bar = None
     if console.is_terminal:

@@ -7,11 +7,9 @@ written first and the sidecar after it, each whole or not at all, so a sidecar m
 from __future__ import annotations
 
 import platform
-import time
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
-from typing import Any
 
 from pipeline.clip import Corpus, build_sample
 from pipeline.errors import ClipError
@@ -31,7 +29,6 @@ class ShardTask:
     shard: ShardPlan
     recipe: Recipe
     plan_hash: str
-    settings: dict[str, Any]
     out: str
 
 
@@ -39,12 +36,10 @@ class ShardTask:
 class ShardResult:
     """The small statistics a worker returns: clips and video seconds, clips left out, whether the shard was there."""
 
-    shard: str
     clips: int
     seconds: float
     left_out: int
     reused: bool
-    took: float
 
 
 def build_shard(task: ShardTask) -> ShardResult:
@@ -53,7 +48,6 @@ def build_shard(task: ShardTask) -> ShardResult:
     Raises:
         StorageError: the disk or network failed; nothing of the shard is under its final name.
     """
-    began = time.monotonic()
     out = Store(task.out)
     sidecar = finished_sidecar(out, task.shard.name, task.plan_hash)
     reused = sidecar is not None
@@ -61,12 +55,10 @@ def build_shard(task: ShardTask) -> ShardResult:
         out.remove(sidecar_name(task.shard.name))  # never beside a tar that it does not describe
         sidecar = _write(task, out)
     return ShardResult(
-        shard=task.shard.name,
         clips=len(sidecar.rows),
         seconds=sidecar.frames / FPS,
         left_out=len(sidecar.left_out),
         reused=reused,
-        took=time.monotonic() - began,
     )
 
 
@@ -98,12 +90,10 @@ def _write(task: ShardTask, out: Store) -> Sidecar:
                 raise
     sidecar = Sidecar(
         plan=task.plan_hash,
-        settings=task.settings,
         shard=task.shard.name,
         split=task.shard.split,
         bytes=writer.bytes,
         sha256=writer.sha256,
-        frames=sum(row["frames"] for row in writer.rows),
         rows=writer.rows,
         left_out=left_out,
         versions=library_versions(),

@@ -12,6 +12,8 @@ from pipeline.decode import Picture, SoundRun
 from pipeline.errors import ClipError
 from pipeline.timing import sound_at_16k, to_pcm16
 
+_LOWEST_RATE, _HIGHEST_RATE = 4_000, 384_000
+
 
 def stored_sound(runs: list[SoundRun], picture: Picture, frames: int) -> tuple[np.ndarray[Any, Any], tuple[int, int]]:
     """The samples to store, in step with frame 0.
@@ -26,9 +28,13 @@ def stored_sound(runs: list[SoundRun], picture: Picture, frames: int) -> tuple[n
         raise ClipError("sound", "sound_missing", "the file has no sound")
     if len({run.rate for run in runs}) > 1:
         raise ClipError("sound", "sound_unreadable", "the sampling rate changes within the file")
+    if not _LOWEST_RATE <= runs[0].rate <= _HIGHEST_RATE:
+        raise ClipError("sound", "sound_unreadable", f"a sampling rate of {runs[0].rate} Hz is none of speech")
     sound, span = sound_at_16k(runs, float(picture.start), frames)
     if span[0] >= span[1]:
         raise ClipError("sound", "sound_missing", "the sound begins after the picture ends, or ends before it begins")
+    if not np.isfinite(sound).all():
+        raise ClipError("sound", "sound_unreadable", "samples are not finite numbers")
     samples = to_pcm16(sound)
     if not samples.any():
         raise ClipError("sound", "sound_silent", "every sample is zero")
@@ -43,7 +49,7 @@ def read_wav(content: bytes, start: float) -> list[SoundRun]:
     """
     try:
         samples, rate = soundfile.read(io.BytesIO(content), dtype="float32", always_2d=True)
-    except soundfile.LibsndfileError as error:
+    except (soundfile.LibsndfileError, MemoryError) as error:  # a header may claim any number of samples
         raise ClipError("sound", "sound_unreadable", f"the wav file cannot be read: {error}") from error
     if not len(samples):
         raise ClipError("sound", "sound_missing", "the wav file has no samples")

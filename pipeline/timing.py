@@ -80,8 +80,8 @@ def to_pcm16(sound: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 def _join(runs: Sequence[SoundRun], earliest: float, latest: float) -> tuple[np.ndarray[Any, Any], float]:
     """Lay runs end to end, each at its time: gaps become silence, overlaps are cut.
 
-    What lies wholly before `earliest` or after `latest` is passed over, so that a broken time stamp cannot ask for
-    hours of silence. Returns the samples and the seconds at the first.
+    What lies before `earliest` or after `latest` is cut off, so that a broken time stamp cannot ask for hours of
+    silence. Returns the samples and the seconds at the first.
     """
     joined: list[np.ndarray[Any, Any]] = []
     start, position = 0.0, 0
@@ -100,4 +100,8 @@ def _join(runs: Sequence[SoundRun], earliest: float, latest: float) -> tuple[np.
                 samples = samples[position - place :]
         joined.append(samples)
         position += len(samples)
-    return (np.concatenate(joined) if joined else np.zeros(0, np.float32)), start
+    if not joined:
+        return np.zeros(0, np.float32), start
+    rate = runs[0].rate
+    first, last = max(0, math.floor((earliest - start) * rate)), max(0, math.ceil((latest - start) * rate))
+    return np.concatenate(joined)[first:last], start + first / rate

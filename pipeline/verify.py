@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +13,8 @@ from pipeline.clip import stored_mel
 from pipeline.jobs import job_runner
 from pipeline.progress import ProgressReport, shown
 from shards import DatasetError, Manifest, Sample, StorageError, Store, decode_sample, open_dataset, read_sidecar
-from shards.format.index import INDEX_NAME, MEMBERS
-from shards.format.manifest import ERRORS_NAME, ShardEntry
+from shards.format.index import INDEX_NAME, MEMBERS, member_extension
+from shards.format.manifest import ERRORS_NAME, MANIFEST_NAME, ShardEntry, hours_of
 from shards.format.sample import FPS, SAMPLE_RATE
 from shards.format.store import absolute_url
 from shards.reading.sequential import read_tar
@@ -28,6 +29,7 @@ class _ShardCheck:
     split: str
     entry: ShardEntry
     half: int
+    plan: str
     rows: list[dict[str, Any]]
 
 
@@ -52,12 +54,20 @@ def verify(url: str, address: str | None = None, workers: int | None = None) -> 
     for row in rows:
         rows_of.setdefault(row["shard"], []).append(row)
     checks = [
-        _ShardCheck(absolute_url(url), split, entry, manifest.features["crop"]["half"], rows_of.pop(entry.name, []))
+        _ShardCheck(
+            absolute_url(url),
+            split,
+            entry,
+            manifest.features["crop"]["half"],
+            manifest.plan,
+            rows_of.pop(entry.name, []),
+        )
         for split, entries in manifest.splits.items()
         for entry in entries
     ]
     problems += [f"{INDEX_NAME}: has rows of {shard}, which the manifest does not list" for shard in sorted(rows_of)]
-    problems += _check_totals(manifest, rows)
+    problems += _check_totals(manifest, rows, dataset.store)
+    problems += _check_names(manifest, dataset.store)
     report = ProgressReport(total=len(rows))
     with job_runner(address, workers) as runner, shown(report, "verify") as progress:
         for outcome in runner.map(check_shard, checks, on_wait=progress.update):
@@ -130,7 +140,7 @@ def _check_clip(store: Store, check: _ShardCheck, row: dict[str, Any], members: 
     if sample.meta.half != check.half:
         problems.append(f"half is {sample.meta.half}, the manifest says {check.half}")
     for member in MEMBERS:
-        name = {"roi": row["roi_member"], "mel": "mel.npy"}.get(member, member)
+        name = member_extension(row, member)
         stored = store.read_range(check.entry.name, row[f"{member}_offset"], row[f"{member}_size"])
         if stored != members.get(name):
             problems.append(f"the index's offset and size of {name} do not point to it")
@@ -148,14 +158,16 @@ def _check_sound(sample: Sample) -> list[str]:
 
 
 def _check_sidecar(store: Store, check: _ShardCheck) -> list[str]:
+    entry = check.entry
     try:
-        sidecar = read_sidecar(store, check.entry.name)
+        sidecar = read_sidecar(store, entry.name)
     except FileNotFoundError:
-        return [f"{check.entry.name}: its sidecar is missing"]
+        return [f"{entry.name}: its sidecar is missing"]
     except (DatasetError, StorageError) as error:
         return [str(error)]
-    same = sidecar.sha256 == check.entry.sha256 and sidecar.rows == check.rows
-    return [] if same else [f"{check.entry.name}: its sidecar is not what manifest and index say"]
+    found = (sidecar.plan, sidecar.shard, sidecar.split, sidecar.bytes, sidecar.sha256, sidecar.frames, sidecar.rows)
+    said = (check.plan, entry.name, check.split, entry.bytes, entry.sha256, entry.frames, check.rows)
+    return [] if found == said else [f"{entry.name}: its sidecar is not what manifest and index say"]
 
 
 def _check_file(store: Store, name: str, manifest: Manifest) -> list[str]:
@@ -168,19 +180,29 @@ def _check_file(store: Store, name: str, manifest: Manifest) -> list[str]:
     return []
 
 
-def _check_totals(manifest: Manifest, rows: list[dict[str, Any]]) -> list[str]:
+def _check_totals(manifest: Manifest, rows: list[dict[str, Any]], store: Store) -> list[str]:
     entries = [entry for split in manifest.splits.values() for entry in split]
-    counted = {
+    frames = sum(row["frames"] for row in rows)
+    counted: dict[str, float] = {
         "clips": len(rows),
-        "frames": sum(row["frames"] for row in rows),
+        "frames": frames,
+        "hours": hours_of(frames),
         "bytes": sum(entry.bytes for entry in entries),
     }
+    with suppress(FileNotFoundError):  # which is named elsewhere
+        counted["left_out"] = len(store.read(ERRORS_NAME).splitlines())
     problems = [
-        f"manifest: total {name} is {manifest.totals.get(name)}, counted {value}"
+        f"{MANIFEST_NAME}: total {name} is {manifest.totals[name]}, counted {value}"
         for name, value in counted.items()
-        if manifest.totals.get(name) != value
+        if manifest.totals[name] != value
     ]
     keys = [row["key"] for row in rows]
     if len(set(keys)) != len(keys):
         problems.append(f"{INDEX_NAME}: {len(keys) - len(set(keys))} keys are there more than once")
     return problems
+
+
+def _check_names(manifest: Manifest, store: Store) -> list[str]:
+    """Shards that the manifest does not know would still be found by whoever reads `*.tar`."""
+    strays = sorted({name for name in store.names() if name.endswith(".tar")} - set(manifest.shard_names()))
+    return [f"{name}: is not in the manifest" for name in strays]

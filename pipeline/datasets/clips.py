@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from shards import LeftOut
+from shards.format.sidecar import Reason, Stage
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Clip:
         audio: path of a ready-made wav below the audio folder, or None to use the video's sound.
         coordinates: lip centres as written in the coordinate file: x0/y0/x1/y1/...; or None with a fixed lip box.
         frames: video frames expected, for planning.
-        bytes: size of the video file, so that a changed corpus is another plan.
+        sizes: bytes of video, transcript and wav (0: there is none), so that a changed corpus is another plan.
     """
 
     key: str
@@ -36,9 +37,9 @@ class Clip:
     audio: str | None
     coordinates: str | None
     frames: int
-    bytes: int
+    sizes: tuple[int, int, int]
 
-    def left_out(self, stage: str, reason: str, detail: str) -> LeftOut:
+    def left_out(self, stage: Stage, reason: Reason, detail: str) -> LeftOut:
         return LeftOut(self.key, self.split, self.video, stage, reason, detail)
 
 
@@ -49,6 +50,48 @@ class CorpusIndex:
     clips: list[Clip] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class CorpusFiles:
+    """What lies where in a corpus: what it takes to describe a clip of it.
+
+    Attributes:
+        files: path below the root -> bytes.
+        wavs: path below the folder of ready-made wavs -> bytes; None where the videos' own sound is used.
+        coordinates: video path -> its coordinate line; None where one lip box serves all.
+    """
+
+    files: dict[str, int]
+    wavs: dict[str, int] | None
+    coordinates: dict[str, str] | None
+
+    def clip(self, video: str, split: str, set_name: str) -> Clip | LeftOut:
+        """A clip to build, or why it cannot be: it has no coordinates, or no wav where wavs are used.
+
+        A path that begins with its set has it in its key once.
+        """
+        stem = video.rpartition(".")[0]
+        inner = stem.removeprefix(f"{set_name}/")
+        transcript, wav = f"{stem}.txt", f"{stem}.wav"
+        line = self.coordinates.get(video) if self.coordinates is not None else None
+        clip = Clip(
+            key=make_key(set_name, inner),
+            split=split,
+            set=set_name,
+            speaker=inner.split("/")[0] if "/" in inner else "unknown",
+            video=video,
+            transcript=transcript if transcript in self.files else None,
+            audio=wav if self.wavs is not None else None,
+            coordinates=line,
+            frames=count_coordinates(line or ""),
+            sizes=(self.files[video], self.files.get(transcript, 0), (self.wavs or {}).get(wav, 0)),
+        )
+        if self.coordinates is not None and line is None:
+            return clip.left_out("index", "coordinates_missing", "the coordinate file has no line for it")
+        if self.wavs is not None and wav not in self.wavs:
+            return clip.left_out("index", "sound_missing", f"no {wav} in the folder of wav files")
+        return clip
 
 
 def make_key(set_name: str, stem: str) -> str:

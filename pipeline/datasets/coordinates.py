@@ -13,7 +13,7 @@ import numpy as np
 from shards import Store
 
 VIDEO_EXTENSIONS = ("mp4", "m4v", "mov", "mkv", "webm", "avi", "mpg", "mpeg", "mts", "ts", "3gp", "flv", "wmv")
-_LINE = re.compile(rf"(.+?\.(?:{'|'.join(VIDEO_EXTENSIONS)}))[: ,](.*)", re.IGNORECASE)
+_LINE = re.compile(rf"(.+\.(?:{'|'.join(VIDEO_EXTENSIONS)}))[: ,](.*)", re.IGNORECASE)
 
 
 def read_coordinate_file(store: Store, name: str) -> tuple[dict[str, str], list[str]]:

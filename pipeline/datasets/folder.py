@@ -12,12 +12,13 @@ from dataclasses import replace
 
 import av
 
-from pipeline.datasets.clips import Clip, CorpusIndex, count_coordinates, make_key, separate_keys
+from pipeline.datasets.clips import Clip, CorpusFiles, CorpusIndex, make_key, separate_keys
 from pipeline.datasets.coordinates import VIDEO_EXTENSIONS, read_coordinate_file
 from pipeline.datasets.listing import list_files
-from pipeline.datasets.lrs import find_list, read_list
-from pipeline.recipe import Recipe, parse_split
+from pipeline.datasets.splits import named_lists, read_list
+from pipeline.recipe import Recipe
 from shards import LeftOut, Store
+from shards.format.sample import FPS
 
 SET = "main"
 _GUESSED_FRAMES = 75
@@ -37,22 +38,11 @@ def index_folder(recipe: Recipe) -> CorpusIndex:
     if not videos:
         raise ValueError(f"{recipe.root}: no videos here (known: {', '.join(VIDEO_EXTENSIONS)})")
     index = CorpusIndex()
-    coordinates = _read_coordinates(recipe, root, index)
-    splits = _assign_splits(recipe, videos, index)
     wavs = list_files(Store(recipe.audio)) if recipe.audio else None
-    clips = []
-    for video, split in splits.items():
-        clip = _clip(video, split, files, wavs, coordinates)
-        if clip.audio is not None and wavs is not None and clip.audio not in wavs:
-            index.left_out.append(
-                clip.left_out("index", "sound_missing", f"no {clip.audio} in the folder of wav files")
-            )
-        elif coordinates is not None and clip.coordinates is None:
-            index.left_out.append(
-                clip.left_out("index", "coordinates_missing", "no line for it in the coordinate file")
-            )
-        else:
-            clips.append(clip)
+    corpus = CorpusFiles(files, wavs, _read_coordinates(recipe, root, index))
+    described = [corpus.clip(video, split, SET) for video, split in _assign_splits(recipe, videos, index).items()]
+    index.left_out += [clip for clip in described if isinstance(clip, LeftOut)]
+    clips = [clip for clip in described if isinstance(clip, Clip)]
     if recipe.lip_box is not None:
         clips = _with_probed_frames(root, clips)
     index.clips = separate_keys(clips)
@@ -82,9 +72,7 @@ def _assign_splits(recipe: Recipe, videos: list[str], index: CorpusIndex) -> dic
         return dict.fromkeys(videos, "all")
     by_stem = {video.rpartition(".")[0]: video for video in reversed(videos)} | {video: video for video in videos}
     assigned: dict[str, str] = {}
-    for entry in recipe.split:
-        split, file = parse_split(entry)
-        store, name = find_list(file, Store(recipe.splits or recipe.root))
+    for split, (store, name) in named_lists(recipe.split, Store(recipe.splits or recipe.root)).items():
         found = 0
         for line in read_list(store, name):
             video = by_stem.get(line)
@@ -101,25 +89,6 @@ def _assign_splits(recipe: Recipe, videos: list[str], index: CorpusIndex) -> dic
     return assigned
 
 
-def _clip(
-    video: str, split: str, files: dict[str, int], wavs: dict[str, int] | None, coordinates: dict[str, str] | None
-) -> Clip:
-    stem = video.rpartition(".")[0]
-    line = coordinates.get(video) if coordinates is not None else None
-    return Clip(
-        key=make_key(SET, stem),
-        split=split,
-        set=SET,
-        speaker=stem.split("/")[0] if "/" in stem else "unknown",
-        video=video,
-        transcript=f"{stem}.txt" if f"{stem}.txt" in files else None,
-        audio=f"{stem}.wav" if wavs is not None else None,
-        coordinates=line,
-        frames=count_coordinates(line or ""),
-        bytes=files[video],
-    )
-
-
 def _with_probed_frames(root: Store, clips: list[Clip]) -> list[Clip]:
     """Ask the containers how long the clips are, to plan shards of equal size: no coordinates say it."""
     with ThreadPoolExecutor(16) as pool:
@@ -134,4 +103,4 @@ def _probe_frames(root: Store, video: str) -> int:
             duration = container.duration
     except (av.FFmpegError, OSError):
         return _GUESSED_FRAMES
-    return round(duration / av.time_base * 25) if duration else _GUESSED_FRAMES
+    return round(duration / av.time_base * FPS) if duration else _GUESSED_FRAMES

@@ -30,7 +30,7 @@ def list_files(store: Store) -> dict[str, int]:
     except Exception as error:  # object-store clients raise classes of their own
         raise StorageError(0, f"listing failed: {type(error).__name__}: {error}", store.url) from error
     prefix = root.rstrip("/") + "/"
-    files = {str(path).removeprefix(prefix): int(info["size"]) for path, info in found.items()}
+    files = {str(path).removeprefix(prefix): int(info["size"] or 0) for path, info in found.items()}
     return {path: size for path, size in files.items() if not any(part.startswith(".") for part in path.split("/"))}
 
 
@@ -43,8 +43,22 @@ def _walk_local(root: str) -> Iterator[tuple[str, int]]:
     if not os.path.isdir(root):
         raise ValueError(f"{root}: not a folder")
     for folder, subfolders, names in os.walk(root, onerror=refuse, followlinks=True):
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        here = os.path.join(os.path.realpath(folder), "")
+        subfolders[:] = [
+            name
+            for name in sorted(subfolders)
+            # a link to a folder that we are in would lead round in circles
+            if not name.startswith(".") and not here.startswith(os.path.join(os.path.realpath(f"{folder}/{name}"), ""))
+        ]
         for name in sorted(names):
             path = os.path.join(folder, name)
-            if not name.startswith(".") and os.path.exists(path):
-                yield os.path.relpath(path, root).replace(os.sep, "/"), os.stat(path).st_size
+            if name.startswith("."):
+                continue
+            try:
+                size = os.stat(path).st_size
+                name.encode()
+            except (FileNotFoundError, NotADirectoryError):  # a link to nowhere
+                continue
+            except UnicodeEncodeError as error:
+                raise ValueError(f"{path!r}: its name is not UTF-8: rename it") from error
+            yield os.path.relpath(path, root).replace(os.sep, "/"), size

@@ -10,13 +10,13 @@ lists carry a tag there).
 
 from __future__ import annotations
 
-import posixpath
 from dataclasses import dataclass
 
-from pipeline.datasets.clips import Clip, CorpusIndex, count_coordinates, make_key, separate_keys
+from pipeline.datasets.clips import Clip, CorpusFiles, CorpusIndex, make_key, separate_keys
 from pipeline.datasets.coordinates import read_coordinate_file
 from pipeline.datasets.listing import list_files
-from pipeline.recipe import Recipe, parse_split
+from pipeline.datasets.splits import named_lists, read_list
+from pipeline.recipe import Recipe
 from shards import LeftOut, Store
 
 
@@ -25,29 +25,33 @@ class Layout:
     """How a corpus is laid out.
 
     Attributes:
-        sets: its folders of videos; a split list's bare names are looked for in them in this order.
+        sets: its folders of videos.
         crops: the folder of its coordinate files.
         splits: split -> the file that lists it.
-        bare: split -> the set that its bare names belong to, where that is not the first one.
+        bare: the sets that a list's names without a set may belong to.
+        bare_of: split -> these sets, where they are others.
     """
 
     sets: tuple[str, ...]
     crops: str
     splits: dict[str, str]
-    bare: dict[str, str]
+    bare: tuple[str, ...]
+    bare_of: dict[str, tuple[str, ...]]
 
 
 LRS2 = Layout(
     sets=("main", "pretrain"),
     crops="LRS2_crop",
     splits={name: f"{name}.txt" for name in ("train", "val", "test", "pretrain")},
-    bare={"pretrain": "pretrain"},
+    bare=("main",),
+    bare_of={"pretrain": ("pretrain",)},
 )
 LRS3 = Layout(
     sets=("trainval", "pretrain", "test"),
     crops="LRS3_crop",
     splits={name: f"lrs3_unseen_{name}.txt" for name in ("train", "val", "test")},
-    bare={},
+    bare=("trainval", "pretrain", "test"),
+    bare_of={},
 )
 
 
@@ -60,12 +64,11 @@ def index_lrs(recipe: Recipe, layout: Layout) -> CorpusIndex:
         StorageError: the disk or network failed.
     """
     root = Store(recipe.root)
-    beside = posixpath.dirname(recipe.root.rstrip("/")) or "."
-    splits = Store(recipe.splits or beside)
-    files = list_files(root)
+    splits = Store(recipe.splits or root.parent())
     index = CorpusIndex()
-    coordinates = _read_coordinates(Store(recipe.crops or f"{beside}/{layout.crops}"), layout, files, index)
-    wavs = list_files(Store(recipe.audio)) if recipe.audio else None
+    files = list_files(root)
+    coordinates = _read_coordinates(Store(recipe.crops or root.parent(layout.crops)), layout, files, index)
+    corpus = CorpusFiles(files, list_files(Store(recipe.audio)) if recipe.audio else None, coordinates)
     clips: list[Clip] = []
     listed_in: dict[str, str] = {}
     for split, (store, name) in _split_lists(recipe, layout, splits, index).items():
@@ -91,7 +94,7 @@ def index_lrs(recipe: Recipe, layout: Layout) -> CorpusIndex:
                 index.notices.append(f"{store.path(name)}: lists {stem} twice; it is built once")
                 continue
             listed_in[video] = split
-            clip = _clip(video, split, files, wavs, coordinates)
+            clip = corpus.clip(video, split, set_name=video.split("/")[0])
             if isinstance(clip, LeftOut):
                 index.left_out.append(clip)
             else:
@@ -126,74 +129,40 @@ def _split_lists(recipe: Recipe, layout: Layout, splits: Store, index: CorpusInd
             lists[split] = (splits, name)
         else:
             index.notices.append(f"{splits.path(name)}: not there; split {split!r} is not built")
-    for entry in recipe.split:
-        split, name = parse_split(entry)
-        lists[split] = find_list(name, splits)
+    for split, (store, name) in named_lists(recipe.split, splits).items():
+        if split in lists:
+            index.notices.append(f"{store.path(name)}: takes the place of {lists[split][1]} for split {split!r}")
+        lists[split] = (store, name)
     if not lists:
         expected = ", ".join(layout.splits.values())
         raise ValueError(f"{splits.path()}: no split list here (expected {expected}): name their folder with --splits")
     return lists
 
 
-def find_list(file: str, splits: Store) -> tuple[Store, str]:
-    """Where a split list lies that was named by hand: a bare name in `splits`, else the path as given.
+def _resolve(line: str, split: str, layout: Layout, files: dict[str, int]) -> str | None:
+    """The video that a line of a split list means, `<set>/<id>/<clip>.mp4`, or None if it is not there.
 
     Raises:
-        ValueError: it is not there.
+        ValueError: a name without a set is in several.
     """
-    folder, name = posixpath.split(file)
-    store = Store(folder) if folder else splits
-    if not store.exists(name):
-        raise ValueError(f"{store.path(name)}: no such split list (--split NAME=FILE)")
-    return store, name
-
-
-def read_list(store: Store, name: str) -> list[str]:
-    """The lines of a split list that are not empty."""
-    content = store.read(name).decode("utf-8-sig", errors="replace")
-    return [line.strip() for line in content.splitlines() if line.strip()]
-
-
-def _resolve(line: str, split: str, layout: Layout, files: dict[str, int]) -> str | None:
-    """The video that a line of a split list means, `<set>/<id>/<clip>.mp4`, or None if it is not there."""
-    first_set = layout.bare.get(split, layout.sets[0])
-    sets = [first_set, *(name for name in layout.sets if name != first_set)]
     for stem in dict.fromkeys((line, line.split()[0])):
-        stem = stem.removesuffix(".mp4")
-        for video in (f"{stem}.mp4", *(f"{set_name}/{stem}.mp4" for set_name in sets)):
-            if video in files and video.split("/")[0] in layout.sets:
-                return video
+        found = [video for video in _meant(stem, split, layout) if video in files]
+        if len(found) > 1:
+            raise ValueError(f"split {split!r} lists {stem!r}, which is in several sets: write {' or '.join(found)}")
+        if found:
+            return found[0]
     return None
 
 
+def _meant(stem: str, split: str, layout: Layout) -> list[str]:
+    """The videos that a name in a split list may mean."""
+    stem = stem.removesuffix(".mp4")
+    if stem.split("/")[0] in layout.sets:
+        return [f"{stem}.mp4"]
+    return [f"{set_name}/{stem}.mp4" for set_name in layout.bare_of.get(split, layout.bare)]
+
+
 def _missing_video(line: str, split: str, layout: Layout) -> LeftOut:
-    stem = line.split()[0].removesuffix(".mp4")
-    set_name = layout.bare.get(split, layout.sets[0])
-    video = f"{stem}.mp4" if stem.split("/")[0] in layout.sets else f"{set_name}/{stem}.mp4"
+    video = _meant(line.split()[0], split, layout)[0]
     key = make_key(*video.removesuffix(".mp4").split("/", 1))
     return LeftOut(key, split, video, "index", "video_missing", "listed in the split, but there is no such file")
-
-
-def _clip(
-    video: str, split: str, files: dict[str, int], wavs: dict[str, int] | None, coordinates: dict[str, str]
-) -> Clip | LeftOut:
-    stem = video.removesuffix(".mp4")
-    set_name, inner = stem.split("/", 1)
-    line = coordinates.get(video)
-    clip = Clip(
-        key=make_key(set_name, inner),
-        split=split,
-        set=set_name,
-        speaker=inner.split("/")[0],
-        video=video,
-        transcript=f"{stem}.txt" if f"{stem}.txt" in files else None,
-        audio=f"{stem}.wav" if wavs is not None else None,
-        coordinates=line,
-        frames=count_coordinates(line or ""),
-        bytes=files[video],
-    )
-    if line is None:
-        return clip.left_out("index", "coordinates_missing", f"no line for it in preprocess_{set_name}.txt")
-    if wavs is not None and clip.audio not in wavs:
-        return clip.left_out("index", "sound_missing", f"no {clip.audio} in the folder of wav files")
-    return clip

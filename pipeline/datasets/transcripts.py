@@ -8,9 +8,10 @@ from __future__ import annotations
 import codecs
 import re
 from dataclasses import dataclass
+from itertools import takewhile
 
 _TIMED_WORD = re.compile(r"(\S+)\s+(-?[\d.]+)\s+(-?[\d.]+)(?:\s+\S+)?")
-_HEADER = re.compile(r"WORD\s+START\s+END\b.*", re.IGNORECASE)
+_FIRST_TIMED_LINE = 4  # after text, confidence, an empty line and the table's heading; it ends with an empty line
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,7 @@ def parse_transcript(content: bytes, plain: bool = False) -> Transcript:
     text = " ".join(text.lower().split())
     if not text:
         raise ValueError("holds no words")
-    header = next((number for number, line in enumerate(lines) if _HEADER.fullmatch(line)), None)
-    timed = [line for line in lines[header + 1 :] if line] if header is not None else []
+    timed = takewhile(bool, lines[_FIRST_TIMED_LINE:] if first.lower().startswith("text:") else [])
     return Transcript(text, [_timed_word(line) for line in timed], note)
 
 

@@ -32,7 +32,7 @@ _EVENT_END_OF_LIST, _EVENT_WORD, _EVENT_PHONEME = 0, 1, 7
 _POSITION_CHARACTER, _TEXT_UTF8 = 1, 1
 
 
-class SpeechError(RuntimeError):
+class SpeechError(ValueError):
     """espeak-ng is missing or refused to speak."""
 
 

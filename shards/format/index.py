@@ -35,6 +35,11 @@ INDEX_SCHEMA = pa.schema(
 """Columns of the index. Offsets are of a member's first content byte in its tar, sizes are in bytes."""
 
 
+def member_extension(row: dict[str, Any], member: str) -> str:
+    """The extension under which a row's member lies in its tar: `roi` -> `roi.npy` or `roi.mkv`, `txt` -> `txt`."""
+    return {"roi": str(row["roi_member"]), "mel": "mel.npy"}.get(member, member)
+
+
 def encode_index(rows: Iterable[dict[str, Any]]) -> bytes:
     """Parquet bytes of index rows; the same rows give the same bytes (same pyarrow)."""
     table = pa.Table.from_pylist(list(rows), schema=INDEX_SCHEMA)

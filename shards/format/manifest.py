@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from shards.format.errors import DatasetError
+from shards.format.sample import FPS
 from shards.format.sidecar import FORMAT_VERSION
 from shards.format.store import Store
 
 MANIFEST_NAME = "manifest.json"
 ERRORS_NAME = "errors.jsonl"
+PLAN_NAME = "plan.json"
+"""Written first: whose place this is, so that another plan's build is refused before it touches anything."""
+
+
+TOTALS = ("clips", "frames", "hours", "bytes", "left_out")
+"""What is counted over all splits."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +66,11 @@ class Manifest:
         return [entry.name for name, entries in self.splits.items() if split in (None, name) for entry in entries]
 
 
+def hours_of(frames: int) -> float:
+    """Hours of video of a number of frames, as the manifest rounds them."""
+    return round(frames / FPS / 3600, 6)
+
+
 def encode_manifest(manifest: Manifest) -> bytes:
     return (json.dumps({"format": FORMAT_VERSION, **asdict(manifest)}, ensure_ascii=False, indent=1) + "\n").encode()
 
@@ -75,10 +88,29 @@ def read_manifest(store: Store) -> Manifest:
         if version != FORMAT_VERSION:
             raise DatasetError(f"{where}: format {version}, this version reads {FORMAT_VERSION}")
         splits = {name: [ShardEntry(**entry) for entry in entries] for name, entries in content.pop("splits").items()}
-        return Manifest(splits=splits, **content)
+        manifest = Manifest(splits=splits, **content)
+        _check(manifest, where)
+        return manifest
     except FileNotFoundError as error:
         raise DatasetError(f"{where}: no manifest: no dataset lies here, or its build has not finished") from error
     except DatasetError:
         raise
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise DatasetError(f"{where}: not the manifest of a dataset: {error}") from error
+
+
+def _check(manifest: Manifest, where: str) -> None:
+    """Raise unless what readers rely on is there and of its type: a manifest may be edited, or a stranger's."""
+    for entry in (entry for entries in manifest.splits.values() for entry in entries):
+        if not re.fullmatch(r"[\w-]+\.tar", entry.name):
+            raise DatasetError(f"{where}: {entry.name!r} is not the name of a shard")
+        if not all(isinstance(value, int) for value in (entry.bytes, entry.clips, entry.frames)):
+            raise DatasetError(f"{where}: the counts of {entry.name} are not whole numbers")
+    crop, totals = manifest.features["crop"], manifest.totals
+    if not isinstance(crop["half"], int) or not all(isinstance(totals[name], int | float) for name in TOTALS):
+        raise DatasetError(f"{where}: the crop's half or a total is not a number")
+    for values in (manifest.recipe, manifest.versions, manifest.sha256):
+        if not isinstance(values, dict):
+            raise DatasetError(f"{where}: recipe, versions and sha256 were expected to map names to values")
+    if "dataset" not in manifest.recipe:
+        raise DatasetError(f"{where}: the recipe does not name its dataset")

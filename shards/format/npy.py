@@ -36,7 +36,7 @@ def decode_npy(content: bytes, name: str) -> np.ndarray[Any, Any]:
         raise DatasetError(f"{name}: a .npy array of plain numbers in C order was expected, found {dtype}")
     offset = buffer.tell()
     expected = math.prod(shape) * dtype.itemsize
-    if len(content) - offset != expected or any(size < 0 for size in shape):
+    if min(shape, default=1) < 1 or not dtype.itemsize or len(content) - offset != expected:
         raise DatasetError(
             f"{name}: the header says {shape} of {dtype} ({expected} bytes), the file holds {len(content) - offset}"
         )

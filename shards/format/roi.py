@@ -52,13 +52,13 @@ def encode_roi(roi: np.ndarray[Any, Any], codec: RoiCodec, fps: int = 25) -> byt
     return buffer.getvalue()
 
 
-def decode_roi(content: bytes, member: str, frames: int, name: str) -> np.ndarray[Any, Any]:
+def decode_roi(content: bytes, member: str, frames: int, side: int, name: str) -> np.ndarray[Any, Any]:
     """Decode a lip region, whichever way it was stored.
 
     Args:
         content: bytes of the member.
         member: its extension, `roi.npy` or `roi.mkv`.
-        frames: the number of frames the sample declares: a video that holds more is not read further.
+        frames, side: T and R as the sample declares them: a video of more or larger frames is not decoded.
         name: what errors call it.
 
     Returns:
@@ -67,19 +67,21 @@ def decode_roi(content: bytes, member: str, frames: int, name: str) -> np.ndarra
     Raises:
         DatasetError: not a lip region, or not of that many frames.
     """
-    roi = decode_npy(content, name) if member == "roi.npy" else _decode_video(content, frames, name)
-    if roi.dtype != np.uint8 or roi.ndim != 3 or roi.shape[1] != roi.shape[2] or roi.shape[0] != frames:
-        raise DatasetError(f"{name}: expected uint8 ({frames}, R, R), found {roi.dtype} {roi.shape}")
+    roi = decode_npy(content, name) if member == "roi.npy" else _decode_video(content, frames, side, name)
+    if roi.dtype != np.uint8 or roi.shape != (frames, side, side):
+        raise DatasetError(f"{name}: expected uint8 ({frames}, {side}, {side}), found {roi.dtype} {roi.shape}")
     return roi
 
 
-def _decode_video(content: bytes, frames: int, name: str) -> np.ndarray[Any, Any]:
+def _decode_video(content: bytes, frames: int, side: int, name: str) -> np.ndarray[Any, Any]:
     pictures: list[np.ndarray[Any, Any]] = []
     try:
         with av.open(io.BytesIO(content), "r", format="matroska") as container:
             stream = container.streams.video[0]
             if stream.codec_context.name not in ("ffv1", "h264"):
                 raise DatasetError(f"{name}: codec {stream.codec_context.name}, expected ffv1 or h264")
+            if (stream.width, stream.height) != (side, side):
+                raise DatasetError(f"{name}: {stream.width}x{stream.height} pixels, expected {side}x{side}")
             stream.codec_context.thread_count = 1
             for frame in container.decode(stream):
                 if len(pictures) == frames:
@@ -87,7 +89,7 @@ def _decode_video(content: bytes, frames: int, name: str) -> np.ndarray[Any, Any
                 pictures.append(luma(frame))
     except (av.FFmpegError, IndexError) as error:
         raise DatasetError(f"{name}: not a readable lip-region video: {error}") from error
-    if len({picture.shape for picture in pictures}) != 1:
+    if {picture.shape for picture in pictures} != {(side, side)}:
         raise DatasetError(f"{name}: holds no frames, or frames of several sizes")
     return np.stack(pictures)
 

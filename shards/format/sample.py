@@ -24,6 +24,11 @@ ROI_MARGIN = 5
 """Pixels kept around the published crop, so that training can shift it by up to as many (METHOD.md, Video)."""
 
 
+def roi_side(half: int) -> int:
+    """R, the side of the stored lip region in pixels, from half the side of the published crop."""
+    return 2 * (half + ROI_MARGIN)
+
+
 @dataclass(frozen=True)
 class SampleMeta:
     """What the `.json` member says of a clip.
@@ -81,7 +86,7 @@ class Sample:
 def check_sample(sample: Sample) -> None:
     """Raise `DatasetError`, naming the key, unless the parts of `sample` have the shapes and types of the contract."""
     frames = sample.meta.frames
-    side = 2 * (sample.meta.half + ROI_MARGIN)
+    side = roi_side(sample.meta.half)
     expected: list[tuple[str, np.ndarray[Any, Any], type, tuple[int, ...]]] = [
         ("roi", sample.roi, np.uint8, (frames, side, side)),
         ("mel", sample.mel, np.float32, (MEL_BANDS, MEL_PER_FRAME * frames)),
@@ -135,7 +140,7 @@ def decode_sample(key: str, members: Mapping[str, bytes]) -> Sample:
         raise DatasetError(f"{key}.txt: not UTF-8: {error}") from error
     sample = Sample(
         key=key,
-        roi=decode_roi(members[roi_name], roi_name, meta.frames, f"{key}.{roi_name}"),
+        roi=decode_roi(members[roi_name], roi_name, meta.frames, roi_side(meta.half), f"{key}.{roi_name}"),
         mel=decode_npy(members["mel.npy"], f"{key}.mel.npy"),
         wav=_decode_wav(members["wav"], f"{key}.wav"),
         text=text,
@@ -159,7 +164,7 @@ def _decode_meta(content: bytes, name: str) -> SampleMeta:
             values[field] = int(values[field])
     except DatasetError:
         raise
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         raise DatasetError(f"{name}: not the description of a clip: {error}") from error
     return SampleMeta(**values)
 

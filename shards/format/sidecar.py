@@ -6,14 +6,41 @@ dead driver loses nothing.
 
 from __future__ import annotations
 
+import hashlib
 import json
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any, Literal
 
 from shards.format.errors import DatasetError
 from shards.format.store import Store
 
 FORMAT_VERSION = 1
+
+
+Stage = Literal["index", "read", "decode", "coordinates", "sound", "transcript"]
+"""Where a clip can fall out."""
+
+Reason = Literal[
+    "video_missing",
+    "video_unreadable",
+    "video_empty",
+    "video_damaged",
+    "video_truncated",
+    "video_short",
+    "times_broken",
+    "coordinates_missing",
+    "coordinates_invalid",
+    "coordinates_mismatch",
+    "coordinates_outside",
+    "sound_missing",
+    "sound_unreadable",
+    "sound_silent",
+    "transcript_missing",
+    "transcript_unreadable",
+    "transcript_invalid",
+]
+"""Why it can: to count by. The README explains each."""
 
 
 @dataclass(frozen=True)
@@ -24,16 +51,15 @@ class LeftOut:
         key: the clip.
         split: the split that listed it.
         source: path of its video below the corpus's root.
-        stage: where it fell out: index, read, decode, coordinates, sound, transcript.
-        reason: one word of a fixed list, to count by.
+        stage, reason: see `Stage` and `Reason`.
         detail: what was found and what was expected.
     """
 
     key: str
     split: str
     source: str
-    stage: str
-    reason: str
+    stage: Stage
+    reason: Reason
     detail: str
 
 
@@ -43,26 +69,27 @@ class Sidecar:
 
     Attributes:
         plan: hash of the plan the shard belongs to.
-        settings: the settings of that plan, so that another plan's shard can be told what differs.
         shard: name of the tar.
         split: its split.
         bytes, sha256: of the tar.
-        frames: video frames in it, over all clips.
         rows: index rows of its clips, in the order in which they are stored.
         left_out: clips planned for it that could not be built.
         versions: of the libraries that made it.
     """
 
     plan: str
-    settings: dict[str, Any]
     shard: str
     split: str
     bytes: int
     sha256: str
-    frames: int
     rows: list[dict[str, Any]]
     left_out: list[LeftOut]
     versions: dict[str, str]
+
+    @cached_property
+    def frames(self) -> int:
+        """Video frames in the shard, over all its clips."""
+        return sum(int(row["frames"]) for row in self.rows)
 
 
 def sidecar_name(shard: str) -> str:
@@ -71,8 +98,10 @@ def sidecar_name(shard: str) -> str:
 
 
 def encode_sidecar(sidecar: Sidecar) -> bytes:
-    content = {"format": FORMAT_VERSION, **asdict(sidecar)}
-    return (json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n").encode()
+    """One line of JSON: the format version, a sha256 of the rest, and the rest."""
+    body = json.dumps(asdict(sidecar), ensure_ascii=False, separators=(",", ":"))
+    digest = hashlib.sha256(body.encode()).hexdigest()
+    return f'{{"format":{FORMAT_VERSION},"digest":"{digest}","sidecar":{body}}}\n'.encode()
 
 
 def read_sidecar(store: Store, shard: str) -> Sidecar:
@@ -85,14 +114,14 @@ def read_sidecar(store: Store, shard: str) -> Sidecar:
     name = sidecar_name(shard)
     try:
         content = json.loads(store.read(name))
-        version = content.pop("format")
-        if version != FORMAT_VERSION:
-            raise DatasetError(f"{store.path(name)}: format {version}, this version reads {FORMAT_VERSION}")
-        left_out = [LeftOut(**entry) for entry in content.pop("left_out")]
-        missing = {field.name for field in fields(Sidecar)} - {"left_out"} - set(content)
-        if missing:
-            raise DatasetError(f"{store.path(name)}: field {', '.join(sorted(missing))} is missing")
-        return Sidecar(left_out=left_out, **content)
+        if content["format"] != FORMAT_VERSION:
+            raise DatasetError(f"{store.path(name)}: format {content['format']}, this version reads {FORMAT_VERSION}")
+        body = dict(content["sidecar"])
+        left_out = [LeftOut(**entry) for entry in body.pop("left_out")]
+        sidecar = Sidecar(left_out=left_out, **body)
+        if json.loads(encode_sidecar(sidecar))["digest"] != content["digest"]:
+            raise DatasetError(f"{store.path(name)}: its content is not what it was written with")
+        return sidecar
     except DatasetError:
         raise
     except (ValueError, TypeError, KeyError, AttributeError) as error:

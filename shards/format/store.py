@@ -82,6 +82,14 @@ class Store:
         root = self._opened[1]
         return f"{root.rstrip('/')}/{name}" if name else root
 
+    def parent(self, name: str = "") -> str:
+        """The path or URL of what lies beside this store, or of the folder that both are in; a bucket has none."""
+        if self.is_local:
+            return os.path.join(os.path.dirname(os.path.abspath(self.url)), name)
+        protocol, _, path = self.url.rstrip("/").partition("://")
+        folder = path.rpartition("/")[0] or path
+        return f"{protocol}://{folder}/{name}".rstrip("/")
+
     def exists(self, name: str = "") -> bool:
         with _named("looking", self.path(name)):
             return cast(bool, self._opened[0].exists(self.path(name)))
@@ -129,7 +137,7 @@ class Store:
                 digest.update(chunk)
 
     def names(self) -> list[str]:
-        """Names of the files directly in this store, sorted; none where the folder does not exist."""
+        """Names of the files and folders directly in this store, sorted; none where it does not exist."""
         filesystem, root = self._opened
         with _named("listing", root):
             filesystem.invalidate_cache(root)

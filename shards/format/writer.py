@@ -12,8 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import IO, Any
 
-from webdataset import TarWriter
-
 from shards.format.errors import DatasetError
 from shards.format.index import MEMBERS
 from shards.format.roi import RoiCodec, roi_member
@@ -44,7 +42,7 @@ class ShardWriter:
     rows: list[dict[str, Any]] = field(default_factory=list)
     bytes: int = 0
     sha256: str = ""
-    _tar: TarWriter | None = None
+    _tar: Any = None
 
     @classmethod
     @contextmanager
@@ -54,6 +52,8 @@ class ShardWriter:
         Raises:
             StorageError: the medium failed.
         """
+        from webdataset import TarWriter  # brings torch along, which a reader of shards need not wait for
+
         writer = cls(shard, codec)
         with store.create(shard) as file:
             hashing = _HashingFile(file)

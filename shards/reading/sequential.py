@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from shards.format.errors import DatasetError
-from shards.format.index import MEMBERS, read_index
+from shards.format.index import MEMBERS, member_extension, read_index
 from shards.format.manifest import Manifest, read_manifest
 from shards.format.sample import Sample, decode_sample
 from shards.format.store import Store
@@ -75,9 +75,9 @@ def read_row(store: Store, row: dict[str, Any]) -> Sample:
     """The clip that an index row points to (`DatasetError` when its bytes are not what the row says)."""
     members = {}
     for member in MEMBERS:
-        name = {"roi": row["roi_member"], "mel": "mel.npy"}.get(member, member)
         with _missing_named(store, row["shard"]):
-            members[name] = store.read_range(row["shard"], row[f"{member}_offset"], row[f"{member}_size"])
+            content = store.read_range(row["shard"], row[f"{member}_offset"], row[f"{member}_size"])
+        members[member_extension(row, member)] = content
     return decode_sample(row["key"], members)
 
 
@@ -109,7 +109,7 @@ def _groups(tar: tarfile.TarFile, where: str) -> Iterator[tuple[str, dict[str, b
     key, members = "", dict[str, bytes]()
     for info in tar:
         match = _MEMBER.fullmatch(info.name)
-        if not info.isreg() or match is None or not 0 <= info.size <= _MAX_MEMBER_BYTES:
+        if not info.isreg() or info.issparse() or match is None or not 0 <= info.size <= _MAX_MEMBER_BYTES:
             raise DatasetError(f"{where}: member {info.name!r} is not one of a shard")
         if match[1] != key:
             if members:

@@ -98,4 +98,4 @@ def write_shard(recipe: Recipe, samples: list[Sample]) -> None:
 
 def run_task(recipe: Recipe, clips: list[Clip]) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        build_shard(ShardTask(ShardPlan("x-000000.tar", "x", tuple(clips)), recipe, "plan", {}, folder))
+        build_shard(ShardTask(ShardPlan("x-000000.tar", "x", tuple(clips)), recipe, "plan", folder))

@@ -31,7 +31,7 @@ def measure(recipe: Recipe, clips: list[Clip], runs: int) -> Iterator[str]:
             began = time.process_time()
             decoded = [
                 # a copy: what a batch needs of a raw array too
-                decode_roi(content, roi_member(codec), len(region), "clip").copy()
+                decode_roi(content, roi_member(codec), len(region), region.shape[1], "clip").copy()
                 for content, region in zip(encoded, regions, strict=True)
             ]
             decoding.append(time.process_time() - began)

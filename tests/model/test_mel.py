@@ -26,6 +26,20 @@ def test_the_filter_bank_is_librosas() -> None:
     np.testing.assert_allclose(mel_filter_bank().numpy(), expected, atol=1e-8)
 
 
+def test_the_whole_mel_is_what_librosa_makes_of_the_recipe() -> None:
+    librosa = pytest.importorskip("librosa")
+    random = np.random.default_rng(0)
+    wav = (random.normal(0, 0.1, 16_000) * np.hanning(16_000)).astype(np.float32)
+    scaled = librosa.effects.preemphasis(wav / np.abs(wav).max() * 0.9, coef=0.97, zi=[0.0]).clip(-1, 1)
+    mel = librosa.feature.melspectrogram(
+        y=scaled, sr=16_000, n_fft=1024, hop_length=160, win_length=640, power=1.0, n_mels=80, fmin=55, fmax=7500,
+        pad_mode="reflect",
+    )  # fmt: skip
+    floor = np.log(1e-5)
+    expected = (np.log(np.maximum(mel, 1e-5)) - floor) / (-floor / 2) - 1
+    assert np.abs(log_mel(torch.from_numpy(wav)).numpy() - expected).max() < 1e-4
+
+
 def test_silence_is_minus_one_throughout() -> None:
     assert (log_mel(torch.zeros(6400)) == -1).all()
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,21 @@ import numpy as np
 import pytest
 import soundfile
 
+from pipeline import jobs
 from pipeline.build import plan_build, run_build
+from pipeline.errors import BuildError
+from pipeline.grey import crop_grey
 from pipeline.recipe import Recipe
 from pipeline.verify import verify
 from shards import open_dataset
 from tests.corpora import Lrs2Corpus, click_track, coordinate_line, pictures, write_video
 
 CLIP = "bad/00001"
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "PAUSE_SECONDS", 0.0)
 
 
 def build(corpus: Lrs2Corpus, out: Path, **recipe: Any) -> dict[str, dict[str, str]]:
@@ -77,6 +85,37 @@ def a_folder(corpus: Lrs2Corpus) -> None:
     write_video(corpus.root / "main" / f"{CLIP}.mp4", pictures(30), click_track(1.2, 0.4))
 
 
+def of_an_unknown_codec(corpus: Lrs2Corpus) -> None:
+    path = corpus.add(CLIP)
+    path.write_bytes(path.read_bytes().replace(b"avc1", b"zzzz"))
+
+
+def half_an_mkv(corpus: Lrs2Corpus) -> None:
+    path = corpus.add(CLIP, video=False)
+    source = write_video(path.with_suffix(".mkv"), pictures(100), click_track(4.0, 0.4))
+    path.write_bytes(source.read_bytes()[: source.stat().st_size // 2])
+    source.unlink()
+    corpus.lines["main"][-1] = coordinate_line(CLIP, 50)
+
+
+def a_playlist(corpus: Lrs2Corpus) -> None:
+    other = corpus.root / "main" / "good" / "00001.mp4"
+    corpus.add(CLIP, video=False).write_text(f"ffconcat version 1.0\nfile '{other}'\n")
+
+
+def a_cover_picture(corpus: Lrs2Corpus) -> None:
+    with av.open(str(corpus.add(CLIP, video=False)), "w", format="mp4") as container:
+        picture = container.add_stream("mjpeg", rate=25)
+        assert isinstance(picture, av.VideoStream)
+        picture.width = picture.height = 160
+        picture.pix_fmt = "yuvj420p"
+        picture.disposition = av.stream.Disposition.attached_pic
+        frame = av.VideoFrame.from_ndarray(pictures(1)[0], format="rgb24")
+        frame.pts = 0
+        container.mux(picture.encode(frame))
+        container.mux(picture.encode(None))
+
+
 BAD_CLIPS: list[tuple[str, Callable[[Lrs2Corpus], Any], str]] = [
     ("truncated mp4", truncated, "decode: video_unreadable"),
     ("mp4 cut within a packet", cut_within_a_packet, "decode: video_damaged"),
@@ -84,6 +123,12 @@ BAD_CLIPS: list[tuple[str, Callable[[Lrs2Corpus], Any], str]] = [
     ("zero-byte mp4", empty, "decode: video_empty"),
     ("no video at all", not_a_video, "decode: video_unreadable"),
     ("a sound file named mp4", sound_only, "decode: video_unreadable"),
+    ("an unknown codec", of_an_unknown_codec, "decode: video_unreadable"),
+    ("half an mkv", half_an_mkv, "decode: video_truncated"),
+    ("a playlist that names another file", a_playlist, "decode: video_unreadable"),
+    ("a cover picture and no video", a_cover_picture, "decode: video_unreadable"),
+    ("a word that ends after the clip", lambda c: c.add(CLIP, transcript=(
+        "Text:  HI\nConf:  1\n\nWORD START END ASDSCORE\nHI 0.1 99 1\n")), "transcript: transcript_invalid"),
     ("a link to nowhere", gone_since, "index: video_missing"),
     ("mp4 without sound", lambda c: c.add(CLIP, sound=None), "sound: sound_missing"),
     ("silent sound", lambda c: c.add(CLIP, sound=np.zeros(19_200, np.float32)), "sound: sound_silent"),
@@ -184,6 +229,61 @@ def test_ready_made_wavs_take_the_place_of_the_videos_sound(tmp_path: Path) -> N
     assert np.argmax(np.abs(wav.astype(int)) > 10_000) / 16_000 == pytest.approx(0.7, abs=0.002)
 
 
+def test_sound_that_changes_its_rate_or_layout_costs_the_clip_or_is_joined(tmp_path: Path) -> None:
+    parts = {}
+    for name, rate in (("slow", 16_000), ("fast", 48_000)):
+        sound = click_track(1.2, 0.4, rate)
+        parts[name] = write_video(tmp_path / f"{name}.ts", pictures(30), sound, sound_rate=rate).read_bytes()
+    corpus = Lrs2Corpus(tmp_path / "corpus")
+    corpus.add("a/1")
+    corpus.add("a/2", frames=60, video=False).write_bytes(parts["slow"] + parts["fast"])
+    left_out = build(corpus, tmp_path / "out")
+    assert {key: entry["reason"] for key, entry in left_out.items()} == {"main/a/2": "sound_unreadable"}
+
+
+def test_a_video_trimmed_by_an_edit_list_is_whole(tmp_path: Path) -> None:
+    imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg")
+    corpus = Lrs2Corpus(tmp_path / "corpus")
+    path = corpus.add("cut/1", frames=100, click_at=2.0)
+    whole = path.rename(tmp_path / "whole.mp4")
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-ss", "1", "-i", whole, "-c", "copy", path]
+    subprocess.run(command, check=True)
+    corpus.lines["main"] = [coordinate_line("cut/1", 75)]
+    assert build(corpus, tmp_path / "out") == {}
+    sample = open_dataset(str(tmp_path / "out")).sample("main/cut/1")
+    assert sample.meta.frames == 75
+    assert sample.roi.reshape(75, -1).mean(axis=1).argmax() == 25
+    assert np.argmax(np.abs(sample.wav.astype(int)) > 10_000) / 16_000 == pytest.approx(1.0, abs=0.002)
+
+
+def test_a_small_region_does_not_keep_its_large_frame_in_memory() -> None:
+    frame = av.VideoFrame.from_ndarray(pictures(1, size=(1080, 1920))[0], format="rgb24")
+    owner: Any = crop_grey(frame, 900, 500, 45)
+    while isinstance(owner, np.ndarray) and owner.base is not None:
+        owner = owner.base
+    assert len(owner) <= 90 * 90
+
+
+def test_a_corpus_that_is_not_mounted_is_no_bad_clip(tmp_path: Path) -> None:
+    corpus = Lrs2Corpus(tmp_path / "corpus")
+    corpus.add("a/1")
+    recipe = Recipe(dataset="lrs2", root=str(corpus.finish().root))
+    plan = plan_build(recipe, lambda line: None)
+    corpus.root.rename(tmp_path / "unmounted")
+    with pytest.raises(BuildError, match=r"is the corpus mounted on this machine\?"):
+        run_build(plan, recipe, str(tmp_path / "out"), workers=0)
+    (tmp_path / "unmounted").rename(corpus.root)
+    assert build(corpus, tmp_path / "out") == {}
+    assert open_dataset(str(tmp_path / "out")).manifest.totals["clips"] == 1
+
+
+def test_a_build_without_one_good_clip_fails(tmp_path: Path) -> None:
+    corpus = Lrs2Corpus(tmp_path / "corpus")
+    empty(corpus)
+    with pytest.raises(BuildError, match="not one clip could be built: 1 decode: video_empty"):
+        build(corpus, tmp_path / "out")
+
+
 def test_an_unreadable_file_costs_the_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from shards import Store
 
@@ -221,4 +321,3 @@ def test_nothing_to_build_is_an_error(tmp_path: Path) -> None:
     recipe = Recipe(dataset="lrs2", root=str(corpus.root))
     with pytest.raises(ValueError, match="no clip to build: coordinates_missing"):
         plan_build(recipe, lambda line: None)
-    assert replace(recipe, limit=1).limit == 1

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import errno
+import hashlib
+import json
 import os
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from pipeline import jobs
 from pipeline.build import plan_build, run_build
 from pipeline.cli import main
+from pipeline.datasets import CorpusIndex, index_corpus
 from pipeline.errors import BuildError
-from pipeline.plan import Plan
+from pipeline.plan import Plan, make_plan
 from pipeline.recipe import Recipe
 from pipeline.verify import verify
-from shards import Store, open_dataset
+from shards import Store, open_dataset, read_sidecar
+from shards.format.sidecar import encode_sidecar
 from tests.corpora import Lrs2Corpus
 
 
@@ -30,6 +37,11 @@ def build(recipe: Recipe, out: Path, workers: int = 0) -> None:
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "PAUSE_SECONDS", 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +63,7 @@ def test_a_dataset_has_the_files_that_the_contract_names(built: dict[str, bytes]
     tars = [name for name in built if name.endswith(".tar")]
     assert {name.rsplit("-", 1)[0] for name in tars} == {"train", "val", "test", "pretrain"}
     assert len([name for name in tars if name.startswith("train")]) > 1
-    others = {"manifest.json", "index.parquet", "errors.jsonl"}
+    others = {"manifest.json", "index.parquet", "errors.jsonl", "plan.json"}
     assert set(built) == others | set(tars) | {name.replace(".tar", ".json") for name in tars}
     dataset = open_dataset(str(lay_out(built, tmp_path / "out")))
     assert dataset.index.num_rows == 10
@@ -86,12 +98,17 @@ def cut_short(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-20_000])
 
 
+def change_an_offset(path: Path) -> None:
+    path.write_text(re.sub(r'"roi_offset":\d', '"roi_offset":9', path.read_text(), count=1))
+
+
 DAMAGE: list[tuple[str, str, Callable[[Path], None], str]] = [
     ("a flipped byte in a shard", "train-000000.tar", flip_a_byte, "train-000000.tar: sha256"),
     ("a shard cut short", "val-000000.tar", cut_short, "val-000000.tar: is .* bytes, the manifest says"),
     ("a missing shard", "test-000000.tar", Path.unlink, "test-000000.tar: is missing"),
     ("a missing sidecar", "val-000000.json", Path.unlink, "val-000000.tar: its sidecar is missing"),
     ("a damaged sidecar", "val-000000.json", cut_short, "val-000000.json: not the sidecar"),
+    ("a sidecar with another offset", "val-000000.json", change_an_offset, "val-000000.json: its content is not"),
     ("missing errors", "errors.jsonl", Path.unlink, "errors.jsonl: is missing"),
 ]
 
@@ -109,8 +126,6 @@ def test_verify_names_damage_and_build_repairs_it(
     out = lay_out(built, tmp_path / "out")
     damage(out / name)
     assert main(["verify", str(out), "--workers", "0"]) == 1
-    import re
-
     assert re.search(message, capsys.readouterr().out)
     build(small_recipe, out)
     assert contents(out) == built
@@ -131,22 +146,15 @@ def test_a_damaged_manifest_or_index_is_named_and_repaired(
 
 def test_verify_recomputes_the_mel_from_the_samples(built: dict[str, bytes], tmp_path: Path) -> None:
     """A mel that does not belong to its sound is found even where every checksum has been made to fit."""
-    import hashlib
-    import json
-
     out = lay_out(built, tmp_path / "out")
-    row = (
-        open_dataset(str(out))
-        .index.filter(__import__("pyarrow.compute").compute.field("shard") == "val-000000.tar")
-        .to_pylist()[0]
-    )
+    row = next(row for row in open_dataset(str(out)).index.to_pylist() if row["shard"] == "val-000000.tar")
     tar = bytearray(built["val-000000.tar"])
     tar[row["mel_offset"] + row["mel_size"] - 2] ^= 0x40
     (out / "val-000000.tar").write_bytes(tar)
     old, new = (hashlib.sha256(content).hexdigest() for content in (built["val-000000.tar"], tar))
-    for name in ("manifest.json", "val-000000.json"):
-        (out / name).write_text((out / name).read_text().replace(old, new))
-    assert json.loads((out / "manifest.json").read_text())["splits"]["val"][0]["sha256"] == new
+    (out / "manifest.json").write_text((out / "manifest.json").read_text().replace(old, new))
+    sidecar = read_sidecar(Store(str(out)), "val-000000.tar")
+    (out / "val-000000.json").write_bytes(encode_sidecar(replace(sidecar, sha256=new)))
     problems = verify(str(out), workers=0)[1]
     assert len(problems) == 1
     assert "mel is up to" in problems[0]
@@ -159,11 +167,12 @@ def test_another_plan_is_refused_with_what_differs_and_the_way_out(
     out = lay_out(built, tmp_path / "out")
     with pytest.raises(ValueError, match=r"another plan \(seed: 0 there, 7 now\): choose an empty --out"):
         build(replace(small_recipe, seed=7), out)
-    (out / "manifest.json").unlink()
+    for name in built:
+        if name != "plan.json":
+            (out / name).unlink()
     with pytest.raises(ValueError, match=r"another plan \(half: 40 there, 50 now\)"):
         build(replace(small_recipe, half=50), out)
-    (out / "manifest.json").write_bytes(built["manifest.json"])
-    assert contents(out) == built, "nothing was touched"
+    assert contents(out) == {"plan.json": built["plan.json"]}, "nothing was touched"
 
 
 def test_a_changed_corpus_is_another_plan(built: dict[str, bytes], tmp_path: Path) -> None:
@@ -182,6 +191,77 @@ def test_a_folder_of_other_things_is_refused(small_recipe: Recipe, tmp_path: Pat
     with pytest.raises(ValueError, match=r"is not empty \(thesis\.tex \.\.\.\) and holds no dataset"):
         build(small_recipe, tmp_path)
     assert os.listdir(tmp_path) == ["thesis.tex"]
+
+
+def test_a_foreign_shard_of_the_same_name_is_not_overwritten(small_recipe: Recipe, tmp_path: Path) -> None:
+    (tmp_path / "train-000000.tar").write_bytes(b"precious")
+    with pytest.raises(ValueError, match="holds no dataset"):
+        build(small_recipe, tmp_path)
+    assert contents(tmp_path) == {"train-000000.tar": b"precious"}
+
+
+def damaged(manifest: dict[str, Any], path: str, value: object) -> dict[str, Any]:
+    """A manifest with another value at a path such as `totals/left_out`."""
+    changed: Any = json.loads(json.dumps(manifest))
+    *folders, name = path.split("/")
+    place = changed
+    for folder in folders:
+        place = place[int(folder) if folder.isdigit() else folder]
+    place[name] = value
+    return dict(changed)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("totals/left_out", 7),
+        ("totals/hours", 1.5),
+        ("totals/clips", 11),
+        ("splits/train/0/frames", 9999),
+        ("splits/train/0/clips", 1),
+        ("plan", "0" * 64),
+    ],
+)
+def test_verify_counts_again(built: dict[str, bytes], tmp_path: Path, path: str, value: object) -> None:
+    out = lay_out(built, tmp_path / "out")
+    (out / "manifest.json").write_text(json.dumps(damaged(json.loads(built["manifest.json"]), path, value)))
+    assert verify(str(out), workers=0)[1] != []
+
+
+def test_verify_names_a_shard_that_the_manifest_does_not_list(built: dict[str, bytes], tmp_path: Path) -> None:
+    out = lay_out(built, tmp_path / "out")
+    (out / "train-000077.tar").write_bytes(built["val-000000.tar"])
+    assert verify(str(out), workers=0)[1] == ["train-000077.tar: is not in the manifest"]
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("features", {}),
+        ("features/crop/half", "x"),
+        ("totals", None),
+        ("totals", {}),
+        ("recipe", []),
+        ("versions", None),
+        ("splits", {"train": [{"name": "../../etc/passwd", "bytes": 1, "sha256": "", "clips": 1, "frames": 1}]}),
+        ("splits", {"train": [{"name": "a.tar"}]}),
+        ("splits/train/0/frames", "many"),
+        ("format", 99),
+    ],
+)
+@pytest.mark.parametrize("command", ["verify", "info", "preview"])
+def test_a_strangers_manifest_is_refused_in_words(
+    built: dict[str, bytes],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    path: str,
+    value: object,
+    command: str,
+) -> None:
+    out = lay_out(built, tmp_path / "out")
+    (out / "manifest.json").write_text(json.dumps(damaged(json.loads(built["manifest.json"]), path, value)))
+    assert main([command, str(out)]) == 2
+    assert "manifest.json" in capsys.readouterr().err
 
 
 def test_where_a_corpus_is_mounted_does_not_matter(
@@ -206,7 +286,7 @@ def test_a_full_disk_fails_the_shard_says_so_and_the_rest_goes_on(
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", fsync)
         with pytest.raises(
-            BuildError, match=r"(?s)1 of .* val-000000\.tar: No space left .*No space left|No space left"
+            BuildError, match=r"(?s)1 of \d shards .*val-000000\.tar: .*No space left.*only what is missing"
         ):
             build(small_recipe, out)
     assert set(contents(out)) == set(built) - {"val-000000.tar", "val-000000.json"} - {
@@ -246,12 +326,25 @@ def test_a_limit_takes_so_many_clips_of_each_split(small_recipe: Recipe) -> None
     ]
 
 
-def test_a_clips_place_does_not_depend_on_other_splits_or_on_listing_order(small_recipe: Recipe) -> None:
-    def order(recipe: Recipe) -> list[str]:
-        return [clip.key for shard in plan_of(recipe).shards if shard.split == "train" for clip in shard.clips]
+def test_a_clips_place_depends_on_the_seed_and_not_on_listing_order_or_other_splits(small_recipe: Recipe) -> None:
+    def order(index: CorpusIndex, seed: int = 0) -> list[str]:
+        plan = make_plan(index, replace(small_recipe, seed=seed))
+        return [clip.key for shard in plan.shards if shard.split == "train" for clip in shard.clips]
 
-    assert order(small_recipe) == order(replace(small_recipe, shard_mb=999))
-    assert order(small_recipe) != order(replace(small_recipe, seed=1))
+    index = index_corpus(small_recipe)
+    train = [clip for clip in index.clips if clip.split == "train"]
+    assert order(index) == order(CorpusIndex(index.clips[::-1])) == order(CorpusIndex(train))
+    assert order(index) != order(index, seed=1)
+
+
+def test_changed_transcripts_and_wavs_are_another_plan(small_recipe: Recipe) -> None:
+    index = index_corpus(small_recipe)
+    video, transcript, wav = index.clips[0].sizes
+    hashes = {
+        make_plan(CorpusIndex([replace(index.clips[0], sizes=sizes), *index.clips[1:]]), small_recipe).hash
+        for sizes in ((video, transcript, wav), (video, transcript + 1, wav), (video, transcript, wav + 1))
+    }
+    assert len(hashes) == 3
 
 
 @pytest.mark.parametrize("codec", ["ffv1", "h264"])

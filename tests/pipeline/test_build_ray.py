@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from pipeline import jobs
 from pipeline.build import plan_build, run_build
 from pipeline.jobs import job_runner
 from pipeline.recipe import Recipe
@@ -60,10 +61,23 @@ def contents(folder: Path) -> dict[str, str]:
 
 @contextmanager
 def started_build(recipe: Recipe, out: Path, *flags: str) -> Iterator[subprocess.Popen[str]]:
-    """`pipeline build` in a process of its own, which is ended with all that it started."""
-    command = [sys.executable, "-m", "pipeline", "build", "--dataset", recipe.dataset, "--root", recipe.root]
-    command += ["--shard-mb", str(recipe.shard_mb), "--out", str(out), *flags]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    """`pipeline build` in a process of its own beside `out`, which is ended with all that it started.
+
+    Its paths are relative: they must mean the same to workers elsewhere.
+    """
+    command = [
+        sys.executable,
+        "-m",
+        "pipeline",
+        "build",
+        "--dataset",
+        recipe.dataset,
+        "--root",
+        os.path.relpath(recipe.root, out.parent),
+    ]
+    command += ["--shard-mb", str(recipe.shard_mb), "--out", out.name, *flags]
+    here = {"cwd": out.parent, "env": os.environ | {"PYTHONPATH": str(Path.cwd())}}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **here) as process:  # type: ignore[call-overload]
         try:
             yield process
         finally:
@@ -197,6 +211,29 @@ def test_s3_is_read_and_written_like_a_folder(
         server.stop()
 
 
+def stumble(folder: Path) -> str:
+    """Fails as a network does, the first two times it is called with a folder."""
+    tries = len(list(folder.iterdir()))
+    (folder / str(tries)).touch()
+    if tries < 2:
+        raise StorageError(110, "Connection timed out", str(folder))
+    return "through"
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_storage_that_stumbles_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
+    monkeypatch.setattr(jobs, "PAUSE_SECONDS", 0.0)
+    with job_runner(None, workers) as runner:
+        (outcome,) = runner.map(stumble, [tmp_path])
+    assert (outcome.result, outcome.error) == ("through", None)
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_store_in_memory_is_refused_with_workers_that_do_not_share_it(small_recipe: Recipe) -> None:
+    with pytest.raises(ValueError, match="each worker has a memory of its own: use --workers 0"):
+        run_build(plan_build(small_recipe, print), small_recipe, "memory://x", workers=2)
+
+
 def fail_on_three(number: int) -> int:
     if number == 3:
         raise ValueError("three is not welcome")
@@ -206,7 +243,8 @@ def fail_on_three(number: int) -> int:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_an_item_that_fails_does_not_stop_the_others(workers: int) -> None:
+def test_an_item_that_fails_does_not_stop_the_others(monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
+    monkeypatch.setattr(jobs, "PAUSE_SECONDS", 0.0)
     with job_runner(None, workers) as runner:
         outcomes: dict[int, Any] = {outcome.item: outcome for outcome in runner.map(fail_on_three, range(6))}
     assert {item: outcome.result for item, outcome in outcomes.items()} == {0: 0, 1: 1, 2: 4, 3: None, 4: None, 5: 25}

@@ -87,6 +87,29 @@ def test_flags_override_a_recipe_file_which_overrides_the_recipe_of_its_dataset(
         assert setting in output
 
 
+def test_splits_may_stand_in_a_recipe_file_or_on_the_command_line(
+    capsys: pytest.CaptureFixture[str], small_corpus: Lrs2Corpus, tmp_path: Path
+) -> None:
+    for number, name in enumerate(("even", "odd")):
+        (tmp_path / f"{name}.txt").write_text(f"speaker{number}/{number:05}\n")
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text(f"dataset: lrs2\nsplits: {tmp_path}\nsplit: [odd=odd.txt]\nroot: {small_corpus.root}\n")
+    status, output, errors = run(capsys, "build", "--config", str(recipe), "--split", "even=even.txt", "--dry-run")
+    assert status == 0, errors
+    assert {"odd", "even"} <= set(output.split())
+
+
+def test_a_path_with_brackets_is_a_path(
+    capsys: pytest.CaptureFixture[str], small_corpus: Lrs2Corpus, tmp_path: Path
+) -> None:
+    out = tmp_path / "a[red]b[blue]"
+    assert run(capsys, *build_arguments(small_corpus, out))[0] == 0
+    status, output, _ = run(capsys, "verify", str(out), "--workers", "0")
+    assert status == 0
+    assert "a[red]b[blue]" in output
+    assert run(capsys, "info", str(out))[0] == 0
+
+
 @pytest.mark.parametrize(
     ("content", "what"),
     [("shard_gb: 1\n", "shard_gb"), ("half: wide\n", "half"), ("dataset: lrs9\n", "lrs9"), ("a: [", "YAML")],
@@ -109,6 +132,7 @@ def test_a_wrong_recipe_file_is_refused_by_the_key(
         (["build", "--half", "big"], "half"),
         (["build", "--no-such-flag", "1"], "no-such-flag|no_such_flag"),
         (["build", "--dataset", "lrs5"], "lrs5"),
+        (["build", "--datase", "lrs3"], "datase"),
         (["build", "--dataset", "lrs2", "--root", "/nowhere/at/all"], "/nowhere/at/all: no such folder"),
         (["build", "--dataset", "folder", "--root", ".", "--lip-box", "here"], "lip_box"),
         (["build", "--half", "0"], "half: 0 is too small"),

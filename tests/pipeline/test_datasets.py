@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -96,6 +97,56 @@ def test_listed_clips_without_video_or_coordinates_are_left_out_with_the_reason(
     assert [clip.key for clip in index.clips] == ["main/a/1"]
 
 
+def test_a_missing_clip_is_not_replaced_by_one_of_another_set(tmp_path: Path) -> None:
+    recipe = lrs2(tmp_path, {"train": ["a/1", "a/2"], "pretrain": ["a/2"]}, ["main/a/1", "pretrain/a/2"])
+    index = index_corpus(recipe)
+    assert {(clip.split, clip.video) for clip in index.clips} == {
+        ("train", "main/a/1.mp4"),
+        ("pretrain", "pretrain/a/2.mp4"),
+    }
+    assert [(entry.key, entry.reason) for entry in index.left_out] == [("main/a/2", "video_missing")]
+
+
+def test_a_name_that_several_sets_of_lrs3_have_must_say_which(tmp_path: Path) -> None:
+    for clip in ("trainval/x/1", "pretrain/x/1"):
+        touch(tmp_path / "LRS3-TED" / f"{clip}.mp4")
+    touch(tmp_path / "lrs3_unseen_train.txt", "x/1\n")
+    with pytest.raises(ValueError, match=r"lists 'x/1'.* write trainval/x/1\.mp4 or pretrain/x/1\.mp4"):
+        index_corpus(Recipe(dataset="lrs3", root=str(tmp_path / "LRS3-TED")))
+
+
+def test_a_list_of_ones_own_takes_the_place_of_the_published_one_with_a_notice(tmp_path: Path) -> None:
+    recipe = lrs2(tmp_path, {"train": ["a/1"], "mine": ["a/2"]}, ["main/a/1", "main/a/2"], split=["train=mine.txt"])
+    index = index_corpus(recipe)
+    assert [clip.key for clip in index.clips] == ["main/a/2"]
+    assert any("mine.txt: takes the place of train.txt" in notice for notice in index.notices)
+    with pytest.raises(ValueError, match=r"'x' is given twice: by mine\.txt and by train\.txt"):
+        index_corpus(replace(recipe, split=["x=mine.txt", "x=train.txt"]))
+
+
+@pytest.mark.parametrize("root", ["LRS2-BBC", "./LRS2-BBC/", "."])
+def test_relative_roots_find_lists_and_coordinates_beside_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: str
+) -> None:
+    recipe = lrs2(tmp_path, {"train": ["a/1"]}, ["main/a/1"])
+    monkeypatch.chdir(tmp_path / "LRS2-BBC" if root == "." else tmp_path)
+    assert len(index_corpus(replace(recipe, root=root)).clips) == 1
+
+
+def test_a_link_that_leads_round_in_circles_is_followed_once(tmp_path: Path) -> None:
+    touch(tmp_path / "a" / "clip.mp4")
+    (tmp_path / "a" / "again").symlink_to(tmp_path)
+    (tmp_path / "self").symlink_to(tmp_path)
+    index = index_corpus(Recipe(dataset="folder", root=str(tmp_path), lip_box="80,80"))
+    assert [clip.video for clip in index.clips] == ["a/clip.mp4"]
+
+
+def test_a_file_name_that_is_not_utf8_is_named(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"caf\xe9.mp4")).write_bytes(b"x")
+    with pytest.raises(ValueError, match=r"caf.*its name is not UTF-8: rename it"):
+        index_corpus(Recipe(dataset="folder", root=str(tmp_path), lip_box="80,80"))
+
+
 def test_a_list_that_names_nothing_found_is_refused_with_the_likely_cause(tmp_path: Path) -> None:
     recipe = lrs2(tmp_path, {"train": ["q/1", "q/2"]}, ["main/a/1"])
     with pytest.raises(ValueError, match=r"train\.txt: none of its 2 clips .*'q/1'.*is --root the folder"):
@@ -126,8 +177,6 @@ def test_no_such_root_is_named(tmp_path: Path) -> None:
 
 
 def test_an_unreadable_folder_is_named_and_not_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import os
-
     recipe = lrs2(tmp_path, {"train": ["a/1"]}, ["main/a/1", "main/locked/1"])
     real_scandir = os.scandir
 
@@ -235,6 +284,13 @@ def test_transcripts_are_read_as_the_corpora_write_them() -> None:
     assert (main.text, main.words, main.note) == ("hello there", [], None)
     timed = parse_transcript(b"Text:  HI ALL\nConf:  3\n\nWORD START END ASDSCORE\nHI 0.00 0.21 8.1\nALL 0.21 0.5 3\n")
     assert timed.words == [("hi", 0.0, 0.21), ("all", 0.21, 0.5)]
+
+
+def test_word_times_end_at_an_empty_line() -> None:
+    content = (
+        b"Text:  HI ALL\nConf:  3\n\nWORD START END ASDSCORE\nHI 0.0 0.2 8\nALL 0.2 0.5 3\n\nFRAME X Y W H\n1 2 3 4 5\n"
+    )
+    assert [word for word, _, _ in parse_transcript(content).words] == ["hi", "all"]
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,19 @@ def test_the_map_from_luma_to_grey_is_the_one_that_fits_footage(
     assert bias == pytest.approx(-1.33, abs=0.15)
 
 
+@pytest.mark.parametrize(("tint", "allowed"), [((1.0, 0.85, 0.7), 0.5), ((1.0, 1.0, 1.0), 1.0)])
+def test_the_luma_path_agrees_with_the_rgb_route_from_dark_to_light(
+    tint: tuple[float, float, float], allowed: float
+) -> None:
+    # swscale's bias comes of rounding the three channels down: skin has it, neutral grey has not
+    ramp = np.arange(256)[None, :, None] * np.array(tint) * np.ones((64, 1, 1))
+    frame = av.VideoFrame.from_ndarray(ramp.astype(np.uint8), format="rgb24").reformat(format="yuv420p")
+    assert has_plain_luma(frame)
+    difference = GREY_OF_LUMA[luma(frame)].astype(float) - grey_from_rgb(frame)
+    assert np.abs(difference).mean() < allowed
+    assert np.abs(difference).max() <= 2
+
+
 @pytest.mark.parametrize("pixels", ["yuvj420p", "yuv420p10le", "rgb24", "gray"])
 def test_other_pixel_formats_take_the_general_way(pixels: str) -> None:
     picture = pictures(1, size=(96, 96))[0]

@@ -65,19 +65,20 @@ def dataset_of(
                     writer.write(sample)
         sidecar = Sidecar(
             plan="c0ffee",
-            settings={},
             shard=name,
             split=split,
             bytes=writer.bytes,
             sha256=writer.sha256,
-            frames=sum(row["frames"] for row in writer.rows),
             rows=writer.rows,
             left_out=[],
             versions={"numpy": "2.0.0"},
         )
         store.write(name.replace(".tar", ".json"), encode_sidecar(sidecar))
         shards.append(ShardPlan(name, split, ()))
-    merge(Plan("c0ffee", {"dataset": "demo", "half": HALF}, {}, tuple(shards), tuple(left_out)), store)
+    merge(
+        Plan("c0ffee", {"dataset": "demo", "half": HALF}, {"crop": {"half": HALF}}, tuple(shards), tuple(left_out)),
+        store,
+    )
     return str(folder)
 
 
@@ -287,14 +288,18 @@ def test_of_a_long_clip_the_beginning_is_shown_and_said_to_be_one(tmp_path: Path
 
 
 def test_the_head_says_what_the_dataset_is(tmp_path: Path, file: Path) -> None:
-    left_out = [LeftOut(f"main/z/{n}", "train", "z.mp4", "decode", reason, "") for n, reason in enumerate("bba")]
+    left_out = [
+        LeftOut("main/z/0", "train", "z.mp4", "decode", "video_short", ""),
+        LeftOut("main/z/1", "train", "z.mp4", "sound", "sound_silent", ""),
+        LeftOut("main/z/2", "train", "z.mp4", "sound", "sound_silent", ""),
+    ]
     sample = sample_of("main/x/1", notes=["3 frames were mended"], sound=(1600, 6400), text="")
     write_preview(dataset_of(tmp_path / "set", [sample], left_out, empty=["val"]), file)
     text = Page(file).text
     for part in (
         "set",
         "c0ffee",
-        "3 clips: b 2 , a 1",
+        "3 clips: sound_silent 2 , video_short 1",
         "numpy 2.0.0",
         "1 of 1 clips",
         "val 0 0.000 0 0",

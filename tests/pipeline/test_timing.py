@@ -21,7 +21,7 @@ from tests.corpora import click_track, pictures, write_video
 
 
 def sample_of(path: Path, **recipe: Any) -> Sample:
-    clip = Clip("main/a/b", "train", "main", "a", path.name, None, None, None, 30, path.stat().st_size)
+    clip = Clip("main/a/b", "train", "main", "a", path.name, None, None, None, 30, (path.stat().st_size, 0, 0))
     settings = Recipe("folder", str(path.parent), lip_box="80,80", transcripts="optional", **recipe)
     return build_sample(clip, settings, Corpus.of(settings))
 

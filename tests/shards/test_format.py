@@ -93,8 +93,8 @@ def test_near_lossless_footage_is_under_one_grey_level_off(footage: Path) -> Non
     for path in sorted((footage / "LRS2-BBC" / "main" / "grid_s01").glob("*.mp4"))[::150]:
         with av.open(str(path)) as container:
             roi = np.stack([luma(frame)[60:150, 35:125] for frame in container.decode(video=0)])
-        decoded = decode_roi(encode_roi(roi, "h264"), "roi.mkv", len(roi), "clip")
-        lossless = decode_roi(encode_roi(roi, "ffv1"), "roi.mkv", len(roi), "clip")
+        decoded = decode_roi(encode_roi(roi, "h264"), "roi.mkv", len(roi), 90, "clip")
+        lossless = decode_roi(encode_roi(roi, "ffv1"), "roi.mkv", len(roi), 90, "clip")
         np.testing.assert_array_equal(lossless, roi)
         errors.append(np.abs(decoded.astype(int) - roi).mean())
     assert max(errors) < 1
@@ -169,7 +169,7 @@ def test_a_missing_member_is_named(member: str) -> None:
 def test_a_video_of_more_frames_than_declared_is_not_read_further() -> None:
     video = encode_roi(make_sample(frames=60).roi, "ffv1")
     with pytest.raises(DatasetError, match="more than the 8 frames"):
-        decode_roi(video, "roi.mkv", 8, "main/a.roi.mkv")
+        decode_roi(video, "roi.mkv", 8, 32, "main/a.roi.mkv")
     assert roi_member("ffv1") == "roi.mkv"
 
 
