@@ -57,7 +57,7 @@ def _lag_of(dataset: Dataset, split: str, rows: list[dict[str, Any]], most: int)
 def _split_table(dataset: Dataset, rows: list[dict[str, Any]], lags: dict[str, Lag | None]) -> Table:
     manifest = dataset.manifest
     table = Table(title=f"{dataset.store.url}: {manifest.recipe['dataset']}, plan {manifest.plan[:12]}")
-    for name in ("split", "clips", "hours", "shards", "MB", "speakers", "words", "lag", "R2"):
+    for name in ("split", "clips", "hours", "shards", "MB", "speakers", "lag", "R2"):
         table.add_column(name, justify="left" if name == "split" else "right", no_wrap=True)
     for split, entries in manifest.splits.items():
         mine = [row for row in rows if row["split"] == split]
@@ -69,7 +69,6 @@ def _split_table(dataset: Dataset, rows: list[dict[str, Any]], lags: dict[str, L
             str(len(entries)),
             f"{sum(entry.bytes for entry in entries) / 1e6:.1f}",
             str(len({row["speaker"] for row in mine})),
-            str(sum(len(row["text"].split()) for row in mine)),
             *((f"{lag.seconds * 1000:+.0f} ms", f"{lag.explained:.2f}") if lag else ("-", "-")),
         )
     left_out = manifest.totals["left_out"]
