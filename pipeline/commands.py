@@ -131,7 +131,7 @@ def preview(arguments: Sequence[str]) -> int:
     values = parser.parse(arguments)
     page = values.html or f"{values.dataset.rstrip('/').split('://')[-1]}-preview.html"
     clips = write_preview(values.dataset, page, n=values.n, split=values.split, seed=values.seed)
-    _console.print(f"preview of {clips} clips: {page}")
+    _console.print(f"preview of {clips} clips, to open in a browser: {page}")
     return 0
 
 

@@ -6,7 +6,6 @@ clip, in any order, with the same bytes.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +16,9 @@ from pipeline.demo import articulation, camera, encode, motion, portrait, speech
 from pipeline.demo.grammar import words_of
 from pipeline.demo.shading import Light
 from pipeline.demo.speakers import Speaker
+from shards import Store
+from shards.format.sample import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 
-SAMPLES_PER_FRAME = speech.SAMPLE_RATE // encode.FRAME_RATE
 # How much of its sound the clip with late sound lacks: no whole number of frames, but of milliseconds, in
 # which an mp4's edit list counts.
 LATE_SAMPLES = 3040
@@ -70,10 +70,10 @@ def perform(plan: ClipPlan) -> Take:
     said = _say(plan)
     lead, tail = rng.uniform(0.12, 0.4, 2)
     if plan.timing == "late_sound":
-        lead = LATE_SAMPLES / speech.SAMPLE_RATE + 0.1
-    count = int(np.ceil((lead + said.seconds + tail) * encode.FRAME_RATE))
-    first = round(lead * speech.SAMPLE_RATE)
-    lead = first / speech.SAMPLE_RATE
+        lead = LATE_SAMPLES / SAMPLE_RATE + 0.1
+    count = int(np.ceil((lead + said.seconds + tail) * FPS))
+    first = round(lead * SAMPLE_RATE)
+    lead = first / SAMPLE_RATE
 
     # A room is never silent: a low rumble under the voice keeps pauses from being zeros.
     sound = np.cumsum(rng.standard_normal(count * SAMPLES_PER_FRAME)) * 0.02
@@ -85,8 +85,8 @@ def perform(plan: ClipPlan) -> Take:
     phones = tuple(speech.Phone(p.name, p.start + lead, p.end + lead, p.stressed) for p in said.phones)
     words = tuple(speech.Word(w.text, w.start + lead, w.end + lead) for w in said.words)
     # A frame stands for the 40 ms it is shown: it sees the mouth at their middle.
-    times = (np.arange(count) + 0.5) / encode.FRAME_RATE
-    track = articulation.articulate(phones, count / encode.FRAME_RATE, plan.speaker.habits, rng)
+    times = (np.arange(count) + 0.5) / FPS
+    track = articulation.articulate(phones, count / FPS, plan.speaker.habits, rng)
     light = Light(
         x=float(rng.uniform(-0.6, 0.6)),
         y=float(rng.uniform(-0.7, -0.35)),
@@ -124,8 +124,8 @@ def make(plan: ClipPlan, root: Path) -> ClipRecord:
     folder = root / plan.clip_set / plan.speaker.name
     folder.mkdir(parents=True, exist_ok=True)
     encode.write_mp4(folder / f"{plan.name}.mp4", pictures(), ticks, take.sound[late:], late)
-    write_text(folder / f"{plan.name}.txt", transcript(plan, take.words))
-    return ClipRecord(len(take.shapes) / encode.FRAME_RATE, tuple(centres))
+    Store(str(folder)).write(f"{plan.name}.txt", transcript(plan, take.words).encode())
+    return ClipRecord(len(take.shapes) / FPS, tuple(centres))
 
 
 def transcript(plan: ClipPlan, words: tuple[speech.Word, ...]) -> str:
@@ -136,13 +136,6 @@ def transcript(plan: ClipPlan, words: tuple[speech.Word, ...]) -> str:
         lines += ["", "WORD START END ASDSCORE"]
         lines += [f"{w.text.upper()} {w.start:.2f} {w.end:.2f} {rng.uniform(5, 11):.1f}" for w in words]
     return "\n".join(lines) + "\n"
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a file under its name only when it is complete."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8", newline="\n")
-    os.replace(partial, path)
 
 
 def _say(plan: ClipPlan) -> speech.Speech:

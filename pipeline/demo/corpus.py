@@ -22,9 +22,10 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.demo.clip import ClipPlan, ClipRecord, make, write_text
+from pipeline.demo.clip import ClipPlan, ClipRecord, make
 from pipeline.demo.grammar import sentence, words_of
 from pipeline.demo.speakers import cast
+from shards import Store
 
 GENERATOR_VERSION = 1
 SPLITS = ("train", "val", "test", "pretrain")
@@ -71,7 +72,8 @@ def write_corpus(
     if found is not None:
         return found
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / _UNDER_WAY, json.dumps({"settings": settings}) + "\n")
+    store = Store(str(folder))
+    store.write(_UNDER_WAY, (json.dumps({"settings": settings}) + "\n").encode())
 
     plans = plan_corpus(clips, speakers, seed)
     records: list[ClipRecord | None] = [None] * len(plans)
@@ -82,13 +84,12 @@ def write_corpus(
             on_clip(done, len(plans))
 
     made = [(plan, record) for plan, record in zip(plans, records, strict=True) if record is not None]
-    (folder / "LRS2_crop").mkdir(exist_ok=True)
     for clip_set in ("main", "pretrain"):
         lines = sorted(_centres_line(plan, record) for plan, record in made if plan.clip_set == clip_set)
-        write_text(folder / "LRS2_crop" / f"preprocess_{clip_set}.txt", "".join(lines))
+        store.write(f"LRS2_crop/preprocess_{clip_set}.txt", "".join(lines).encode())
     for split in SPLITS:
         keys = sorted(plan.key for plan in plans if plan.split == split)
-        write_text(folder / f"{split}.txt", "".join(key + "\n" for key in keys))
+        store.write(f"{split}.txt", "".join(key + "\n" for key in keys).encode())
 
     odd = {plan.timing: f"{plan.clip_set}/{plan.key}" for plan in plans}
     summary = CorpusSummary(
@@ -102,7 +103,7 @@ def write_corpus(
         variable_rate=odd["variable_rate"],
     )
     totals = {key: value for key, value in asdict(summary).items() if key != "path"}
-    write_text(folder / _COMPLETE, json.dumps({"settings": settings, "summary": totals}, indent=2) + "\n")
+    store.write(_COMPLETE, (json.dumps({"settings": settings, "summary": totals}, indent=2) + "\n").encode())
     (folder / _UNDER_WAY).unlink(missing_ok=True)
     return summary
 

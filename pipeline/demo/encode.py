@@ -15,9 +15,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from pipeline.demo.speech import SAMPLE_RATE
-
-FRAME_RATE = 25
+from shards.format.sample import FPS, SAMPLE_RATE
 
 _AAC_FRAME = 1024
 # Without cpu-independent, x264's macroblock tree takes a route through vector registers whose outcome differs
@@ -37,7 +35,7 @@ def write_mp4(
     with av.open(
         str(partial), "w", format="mp4", options={"movflags": "+faststart", "fflags": "+bitexact"}
     ) as container:
-        video = container.add_stream("libx264", rate=FRAME_RATE)
+        video = container.add_stream("libx264", rate=FPS)
         assert isinstance(video, av.VideoStream)
         audio = container.add_stream("aac", rate=SAMPLE_RATE, layout="mono")
         assert isinstance(audio, av.AudioStream)
@@ -50,9 +48,9 @@ def write_mp4(
             if not opened:
                 video.height, video.width = picture.shape[:2]
                 video.pix_fmt = "yuv420p"
-                video.time_base = video.codec_context.time_base = Fraction(1, FRAME_RATE)
+                video.time_base = video.codec_context.time_base = Fraction(1, FPS)
                 video.codec_context.thread_count = 1
-                video.codec_context.gop_size = 2 * FRAME_RATE
+                video.codec_context.gop_size = 2 * FPS
                 video.codec_context.options = {
                     "crf": "20",
                     "preset": "fast",
@@ -62,7 +60,7 @@ def write_mp4(
                 _write_sound(container, audio, sound, sound_start)
                 opened = True
             frame = _to_yuv420p(picture)
-            frame.pts, frame.time_base = tick, Fraction(1, FRAME_RATE)
+            frame.pts, frame.time_base = tick, Fraction(1, FPS)
             container.mux(video.encode(frame))
         container.mux(video.encode(None))
     os.replace(partial, path)

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import soxr
 
-SAMPLE_RATE = 16000
+from shards.format.sample import SAMPLE_RATE
 
 # Of espeak-ng's speak_lib.h.
 _OUTPUT_SYNCHRONOUS = 2

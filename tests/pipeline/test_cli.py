@@ -42,7 +42,7 @@ def test_build_verify_info_and_preview_follow_each_other(
     assert "no clip was left out" in output
     status, output, _ = run(capsys, "preview", str(out), "--n", "3")
     assert status == 0
-    assert f"preview of 3 clips: {out}-preview.html" in output.replace("\n", "")
+    assert f"preview of 3 clips, to open in a browser: {out}-preview.html" in output.replace("\n", "")
     assert Path(f"{out}-preview.html").stat().st_size > 10_000
 
 
@@ -160,6 +160,16 @@ def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str], comma
     assert status == 0
     assert (COMMANDS[command].__doc__ or "?").split(":")[0].rstrip(".") in output.replace("\n", " ")
     assert "_mb" not in output, "flags are spelled with dashes"
+
+
+def test_a_demo_that_cannot_speak_says_so(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("espeakng_loader.get_library_path", lambda: str(tmp_path / "nowhere.so"))
+    status, _, errors = run(capsys, "demo", "--out", str(tmp_path / "demo"), "--workers", "1")
+    assert status == 2
+    assert "espeak" in errors
+    assert "Traceback" not in errors
 
 
 def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import tarfile
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -156,6 +157,21 @@ def test_random_bytes_are_never_anything_but_a_dataset_error(content: bytes) -> 
         members = encode_sample(make_sample(), "npy") | {member: content}
         with pytest.raises(DatasetError, match="main/a/1"):
             decode_sample("main/a/1", members)
+
+
+GOOD = {codec: encode_sample(make_sample(), codec) for codec in ROI_CODECS}
+
+
+@given(codec=st.sampled_from(ROI_CODECS), member=st.integers(0, 4), where=st.floats(0, 1), value=st.integers(0, 255))
+def test_a_changed_byte_is_nothing_worse_than_a_dataset_error(
+    codec: RoiCodec, member: int, where: float, value: int
+) -> None:
+    name = sorted(GOOD[codec])[member]
+    content = bytearray(GOOD[codec][name])
+    content[round(where * (len(content) - 1))] = value
+    with suppress(DatasetError):
+        sample = decode_sample("main/a/1", GOOD[codec] | {name: bytes(content)})
+        assert sample.roi.shape == (8, 32, 32)
 
 
 @pytest.mark.parametrize("member", ["roi.npy", "mel.npy", "wav", "txt", "json"])
