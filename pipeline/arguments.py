@@ -18,12 +18,21 @@ from pipeline.recipe import DATASETS, Recipe, recipe_file
 class CommandParser(ArgumentParser):
     """jsonargparse with flags spelled with dashes: `--shard-mb` sets `shard_mb`, which is its name in YAML."""
 
+    repeated: tuple[str, ...] = ()
+
     def __init__(self, command: str, about: str, **settings: Any) -> None:
         super().__init__(prog=f"pipeline {command}", description=about, allow_abbrev=False, **settings)
 
     def parse(self, arguments: Sequence[str]) -> Namespace:
         """The values of a command line; a wrong flag or value is said on standard error and ends the program."""
-        return self.parse_args([_as_parsed(argument) for argument in arguments])
+        return self.parse_args([self._as_parsed(argument) for argument in arguments])
+
+    def _as_parsed(self, argument: str) -> str:
+        """`--shard-mb=1` -> `--shard_mb=1`; `--split`, where it may be repeated, -> `--split+`, which appends."""
+        name, equals, value = argument.partition("=")
+        if not name.startswith("--"):
+            return argument
+        return "--" + name[2:].replace("-", "_") + ("+" if name in self.repeated else "") + equals + value
 
     def format_help(self, formatter: HelpFormatter | None = None) -> str:
         return re.sub(r"--[a-z]\w*", lambda match: match[0].replace("_", "-"), super().format_help(formatter))
@@ -41,20 +50,13 @@ def recipe_parser(command: str, about: str, arguments: Sequence[str]) -> Command
     parser.add_argument(
         "--split", type=list[str], default=[], metavar="NAME=FILE", help="a further split list; may be repeated"
     )
+    parser.repeated = ("--split",)
     return parser
 
 
 def recipe_of(values: Namespace) -> Recipe:
     """The recipe among parsed values (ValueError: a setting cannot be)."""
     return Recipe(**{name: getattr(values, name) for name in Recipe.__dataclass_fields__})
-
-
-def _as_parsed(argument: str) -> str:
-    """`--shard-mb=1` -> `--shard_mb=1`; `--split`, which may be repeated, -> `--split+`, which appends."""
-    name, equals, value = argument.partition("=")
-    if not name.startswith("--"):
-        return argument
-    return "--" + name[2:].replace("-", "_") + ("+" if name == "--split" else "") + equals + value
 
 
 def _named_dataset(arguments: Sequence[str]) -> str:

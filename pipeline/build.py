@@ -16,8 +16,8 @@ from pipeline.plan import Plan, make_plan
 from pipeline.progress import ProgressReport, shown
 from pipeline.recipe import Recipe
 from pipeline.shard_task import ShardTask, build_shard
-from shards import LeftOut, Manifest, StorageError, Store
-from shards.format.manifest import ERRORS_NAME, PLAN_NAME
+from shards import DatasetError, LeftOut, Manifest, StorageError, Store, read_manifest
+from shards.format.manifest import ERRORS_NAME, PLAN_NAME, read_plan
 from shards.format.store import PART_SUFFIX, absolute_url
 
 
@@ -93,23 +93,31 @@ def claim_out(plan: Plan, store: Store) -> None:
     Raises:
         ValueError: the place holds another plan's dataset, saying which settings differ, or other files.
     """
-    names = [name for name in store.names() if not name.endswith(PART_SUFFIX)]
-    if PLAN_NAME in names:
-        try:
-            found = json.loads(store.read(PLAN_NAME))
-            other, settings = str(found["plan"]), dict(found["settings"])
-        except (ValueError, TypeError, KeyError) as error:
-            raise ValueError(f"{store.path(PLAN_NAME)}: not readable ({error}): choose an empty --out") from error
-        if other != plan.hash:
-            raise ValueError(
-                f"{store.url}: holds a dataset of another plan ({_differences(settings, plan)}): "
-                "choose an empty --out, delete that folder, or use the settings it was built with"
-            )
-    elif names:
+    names = [name for name in store.names() if not (name.startswith(".") and name.endswith(PART_SUFFIX))]
+    found = read_plan(store) or _plan_of_manifest(store)
+    begun = set(names) - {PLAN_NAME}
+    if begun and found is None:
         raise ValueError(f"{store.url}: is not empty ({names[0]} ...) and holds no dataset: choose an empty --out")
-    else:
+    if begun and found is not None and found[0] != plan.hash:
+        raise ValueError(
+            f"{store.url}: holds a dataset of another plan ({_differences(found[1], plan)}): "
+            "choose an empty --out, delete that folder, or use the settings it was built with"
+        )
+    if found is None or found[0] != plan.hash or read_plan(store) is None:
         content = {"plan": plan.hash, "settings": plan.settings}
         store.write(PLAN_NAME, (json.dumps(content, indent=1) + "\n").encode())
+    claimed = read_plan(store)
+    if claimed is None or claimed[0] != plan.hash:
+        raise ValueError(f"{store.url}: another build began here at the same moment: choose another --out")
+
+
+def _plan_of_manifest(store: Store) -> tuple[str, dict[str, Any]] | None:
+    """What a finished dataset says of its plan, should its plan file be lost."""
+    try:
+        manifest = read_manifest(store)
+    except DatasetError:
+        return None
+    return manifest.plan, manifest.recipe
 
 
 def _differences(settings: dict[str, Any], plan: Plan) -> str:

@@ -161,6 +161,7 @@ def _add_job_arguments(parser: CommandParser) -> None:
 def _write_demo_corpus_if_missing(recipe: Recipe) -> None:
     """The demo needs no download: its corpus is made where the recipe expects it."""
     folder, name = posixpath.split(recipe.root.rstrip("/"))
-    if name == "LRS2-BBC" and "://" not in recipe.root and not os.path.exists(recipe.root):
+    complete = os.path.join(folder, "demo.json")
+    if name == "LRS2-BBC" and "://" not in folder and not os.path.exists(complete):
         _say(f"no demo corpus in {folder} yet: writing it (pipeline demo --out {folder})")
         demo(["--out", folder])

@@ -10,14 +10,14 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, cast
+from typing import IO, Any, cast
 
 import av
 import numpy as np
 from av.container import InputContainer
 
 from pipeline.errors import ClipError
-from pipeline.grey import crop_grey
+from pipeline.grey import crop_grey, size_as_shown
 
 _FORMATS = "mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg"
 _OPTIONS = {"format_whitelist": _FORMATS}
@@ -25,6 +25,8 @@ _OPTIONS = {"format_whitelist": _FORMATS}
 
 _LOST_SECONDS = 0.5
 """A file may end so much before its header says: headers round, and streams end unevenly."""
+
+_MOST_FRAMES_A_SECOND = 240
 
 _ONE_TIME = 1e-5
 """Seconds within which two times are the same: less than a sample, more than the rounding of floating point."""
@@ -87,6 +89,11 @@ class SoundRun:
         return self.start + self.count / self.rate
 
 
+def open_video(file: IO[bytes]) -> InputContainer:
+    """Open a video file for demuxing; any readable, seekable file will do (av.FFmpegError: it is none)."""
+    return av.open(file, "r", metadata_errors="ignore", options=_OPTIONS)
+
+
 def decode_video(
     content: bytes, centre_of: Callable[[int], tuple[int, int]], radius: int, with_sound: bool
 ) -> tuple[Picture, list[SoundRun]]:
@@ -104,13 +111,18 @@ def decode_video(
     if not content:
         raise ClipError("decode", "video_empty", "the file has no bytes")
     try:
-        with av.open(io.BytesIO(content), "r", metadata_errors="ignore", options=_OPTIONS) as container:
+        with open_video(io.BytesIO(content)) as container:
             return _decode(container, centre_of, radius, with_sound, len(content))
     except ClipError:
         raise
     except av.FFmpegError as error:
         raise ClipError("decode", "video_unreadable", f"{type(error).__name__}: {error.strerror}") from error
-    except Exception as error:  # the bytes are in memory: whatever a decoder stumbles over is theirs
+    except (
+        ValueError,
+        IndexError,
+        MemoryError,
+        ArithmeticError,
+    ) as error:  # the bytes are in memory: it is their fault
         raise ClipError("decode", "video_unreadable", f"{type(error).__name__}: {error}") from error
 
 
@@ -129,8 +141,14 @@ def _decode(
     picture = Picture(time_base, duration=1 / rate / time_base)
     runs: list[SoundRun] = []
     mono = _Mono()
+    decoded = (video, audio) if with_sound else (video,)
+    end = 0.0
     try:
-        for packet in container.demux([video] if audio is None or not with_sound else [video, audio]):
+        for packet in container.demux():
+            if packet.pts is not None and packet.time_base is not None:
+                end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+            if packet.stream not in decoded:
+                continue
             for frame in packet.decode():
                 if isinstance(frame, av.AudioFrame):
                     for block in mono.resample(frame):
@@ -140,7 +158,12 @@ def _decode(
     except av.FFmpegError as error:
         where = f"after {len(picture.regions)} of {video.frames or 'an unknown number of'} frames"
         raise ClipError("decode", "video_damaged", f"{error.strerror} {where}") from error
-    _check_complete(picture, runs, container, (video, audio), bytes_there)
+    _check_complete(len(picture.regions), container, (video, audio), end, bytes_there)
+    if (
+        container.format.name == "avi" and rate <= _MOST_FRAMES_A_SECOND
+    ):  # has no presentation times: what FFmpeg makes up goes wrong with B-frames
+        picture.ticks = [round(number / rate / time_base) for number in range(len(picture.ticks))]
+    picture.ticks.sort()  # frames come in the order in which they are shown; not every file's times do
     return picture, runs
 
 
@@ -170,7 +193,7 @@ class _Mono:
 
 def _add_picture(picture: Picture, frame: av.VideoFrame, centre: tuple[int, int], radius: int) -> None:
     x, y = centre
-    width, height = (frame.height, frame.width) if frame.rotation % 180 else (frame.width, frame.height)
+    width, height = size_as_shown(frame)
     picture.outside += not (0 <= x < width and 0 <= y < height)
     picture.corrupt += frame.is_corrupt
     picture.regions.append(crop_grey(frame, x, y, radius))
@@ -194,36 +217,26 @@ def _add_sound(runs: list[SoundRun], frame: av.AudioFrame) -> None:
 
 
 def _check_complete(
-    picture: Picture,
-    runs: list[SoundRun],
+    decoded: int,
     container: InputContainer,
     streams: tuple[av.VideoStream, av.AudioStream | None],
+    end: float,
     bytes_there: int,
 ) -> None:
     """Refuse a file that is shorter than its header says: the rest of its picture or sound is missing.
 
     Raises:
-        ClipError: no frame was decoded. Of an mp4 or mov, the index names bytes beyond the end of the file, or more
-            frames to show (an edit list may hide some) than could be decoded. Of others, both picture and sound end
-            well before the header says.
+        ClipError: no frame was decoded; or, of an mp4 or mov, the index names bytes beyond the end of the file; or, of
+            others, all streams `end` (in seconds) well before the header says. Transport streams and AVI do not say
+            beforehand how long they are.
     """
-    decoded = len(picture.regions)
     if decoded == 0:
         raise ClipError("decode", "video_unreadable", "no frame could be decoded")
-    if "mp4" in container.format.name:
-        for stream in streams:
-            lost = sum(entry.pos + entry.size > bytes_there for entry in stream.index_entries) if stream else 0
-            if stream and lost:
-                detail = (
-                    f"{lost} of {len(stream.index_entries)} packets of {stream.type} lie beyond the end of the file"
-                )
-                raise ClipError("decode", "video_truncated", detail)
-        shown = sum(not entry.is_discard for entry in streams[0].index_entries)
-        if decoded < shown:
-            raise ClipError("decode", "video_truncated", f"{decoded} frames could be decoded, the header says {shown}")
-    elif container.duration:
-        begin, length = (container.start_time or 0) / av.time_base, container.duration / av.time_base
-        end = max([float(picture.start + picture.length), *(run.end for run in runs)]) - begin
-        if length - end > _LOST_SECONDS:
-            detail = f"picture and sound end after {end:.1f} s, the header says {length:.1f} s"
+    for stream in streams if "mp4" in container.format.name else ():
+        lost = sum(entry.pos + entry.size > bytes_there for entry in stream.index_entries) if stream else 0
+        if stream and lost:
+            detail = f"{lost} of {len(stream.index_entries)} packets of {stream.type} lie beyond the end of the file"
             raise ClipError("decode", "video_truncated", detail)
+    length = (container.duration or 0) / av.time_base
+    if "mp4" not in container.format.name and length - end > _LOST_SECONDS:
+        raise ClipError("decode", "video_truncated", f"it ends after {end:.1f} s, the header says {length:.1f} s")

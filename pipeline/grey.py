@@ -8,10 +8,11 @@ Other ranges, matrices and bit depths take the general way through RGB, which is
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import av
 import numpy as np
+from av.sidedata.sidedata import Type as SideDataType
 from av.video.reformatter import ColorRange, Colorspace
 from PIL import Image
 
@@ -31,7 +32,7 @@ def crop_grey(frame: av.VideoFrame, x: int, y: int, radius: int) -> np.ndarray[A
     """The grey square around a point of a decoded frame; what lies outside the picture is black.
 
     Args:
-        frame: a decoded picture. One that is to be shown rotated (phones record so) is rotated first.
+        frame: a decoded picture. One that is to be shown turned or mirrored (phones record so) is so first.
         x, y: centre in pixels of the picture as shown.
         radius: half the side in pixels.
 
@@ -39,9 +40,7 @@ def crop_grey(frame: av.VideoFrame, x: int, y: int, radius: int) -> np.ndarray[A
         uint8 (2 radius, 2 radius), from (x - radius, y - radius) up to, not including, (x + radius, y + radius).
     """
     plain = has_plain_luma(frame)
-    picture = luma(frame) if plain else grey_from_rgb(frame)
-    if frame.rotation:
-        picture = np.rot90(picture, frame.rotation // 90)
+    picture = _as_shown(frame, luma(frame) if plain else grey_from_rgb(frame))
     top, left = y - radius, x - radius
     inside: np.ndarray[Any, Any] = picture[max(top, 0) : max(y + radius, 0), max(left, 0) : max(x + radius, 0)]
     # a copy, not a view that keeps the whole frame alive; bytes.translate is four times as fast as an index array
@@ -59,6 +58,35 @@ def crop_grey(frame: av.VideoFrame, x: int, y: int, radius: int) -> np.ndarray[A
 def has_plain_luma(frame: av.VideoFrame) -> bool:
     """Whether a frame's first plane maps to grey through `GREY_OF_LUMA`."""
     return frame.format.name in _PLANAR and frame.color_range in _LIMITED and frame.colorspace in _BT601
+
+
+def size_as_shown(frame: av.VideoFrame) -> tuple[int, int]:
+    """Width and height of a frame, in pixels, after the quarter turns that its display matrix asks for."""
+    matrix = _display_matrix(frame)
+    return (
+        (frame.height, frame.width) if matrix is not None and _is_quarter_turn(matrix) else (frame.width, frame.height)
+    )
+
+
+def _as_shown(frame: av.VideoFrame, picture: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """A frame's picture turned and mirrored as its display matrix says: (x, y) -> (a x + c y, b x + d y)."""
+    matrix = _display_matrix(frame)
+    if matrix is None:
+        return picture
+    a, b, _, c, d = matrix[:5].tolist()
+    if _is_quarter_turn(matrix):
+        return picture.T[:: -1 if b < 0 else 1, :: -1 if c < 0 else 1]
+    return picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
+
+
+def _display_matrix(frame: av.VideoFrame) -> np.ndarray[Any, Any] | None:
+    data = cast(Any, frame.side_data).get(SideDataType.DISPLAYMATRIX)
+    return None if data is None else np.frombuffer(memoryview(data), np.int32)
+
+
+def _is_quarter_turn(matrix: np.ndarray[Any, Any]) -> bool:
+    a, b, _, c, d = np.abs(matrix[:5]).tolist()
+    return bool(b + c > a + d)
 
 
 def grey_from_rgb(frame: av.VideoFrame) -> np.ndarray[Any, Any]:

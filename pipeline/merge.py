@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from pipeline.plan import Plan
-from shards import LeftOut, Manifest, Sidecar, Store, read_sidecar
+from shards import DatasetError, LeftOut, Manifest, Sidecar, Store, read_sidecar
 from shards.format.index import INDEX_NAME, encode_index
-from shards.format.manifest import ERRORS_NAME, MANIFEST_NAME, ShardEntry, encode_manifest, hours_of
+from shards.format.manifest import ERRORS_NAME, MANIFEST_NAME, PLAN_NAME, ShardEntry, encode_manifest, hours_of
+from shards.format.sidecar import sidecar_name
 from shards.format.store import PART_SUFFIX
 
 
@@ -25,6 +26,9 @@ def merge(plan: Plan, out: Store) -> tuple[Manifest, list[LeftOut]]:
         StorageError: the disk or network failed.
     """
     sidecars = [read_sidecar(out, shard.name) for shard in plan.shards]
+    for sidecar in sidecars:
+        if sidecar.plan != plan.hash:
+            raise DatasetError(f"{out.path(sidecar.shard)}: is of another plan: does another build write here too?")
     left_out = sorted(
         (*plan.left_out, *(entry for sidecar in sidecars for entry in sidecar.left_out)),
         key=lambda entry: (entry.split, entry.key, entry.source),
@@ -64,10 +68,11 @@ def _manifest(plan: Plan, sidecars: Sequence[Sidecar], left_out: int, files: dic
 
 
 def _remove_parts(plan: Plan, out: Store) -> None:
-    """Delete what killed attempts left behind: temporary files of shards that are now finished."""
-    finished = tuple(f".{shard.name.removesuffix('.tar')}." for shard in plan.shards)
+    """Delete what killed attempts left behind: temporary files of what is now finished."""
+    finished = [MANIFEST_NAME, INDEX_NAME, ERRORS_NAME, PLAN_NAME]
+    for shard in plan.shards:
+        finished += [shard.name, sidecar_name(shard.name)]
+    parts = tuple(f".{name}." for name in finished)
     for name in out.names():
-        if name.endswith(PART_SUFFIX) and name.startswith(
-            (*finished, f".{MANIFEST_NAME}.", f".{INDEX_NAME}.", f".{ERRORS_NAME}.")
-        ):
+        if name.startswith(parts) and name.endswith(PART_SUFFIX):
             out.remove(name)

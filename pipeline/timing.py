@@ -43,7 +43,7 @@ def frames_at_25(picture: Picture) -> np.ndarray[Any, Any]:
     # whole units of a common clock compare exactly, seconds in floating point would not
     clock = math.lcm(2 * FPS, picture.time_base.denominator)
     per_tick = picture.time_base.numerator * (clock // picture.time_base.denominator)
-    ticks = np.maximum.accumulate(np.array(picture.ticks) - picture.ticks[0]) * per_tick
+    ticks = (np.array(picture.ticks) - picture.ticks[0]) * per_tick
     middles = (2 * np.arange(count) + 1) * (clock // (2 * FPS))
     return np.maximum(np.searchsorted(ticks, middles, side="right") - 1, 0)
 

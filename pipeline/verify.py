@@ -14,7 +14,7 @@ from pipeline.jobs import job_runner
 from pipeline.progress import ProgressReport, shown
 from shards import DatasetError, Manifest, Sample, StorageError, Store, decode_sample, open_dataset, read_sidecar
 from shards.format.index import INDEX_NAME, MEMBERS, member_extension
-from shards.format.manifest import ERRORS_NAME, MANIFEST_NAME, ShardEntry, hours_of
+from shards.format.manifest import ERRORS_NAME, MANIFEST_NAME, PLAN_NAME, ShardEntry, hours_of, read_plan
 from shards.format.sample import FPS, SAMPLE_RATE
 from shards.format.store import absolute_url
 from shards.reading.sequential import read_tar
@@ -203,6 +203,8 @@ def _check_totals(manifest: Manifest, rows: list[dict[str, Any]], store: Store) 
 
 
 def _check_names(manifest: Manifest, store: Store) -> list[str]:
-    """Shards that the manifest does not know would still be found by whoever reads `*.tar`."""
+    """The plan file; and shards that the manifest does not know, which whoever reads `*.tar` would find."""
+    plan = read_plan(store)
+    problems = [] if plan and plan[0] == manifest.plan else [f"{PLAN_NAME}: is missing, or not the manifest's plan"]
     strays = sorted({name for name in store.names() if name.endswith(".tar")} - set(manifest.shard_names()))
-    return [f"{name}: is not in the manifest" for name in strays]
+    return problems + [f"{name}: is not in the manifest" for name in strays]

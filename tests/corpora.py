@@ -45,13 +45,14 @@ def write_video(
     codec: str = "libx264",
     sound_codec: str = "aac",
     options: dict[str, str] | None = None,
+    encoder: dict[str, str] | None = None,
 ) -> Path:
     """Write a video whose frame n is shown at `times[n]` (default: n / rate), its sound beginning at `sound_start`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     base = Fraction(1, 90_000)
     times = times or [Fraction(n) / rate for n in range(len(frames))]
     with av.open(str(path), "w", options=options or {}) as container:
-        video = container.add_stream(codec, rate=rate, options={"crf": "10", "preset": "ultrafast"})
+        video = container.add_stream(codec, rate=rate, options={"crf": "10", "preset": "ultrafast"} | (encoder or {}))
         assert isinstance(video, av.VideoStream)
         video.height, video.width = frames.shape[1:3]
         video.pix_fmt = "yuv420p"

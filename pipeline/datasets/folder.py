@@ -16,6 +16,7 @@ from pipeline.datasets.clips import Clip, CorpusFiles, CorpusIndex, make_key, se
 from pipeline.datasets.coordinates import VIDEO_EXTENSIONS, read_coordinate_file
 from pipeline.datasets.listing import list_files
 from pipeline.datasets.splits import named_lists, read_list
+from pipeline.decode import open_video
 from pipeline.recipe import Recipe
 from shards import LeftOut, Store
 from shards.format.sample import FPS
@@ -99,7 +100,7 @@ def _with_probed_frames(root: Store, clips: list[Clip]) -> list[Clip]:
 def _probe_frames(root: Store, video: str) -> int:
     """Frames at 25 a second by the header; a guess where it does not say (the build then says what is wrong)."""
     try:
-        with root.open(video) as file, av.open(file, "r") as container:
+        with root.open(video) as file, open_video(file) as container:
             duration = container.duration
     except (av.FFmpegError, OSError):
         return _GUESSED_FRAMES

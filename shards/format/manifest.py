@@ -99,6 +99,15 @@ def read_manifest(store: Store) -> Manifest:
         raise DatasetError(f"{where}: not the manifest of a dataset: {error}") from error
 
 
+def read_plan(store: Store) -> tuple[str, dict[str, Any]] | None:
+    """Hash and settings of the plan that a place was claimed for; None if it has no readable plan file."""
+    try:
+        content = json.loads(store.read(PLAN_NAME))
+        return str(content["plan"]), dict(content["settings"])
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        return None
+
+
 def _check(manifest: Manifest, where: str) -> None:
     """Raise unless what readers rely on is there and of its type: a manifest may be edited, or a stranger's."""
     for entry in (entry for entries in manifest.splits.values() for entry in entries):
@@ -112,5 +121,5 @@ def _check(manifest: Manifest, where: str) -> None:
     for values in (manifest.recipe, manifest.versions, manifest.sha256):
         if not isinstance(values, dict):
             raise DatasetError(f"{where}: recipe, versions and sha256 were expected to map names to values")
-    if "dataset" not in manifest.recipe:
-        raise DatasetError(f"{where}: the recipe does not name its dataset")
+    if "dataset" not in manifest.recipe or not isinstance(manifest.plan, str):
+        raise DatasetError(f"{where}: the recipe does not name its dataset, or the plan is no hash")

@@ -33,7 +33,11 @@ def _os_errors_named(action: str, url: str) -> Iterator[None]:
     """Turn an OSError of the medium into `StorageError`, saying what was tried and on which file."""
     try:
         yield
-    except (*_ABOUT_THE_FILE, StorageError):
+    except StorageError:
+        raise
+    except _ABOUT_THE_FILE as error:
+        if error.filename is None:  # object stores name neither the file nor, at times, the reason
+            raise type(error)(error.errno, str(error) or action, url) from error
         raise
     except OSError as error:
         raise StorageError(error.errno or 0, f"{action} failed: {error.strerror or error}", url) from error
@@ -85,7 +89,7 @@ class Store:
     def parent(self, name: str = "") -> str:
         """The path or URL of what lies beside this store, or of the folder that both are in; a bucket has none."""
         if self.is_local:
-            return os.path.join(os.path.dirname(os.path.abspath(self.url)), name)
+            return os.path.join(os.path.dirname(self.path()), name)
         protocol, _, path = self.url.rstrip("/").partition("://")
         folder = path.rpartition("/")[0] or path
         return f"{protocol}://{folder}/{name}".rstrip("/")
@@ -115,6 +119,8 @@ class Store:
 
     def read_range(self, name: str, offset: int, size: int) -> bytes:
         """`size` bytes of a file from `offset` on; fewer where the file ends before."""
+        if size == 0:  # an object store would answer an empty range with other bytes
+            return b""
         with _named("reading", self.path(name)):
             return cast(bytes, self._opened[0].cat_file(self.path(name), start=offset, end=offset + size))
 
@@ -198,7 +204,7 @@ class Store:
 
 def absolute_url(url: str) -> str:
     """A local path made absolute, so that it means the same in another process; a URL as it is."""
-    return url if "://" in url else os.path.abspath(url)
+    return url if "://" in url else os.path.abspath(os.path.expanduser(url))
 
 
 def _sync_folder(folder: str) -> None:

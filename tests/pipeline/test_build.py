@@ -19,10 +19,11 @@ from pipeline.build import plan_build, run_build
 from pipeline.cli import main
 from pipeline.datasets import CorpusIndex, index_corpus
 from pipeline.errors import BuildError
+from pipeline.merge import merge
 from pipeline.plan import Plan, make_plan
 from pipeline.recipe import Recipe
 from pipeline.verify import verify
-from shards import Store, open_dataset, read_sidecar
+from shards import DatasetError, Store, open_dataset, read_sidecar
 from shards.format.sidecar import encode_sidecar
 from tests.corpora import Lrs2Corpus
 
@@ -95,7 +96,8 @@ def flip_a_byte(path: Path) -> None:
 
 
 def cut_short(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-20_000])
+    content = path.read_bytes()
+    path.write_bytes(content[: -min(20_000, len(content) // 2)])
 
 
 def change_an_offset(path: Path) -> None:
@@ -110,6 +112,8 @@ DAMAGE: list[tuple[str, str, Callable[[Path], None], str]] = [
     ("a damaged sidecar", "val-000000.json", cut_short, "val-000000.json: not the sidecar"),
     ("a sidecar with another offset", "val-000000.json", change_an_offset, "val-000000.json: its content is not"),
     ("missing errors", "errors.jsonl", Path.unlink, "errors.jsonl: is missing"),
+    ("a missing plan", "plan.json", Path.unlink, "plan.json: is missing"),
+    ("a damaged plan", "plan.json", cut_short, "plan.json: is missing, or not"),
 ]
 
 
@@ -167,12 +171,38 @@ def test_another_plan_is_refused_with_what_differs_and_the_way_out(
     out = lay_out(built, tmp_path / "out")
     with pytest.raises(ValueError, match=r"another plan \(seed: 0 there, 7 now\): choose an empty --out"):
         build(replace(small_recipe, seed=7), out)
-    for name in built:
-        if name != "plan.json":
-            (out / name).unlink()
+    (out / "manifest.json").unlink()
     with pytest.raises(ValueError, match=r"another plan \(half: 40 there, 50 now\)"):
         build(replace(small_recipe, half=50), out)
-    assert contents(out) == {"plan.json": built["plan.json"]}, "nothing was touched"
+    (out / "manifest.json").write_bytes(built["manifest.json"])
+    assert contents(out) == built, "nothing was touched"
+
+
+def test_a_build_that_never_began_does_not_keep_the_place(
+    built: dict[str, bytes], small_recipe: Recipe, tmp_path: Path
+) -> None:
+    other = json.dumps({"plan": "0" * 64, "settings": {"seed": 5}}).encode()
+    out = lay_out({"plan.json": other}, tmp_path / "out")
+    build(small_recipe, out)
+    assert contents(out) == built
+
+
+def test_shards_of_another_plan_are_not_merged(small_recipe: Recipe, tmp_path: Path) -> None:
+    plan, other = plan_of(small_recipe), plan_of(replace(small_recipe, seed=1))
+    run_build(plan, small_recipe, str(tmp_path / "out"), workers=0)
+    with pytest.raises(DatasetError, match="does another build write here too"):
+        merge(other, Store(str(tmp_path / "out")))
+
+
+def test_a_home_folder_means_the_same_everywhere(
+    small_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "corpus").symlink_to(Path(small_recipe.root).parent)
+    recipe = replace(small_recipe, root="~/corpus/LRS2-BBC", limit=1)
+    run_build(plan_of(recipe), recipe, "~/out", workers=0)
+    assert verify("~/out", workers=0)[1] == []
+    assert (tmp_path / "out" / "manifest.json").exists()
 
 
 def test_a_changed_corpus_is_another_plan(built: dict[str, bytes], tmp_path: Path) -> None:
@@ -247,6 +277,7 @@ def test_verify_names_a_shard_that_the_manifest_does_not_list(built: dict[str, b
         ("splits", {"train": [{"name": "a.tar"}]}),
         ("splits/train/0/frames", "many"),
         ("format", 99),
+        ("plan", 3),
     ],
 )
 @pytest.mark.parametrize("command", ["verify", "info", "preview"])

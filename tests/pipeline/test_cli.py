@@ -40,6 +40,7 @@ def test_build_verify_info_and_preview_follow_each_other(
     assert status == 0
     assert "speaker0" in output
     assert "no clip was left out" in output
+    assert run(capsys, "preview", str(out), "--n", "1", "--split", "val", "--html", str(tmp_path / "val.html"))[0] == 0
     status, output, _ = run(capsys, "preview", str(out), "--n", "3")
     assert status == 0
     assert f"preview of 3 clips, to open in a browser: {out}-preview.html" in output.replace("\n", "")

@@ -14,7 +14,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 from pipeline.datasets.coordinates import parse_coordinates, read_coordinate_file
-from pipeline.grey import GREY_OF_LUMA, crop_grey, grey_from_rgb, has_plain_luma
+from pipeline.grey import GREY_OF_LUMA, crop_grey, grey_from_rgb, has_plain_luma, size_as_shown
 from shards import Store
 from shards.format.roi import luma
 from tests.corpora import pictures, write_video
@@ -144,26 +144,26 @@ def test_what_lies_outside_the_picture_is_black(x: int, y: int) -> None:
     np.testing.assert_array_equal(crop_grey(frame, x, y, 45), published)
 
 
-def test_a_video_that_is_shown_rotated_is_cropped_as_shown(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["-display_rotation", "90"],
+        ["-display_rotation", "180"],
+        ["-display_rotation", "270"],
+        ["-display_hflip"],
+        ["-display_vflip"],
+        ["-display_rotation", "90", "-display_hflip"],
+    ],
+    ids=" ".join,
+)
+def test_a_video_that_is_shown_turned_or_mirrored_is_cropped_as_shown(tmp_path: Path, flags: list[str]) -> None:
     imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg")
-    frames = pictures(3, size=(96, 160))
-    plain = write_video(tmp_path / "plain.mp4", frames, None)
-    turned = tmp_path / "turned.mp4"
-    command = [
-        imageio_ffmpeg.get_ffmpeg_exe(),
-        "-v",
-        "error",
-        "-display_rotation",
-        "90",
-        "-i",
-        plain,
-        "-c",
-        "copy",
-        turned,
-    ]
-    subprocess.run(command, check=True)
-    upright, rotated = frames_of(plain)[0], frames_of(turned)[0]
-    assert rotated.rotation == 90
-    # shown turned by 90 degrees counter-clockwise: what was right of the middle is now above it
-    expected = np.rot90(crop_grey(upright, 100, 40, 20))
-    np.testing.assert_array_equal(crop_grey(rotated, 40, 160 - 100, 20), expected)
+    ffmpeg = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error"]
+    write_video(tmp_path / "plain.mp4", pictures(3, size=(96, 160)), None)
+    subprocess.run([*ffmpeg, *flags, "-i", "plain.mp4", "-c", "copy", "turned.mp4"], check=True, cwd=tmp_path)
+    # what a player shows: ffmpeg turns pictures when it encodes them anew
+    subprocess.run([*ffmpeg, "-i", "turned.mp4", "-c:v", "ffv1", "shown.mkv"], check=True, cwd=tmp_path)
+    turned, shown = frames_of(tmp_path / "turned.mp4")[0], frames_of(tmp_path / "shown.mkv")[0]
+    assert size_as_shown(turned) == (shown.width, shown.height)
+    for x, y in ((40, 40), (70, 60), (20, 80)):
+        np.testing.assert_array_equal(crop_grey(turned, x, y, 20), crop_grey(shown, x, y, 20))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -87,6 +88,44 @@ def test_other_sampling_rates_come_out_at_16_khz_in_step(tmp_path: Path, sound_r
     sample = sample_of(path)
     assert len(sample.wav) == 640 * 40
     assert flash_and_click(sample)[1] == pytest.approx(0.8, abs=0.002)
+
+
+@pytest.mark.parametrize(
+    ("name", "flags"),
+    [
+        ("late.mkv", ["-output_ts_offset", "3"]),
+        ("late.webm.mkv", ["-output_ts_offset", "0.7"]),
+        ("plain.ts", []),
+        ("fragments.mp4", ["-movflags", "frag_keyframe+empty_moov"]),
+    ],
+)
+def test_containers_that_a_file_was_copied_into_change_nothing(tmp_path: Path, name: str, flags: list[str]) -> None:
+    imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg")
+    source = tmp_path / "source.mp4"
+    # with B-frames: their times do not come in the order of the packets
+    frames, sound = pictures(50, [25]), click_track(2.0, 1.0)
+    write_video(source, frames, sound, encoder={"bf": "3", "preset": "medium"}, sound_codec="libmp3lame")
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", source, "-c", "copy", *flags, tmp_path / name]
+    subprocess.run(command, check=True)
+    original, copied = sample_of(source), sample_of(tmp_path / name)
+    assert len(copied.roi) == 50
+    np.testing.assert_array_equal(copied.roi, original.roi)
+    flash, click = flash_and_click(copied)
+    assert flash == pytest.approx(1.0)
+    assert click == pytest.approx(1.0, abs=0.03)
+
+
+def test_avi_which_has_no_presentation_times_keeps_its_frames_in_order(tmp_path: Path) -> None:
+    imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg")
+    shown = pictures(50)
+    shown[:] = np.linspace(20, 230, 50).astype(np.uint8)[:, None, None, None]
+    source = write_video(tmp_path / "source.mkv", shown, click_track(2.0, 1.0), sound_codec="pcm_s16le")
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", source, "-r", "25", "-c:v", "libx264", "-bf", "3"]
+    subprocess.run([*command, "-c:a", "pcm_s16le", tmp_path / "clip.avi"], check=True)
+    sample = sample_of(tmp_path / "clip.avi")
+    assert sample.meta.notes == []
+    brightness = sample.roi.reshape(50, -1).mean(axis=1)
+    assert (np.diff(brightness) > 2).all()
 
 
 def test_sound_that_ends_early_is_padded_with_silence_and_says_where(tmp_path: Path) -> None:

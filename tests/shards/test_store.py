@@ -22,6 +22,7 @@ def test_what_is_written_is_read(store: Store) -> None:
     store.write("a.bin", b"hello")
     assert store.read("a.bin") == b"hello"
     assert store.read_range("a.bin", 1, 3) == b"ell"
+    assert store.read_range("a.bin", 5, 0) == b""
     assert store.size("a.bin") == 5
     assert store.names() == ["a.bin"]
     assert store.exists("a.bin")
