@@ -7,7 +7,7 @@ wrong here is the clip's fault and not the disk's.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import IO, Any, cast
@@ -17,7 +17,7 @@ import numpy as np
 from av.container import InputContainer
 
 from pipeline.errors import ClipError
-from pipeline.grey import crop_grey, size_as_shown
+from pipeline.grey import UPRIGHT, Orientation, crop_grey
 
 _FORMATS = "mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg"
 _OPTIONS = {"format_whitelist": _FORMATS}
@@ -41,14 +41,16 @@ class Picture:
         ticks: N presentation times, in units of `time_base`.
         time_base: seconds a tick.
         duration: ticks that the last frame is shown.
+        orientation: how the frames are turned before they are shown and cropped.
         outside: frames whose lip centre lies outside the picture.
         corrupt: frames that the decoder had to repair.
     """
 
     time_base: Fraction
-    duration: Fraction
+    duration: Fraction | int
     regions: list[np.ndarray[Any, Any]] = field(default_factory=list)
     ticks: list[int] = field(default_factory=list)
+    orientation: Orientation = UPRIGHT
     outside: int = 0
     corrupt: int = 0
 
@@ -117,12 +119,8 @@ def decode_video(
         raise
     except av.FFmpegError as error:
         raise ClipError("decode", "video_unreadable", f"{type(error).__name__}: {error.strerror}") from error
-    except (
-        ValueError,
-        IndexError,
-        MemoryError,
-        ArithmeticError,
-    ) as error:  # the bytes are in memory: it is their fault
+    except (ValueError, IndexError, MemoryError, ArithmeticError) as error:
+        # the bytes are in memory: whatever a decoder stumbles over is their fault
         raise ClipError("decode", "video_unreadable", f"{type(error).__name__}: {error}") from error
 
 
@@ -141,13 +139,15 @@ def _decode(
     picture = Picture(time_base, duration=1 / rate / time_base)
     runs: list[SoundRun] = []
     mono = _Mono()
-    decoded = (video, audio) if with_sound else (video,)
+    has_index = "mp4" in container.format.name
+    wanted = [video] if audio is None or not with_sound else [video, audio]
     end = 0.0
     try:
-        for packet in container.demux():
-            if packet.pts is not None and packet.time_base is not None:
-                end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
-            if packet.stream not in decoded:
+        # a file without an index is measured by all its streams: the longest of them is as long as its header says
+        for packet in container.demux(wanted) if has_index else container.demux():
+            if not has_index and packet.pts is not None and packet.time_base is not None:
+                end = max(end, (packet.pts + (packet.duration or 0)) * float(packet.time_base))
+            if packet.stream not in wanted:
                 continue
             for frame in packet.decode():
                 if isinstance(frame, av.AudioFrame):
@@ -158,10 +158,14 @@ def _decode(
     except av.FFmpegError as error:
         where = f"after {len(picture.regions)} of {video.frames or 'an unknown number of'} frames"
         raise ClipError("decode", "video_damaged", f"{error.strerror} {where}") from error
-    _check_complete(len(picture.regions), container, (video, audio), end, bytes_there)
-    if (
-        container.format.name == "avi" and rate <= _MOST_FRAMES_A_SECOND
-    ):  # has no presentation times: what FFmpeg makes up goes wrong with B-frames
+    if not picture.regions:
+        raise ClipError("decode", "video_unreadable", "no frame could be decoded")
+    if has_index:
+        _check_index([video] if audio is None else [video, audio], bytes_there)
+    else:
+        _check_length((container.duration or 0) / av.time_base, end)
+    if container.format.name == "avi" and rate <= _MOST_FRAMES_A_SECOND:
+        # no presentation times: what FFmpeg makes up for them goes wrong with B-frames
         picture.ticks = [round(number / rate / time_base) for number in range(len(picture.ticks))]
     picture.ticks.sort()  # frames come in the order in which they are shown; not every file's times do
     return picture, runs
@@ -193,16 +197,18 @@ class _Mono:
 
 def _add_picture(picture: Picture, frame: av.VideoFrame, centre: tuple[int, int], radius: int) -> None:
     x, y = centre
-    width, height = size_as_shown(frame)
+    if not picture.regions:
+        picture.orientation = Orientation.of(frame)
+    width, height = picture.orientation.size(frame)
     picture.outside += not (0 <= x < width and 0 <= y < height)
     picture.corrupt += frame.is_corrupt
-    picture.regions.append(crop_grey(frame, x, y, radius))
+    picture.regions.append(crop_grey(frame, x, y, radius, picture.orientation))
     if frame.pts is not None:
         picture.ticks.append(frame.pts)
     else:  # containers without presentation times, such as raw AVI: frames follow each other
         picture.ticks.append(round(picture.ticks[-1] + picture.duration) if picture.ticks else 0)
     if frame.duration:
-        picture.duration = Fraction(frame.duration)
+        picture.duration = frame.duration
 
 
 def _add_sound(runs: list[SoundRun], frame: av.AudioFrame) -> None:
@@ -216,27 +222,19 @@ def _add_sound(runs: list[SoundRun], frame: av.AudioFrame) -> None:
     runs[-1].append(samples)
 
 
-def _check_complete(
-    decoded: int,
-    container: InputContainer,
-    streams: tuple[av.VideoStream, av.AudioStream | None],
-    end: float,
-    bytes_there: int,
-) -> None:
-    """Refuse a file that is shorter than its header says: the rest of its picture or sound is missing.
-
-    Raises:
-        ClipError: no frame was decoded; or, of an mp4 or mov, the index names bytes beyond the end of the file; or, of
-            others, all streams `end` (in seconds) well before the header says. Transport streams and AVI do not say
-            beforehand how long they are.
-    """
-    if decoded == 0:
-        raise ClipError("decode", "video_unreadable", "no frame could be decoded")
-    for stream in streams if "mp4" in container.format.name else ():
-        lost = sum(entry.pos + entry.size > bytes_there for entry in stream.index_entries) if stream else 0
-        if stream and lost:
+def _check_index(streams: Sequence[av.VideoStream | av.AudioStream], bytes_there: int) -> None:
+    """Refuse an mp4 or mov whose index names bytes beyond the end of the file: picture or sound is missing."""
+    for stream in streams:
+        lost = sum(entry.pos + entry.size > bytes_there for entry in stream.index_entries)
+        if lost:
             detail = f"{lost} of {len(stream.index_entries)} packets of {stream.type} lie beyond the end of the file"
             raise ClipError("decode", "video_truncated", detail)
-    length = (container.duration or 0) / av.time_base
-    if "mp4" not in container.format.name and length - end > _LOST_SECONDS:
+
+
+def _check_length(length: float, end: float) -> None:
+    """Refuse a file all of whose streams end, in seconds, well before its header says.
+
+    Transport streams and AVI do not say beforehand how long they are: nothing is found out about them.
+    """
+    if length - end > _LOST_SECONDS:
         raise ClipError("decode", "video_truncated", f"it ends after {end:.1f} s, the header says {length:.1f} s")

@@ -8,6 +8,7 @@ Other ranges, matrices and bit depths take the general way through RGB, which is
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, cast
 
 import av
@@ -28,26 +29,63 @@ _UNSPECIFIED_MATRIX = 2
 _BT601 = (_UNSPECIFIED_MATRIX, Colorspace.ITU601, 6)
 
 
-def crop_grey(frame: av.VideoFrame, x: int, y: int, radius: int) -> np.ndarray[Any, Any]:
+@dataclass(frozen=True)
+class Orientation:
+    """How a picture is turned and mirrored before it is shown: phones store what the sensor saw, and a matrix.
+
+    Attributes:
+        transposed: rows become columns.
+        down, across: 1, or -1 where the order of the rows or of the columns is then reversed.
+    """
+
+    transposed: bool = False
+    down: int = 1
+    across: int = 1
+
+    @classmethod
+    def of(cls, frame: av.VideoFrame) -> Orientation:
+        """What a frame's display matrix asks for, (x, y) -> (a x + c y, b x + d y), to the nearest quarter turn."""
+        data = cast(Any, frame.side_data).get(SideDataType.DISPLAYMATRIX)
+        if data is None:
+            return cls()
+        a, b, _, c, d = np.frombuffer(memoryview(data), np.int32)[:5].tolist()
+        if abs(b) + abs(c) > abs(a) + abs(d):
+            return cls(True, -1 if b < 0 else 1, -1 if c < 0 else 1)
+        return cls(False, -1 if d < 0 else 1, -1 if a < 0 else 1)
+
+    def size(self, frame: av.VideoFrame) -> tuple[int, int]:
+        """Width and height of a frame as shown, in pixels."""
+        return (frame.height, frame.width) if self.transposed else (frame.width, frame.height)
+
+    def apply(self, picture: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """A stored picture as shown, a view."""
+        return (picture.T if self.transposed else picture)[:: self.down, :: self.across]
+
+
+UPRIGHT = Orientation()
+
+
+def crop_grey(
+    frame: av.VideoFrame, x: int, y: int, radius: int, orientation: Orientation = UPRIGHT
+) -> np.ndarray[Any, Any]:
     """The grey square around a point of a decoded frame; what lies outside the picture is black.
 
     Args:
-        frame: a decoded picture. One that is to be shown turned or mirrored (phones record so) is so first.
+        frame: a decoded picture.
         x, y: centre in pixels of the picture as shown.
         radius: half the side in pixels.
+        orientation: how the picture is to be shown.
 
     Returns:
         uint8 (2 radius, 2 radius), from (x - radius, y - radius) up to, not including, (x + radius, y + radius).
     """
     plain = has_plain_luma(frame)
-    picture = _as_shown(frame, luma(frame) if plain else grey_from_rgb(frame))
+    picture = orientation.apply(luma(frame) if plain else grey_from_rgb(frame))
     top, left = y - radius, x - radius
     inside: np.ndarray[Any, Any] = picture[max(top, 0) : max(y + radius, 0), max(left, 0) : max(x + radius, 0)]
     # a copy, not a view that keeps the whole frame alive; bytes.translate is four times as fast as an index array
-    pixels = inside.tobytes()
-    grey: np.ndarray[Any, Any] = np.frombuffer(pixels.translate(_TABLE) if plain else pixels, np.uint8).reshape(
-        inside.shape
-    )
+    pixels = inside.tobytes().translate(_TABLE) if plain else inside.tobytes()
+    grey: np.ndarray[Any, Any] = np.frombuffer(pixels, np.uint8).reshape(inside.shape)
     if grey.shape == (2 * radius, 2 * radius):
         return grey
     square = np.zeros((2 * radius, 2 * radius), np.uint8)
@@ -58,35 +96,6 @@ def crop_grey(frame: av.VideoFrame, x: int, y: int, radius: int) -> np.ndarray[A
 def has_plain_luma(frame: av.VideoFrame) -> bool:
     """Whether a frame's first plane maps to grey through `GREY_OF_LUMA`."""
     return frame.format.name in _PLANAR and frame.color_range in _LIMITED and frame.colorspace in _BT601
-
-
-def size_as_shown(frame: av.VideoFrame) -> tuple[int, int]:
-    """Width and height of a frame, in pixels, after the quarter turns that its display matrix asks for."""
-    matrix = _display_matrix(frame)
-    return (
-        (frame.height, frame.width) if matrix is not None and _is_quarter_turn(matrix) else (frame.width, frame.height)
-    )
-
-
-def _as_shown(frame: av.VideoFrame, picture: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """A frame's picture turned and mirrored as its display matrix says: (x, y) -> (a x + c y, b x + d y)."""
-    matrix = _display_matrix(frame)
-    if matrix is None:
-        return picture
-    a, b, _, c, d = matrix[:5].tolist()
-    if _is_quarter_turn(matrix):
-        return picture.T[:: -1 if b < 0 else 1, :: -1 if c < 0 else 1]
-    return picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
-
-
-def _display_matrix(frame: av.VideoFrame) -> np.ndarray[Any, Any] | None:
-    data = cast(Any, frame.side_data).get(SideDataType.DISPLAYMATRIX)
-    return None if data is None else np.frombuffer(memoryview(data), np.int32)
-
-
-def _is_quarter_turn(matrix: np.ndarray[Any, Any]) -> bool:
-    a, b, _, c, d = np.abs(matrix[:5]).tolist()
-    return bool(b + c > a + d)
 
 
 def grey_from_rgb(frame: av.VideoFrame) -> np.ndarray[Any, Any]:

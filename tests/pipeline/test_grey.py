@@ -14,7 +14,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 from pipeline.datasets.coordinates import parse_coordinates, read_coordinate_file
-from pipeline.grey import GREY_OF_LUMA, crop_grey, grey_from_rgb, has_plain_luma, size_as_shown
+from pipeline.grey import GREY_OF_LUMA, Orientation, crop_grey, grey_from_rgb, has_plain_luma
 from shards import Store
 from shards.format.roi import luma
 from tests.corpora import pictures, write_video
@@ -164,6 +164,7 @@ def test_a_video_that_is_shown_turned_or_mirrored_is_cropped_as_shown(tmp_path: 
     # what a player shows: ffmpeg turns pictures when it encodes them anew
     subprocess.run([*ffmpeg, "-i", "turned.mp4", "-c:v", "ffv1", "shown.mkv"], check=True, cwd=tmp_path)
     turned, shown = frames_of(tmp_path / "turned.mp4")[0], frames_of(tmp_path / "shown.mkv")[0]
-    assert size_as_shown(turned) == (shown.width, shown.height)
+    orientation = Orientation.of(turned)
+    assert orientation.size(turned) == (shown.width, shown.height)
     for x, y in ((40, 40), (70, 60), (20, 80)):
-        np.testing.assert_array_equal(crop_grey(turned, x, y, 20), crop_grey(shown, x, y, 20))
+        np.testing.assert_array_equal(crop_grey(turned, x, y, 20, orientation), crop_grey(shown, x, y, 20))
