@@ -59,23 +59,19 @@ def contents(folder: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
 
 
+def command_line(recipe: Recipe, root: str, out: str, *flags: str) -> list[str]:
+    """`pipeline build` of a recipe from and to somewhere else."""
+    settings = ["--dataset", recipe.dataset, "--root", root, "--shard-mb", str(recipe.shard_mb), "--out", out]
+    return [sys.executable, "-m", "pipeline", "build", *settings, *flags]
+
+
 @contextmanager
 def started_build(recipe: Recipe, out: Path, *flags: str) -> Iterator[subprocess.Popen[str]]:
     """`pipeline build` in a process of its own beside `out`, which is ended with all that it started.
 
     Its paths are relative: they must mean the same to workers elsewhere.
     """
-    command = [
-        sys.executable,
-        "-m",
-        "pipeline",
-        "build",
-        "--dataset",
-        recipe.dataset,
-        "--root",
-        os.path.relpath(recipe.root, out.parent),
-    ]
-    command += ["--shard-mb", str(recipe.shard_mb), "--out", out.name, *flags]
+    command = command_line(recipe, os.path.relpath(recipe.root, out.parent), out.name, *flags)
     here = {"cwd": out.parent, "env": os.environ | {"PYTHONPATH": str(Path.cwd())}}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **here) as process:  # type: ignore[call-overload]
         try:
@@ -187,17 +183,7 @@ def test_s3_is_read_and_written_like_a_folder(
         bucket.put(str(small_corpus.folder), "corpus/here", recursive=True)
         local, remote = tmp_path / "out", "s3://datasets/small"
         run_build(plan_build(small_recipe, print), small_recipe, str(local), workers=0)
-        command = [
-            sys.executable,
-            "-m",
-            "pipeline",
-            "build",
-            "--dataset",
-            "lrs2",
-            "--root",
-            "s3://corpus/here/LRS2-BBC",
-        ]
-        command += ["--shard-mb", str(small_recipe.shard_mb), "--out", remote, "--workers", "2"]
+        command = command_line(small_recipe, "s3://corpus/here/LRS2-BBC", remote, "--workers", "2")
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         store = Store(remote)
