@@ -94,7 +94,8 @@ def claim_out(plan: Plan, store: Store) -> None:
         ValueError: the place holds another plan's dataset, saying which settings differ, or other files.
     """
     names = [name for name in store.names() if not (name.startswith(".") and name.endswith(PART_SUFFIX))]
-    found = read_plan(store) or _plan_of_manifest(store)
+    written = read_plan(store)
+    found = written or _plan_of_manifest(store)
     begun = set(names) - {PLAN_NAME}
     if begun and found is None:
         raise ValueError(f"{store.url}: is not empty ({names[0]} ...) and holds no dataset: choose an empty --out")
@@ -103,7 +104,7 @@ def claim_out(plan: Plan, store: Store) -> None:
             f"{store.url}: holds a dataset of another plan ({_differences(found[1], plan)}): "
             "choose an empty --out, delete that folder, or use the settings it was built with"
         )
-    if found is None or found[0] != plan.hash or read_plan(store) is None:
+    if written is None or written[0] != plan.hash:
         content = {"plan": plan.hash, "settings": plan.settings}
         store.write(PLAN_NAME, (json.dumps(content, indent=1) + "\n").encode())
     claimed = read_plan(store)

@@ -44,26 +44,29 @@ class Lag:
 
 def measure_lag(samples: Iterable[Sample]) -> Lag | None:
     """The lag of a set of clips, to a fraction of a frame; None with fewer than two clips of two seconds or more."""
-    clips = [(_lips(sample), _level(sample)) for sample in samples if sample.meta.frames >= 2 * FPS]
+    inner = slice(_MOST_FRAMES, -_MOST_FRAMES)  # the same frames at every lag
+    clips = [(_lips(sample)[inner], _level(sample)) for sample in samples if sample.meta.frames >= 2 * FPS]
     if len(clips) < 2:
         return None
-    scores = np.array([_explained(clips, lag) for lag in range(-_MOST_FRAMES, _MOST_FRAMES + 1)])
+    lips, levels = [clip[0] for clip in clips], [clip[1] for clip in clips]
+    squares = np.stack([x.T @ x for x in lips])
+    lags = range(-_MOST_FRAMES, _MOST_FRAMES + 1)
+    scores = np.array([_explained(lips, squares, [np.roll(level, -lag)[inner] for level in levels]) for lag in lags])
     best = int(np.argmax(scores))
     return Lag((best - _MOST_FRAMES + _finer(scores, best)) / FPS, float(scores[best]), len(clips))
 
 
-def _explained(clips: list[tuple[Array, Array]], lag: int) -> float:
-    """Cross-validated share of variance that the lips explain of the level `lag` frames later."""
-    inner = slice(_MOST_FRAMES, -_MOST_FRAMES)  # the same frames at every lag
-    lips = [features[inner] for features, _ in clips]
-    levels = [np.roll(level, -lag)[inner] for _, level in clips]
-    squares = np.stack([x.T @ x for x in lips])
+def _explained(lips: list[Array], squares: Array, levels: list[Array]) -> float:
+    """Cross-validated share of variance that the lips explain of the levels of the same clips.
+
+    `squares` are the lips' x.T @ x, one a clip.
+    """
     products = np.stack([x.T @ y for x, y in zip(lips, levels, strict=True)])
     ridge = _RIDGE * np.trace(squares.sum(0)) / squares.shape[1] * np.eye(squares.shape[1])
     error = total = 0.0
-    folds = min(_FOLDS, len(clips))
+    folds = min(_FOLDS, len(lips))
     for fold in range(folds):
-        fitted = np.arange(len(clips)) % folds != fold
+        fitted = np.arange(len(lips)) % folds != fold
         weights = np.linalg.solve(squares[fitted].sum(0) + ridge, products[fitted].sum(0))
         for x, y in zip(lips[fold::folds], levels[fold::folds], strict=True):
             error += float(np.square(y - x @ weights).sum())

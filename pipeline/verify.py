@@ -17,7 +17,7 @@ from shards.format.index import INDEX_NAME, MEMBERS, member_extension
 from shards.format.manifest import ERRORS_NAME, MANIFEST_NAME, PLAN_NAME, ShardEntry, hours_of, read_plan
 from shards.format.sample import FPS, SAMPLE_RATE
 from shards.format.store import absolute_url
-from shards.reading.sequential import read_tar
+from shards.reading.sequential import Member, read_tar
 
 _MEL_TOLERANCE = 1e-4
 """Another machine's FFT rounds otherwise; the reference arrays allow as much."""
@@ -67,7 +67,8 @@ def verify(url: str, address: str | None = None, workers: int | None = None) -> 
     ]
     problems += [f"{INDEX_NAME}: has rows of {shard}, which the manifest does not list" for shard in sorted(rows_of)]
     problems += _check_totals(manifest, rows, dataset.store)
-    problems += _check_names(manifest, dataset.store)
+    problems += _check_plan(manifest, dataset.store)
+    problems += _check_strays(manifest, dataset.store)
     report = ProgressReport(total=len(rows))
     with job_runner(address, workers) as runner, shown(report, "verify") as progress:
         for outcome in runner.map(check_shard, checks, on_wait=progress.update):
@@ -108,7 +109,7 @@ def _check_clips(store: Store, check: _ShardCheck) -> list[str]:
                 problems.append(f"{shard}: {key} is in the tar but not in the index")
                 continue
             try:
-                problems += [f"{shard}: {key}: {what}" for what in _check_clip(store, check, rows[key], members)]
+                problems += [f"{shard}: {key}: {what}" for what in _check_clip(check, rows[key], members)]
             except DatasetError as error:
                 problems.append(f"{shard}: {error}")
     except (DatasetError, StorageError) as error:
@@ -119,9 +120,9 @@ def _check_clips(store: Store, check: _ShardCheck) -> list[str]:
     return problems
 
 
-def _check_clip(store: Store, check: _ShardCheck, row: dict[str, Any], members: dict[str, bytes]) -> list[str]:
+def _check_clip(check: _ShardCheck, row: dict[str, Any], members: dict[str, Member]) -> list[str]:
     """What of a clip is not as its index row, the manifest and its own sound say (DatasetError: not a sample)."""
-    sample = decode_sample(row["key"], members)
+    sample = decode_sample(row["key"], {name: member.content for name, member in members.items()})
     problems = []
     expected = {
         "split": check.split,
@@ -141,8 +142,8 @@ def _check_clip(store: Store, check: _ShardCheck, row: dict[str, Any], members: 
         problems.append(f"half is {sample.meta.half}, the manifest says {check.half}")
     for member in MEMBERS:
         name = member_extension(row, member)
-        stored = store.read_range(check.entry.name, row[f"{member}_offset"], row[f"{member}_size"])
-        if stored != members.get(name):
+        found = members.get(name)
+        if found is None or (row[f"{member}_offset"], row[f"{member}_size"]) != (found.offset, len(found.content)):
             problems.append(f"the index's offset and size of {name} do not point to it")
     return problems + _check_sound(sample)
 
@@ -202,9 +203,12 @@ def _check_totals(manifest: Manifest, rows: list[dict[str, Any]], store: Store) 
     return problems
 
 
-def _check_names(manifest: Manifest, store: Store) -> list[str]:
-    """The plan file; and shards that the manifest does not know, which whoever reads `*.tar` would find."""
+def _check_plan(manifest: Manifest, store: Store) -> list[str]:
     plan = read_plan(store)
-    problems = [] if plan and plan[0] == manifest.plan else [f"{PLAN_NAME}: is missing, or not the manifest's plan"]
+    return [] if plan and plan[0] == manifest.plan else [f"{PLAN_NAME}: is missing, or not the manifest's plan"]
+
+
+def _check_strays(manifest: Manifest, store: Store) -> list[str]:
+    """Shards that the manifest does not know, which whoever reads `*.tar` would find."""
     strays = sorted({name for name in store.names() if name.endswith(".tar")} - set(manifest.shard_names()))
-    return problems + [f"{name}: is not in the manifest" for name in strays]
+    return [f"{name}: is not in the manifest" for name in strays]

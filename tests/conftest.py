@@ -6,10 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import jobs
 from pipeline.recipe import Recipe
 from tests.corpora import Lrs2Corpus
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Storage that failed is tried again at once."""
+    monkeypatch.setattr(jobs, "PAUSE_SECONDS", 0.0)
 
 
 @pytest.fixture(scope="session")

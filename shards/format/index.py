@@ -6,6 +6,7 @@ A reader plans whole epochs on it and then touches only the bytes it needs.
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -16,6 +17,7 @@ from shards.format.errors import DatasetError
 from shards.format.store import Store
 
 INDEX_NAME = "index.parquet"
+_MEMBER = re.compile(r"((?:.*/)?[^./]+)\.([^/]+)")
 MEMBERS = ("json", "mel", "roi", "txt", "wav")
 INDEX_SCHEMA = pa.schema(
     [
@@ -33,6 +35,12 @@ INDEX_SCHEMA = pa.schema(
     ]
 )
 """Columns of the index. Offsets are of a member's first content byte in its tar, sizes are in bytes."""
+
+
+def split_member(name: str) -> tuple[str, str] | None:
+    """`main/a/1.roi.npy` -> (`main/a/1`, `roi.npy`), as WebDataset takes names apart; None: no member is named so."""
+    match = _MEMBER.fullmatch(name)
+    return (match[1], match[2]) if match else None
 
 
 def member_extension(row: dict[str, Any], member: str) -> str:

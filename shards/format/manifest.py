@@ -17,7 +17,6 @@ ERRORS_NAME = "errors.jsonl"
 PLAN_NAME = "plan.json"
 """Written first: whose place this is, so that another plan's build is refused before it touches anything."""
 
-
 TOTALS = ("clips", "frames", "hours", "bytes", "left_out")
 """What is counted over all splits."""
 

@@ -17,7 +17,6 @@ from shards.format.store import Store
 
 FORMAT_VERSION = 1
 
-
 Stage = Literal["index", "read", "decode", "coordinates", "sound", "transcript"]
 """Where a clip can fall out."""
 
@@ -99,9 +98,16 @@ def sidecar_name(shard: str) -> str:
 
 def encode_sidecar(sidecar: Sidecar) -> bytes:
     """One line of JSON: the format version, a sha256 of the rest, and the rest."""
-    body = json.dumps(asdict(sidecar), ensure_ascii=False, separators=(",", ":"))
-    digest = hashlib.sha256(body.encode()).hexdigest()
-    return f'{{"format":{FORMAT_VERSION},"digest":"{digest}","sidecar":{body}}}\n'.encode()
+    body = _compact(asdict(sidecar))
+    return f'{{"format":{FORMAT_VERSION},"digest":"{_digest(body)}","sidecar":{body}}}\n'.encode()
+
+
+def _compact(body: dict[str, Any]) -> str:
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+
+
+def _digest(body: str) -> str:
+    return hashlib.sha256(body.encode()).hexdigest()
 
 
 def read_sidecar(store: Store, shard: str) -> Sidecar:
@@ -117,11 +123,10 @@ def read_sidecar(store: Store, shard: str) -> Sidecar:
         if content["format"] != FORMAT_VERSION:
             raise DatasetError(f"{store.path(name)}: format {content['format']}, this version reads {FORMAT_VERSION}")
         body = dict(content["sidecar"])
-        left_out = [LeftOut(**entry) for entry in body.pop("left_out")]
-        sidecar = Sidecar(left_out=left_out, **body)
-        if json.loads(encode_sidecar(sidecar))["digest"] != content["digest"]:
+        if _digest(_compact(body)) != content["digest"]:
             raise DatasetError(f"{store.path(name)}: its content is not what it was written with")
-        return sidecar
+        left_out = [LeftOut(**entry) for entry in body.pop("left_out")]
+        return Sidecar(left_out=left_out, **body)
     except DatasetError:
         raise
     except (ValueError, TypeError, KeyError, AttributeError) as error:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import IO, Any
 
 from shards.format.errors import DatasetError
-from shards.format.index import MEMBERS
+from shards.format.index import MEMBERS, member_extension, split_member
 from shards.format.roi import RoiCodec, roi_member
 from shards.format.sample import Sample, encode_sample
 from shards.format.store import Store
@@ -95,13 +95,9 @@ class ShardWriter:
 
 def _add_offsets(rows: list[dict[str, Any]], path: str) -> None:
     """Read the finished tar's headers and note in `rows` where each member's content begins and how long it is."""
-    found: dict[str, dict[str, tarfile.TarInfo]] = {}
     with tarfile.open(path, "r:") as tar:
-        for info in tar:
-            folder, _, name = info.name.rpartition("/")
-            stem, _, extension = name.partition(".")
-            found.setdefault(f"{folder}/{stem}", {})[extension.split(".")[0]] = info
+        found = {split_member(info.name): info for info in tar}
     for row in rows:
         for member in MEMBERS:
-            info = found[row["key"]][member]
+            info = found[row["key"], member_extension(row, member)]
             row[f"{member}_offset"], row[f"{member}_size"] = info.offset_data, info.size

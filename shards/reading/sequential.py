@@ -6,24 +6,22 @@ what the manifest says is named.
 
 from __future__ import annotations
 
-import re
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from shards.format.errors import DatasetError
-from shards.format.index import MEMBERS, member_extension, read_index
+from shards.format.index import MEMBERS, member_extension, read_index, split_member
 from shards.format.manifest import Manifest, read_manifest
 from shards.format.sample import Sample, decode_sample
 from shards.format.store import Store
 
-_MEMBER = re.compile(r"((?:.*/)?[^./]+)\.([^/]+)")
 _MAX_MEMBER_BYTES = 8 << 30
 
 
@@ -47,7 +45,7 @@ class Dataset:
         """
         for shard in self.manifest.shard_names(split):
             for key, members in read_tar(self.store, shard):
-                yield decode_sample(key, members)
+                yield decode_sample(key, {name: member.content for name, member in members.items()})
 
     def sample(self, key: str) -> Sample:
         """One clip, read by its byte offsets.
@@ -81,8 +79,15 @@ def read_row(store: Store, row: dict[str, Any]) -> Sample:
     return decode_sample(row["key"], members)
 
 
-def read_tar(store: Store, shard: str) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """Groups of members of a tar, (key, extension -> bytes), read as a stream.
+class Member(NamedTuple):
+    """A member of a tar: where its content begins, in bytes from the tar's beginning, and the content."""
+
+    offset: int
+    content: bytes
+
+
+def read_tar(store: Store, shard: str) -> Iterator[tuple[str, dict[str, Member]]]:
+    """Groups of members of a tar, (key, extension -> member), read as a stream.
 
     Raises:
         DatasetError: not a tar, cut short, or with members that no shard has (links, devices, names without a key).
@@ -105,20 +110,20 @@ def _missing_named(store: Store, shard: str) -> Iterator[None]:
         raise DatasetError(f"{store.path(shard)}: the shard is missing") from error
 
 
-def _groups(tar: tarfile.TarFile, where: str) -> Iterator[tuple[str, dict[str, bytes]]]:
-    key, members = "", dict[str, bytes]()
+def _groups(tar: tarfile.TarFile, where: str) -> Iterator[tuple[str, dict[str, Member]]]:
+    key, members = "", dict[str, Member]()
     for info in tar:
-        match = _MEMBER.fullmatch(info.name)
-        if not info.isreg() or info.issparse() or match is None or not 0 <= info.size <= _MAX_MEMBER_BYTES:
+        name = split_member(info.name)
+        if not info.isreg() or info.issparse() or name is None or not 0 <= info.size <= _MAX_MEMBER_BYTES:
             raise DatasetError(f"{where}: member {info.name!r} is not one of a shard")
-        if match[1] != key:
+        if name[0] != key:
             if members:
                 yield key, members
-            key, members = match[1], {}
-        if match[2] in members:
+            key, members = name[0], {}
+        if name[1] in members:
             raise DatasetError(f"{where}: member {info.name!r} is there twice")
         content = tar.extractfile(info)
         assert content is not None, "a regular member has content"
-        members[match[2]] = content.read()
+        members[name[1]] = Member(info.offset_data, content.read())
     if members:
         yield key, members

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import soundfile
 
-from pipeline import jobs
 from pipeline.build import plan_build, run_build
 from pipeline.errors import BuildError
 from pipeline.grey import crop_grey
@@ -23,11 +22,6 @@ from shards import open_dataset
 from tests.corpora import Lrs2Corpus, click_track, coordinate_line, pictures, write_video
 
 CLIP = "bad/00001"
-
-
-@pytest.fixture(autouse=True)
-def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "PAUSE_SECONDS", 0.0)
 
 
 def build(corpus: Lrs2Corpus, out: Path, **recipe: Any) -> dict[str, dict[str, str]]:

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from pipeline import jobs
 from pipeline.build import plan_build, run_build
 from pipeline.cli import main
 from pipeline.datasets import CorpusIndex, index_corpus
@@ -24,6 +23,7 @@ from pipeline.plan import Plan, make_plan
 from pipeline.recipe import Recipe
 from pipeline.verify import verify
 from shards import DatasetError, Store, open_dataset, read_sidecar
+from shards.format.index import encode_index
 from shards.format.sidecar import encode_sidecar
 from tests.corpora import Lrs2Corpus
 
@@ -38,11 +38,6 @@ def build(recipe: Recipe, out: Path, workers: int = 0) -> None:
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
-
-
-@pytest.fixture(autouse=True)
-def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "PAUSE_SECONDS", 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -256,6 +251,20 @@ def test_verify_counts_again(built: dict[str, bytes], tmp_path: Path, path: str,
     out = lay_out(built, tmp_path / "out")
     (out / "manifest.json").write_text(json.dumps(damaged(json.loads(built["manifest.json"]), path, value)))
     assert verify(str(out), workers=0)[1] != []
+
+
+@pytest.mark.parametrize("column", ["roi_offset", "txt_size"])
+def test_verify_names_an_index_row_that_points_elsewhere(built: dict[str, bytes], tmp_path: Path, column: str) -> None:
+    out = lay_out(built, tmp_path / "out")
+    rows = open_dataset(str(out)).index.to_pylist()
+    rows[0][column] += 1
+    index = encode_index(rows)
+    (out / "index.parquet").write_bytes(index)
+    manifest = json.loads(built["manifest.json"])
+    manifest["sha256"]["index.parquet"] = hashlib.sha256(index).hexdigest()
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    problems = verify(str(out), workers=0)[1]
+    assert any(f"{rows[0]['key']}: the index's offset and size of {column[:3]}" in problem for problem in problems)
 
 
 def test_verify_names_a_shard_that_the_manifest_does_not_list(built: dict[str, bytes], tmp_path: Path) -> None:

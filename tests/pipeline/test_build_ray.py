@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from pipeline import jobs
 from pipeline.build import plan_build, run_build
 from pipeline.jobs import job_runner
 from pipeline.recipe import Recipe
@@ -207,8 +206,7 @@ def stumble(folder: Path) -> str:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_storage_that_stumbles_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
-    monkeypatch.setattr(jobs, "PAUSE_SECONDS", 0.0)
+def test_storage_that_stumbles_is_tried_again(tmp_path: Path, workers: int) -> None:
     with job_runner(None, workers) as runner:
         (outcome,) = runner.map(stumble, [tmp_path])
     assert (outcome.result, outcome.error) == ("through", None)
@@ -229,8 +227,7 @@ def fail_on_three(number: int) -> int:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_an_item_that_fails_does_not_stop_the_others(monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
-    monkeypatch.setattr(jobs, "PAUSE_SECONDS", 0.0)
+def test_an_item_that_fails_does_not_stop_the_others(workers: int) -> None:
     with job_runner(None, workers) as runner:
         outcomes: dict[int, Any] = {outcome.item: outcome for outcome in runner.map(fail_on_three, range(6))}
     assert {item: outcome.result for item, outcome in outcomes.items()} == {0: 0, 1: 1, 2: 4, 3: None, 4: None, 5: 25}
