@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -59,12 +60,72 @@ def log_mel(wav: Tensor, settings: MelSettings = DEFAULT) -> Tensor:
     """
     if wav.shape[-1] <= settings.n_fft // 2:
         raise ValueError(f"{wav.shape[-1]} samples are too few for a mel: more than {settings.n_fft // 2} are needed")
+    emphasised = _emphasised(wav, settings)
+    reach = settings.n_fft // 2
+    flat = emphasised.reshape(-1, emphasised.shape[-1])
+    padded = F.pad(flat, (reach, reach), mode="reflect").reshape(*wav.shape[:-1], -1)
+    return _log_mel_of_padded(padded, settings)
+
+
+def log_mel_batch(wav: Tensor, lengths: Tensor, settings: MelSettings = DEFAULT) -> Tensor:
+    """The network's mel of waveforms of several lengths: of each, what `log_mel` makes of it alone.
+
+    Each is scaled by its own peak and reflected at its own end. Samples beyond a waveform's length count for nothing.
+
+    Args:
+        wav: (B, L) floating-point samples, padded at the end with anything.
+        lengths: (B,) samples of each. On the CPU they are looked at, without waiting for the device; on wav's device
+            they are trusted, and a waveform too short to be reflected comes out as silence.
+        settings: the analysis.
+
+    Returns:
+        float32 (B, n_mels, L // hop_length + 1); -1, silence, beyond each waveform's lengths // hop_length + 1 frames.
+
+    Raises:
+        ValueError: a waveform shorter than the reflection at its ends needs, or longer than L.
+    """
+    reach = settings.n_fft // 2
+    samples = wav.shape[-1]
+    if wav.ndim != 2 or lengths.shape != wav.shape[:1]:
+        raise ValueError(f"waveforms {tuple(wav.shape)}, lengths {tuple(lengths.shape)}: expected (B, L) and (B,)")
+    if samples <= reach:
+        raise ValueError(f"{samples} samples are too few for a mel: more than {reach} are needed")
+    if lengths.device.type == "cpu" and not torch.compiler.is_compiling():
+        wrong = ((lengths <= reach) | (lengths > samples)).nonzero().flatten().tolist()
+        if wrong:
+            found = f"waveforms {wrong} have {lengths[wrong].tolist()} samples"
+            raise ValueError(f"{found}: expected more than {reach}, which a mel needs, and at most {samples}, L")
+    lengths = lengths.to(wav.device, non_blocking=True)[:, None]
+    own = torch.arange(samples, device=wav.device) < lengths
+    emphasised = _emphasised(wav.masked_fill(~own, 0.0), settings)
+    # a reflection at each waveform's own end; what lies further is read by frames of silence only
+    position = torch.arange(-reach, samples + reach, device=wav.device).abs()
+    mirrored = torch.where(position < lengths, position, 2 * (lengths - 1) - position).clamp(0, samples - 1)
+    mel = _log_mel_of_padded(emphasised.gather(1, mirrored), settings)
+    frames = torch.arange(mel.shape[-1], device=wav.device)
+    silent = (frames > lengths // settings.hop_length) | (lengths <= reach)
+    return mel.masked_fill(silent[:, None], -1.0)
+
+
+def _emphasised(wav: Tensor, settings: MelSettings) -> Tensor:
+    """Peak, pre-emphasis, clip: (..., L) -> float32 (..., L)"""
     emphasised = _preemphasise(_scale_to_peak(wav.double(), settings.peak), settings.preemphasis)
     # float32 from here on, as published: its rounding is 1e-6 of the peak, far below the floor
-    magnitude = _stft_magnitude(emphasised.float().clamp(-1.0, 1.0), settings)
+    return emphasised.float().clamp(-1.0, 1.0)
+
+
+def _log_mel_of_padded(wav: Tensor, settings: MelSettings) -> Tensor:
+    """(..., L + n_fft), padding at both ends -> (..., n_mels, L // hop_length + 1)"""
+    magnitude = _stft_magnitude(wav, settings)
     mel = mel_filter_bank(settings).to(magnitude) @ magnitude
     log_floor = math.log(settings.floor)
     return (mel.clamp_min(settings.floor).log() - log_floor) / (-log_floor / 2) - 1
+
+
+def natural_log(mel: Tensor, settings: MelSettings = DEFAULT) -> Tensor:
+    """The network's mel as the natural logarithm of mel magnitudes, where -1 becomes log(floor) and +1 becomes 0."""
+    log_floor = math.log(settings.floor)
+    return (mel + 1) * (-log_floor / 2) + log_floor
 
 
 def _scale_to_peak(wav: Tensor, peak: float) -> Tensor:
@@ -77,7 +138,7 @@ def _preemphasise(wav: Tensor, coefficient: float) -> Tensor:
 
 
 def _stft_magnitude(wav: Tensor, settings: MelSettings) -> Tensor:
-    """(..., L) -> (..., n_fft / 2 + 1, L // hop_length + 1)"""
+    """(..., L + n_fft) -> (..., n_fft / 2 + 1, L // hop_length + 1)"""
     window = torch.hann_window(settings.win_length, periodic=True, dtype=wav.dtype, device=wav.device)
     spectrum = torch.stft(
         wav.reshape(-1, wav.shape[-1]),
@@ -85,8 +146,7 @@ def _stft_magnitude(wav: Tensor, settings: MelSettings) -> Tensor:
         hop_length=settings.hop_length,
         win_length=settings.win_length,
         window=window,
-        center=True,
-        pad_mode="reflect",
+        center=False,
         return_complex=True,
     )
     # a square root of squares is half as costly as the careful |z|, and as exact where nothing over- or underflows

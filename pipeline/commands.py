@@ -135,12 +135,45 @@ def preview(arguments: Sequence[str]) -> int:
     return 0
 
 
+def tokenizer(arguments: Sequence[str]) -> int:
+    """Train a SentencePiece tokenizer on a dataset's transcripts."""
+    from pipeline.tokenizer import train_on_dataset
+
+    parser = CommandParser("tokenizer", tokenizer.__doc__ or "")
+    _add_dataset_argument(parser)
+    parser.add_argument(
+        "--out", type=str | None, default=None, help="file to write, a path or URL; default: DATASET/tokenizer.model"
+    )
+    parser.add_argument("--vocabulary_size", type=int, default=4000, help="pieces, or as many as the text allows")
+    parser.add_argument(
+        "--splits",
+        type=str,
+        nargs="+",
+        default=None,
+        help="whose transcripts; default: train and pretrain, or else all but val, test and the like",
+    )
+    values = parser.parse(arguments)
+    trained = train_on_dataset(
+        values.dataset, out=values.out, vocabulary_size=values.vocabulary_size, splits=values.splits
+    )
+    pieces = trained.tokenizer.vocabulary_size
+    if pieces != values.vocabulary_size:
+        why = "the text allows no more" if pieces < values.vocabulary_size else "its characters alone need so many"
+        _say(f"warning: {pieces} pieces instead of {values.vocabulary_size}: {why}")
+    _console.print(
+        f"tokenizer: {pieces} pieces from {trained.texts} texts, {trained.words} words of {', '.join(trained.splits)}: "
+        f"{trained.path}"
+    )
+    return 0
+
+
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "demo": demo,
     "build": build,
     "verify": verify,
     "info": info,
     "preview": preview,
+    "tokenizer": tokenizer,
 }
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from model.mel import MelSettings, log_mel, mel_filter_bank
+from model.mel import MelSettings, log_mel, log_mel_batch, mel_filter_bank
 
 
 @pytest.mark.parametrize("clip", range(6))
@@ -65,3 +65,60 @@ def test_settings_are_used() -> None:
     wav = torch.randn(16_000, generator=torch.Generator().manual_seed(0))
     assert log_mel(wav, MelSettings(n_mels=40)).shape == (40, 101)
     assert not torch.equal(log_mel(wav, MelSettings(preemphasis=0.0)), log_mel(wav))
+
+
+def test_in_a_batch_each_waveform_gives_the_mel_it_gives_alone() -> None:
+    lengths = torch.tensor([16_000, 3200, 513, 640, 15_999, 8001])
+    wav = torch.randn(6, 16_000, generator=torch.Generator().manual_seed(0))
+    wav *= torch.tensor([1.0, 0.01, 5.0, 300.0, 0.1, 1.0])[:, None]  # peaks of their own
+    wav[1, 3200:] = 1e4  # beyond the length: counts for nothing
+    wav[5, 8001:] = torch.nan
+    mels = log_mel_batch(wav, lengths)
+    assert mels.shape == (6, 80, 101)
+    for mel, alone, length in zip(mels, wav, lengths.tolist(), strict=True):
+        frames = length // 160 + 1
+        # products of another shape may add in another order
+        torch.testing.assert_close(mel[:, :frames], log_mel(alone[:length]), atol=1e-5, rtol=0)
+        assert (mel[:, frames:] == -1).all()
+
+
+def test_in_a_batch_the_mel_equals_the_published_one(reference: Path) -> None:
+    arrays = np.load(reference / "a_audio_mel.npz")
+    waves = [torch.from_numpy(arrays[f"wav_{clip}"]) for clip in range(6)]
+    mels = log_mel_batch(torch.nn.utils.rnn.pad_sequence(waves, batch_first=True), torch.tensor([*map(len, waves)]))
+    for clip, mel in enumerate(mels):
+        expected = arrays[f"mel_{clip}"][0]
+        assert np.abs(mel[:, : expected.shape[1]].numpy() - expected).max() < 1e-4
+
+
+def test_a_silent_waveform_in_a_batch_is_minus_one_throughout_and_leaves_the_others_alone() -> None:
+    wav = torch.randn(2, 6400, generator=torch.Generator().manual_seed(0))
+    wav[0] = 0
+    mels = log_mel_batch(wav, torch.tensor([6400, 6400]))
+    assert (mels[0] == -1).all()
+    torch.testing.assert_close(mels[1], log_mel(wav[1]), atol=1e-5, rtol=0)
+
+
+def test_a_batch_with_a_waveform_too_short_or_too_long_is_refused_naming_it() -> None:
+    wav = torch.randn(3, 3200)
+    with pytest.raises(ValueError, match=r"waveforms \[1\] have \[512\] samples: expected more than 512"):
+        log_mel_batch(wav, torch.tensor([3200, 512, 513]))
+    with pytest.raises(ValueError, match=r"waveforms \[0, 2\] have \[3201, 0\] samples: .* at most 3200"):
+        log_mel_batch(wav, torch.tensor([3201, 3200, 0]))
+    with pytest.raises(ValueError, match=r"512 samples are too few"):
+        log_mel_batch(wav[:, :512], torch.tensor([512, 512, 512]))
+    with pytest.raises(ValueError, match=r"lengths \(2,\): expected \(B, L\) and \(B,\)"):
+        log_mel_batch(wav, torch.tensor([3200, 3200]))
+
+
+def test_the_mel_is_what_one_call_of_stft_with_its_own_padding_gives() -> None:
+    wav = torch.randn(2, 12_345, generator=torch.Generator().manual_seed(0))
+    scaled = wav.double() / wav.double().abs().amax(dim=1, keepdim=True) * 0.9
+    emphasised = torch.cat([scaled[:, :1], scaled[:, 1:] - 0.97 * scaled[:, :-1]], dim=1).float().clamp(-1.0, 1.0)
+    spectrum = torch.stft(
+        emphasised, 1024, 160, 640, torch.hann_window(640), center=True, pad_mode="reflect", return_complex=True
+    )
+    mel = mel_filter_bank() @ (spectrum.real.square() + spectrum.imag.square()).sqrt()
+    floor = np.log(1e-5)
+    # to the bit: shards built earlier hold the same mel
+    assert torch.equal(log_mel(wav), (mel.clamp_min(1e-5).log() - floor) / (-floor / 2) - 1)

@@ -1,0 +1,199 @@
+"""Checkpoints: one file format of ours, and the published files read as they are.
+
+A checkpoint holds all that is needed to use it: weights, the settings they fit, the tokenizer, the analysis of the mel,
+the step and the metrics. It is a dictionary of plain values and tensors, read with `weights_only`: nothing in it can
+run. Wherever a checkpoint is named, a published file may stand (METHOD.md, Published checkpoints).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pickle
+import re
+import tempfile
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from model.lip_reader import LipReader, LipReaderSettings
+from model.lip_to_speech import LipToSpeech, LipToSpeechSettings
+from model.mel import MelSettings
+from model.published import Settings, is_published, published_weights
+from model.recogniser import Recogniser, RecogniserSettings
+from model.tokenizer import Tokenizer
+
+FORMAT = 1
+
+Network = LipToSpeech | LipReader | Recogniser
+
+_NETWORKS: dict[str, tuple[type[Any], type[Any]]] = {
+    "lip2speech": (LipToSpeech, LipToSpeechSettings),
+    "visual": (LipReader, LipReaderSettings),
+    "asr": (Recogniser, RecogniserSettings),
+}
+
+
+class CheckpointError(ValueError):
+    """A file that is no checkpoint, or that does not fit; the message names the file and what does not fit."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint holds.
+
+    Attributes:
+        settings: of the network; their type says which network it is.
+        weights: its state dict.
+        tokenizer: that the CTC head's pieces are of; None where it is not known, as in published files.
+        mel: the analysis that the network was trained with.
+        step: training steps behind it.
+        metrics: what it scored in validation, by name.
+    """
+
+    settings: Settings
+    weights: Mapping[str, Tensor]
+    tokenizer: Tokenizer | None = None
+    mel: MelSettings = field(default_factory=MelSettings)
+    step: int = 0
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> str:
+        """The recipe that makes such a network: lip2speech, visual or asr."""
+        return next(kind for kind, (_, settings) in _NETWORKS.items() if isinstance(self.settings, settings))
+
+
+def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
+    """Write a checkpoint, under a temporary name first: there is never half a file under `path`.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    content = {
+        "format": FORMAT,
+        "kind": checkpoint.kind,
+        "settings": dataclasses.asdict(checkpoint.settings),
+        "weights": {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.weights.items()},
+        "tokenizer": None if checkpoint.tokenizer is None else checkpoint.tokenizer.model_bytes,
+        "mel": dataclasses.asdict(checkpoint.mel),
+        "step": checkpoint.step,
+        "metrics": dict(checkpoint.metrics),
+    }
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        try:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+            os.chmod(file.name, 0o644)
+            os.replace(file.name, path)
+        except BaseException:
+            os.unlink(file.name)
+            raise
+
+
+def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
+    """Read a checkpoint of ours, or a published file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        CheckpointError: it is neither, it is damaged, or reading it would have to run code.
+    """
+    content = _read(path)
+    try:
+        if is_published(content):
+            settings, weights = published_weights(content)
+            return Checkpoint(settings, weights)
+        return _ours(content)
+    except (KeyError, TypeError, ValueError) as error:
+        reason = f"{error.args[0]} is missing" if isinstance(error, KeyError) else error
+        raise CheckpointError(f"{path}: not a checkpoint that can be used: {reason}") from error
+
+
+def _read(path: str | os.PathLike[str]) -> Any:
+    if Path(path).is_dir():
+        raise CheckpointError(f"{path}: a folder, where a checkpoint file is expected")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, AttributeError) as error:
+        inner = str(error.__context__ or error)  # without advice to read it all the same
+        culprit = re.search(r"GLOBAL ([\w.]+)", inner)
+        if culprit:
+            raise CheckpointError(
+                f"{path}: refused: it names {culprit[1]}, and a checkpoint holds only tensors and plain values; "
+                "reading it could run code"
+            ) from error
+        reason = (inner.splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(f"{path}: not a checkpoint, or a damaged one: {reason}") from error
+
+
+def _ours(content: Any) -> Checkpoint:
+    if not isinstance(content, dict) or "format" not in content:
+        found = ", ".join(map(str, list(content)[:5])) if isinstance(content, dict) else type(content).__name__
+        raise ValueError(f"neither one of ours nor a published one: it holds {found or 'nothing'}")
+    if content["format"] != FORMAT:
+        raise ValueError(f"format {content['format']}, and this version reads {FORMAT}")
+    if content["kind"] not in _NETWORKS:
+        raise ValueError(f"of a network {content['kind']!r}; there are {', '.join(_NETWORKS)}")
+    tokenizer = content["tokenizer"]
+    return Checkpoint(
+        settings=_dataclass(_NETWORKS[content["kind"]][1], content["settings"]),
+        weights=dict(content["weights"]),
+        tokenizer=None if tokenizer is None else Tokenizer(tokenizer),
+        mel=_dataclass(MelSettings, content["mel"]),
+        step=int(content["step"]),
+        metrics=dict(content["metrics"]),
+    )
+
+
+def _dataclass(kind: Any, values: Mapping[str, Any]) -> Any:
+    """A settings dataclass from nested dictionaries; unknown settings are an error, missing ones have their default."""
+    types = typing.get_type_hints(kind)
+    unknown = [name for name in values if name not in types]
+    if unknown:
+        raise ValueError(f"unknown settings {', '.join(unknown)} of {kind.__name__}: made by a later version?")
+    nested = {name: dataclasses.is_dataclass(types[name]) for name in values}
+    return kind(**{name: _dataclass(types[name], value) if nested[name] else value for name, value in values.items()})
+
+
+def build_network(checkpoint: Checkpoint, where: str | os.PathLike[str] = "checkpoint") -> Network:
+    """The network of a checkpoint, on the CPU, in evaluation mode.
+
+    Args:
+        checkpoint: what `load_checkpoint` returned.
+        where: names the checkpoint in errors.
+
+    Raises:
+        CheckpointError: tensors are missing, too many or misshapen.
+    """
+    with torch.device("meta"):  # nothing is drawn at random only to be overwritten
+        network: Network = _NETWORKS[checkpoint.kind][0](checkpoint.settings)
+    check_weights(network, checkpoint.weights, where)
+    network.load_state_dict(dict(checkpoint.weights), assign=True)
+    return network.requires_grad_(True).eval()
+
+
+def check_weights(network: nn.Module, weights: Mapping[str, Tensor], where: str | os.PathLike[str]) -> None:
+    """Compare names and shapes of weights with those a network has.
+
+    Raises:
+        CheckpointError: they differ; it names every tensor that is missing, too many or misshapen (the first ten).
+    """
+    expected = network.state_dict()
+    wrong = [f"{name} is missing" for name in expected if name not in weights]
+    wrong += [f"{name} is not known" for name in weights if name not in expected]
+    wrong += [
+        f"{name} is {tuple(weights[name].shape)} and should be {tuple(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in weights and weights[name].shape != tensor.shape
+    ]
+    if wrong:
+        more = f"; and {len(wrong) - 10} more" if len(wrong) > 10 else ""
+        raise CheckpointError(f"{where}: does not fit {type(network).__name__}: {'; '.join(wrong[:10])}{more}")

@@ -1,0 +1,135 @@
+"""Conformer: layers of half-step feed-forward, attention, convolution, half-step feed-forward and layer norm.
+
+Source: Gulati et al., Conformer, 2020; METHOD.md, Visual encoder and Speech recogniser.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from model.attention import RelativeAttention, sinusoids
+from model.padding import Padding, frames_there, mask_of, norm_frames, silence_padding
+
+
+@dataclass(frozen=True)
+class ConformerSettings:
+    """Sizes. The defaults are those of the published visual encoder.
+
+    Attributes:
+        layers: how many.
+        width: of the features, in and out.
+        heads: of attention, a divisor of the width.
+        expansion: of the feed-forward modules.
+        kernel: of the depthwise convolution, odd.
+        dropout: in every module, in training.
+    """
+
+    layers: int = 12
+    width: int = 512
+    heads: int = 8
+    expansion: int = 4
+    kernel: int = 31
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.kernel % 2 == 0:
+            raise ValueError(f"the depthwise kernel must be odd, not {self.kernel}")
+
+
+class Conformer(nn.Module):
+    """(B, T, width) -> (B, T, width)."""
+
+    def __init__(self, settings: ConformerSettings, padding: Padding) -> None:
+        super().__init__()
+        self.padding = padding
+        self.layers = nn.ModuleList(ConformerLayer(settings, padding) for _ in range(settings.layers))
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """
+        Args:
+            x: (B, T, width).
+            lengths: (B,) frames of each clip.
+
+        Returns:
+            (B, T, width). Masked, zeros beyond a clip's length.
+        """
+        frames = x.shape[1]
+        positions = sinusoids(frames, x.shape[2], x.device)
+        mask, there = None, None
+        if self.padding == "masked":
+            mask = mask_of(lengths, frames, x.device)
+            there = frames_there(lengths, frames, x.device) if self.training else None
+        for layer in self.layers:
+            x = layer(x, lengths, positions, mask, there)
+        return x if mask is None else silence_padding(x, mask)
+
+
+class ConformerLayer(nn.Module):
+    """One layer; every module is pre-norm and added to what it read."""
+
+    def __init__(self, settings: ConformerSettings, padding: Padding) -> None:
+        super().__init__()
+        self.feed_forward_in = FeedForward(settings)
+        self.attention_norm = nn.LayerNorm(settings.width)
+        self.attention = RelativeAttention(settings.width, settings.heads, settings.dropout, padding)
+        self.attention_dropout = nn.Dropout(settings.dropout)
+        self.convolution = Convolution(settings)
+        self.feed_forward_out = FeedForward(settings)
+        self.norm = nn.LayerNorm(settings.width)
+
+    def forward(
+        self, x: Tensor, lengths: Tensor, positions: Tensor, mask: Tensor | None, there: Tensor | None
+    ) -> Tensor:
+        x = x + 0.5 * self.feed_forward_in(x)
+        x = x + self.attention_dropout(self.attention(self.attention_norm(x), lengths, positions))
+        x = x + self.convolution(x, mask, there)
+        x = x + 0.5 * self.feed_forward_out(x)
+        normed: Tensor = self.norm(x)
+        return normed
+
+
+class FeedForward(nn.Module):
+    """Layer norm, a wider linear layer with Swish, and back."""
+
+    def __init__(self, settings: ConformerSettings) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(settings.width)
+        self.expand = nn.Linear(settings.width, settings.width * settings.expansion)
+        self.contract = nn.Linear(settings.width * settings.expansion, settings.width)
+        self.dropout = nn.Dropout(settings.dropout)
+        for linear in (self.expand, self.contract):
+            nn.init.xavier_uniform_(linear.weight)
+            nn.init.zeros_(linear.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = self.dropout(F.silu(self.expand(self.norm(x))))
+        out: Tensor = self.dropout(self.contract(wide))
+        return out
+
+
+class Convolution(nn.Module):
+    """Layer norm, a gated linear unit, depthwise convolution, batch norm, Swish, a linear layer."""
+
+    def __init__(self, settings: ConformerSettings) -> None:
+        super().__init__()
+        width = settings.width
+        self.norm = nn.LayerNorm(width)
+        self.expand = nn.Linear(width, 2 * width)
+        self.depthwise = nn.Conv1d(
+            width, width, settings.kernel, padding=settings.kernel // 2, groups=width, bias=False
+        )
+        self.batch_norm = nn.BatchNorm1d(width)
+        self.contract = nn.Linear(width, width)
+        self.dropout = nn.Dropout(settings.dropout)
+
+    def forward(self, x: Tensor, mask: Tensor | None, there: Tensor | None) -> Tensor:
+        gated = F.glu(self.expand(self.norm(x)), dim=-1)
+        if mask is not None:
+            gated = silence_padding(gated, mask)
+        filtered = self.depthwise(gated.transpose(1, 2)).transpose(1, 2)
+        normed = norm_frames(self.batch_norm, filtered, there)
+        out: Tensor = self.dropout(self.contract(F.silu(normed)))
+        return out

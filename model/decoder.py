@@ -1,0 +1,69 @@
+"""Mel decoder: visual features and a speaker vector in, four mel frames a video frame out (METHOD.md)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from model.padding import Padding, mask_of
+
+MEL_PER_FRAME = 4
+_KERNEL = 7
+
+
+@dataclass(frozen=True)
+class DecoderSettings:
+    """Sizes. The defaults are the published ones.
+
+    Attributes:
+        width: of the layer that joins features and speaker.
+        channels: of the convolutions before the last.
+    """
+
+    width: int = 512
+    channels: tuple[int, ...] = (256, 128)
+
+
+class MelDecoder(nn.Module):
+    """(B, T, features) and (B, speaker) -> (B, n_mels, 4 T)."""
+
+    def __init__(
+        self,
+        features: int = 512,
+        speaker: int = 512,
+        settings: DecoderSettings = DecoderSettings(),
+        n_mels: int = 80,
+        padding: Padding = "masked",
+    ) -> None:
+        super().__init__()
+        self.padding = padding
+        self.join = nn.Linear(features + speaker, settings.width)
+        sizes = (settings.width, *settings.channels, n_mels * MEL_PER_FRAME)
+        self.convs = nn.ModuleList(
+            nn.Conv1d(inputs, outputs, _KERNEL, padding=_KERNEL // 2) for inputs, outputs in pairwise(sizes)
+        )
+
+    def forward(self, features: Tensor, speaker: Tensor, lengths: Tensor) -> Tensor:
+        """
+        Args:
+            features: (B, T, features) of the window that is to be heard.
+            speaker: (B, speaker).
+            lengths: (B,) video frames of each window.
+
+        Returns:
+            (B, n_mels, 4 T), the network's mel. What stands beyond a window's length means nothing.
+        """
+        frames = features.shape[1]
+        speaker = speaker[:, None].expand(-1, frames, -1)
+        x = F.relu(self.join(torch.cat([features, speaker], dim=-1))).transpose(1, 2)
+        there = mask_of(lengths, frames, x.device)[:, None]
+        for number, conv in enumerate(self.convs):
+            x = F.relu(x) if number else x
+            x = conv(x if self.padding == "published" else x.masked_fill(~there, 0.0))
+        # channels are band-major: four sub-frames of the first band, four of the second ...
+        mel: Tensor = x.unflatten(1, (-1, MEL_PER_FRAME)).transpose(2, 3).flatten(2)
+        return mel

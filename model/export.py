@@ -1,0 +1,61 @@
+"""A network as one file that torch alone can run, without this package.
+
+program = torch.export.load("network.pt2").module()
+mel, logits, features = program(video, lengths, reference)
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim
+
+from model.lip_to_speech import LipToSpeech
+from model.segments import WINDOW_FRAMES
+
+_FEWEST_FRAMES, _MOST_FRAMES = 2, 1500  # a minute
+
+
+def export_lip_to_speech(network: LipToSpeech, path: str | os.PathLike[str], side: int = 112) -> None:
+    """Write a network as a `torch.export` program, for batches of any size and clips of 2 to 1500 frames.
+
+    Its inputs are video (B, 1, T, side, side), lengths (B,) and reference (B, n_mels, 50); its outputs the mel
+    (B, n_mels, 4 T), the logits and the features. It runs on the device that the network is on.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    device = next(network.parameters()).device
+    inputs = (
+        torch.zeros(2, 1, 12, side, side, device=device),
+        torch.tensor([12, 9], device=device),
+        torch.zeros(2, network.settings.n_mels, WINDOW_FRAMES, device=device),
+    )
+    batch, frames = Dim("batch", max=4096), Dim("frames", min=_FEWEST_FRAMES, max=_MOST_FRAMES)
+    with torch.no_grad():
+        program = torch.export.export(
+            _Plain(network).eval(), inputs, dynamic_shapes=({0: batch, 2: frames}, {0: batch}, {0: batch})
+        )
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.pt2")
+    try:
+        torch.export.save(program, unfinished)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+class _Plain(nn.Module):
+    """Returns a plain tuple: a fresh process does not know ours."""
+
+    def __init__(self, network: LipToSpeech) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, video: Tensor, lengths: Tensor, reference: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        spoken = self.network(video, lengths, reference)
+        return spoken.mel, spoken.logits, spoken.features

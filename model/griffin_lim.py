@@ -1,0 +1,189 @@
+"""Griffin-Lim: a waveform whose short-time spectra obey what is known of them (Griffin and Lim, 1984).
+
+Each round takes the waveform's STFT, moves it to the nearest spectra that obey the constraint (given magnitudes, or a
+given mel: model/mel_inversion.py), and turns those back into a waveform. With momentum (fast Griffin-Lim, Perraudin,
+Balazs and Sondergaard, 2013) a round starts from x + momentum (x - x_before) instead of x; since the STFT is linear,
+doing so to waveforms equals doing it to spectra, at a sixth of the work.
+
+Clips of a batch have their own lengths: each is reflected at its own end and divided by its own sum of squared windows,
+so that padding changes nothing. Inside, spectra are (B, N, F), frames before bins, as the FFT gives them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from model.mel import DEFAULT, MelSettings
+
+Constraint = Callable[[Tensor], Tensor]
+"""Takes complex spectra (B, N, F), which it may overwrite, and returns the nearest that obey, 0 in padded frames."""
+
+
+def griffin_lim(
+    magnitude: Tensor,
+    uniform: Tensor,
+    lengths: Tensor | None = None,
+    rounds: int = 60,
+    momentum: float = 0.0,
+    settings: MelSettings = DEFAULT,
+) -> Tensor:
+    """Waveforms of given magnitudes; without momentum, the published system's.
+
+    Args:
+        magnitude: (B, F, N), F = n_fft / 2 + 1 bins, N >= 2 frames.
+        uniform: (B, F, N) in [0, 1): the phases to start from, in turns (see `draw_uniform`).
+        lengths: (B,) frames of each clip, 0 to N, on the magnitude's device; default: N. What lies past them is not
+            looked at.
+        rounds: how often the phases are replaced by those of the waveform's STFT.
+        momentum: 0 for Griffin and Lim's form, 0.99 for the fast one.
+        settings: window, hop and FFT of the STFT.
+
+    Returns:
+        float32 (B, (N - 1) * hop_length), zero past each clip's own (length - 1) * hop_length.
+
+    Raises:
+        ValueError: fewer than 2 frames, or shapes that differ.
+    """
+    if magnitude.shape != uniform.shape:
+        raise ValueError(f"magnitudes {tuple(magnitude.shape)}, phases {tuple(uniform.shape)}: expected the same shape")
+    magnitude_bnf = zero_past(magnitude.float(), lengths).transpose(1, 2).contiguous()
+
+    def constrain(spectrum: Tensor) -> Tensor:
+        return spectrum.mul_(power(spectrum).clamp_min_(TINY_POWER).rsqrt_().mul_(magnitude_bnf))
+
+    start = with_phase(magnitude_bnf, uniform)
+    return reconstruct(start, constrain, lengths, rounds, momentum, settings)
+
+
+def reconstruct(
+    start: Tensor,
+    constrain: Constraint,
+    lengths: Tensor | None,
+    rounds: int,
+    momentum: float,
+    settings: MelSettings = DEFAULT,
+) -> Tensor:
+    """Griffin-Lim under any constraint.
+
+    Args:
+        start: complex (B, N, F) spectra to start from, 0 in padded frames.
+        constrain: what each round does to the STFT of the waveform so far.
+        lengths, rounds, momentum, settings: see `griffin_lim`.
+
+    Returns:
+        float32 (B, (N - 1) * hop_length).
+
+    Raises:
+        ValueError: fewer than 2 frames.
+    """
+    batch, frames, _ = start.shape
+    if frames < 2:
+        raise ValueError(f"{frames} frame of a spectrogram has no sound between frames: at least 2 are needed")
+    framing = _framing(batch, frames, lengths, start.device, settings)
+    wav = before = _istft(start, framing, settings)
+    for _ in range(rounds):
+        leap = torch.lerp(before, wav, 1 + momentum) if momentum else wav
+        before = wav
+        wav = _istft(constrain(_stft(leap, framing, settings)), framing, settings)
+    return wav
+
+
+def draw_uniform(seeds: Sequence[int], frames: int, settings: MelSettings = DEFAULT) -> Tensor:
+    """Start phases, in turns. A clip's depend on its seed alone: not on its batch, its padding, or the device.
+
+    Returns:
+        float32 (B, F, frames) in [0, 1) on the CPU.
+    """
+    bins = settings.n_fft // 2 + 1
+    # a frame's bins are drawn together, so that the draw for a padded clip begins with that for the clip alone
+    drawn = [torch.rand(frames, bins, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+    return torch.stack(drawn).transpose(1, 2)
+
+
+def with_phase(magnitude_bnf: Tensor, uniform: Tensor) -> Tensor:
+    """Complex (B, N, F) of magnitudes (B, N, F) and phases (B, F, N) in turns."""
+    return torch.polar(magnitude_bnf, uniform.to(magnitude_bnf).transpose(1, 2) * (2 * math.pi))
+
+
+def zero_past(x: Tensor, lengths: Tensor | None) -> Tensor:
+    """(B, ..., L) with zeros past each clip's length (B,) along the last axis."""
+    if lengths is None:
+        return x
+    own = torch.arange(x.shape[-1], device=x.device) < lengths.view(-1, *[1] * (x.dim() - 1))
+    return x.where(own, 0.0)
+
+
+def power(spectrum: Tensor) -> Tensor:
+    """|z|^2; a new tensor."""
+    return spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)
+
+
+TINY_POWER = 1e-24  # far below any sound's, and its inverse square root is still a float32 of ordinary size
+
+
+@dataclass(frozen=True)
+class _Framing:
+    """What the STFT and its inverse need to know of a batch.
+
+    window: (n_fft,), zero outside the window proper. index: (B, (N - 1) hop + n_fft), which sample of the clip lies
+    where under the frames, reflections resolved. gain: (B, (N - 1) hop), 1 / sum of squared windows, 0 in padding.
+    """
+
+    window: Tensor
+    index: Tensor
+    gain: Tensor
+
+
+def _framing(batch: int, frames: int, lengths: Tensor | None, device: torch.device, settings: MelSettings) -> _Framing:
+    hop, n_fft, length = settings.hop_length, settings.n_fft, (frames - 1) * settings.hop_length
+    if lengths is None:
+        lengths = torch.full((batch,), frames, device=device)
+    samples = ((lengths - 1) * hop)[:, None]  # none for a clip of 0 or 1 frame, which comes out as zeros
+    index = torch.arange(length + n_fft, device=device) - n_fft // 2
+    # a reflection does not repeat the edge, and reflects again where a clip is shorter than the window
+    period = (2 * (samples - 1)).clamp_min(1)
+    turned = index.abs() % period
+    index = torch.minimum(turned, period - turned).clamp(0, length - 1)
+
+    proper = torch.hann_window(settings.win_length, periodic=True, device=device)
+    window = torch.zeros(n_fft, device=device)
+    window[_proper_window(settings)] = proper
+    squares = proper.square()[:, None].expand(batch, -1, frames)
+    total = _overlap_add(zero_past(squares, lengths).transpose(1, 2), length, settings)
+    gain = zero_past(1 / total.clamp_min(torch.finfo(total.dtype).tiny), samples)
+    return _Framing(window, index, gain)
+
+
+def _stft(wav: Tensor, framing: _Framing, settings: MelSettings) -> Tensor:
+    frames = wav.gather(1, framing.index).unfold(1, settings.n_fft, settings.hop_length)
+    spectrum: Tensor = torch.fft.rfft(frames * framing.window)
+    return spectrum
+
+
+def _istft(spectrum: Tensor, framing: _Framing, settings: MelSettings) -> Tensor:
+    proper = _proper_window(settings)
+    frames: Tensor = torch.fft.irfft(spectrum, n=settings.n_fft)[..., proper] * framing.window[proper]
+    return _overlap_add(frames, framing.gain.shape[1], settings).mul_(framing.gain)
+
+
+def _overlap_add(frames: Tensor, length: int, settings: MelSettings) -> Tensor:
+    """(B, N, win) -> (B, length), from the first frame's middle on. Loops over the few hops of a window."""
+    (batch, count, size), hop = frames.shape, settings.hop_length
+    hops = math.ceil(size / hop)
+    total = frames.new_zeros(batch, count + hops, hop)
+    for number in range(hops):
+        part = frames[:, :, number * hop : (number + 1) * hop]
+        total[:, number : number + count, : part.shape[2]] += part
+    middle = settings.n_fft // 2 - _proper_window(settings).start
+    return total.flatten(1)[:, middle : middle + length]
+
+
+def _proper_window(settings: MelSettings) -> slice:
+    """Where the window lies in a frame of n_fft samples."""
+    start = (settings.n_fft - settings.win_length) // 2
+    return slice(start, start + settings.win_length)

@@ -1,0 +1,90 @@
+"""Lip to speech: visual encoder, CTC head, speaker encoder and mel decoder as one network (METHOD.md, Networks).
+
+The whole segment goes through the visual encoder and the CTC head; the mel is generated for a window of it only, in
+training 50 frames, in evaluation the whole clip.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from model.ctc_head import CtcHead
+from model.decoder import DecoderSettings, MelDecoder
+from model.padding import Padding
+from model.segments import WINDOW_FRAMES, Windows, take_window
+from model.speaker import SpeakerEncoder, SpeakerSettings
+from model.visual import VisualEncoder, VisualSettings
+
+
+@dataclass(frozen=True)
+class LipToSpeechSettings:
+    """Sizes. The defaults are the published ones.
+
+    Attributes:
+        visual, speaker, decoder: of the parts.
+        vocabulary: pieces of the tokenizer, the blank among them.
+        n_mels: bands of the mel.
+        padding: what frames beyond a clip's length may do.
+    """
+
+    visual: VisualSettings = field(default_factory=VisualSettings)
+    speaker: SpeakerSettings = field(default_factory=SpeakerSettings)
+    decoder: DecoderSettings = field(default_factory=DecoderSettings)
+    vocabulary: int = 4000
+    n_mels: int = 80
+    padding: Padding = "masked"
+
+
+class Spoken(NamedTuple):
+    """What the network returns.
+
+    Attributes:
+        mel: (B, n_mels, 4 T'), T' the frames of the largest window; beyond a window's size it means nothing.
+        logits: (B, T, vocabulary) of the whole segment.
+        features: (B, T, width) of the whole segment.
+    """
+
+    mel: Tensor
+    logits: Tensor
+    features: Tensor
+
+
+class LipToSpeech(nn.Module):
+    """(B, 1, T, H, W) and a reference of the voice -> a mel."""
+
+    def __init__(self, settings: LipToSpeechSettings = LipToSpeechSettings()) -> None:
+        super().__init__()
+        self.settings = settings
+        width = settings.visual.conformer.width
+        self.visual = VisualEncoder(settings.visual, settings.padding)
+        self.head = CtcHead(width, settings.vocabulary)
+        self.speaker = SpeakerEncoder(settings.speaker, settings.n_mels)
+        self.decoder = MelDecoder(width, settings.speaker.width, settings.decoder, settings.n_mels, settings.padding)
+
+    def forward(
+        self,
+        video: Tensor,
+        lengths: Tensor,
+        reference: Tensor,
+        reference_lengths: Tensor | None = None,
+        windows: Windows | None = None,
+        window_frames: int = WINDOW_FRAMES,
+    ) -> Spoken:
+        """
+        Args:
+            video: (B, 1, T, H, W), normalised (`model.transforms`).
+            lengths: (B,) video frames of each clip.
+            reference: (B, n_mels, S), mel of the voice (`model.segments`).
+            reference_lengths: (B,) mel frames of each reference; without them all frames count, padding too.
+            windows: what to generate, in video frames; by default all of it.
+            window_frames: frames of the largest window, or a fixed number: those of the result.
+        """
+        features = self.visual(video, lengths)
+        heard, sizes = features, lengths
+        if windows is not None:
+            heard, sizes = take_window(features, *windows, length=window_frames), windows.sizes
+        mel = self.decoder(heard, self.speaker(reference, reference_lengths), sizes)
+        return Spoken(mel, self.head(features), features)

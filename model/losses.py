@@ -1,0 +1,149 @@
+"""Losses of the recipes, and the published optimiser (METHOD.md, Losses and optimiser).
+
+    total = 100 * L1(mels, natural-log units) + CTC(lips) + MSE(recogniser's features), the last once it is switched on
+
+What padding does, here as in the networks:
+
+`masked`: means run over the frames that are there; a clip whose text its frames cannot carry is left out of the CTC
+sum, and counted.
+`published`: means run over all frames of the batch. In the L1 those that are padding are silent in both mels; in the
+recogniser's features they hold whatever leaked there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from model.mel import DEFAULT, MelSettings, natural_log
+from model.padding import Padding, mask_of
+from model.recogniser import Recogniser
+from model.segments import ctc_feasible
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """Weights, and the rule by which the output content is switched on. The defaults are the published ones.
+
+    Attributes:
+        mel, ctc, content: weights of the three losses.
+        content_after_epoch: epochs, counted from 1, that come first.
+        content_below: mean L1 of an epoch, in natural-log units, that switches it on.
+    """
+
+    mel: float = 100.0
+    ctc: float = 1.0
+    content: float = 1.0
+    content_after_epoch: int = 5
+    content_below: float = 0.7
+
+
+def content_switches_on(epoch: int, mean_l1: float, settings: LossSettings = LossSettings()) -> bool:
+    """Whether the output content loss is on for good from the next epoch.
+
+    Args:
+        epoch: the one that just ended, counted from 1.
+        mean_l1: its mean L1, in natural-log units.
+        settings: the rule.
+    """
+    return epoch > settings.content_after_epoch and mean_l1 < settings.content_below
+
+
+def mel_l1(generated: Tensor, true: Tensor, lengths: Tensor, padding: Padding, mel: MelSettings = DEFAULT) -> Tensor:
+    """Mean absolute difference of two mels in natural-log units.
+
+    Args:
+        generated, true: (B, n_mels, S), the network's mels.
+        lengths: (B,) mel frames of each that are there.
+        padding: whether the mean runs over those frames, or over all S.
+        mel: the analysis.
+
+    Returns:
+        float32 scalar.
+    """
+    there = mask_of(lengths, generated.shape[-1], generated.device)[:, None]
+    generated, true = (natural_log(x.float().masked_fill(~there, 0.0), mel) for x in (generated, true))
+    if padding == "published":
+        return F.l1_loss(generated, true)
+    return (generated - true).abs().sum() / (there.sum() * generated.shape[1])
+
+
+class CtcLoss(NamedTuple):
+    """The loss, a float32 scalar, and how many clips of the batch had no part in it because their text did not fit."""
+
+    loss: Tensor
+    left_out: Tensor
+
+
+def ctc_loss(logits: Tensor, lengths: Tensor, targets: Tensor, target_lengths: Tensor) -> CtcLoss:
+    """-log p of the texts, summed over the batch and divided by its size; blank 0, in float32.
+
+    Args:
+        logits: (B, T, vocabulary).
+        lengths: (B,) frames of each clip.
+        targets: (B, U) pieces, padded with 0.
+        target_lengths: (B,) pieces of each text. 0 marks a clip without text: it has no part in the loss.
+    """
+    targets, lengths, target_lengths = (x.to(logits.device) for x in (targets, lengths, target_lengths))
+    fits = ctc_feasible(targets, target_lengths, lengths) & (target_lengths > 0)
+    losses = F.ctc_loss(
+        logits.float().log_softmax(dim=-1).transpose(0, 1),
+        targets,
+        lengths,
+        target_lengths,
+        reduction="none",
+        zero_infinity=True,
+    )
+    left_out = (~fits & (target_lengths > 0)).sum()
+    return CtcLoss(torch.where(fits, losses, losses.new_zeros(())).sum() / len(logits), left_out)
+
+
+def content_loss(recogniser: Recogniser, generated: Tensor, true: Tensor, lengths: Tensor) -> Tensor:
+    """Mean squared difference of what a recogniser hears in two mels.
+
+    The recogniser is to be frozen (`freeze`); gradients flow through it to the generated mel only.
+
+    Args:
+        recogniser: its padding says what the mean runs over.
+        generated, true: (B, n_mels, S), the network's mels.
+        lengths: (B,) mel frames of each.
+
+    Returns:
+        float32 scalar.
+    """
+    heard = recogniser(generated, lengths)
+    with torch.no_grad():
+        meant = recogniser(true, lengths)
+    squares: Tensor = (heard.features.float() - meant.features.float()).square()
+    if recogniser.settings.padding == "published":
+        return squares.mean()
+    there = mask_of(heard.lengths, squares.shape[1], squares.device)[..., None]
+    return squares.masked_fill(~there, 0.0).sum() / (there.sum() * squares.shape[2])
+
+
+def freeze(network: nn.Module) -> nn.Module:
+    """The network in evaluation mode, its parameters without gradients."""
+    return network.eval().requires_grad_(False)
+
+
+@dataclass(frozen=True)
+class OptimiserSettings:
+    """AdamW with amsgrad. The defaults are the published ones."""
+
+    learning_rate: float = 1e-4
+    weight_decay: float = 1e-5
+    amsgrad: bool = True
+
+
+def optimiser(
+    parameters: Iterable[nn.Parameter], settings: OptimiserSettings = OptimiserSettings()
+) -> torch.optim.Optimizer:
+    """AdamW over the parameters, every one with the same decay."""
+    return torch.optim.AdamW(
+        parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, amsgrad=settings.amsgrad
+    )

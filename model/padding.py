@@ -1,0 +1,69 @@
+"""Clips of different lengths in one batch: which frames are there, and what the others may do.
+
+`masked`, the default: a clip's result in evaluation does not depend on what it is batched with. Every convolution over
+time sees zeros beyond a clip's end, as it would if the clip were alone, the relative shift of attention goes by the
+clip's own length, and in training batch norm counts only frames that are there (they are gathered into one row of
+frames, normalised and put back: the other frames cost nothing either).
+
+`published`: padding is masked as attention keys only and leaks through everything else, as in the published code, whose
+figures and arrays depend on it (METHOD.md, Match or mend).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+Padding = Literal["masked", "published"]
+
+
+def mask_of(lengths: Tensor, frames: int, device: torch.device | None = None) -> Tensor:
+    """Which frames are there.
+
+    Args:
+        lengths: (B,) integers, frames of each clip.
+        frames: T, frames of the batch.
+        device: where the mask is to be; by default where the lengths are.
+
+    Returns:
+        bool (B, T), True where a frame is there.
+    """
+    lengths = lengths.to(device or lengths.device, non_blocking=True)
+    return torch.arange(frames, device=lengths.device) < lengths[:, None]
+
+
+def silence_padding(x: Tensor, mask: Tensor) -> Tensor:
+    """(B, T, ...) with zeros where the mask (B, T) is False."""
+    return x.masked_fill(~mask.reshape(*mask.shape, *[1] * (x.dim() - 2)), 0.0)
+
+
+def frames_there(lengths: Tensor, frames: int, device: torch.device) -> Tensor:
+    """Positions of the frames that are there in a batch whose first two dimensions (B, T) are flattened.
+
+    How many there are is known only to the lengths: where these lie on the CPU, a GPU need not be waited for.
+
+    Returns:
+        int64 (N,) on the device, N the sum of the lengths.
+    """
+    return mask_of(lengths, frames).flatten().nonzero().squeeze(1).to(device, non_blocking=True)
+
+
+def pack(x: Tensor, there: Tensor) -> Tensor:
+    """(B, T, ...) -> (N, ...), the frames that are there."""
+    return x.flatten(0, 1).index_select(0, there)
+
+
+def unpack(packed: Tensor, there: Tensor, batch: int, frames: int) -> Tensor:
+    """(N, ...) -> (B, T, ...), zeros elsewhere."""
+    x = packed.new_zeros(batch * frames, *packed.shape[1:]).index_copy(0, there, packed)
+    return x.view(batch, frames, *packed.shape[1:])
+
+
+def norm_frames(norm: nn.Module, x: Tensor, there: Tensor | None) -> Tensor:
+    """Batch norm of (B, T, C), over all frames or, given `frames_there`, over those only (zeros elsewhere)."""
+    if there is None:
+        normed: Tensor = norm(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        return normed
+    return unpack(norm(pack(x, there)), there, *x.shape[:2])

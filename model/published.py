@@ -1,0 +1,230 @@
+"""The published checkpoints as they are: their names and shapes, mapped to ours in this one place.
+
+A lip-to-speech file holds four state dicts, a recogniser file one, a visual-encoder file is a bare state dict
+(METHOD.md, Published checkpoints). Sizes are read off the shapes, so files of other sizes do as well. The large buffers
+of sinusoids in them are ignored: they are computed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from model.conformer import ConformerSettings
+from model.decoder import DecoderSettings
+from model.lip_reader import LipReaderSettings
+from model.lip_to_speech import LipToSpeechSettings
+from model.recogniser import RecogniserSettings
+from model.speaker import SpeakerSettings
+from model.visual import VisualSettings
+
+LIP_TO_SPEECH_PARTS = {
+    "v_front_state_dict": "visual",
+    "ctc_layer_state_dict": "head",
+    "mel_layer_state_dict": "decoder",
+    "sp_layer_state_dict": "speaker",
+}
+RECOGNISER_PART = "asr_model_state_dict"
+_A_VISUAL_NAME = "frontend.0.weight"
+
+_IGNORED = re.compile(r"\.MHA\.module\.positional_encoding\.pe$")
+
+_CONFORMER = [
+    (r"^(?:conformer\.)?encoder\.layers\.", "conformer.layers."),
+    (r"\.feed_forward1\.module\.sequential\.", ".feed_forward_in."),
+    (r"\.feed_forward2\.module\.sequential\.", ".feed_forward_out."),
+    (r"(\.feed_forward_(?:in|out))\.0\.", r"\1.norm."),
+    (r"(\.feed_forward_(?:in|out))\.1\.linear\.", r"\1.expand."),
+    (r"(\.feed_forward_(?:in|out))\.4\.linear\.", r"\1.contract."),
+    (r"\.MHA\.module\.layer_norm\.", ".attention_norm."),
+    (r"\.MHA\.module\.attention\.u_bias$", ".attention.content_bias"),
+    (r"\.MHA\.module\.attention\.v_bias$", ".attention.position_bias"),
+    (r"\.MHA\.module\.attention\.(query|key|value|out)_proj\.linear\.", r".attention.\1."),
+    (r"\.MHA\.module\.attention\.pos_proj\.linear\.", ".attention.position."),
+    (r"\.Conv\.module\.sequential\.0\.", ".convolution.norm."),
+    (r"\.Conv\.module\.sequential\.2\.conv\.", ".convolution.expand."),
+    (r"\.Conv\.module\.sequential\.4\.conv\.", ".convolution.depthwise."),
+    (r"\.Conv\.module\.sequential\.5\.", ".convolution.batch_norm."),
+    (r"\.Conv\.module\.sequential\.7\.conv\.", ".convolution.contract."),
+    (r"^(conformer\.layers\.\d+)\.layer_norm\.", r"\1.norm."),
+]
+_VISUAL = [
+    (r"^frontend\.0\.", "front."),
+    (r"^frontend\.1\.", "front_norm."),
+    (r"^resnet\.resnet\.fc\.", "project."),
+    (r"^resnet\.resnet\.layer1\.", "resnet.stages.0."),
+    (r"^resnet\.resnet\.layer2\.", "resnet.stages.1."),
+    (r"^resnet\.resnet\.layer3\.", "resnet.stages.2."),
+    (r"^resnet\.resnet\.layer4\.", "resnet.stages.3."),
+    (r"\.bn([12])\.", r".norm\1."),
+    (r"\.downsample\.", ".shortcut."),
+    (r"\.cbam\.ChannelGate\.mlp\.1\.", ".channel_gate.squeeze."),
+    (r"\.cbam\.ChannelGate\.mlp\.3\.", ".channel_gate.excite."),
+    (r"\.cbam\.SpatialGate\.spatial\.conv\.", ".spatial_gate.conv."),
+    (r"\.cbam\.SpatialGate\.spatial\.bn\.", ".spatial_gate.norm."),
+    *_CONFORMER,
+]
+_RECOGNISER = [
+    (r"^audio_front\.0\.", "conv1."),
+    (r"^audio_front\.1\.", "norm1."),
+    (r"^audio_front\.3\.", "conv2."),
+    (r"^audio_front\.4\.", "norm2."),
+    (r"^classifier\.", "head."),
+    *_CONFORMER,
+]
+_SPEAKER = [
+    (r"^classifier\.0\.", "convs.0."),
+    (r"^classifier\.3\.", "convs.1."),
+    (r"^classifier\.6\.", "convs.2."),
+    (r"^classifier\.1\.", "norms.0."),
+    (r"^classifier\.4\.", "norms.1."),
+    (r"^classifier\.7\.", "norms.2."),
+    (r"^linear\.", "project."),
+]
+_DECODER = [
+    (r"^fusion\.0\.", "join."),
+    (r"^classifier\.0\.", "convs.0."),
+    (r"^classifier\.2\.", "convs.1."),
+    (r"^classifier\.4\.", "convs.2."),
+]
+_HEAD = [(r"^classifier\.", "")]
+_RULES = {"visual": _VISUAL, "head": _HEAD, "decoder": _DECODER, "speaker": _SPEAKER, "recogniser": _RECOGNISER}
+
+Settings = LipToSpeechSettings | LipReaderSettings | RecogniserSettings
+
+
+def is_published(content: Any) -> bool:
+    """Whether what a file holds looks like one of the published checkpoints."""
+    return isinstance(content, Mapping) and any(
+        name in content for name in (*LIP_TO_SPEECH_PARTS, RECOGNISER_PART, _A_VISUAL_NAME)
+    )
+
+
+def published_weights(content: Mapping[str, Any]) -> tuple[Settings, dict[str, Tensor]]:
+    """The network that a published checkpoint is of, and its weights under our names.
+
+    Args:
+        content: what the file holds, read with `weights_only=True`.
+
+    Returns:
+        Settings, with `published` padding, and float32 weights by our names. Names that are not known keep their own:
+        whoever loads them into a network will name them as too many.
+
+    Raises:
+        ValueError: a part is missing or not a state dict, or a tensor that says the sizes is missing or misshapen.
+    """
+    if _A_VISUAL_NAME in content:
+        weights = _prefixed("visual", content)
+        visual = _sized(weights, _visual_settings)
+        return LipReaderSettings(visual=visual, vocabulary=0, padding="published"), weights
+    if RECOGNISER_PART in content:
+        weights = _renamed("recogniser", _part(content, RECOGNISER_PART))
+        return _sized(weights, _recogniser_settings), weights
+    weights = {}
+    for part, name in LIP_TO_SPEECH_PARTS.items():
+        weights |= _prefixed(name, _part(content, part))
+    return _sized(weights, _lip_to_speech_settings), weights
+
+
+def _part(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    if name not in content:
+        raise ValueError(f"{name} is missing; it holds {', '.join(map(str, content))}")
+    if not isinstance(content[name], Mapping):
+        raise ValueError(f"{name} is no state dict but a {type(content[name]).__name__}")
+    return content[name]  # type: ignore[no-any-return]
+
+
+def _prefixed(name: str, state: Mapping[str, Any]) -> dict[str, Tensor]:
+    return {f"{name}.{key}": tensor for key, tensor in _renamed(name, state).items()}
+
+
+def _renamed(rules: str, state: Mapping[str, Any]) -> dict[str, Tensor]:
+    renamed: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        if _IGNORED.search(str(name)):
+            continue
+        if not isinstance(tensor, Tensor):
+            raise ValueError(f"{name} is no tensor but a {type(tensor).__name__}")
+        ours = our_name(str(name), rules)
+        if ours in renamed:
+            raise ValueError(f"{name} and another tensor both mean {ours}")
+        if ours.endswith(("convolution.expand.weight", "convolution.contract.weight")) and tensor.dim() == 3:
+            tensor = tensor.squeeze(-1)  # a convolution of kernel 1 there, a linear layer here
+        renamed[ours] = tensor.float() if tensor.is_floating_point() else tensor
+    return renamed
+
+
+def our_name(name: str, part: str) -> str:
+    """Our name of a published tensor of a part: visual, head, decoder, speaker or recogniser."""
+    for pattern, ours in _RULES[part]:
+        name = re.sub(pattern, ours, name)
+    return name
+
+
+def _sized(weights: Mapping[str, Tensor], settings_of: Any) -> Any:
+    """Settings read off the shapes of weights; a tensor that it takes and that is missing or misshapen is named."""
+    try:
+        return settings_of(weights)
+    except KeyError as error:
+        raise ValueError(f"{error.args[0]} is missing") from error
+
+
+def _shape(weights: Mapping[str, Tensor], name: str, dimensions: int) -> tuple[int, ...]:
+    shape = tuple(weights[name].shape)
+    if len(shape) != dimensions:
+        raise ValueError(f"{name} has the shape {shape}, and should have {dimensions} dimensions")
+    return shape
+
+
+def _conformer_settings(weights: Mapping[str, Tensor], prefix: str) -> ConformerSettings:
+    wide, width = _shape(weights, f"{prefix}.layers.0.feed_forward_in.expand.weight", 2)
+    return ConformerSettings(
+        layers=_count(weights, f"{prefix}.layers"),
+        width=width,
+        heads=_shape(weights, f"{prefix}.layers.0.attention.content_bias", 2)[0],
+        expansion=wide // width,
+        kernel=_shape(weights, f"{prefix}.layers.0.convolution.depthwise.weight", 3)[2],
+    )
+
+
+def _count(names: Iterable[str], prefix: str) -> int:
+    """How many numbered things there are: one more than the largest number, so that a gap shows as missing."""
+    numbers = [int(match[1]) for name in names if (match := re.match(re.escape(prefix) + r"\.(\d+)\.", name))]
+    return max(numbers, default=-1) + 1
+
+
+def _visual_settings(weights: Mapping[str, Tensor]) -> VisualSettings:
+    return VisualSettings(
+        channels=_shape(weights, "visual.front.weight", 5)[0],
+        conformer=_conformer_settings(weights, "visual.conformer"),
+    )
+
+
+def _recogniser_settings(weights: Mapping[str, Tensor]) -> RecogniserSettings:
+    conformer = _conformer_settings(weights, "conformer")
+    second, first = _shape(weights, "conv2.weight", 4)[:2]
+    return RecogniserSettings(
+        channels=(first, second),
+        conformer=conformer,
+        vocabulary=_shape(weights, "head.weight", 2)[0],
+        padding="published",
+    )
+
+
+def _lip_to_speech_settings(weights: Mapping[str, Tensor]) -> LipToSpeechSettings:
+    return LipToSpeechSettings(
+        visual=_visual_settings(weights),
+        speaker=SpeakerSettings(
+            channels=tuple(_shape(weights, f"speaker.convs.{number}.weight", 3)[0] for number in range(3)),
+            width=_shape(weights, "speaker.project.weight", 2)[0],
+        ),
+        decoder=DecoderSettings(
+            width=_shape(weights, "decoder.join.weight", 2)[0],
+            channels=tuple(_shape(weights, f"decoder.convs.{number}.weight", 3)[0] for number in range(2)),
+        ),
+        vocabulary=_shape(weights, "head.weight", 2)[0],
+        padding="published",
+    )

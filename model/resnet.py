@@ -1,0 +1,94 @@
+"""ResNet-18 with attention over channels and over the picture (CBAM), four stages, for one frame's feature maps.
+
+Source: He et al., Deep residual learning, 2016; Woo et al., CBAM, 2018; METHOD.md, Visual encoder.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_GATE_REDUCTION = 16
+_GATE_KERNEL = 7
+_GATE_MOMENTUM = 0.01  # of its batch norm; all others have 0.1
+
+
+class ResNet(nn.Module):
+    """(N, channels, H, W) -> (N, 8 channels): two blocks in each of four stages, and the mean over the picture.
+
+    Args:
+        channels: of the input and of the first stage; each further stage has twice as many at half the size.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.stages = nn.Sequential(
+            _stage(channels, channels, 1),
+            _stage(channels, 2 * channels, 2),
+            _stage(2 * channels, 4 * channels, 2),
+            _stage(4 * channels, 8 * channels, 2),
+        )
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled: Tensor = self.stages(x).mean(dim=(2, 3))
+        return pooled
+
+
+def _stage(inputs: int, channels: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(ResidualBlock(inputs, channels, stride), ResidualBlock(channels, channels, 1))
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions and CBAM, added to the input (through a 1x1 convolution where sizes differ)."""
+
+    def __init__(self, inputs: int, channels: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, channels, 3, stride=stride, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(channels)
+        nn.init.zeros_(self.norm2.weight)  # a block starts as the identity
+        self.channel_gate = ChannelGate(channels)
+        self.spatial_gate = SpatialGate()
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or inputs != channels:
+            conv = nn.Conv2d(inputs, channels, 1, stride=stride, bias=False)
+            self.shortcut = nn.Sequential(conv, nn.BatchNorm2d(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.norm1(self.conv1(x)), inplace=True)
+        y = self.spatial_gate(self.channel_gate(self.norm2(self.conv2(y))))
+        return F.relu(y + self.shortcut(x), inplace=True)
+
+
+class ChannelGate(nn.Module):
+    """Weighs each channel by what it holds on average and at most."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        squeezed = max(1, channels // _GATE_REDUCTION)
+        self.squeeze = nn.Linear(channels, squeezed)
+        self.excite = nn.Linear(squeezed, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled = torch.stack([x.mean(dim=(2, 3)), x.amax(dim=(2, 3))])
+        weight: Tensor = self.excite(F.relu(self.squeeze(pooled))).sum(dim=0).sigmoid()
+        return x * weight[:, :, None, None]
+
+
+class SpatialGate(nn.Module):
+    """Weighs each place by the largest and the mean of its channels around it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2, 1, _GATE_KERNEL, padding=_GATE_KERNEL // 2, bias=False)
+        self.norm = nn.BatchNorm2d(1, momentum=_GATE_MOMENTUM)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled = torch.stack([x.amax(dim=1), x.mean(dim=1)], dim=1)
+        weight: Tensor = self.norm(self.conv(pooled)).sigmoid()
+        return x * weight

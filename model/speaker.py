@@ -1,0 +1,63 @@
+"""Speaker encoder: half a second of someone's mel in, a vector that says whose voice it is out (METHOD.md)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from model.padding import frames_there, mask_of, norm_frames, silence_padding
+
+_KERNEL = 7
+_SLOPE = 0.2
+
+
+@dataclass(frozen=True)
+class SpeakerSettings:
+    """Sizes. The defaults are the published ones.
+
+    Attributes:
+        channels: of the convolutions, one after the other.
+        width: of the vector.
+    """
+
+    channels: tuple[int, ...] = (128, 256, 256)
+    width: int = 512
+
+
+class SpeakerEncoder(nn.Module):
+    """(B, n_mels, S) -> (B, width), S usually 50, or 50 padded with 0 to 100 as in published training."""
+
+    def __init__(self, settings: SpeakerSettings = SpeakerSettings(), n_mels: int = 80) -> None:
+        super().__init__()
+        sizes = (n_mels, *settings.channels)
+        self.convs = nn.ModuleList(
+            nn.Conv1d(inputs, outputs, _KERNEL, padding=_KERNEL // 2) for inputs, outputs in pairwise(sizes)
+        )
+        self.norms = nn.ModuleList(nn.BatchNorm1d(channels) for channels in settings.channels)
+        self.project = nn.Linear(sizes[-1], settings.width)
+
+    def forward(self, mel: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """
+        Args:
+            mel: (B, n_mels, S), the network's mel.
+            lengths: (B,) mel frames of each reference. Without them every frame counts, padding too: that is how the
+                published network was trained.
+
+        Returns:
+            (B, width).
+        """
+        x = mel.transpose(1, 2)
+        mask = None if lengths is None else mask_of(lengths, x.shape[1], x.device)
+        there = frames_there(lengths, x.shape[1], x.device) if lengths is not None and self.training else None
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            if mask is not None:
+                x = silence_padding(x, mask)
+            x = F.leaky_relu(norm_frames(norm, conv(x.transpose(1, 2)).transpose(1, 2), there), _SLOPE)
+        if mask is not None:
+            x = silence_padding(x, mask)
+        count = x.shape[1] if mask is None else mask.sum(dim=1, keepdim=True)
+        vector: Tensor = self.project(x.sum(dim=1) / count)
+        return vector

@@ -1,0 +1,151 @@
+"""Text to tokens and back: SentencePiece, as published (METHOD.md, Text).
+
+Unigram, 4000 pieces, lower case; pad, which is also CTC's blank, is 0, bos 1, eos 2, unk 3. A tokenizer is the bytes of
+a SentencePiece model: it travels inside a checkpoint, and a model that exists is used as it is.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+
+import sentencepiece
+
+BLANK = 0
+"""CTC's blank, which is the padding too: no piece of text may have this id."""
+
+MAX_PIECES = 150
+VOCABULARY_SIZE = 4000
+FILE_NAME = "tokenizer.model"
+"""Under which a dataset keeps the tokenizer that was trained on it."""
+
+_CONTROL_PIECES = ("<pad>", "<sos>", "<eos>", "<unk>")
+_NORMALISATION = "nmt_nfkc"
+# characters that SentencePiece's trainer keeps for itself: it would leave out every sentence with one, silently
+_RESERVED = str.maketrans({"\0": " ", "▅": " "})
+_LONGEST_SENTENCE = 1 << 30  # in bytes, the most that the trainer accepts; it leaves out longer ones, silently
+_ERRORS_ONLY = 2
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """A SentencePiece model whose pad is 0.
+
+    Attributes:
+        model_bytes: the serialised model.
+
+    Raises:
+        ValueError: these are not the bytes of a SentencePiece model, or its pad is not 0.
+    """
+
+    model_bytes: bytes = field(repr=False)
+
+    def __post_init__(self) -> None:
+        try:
+            if not self.model_bytes:
+                raise RuntimeError("no bytes")
+            pad = self._processor.pad_id()
+        except RuntimeError as error:
+            raise ValueError(f"not a SentencePiece model: {error}") from error
+        if pad != BLANK:
+            raise ValueError(
+                f"pad has {'no id' if pad < 0 else f'id {pad}'}, but 0 is needed, since CTC's blank is 0: "
+                "train the model with pad_id=0"
+            )
+
+    @staticmethod
+    def load(path: str | os.PathLike[str]) -> Tokenizer:
+        """A SentencePiece model file, as it is.
+
+        Raises:
+            FileNotFoundError: there is none.
+            ValueError: it is no SentencePiece model, or its pad is not 0.
+        """
+        try:
+            return Tokenizer(Path(path).read_bytes())
+        except ValueError as error:
+            raise ValueError(f"{os.fspath(path)}: {error}") from error
+
+    @property
+    def vocabulary_size(self) -> int:
+        """How many ids there are, those of pad, bos, eos and unk among them: V of the CTC outputs."""
+        return int(self._processor.get_piece_size())
+
+    def encode(self, text: str, max_pieces: int | None = MAX_PIECES) -> list[int]:
+        """The ids of a text in lower case, without bos and eos, cut after `max_pieces` (None: not cut).
+
+        A character that the model does not know is unk.
+        """
+        return cast(list[int], self._processor.encode(text.lower())[:max_pieces])
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of ids; pad, bos and eos are passed over, unk is ` ⁇ `.
+
+        Raises:
+            ValueError: there is no piece of such an id.
+        """
+        known = list(ids)
+        try:
+            return str(self._processor.decode(known))
+        except IndexError as error:
+            raise ValueError(
+                f"ids from {min(known)} to {max(known)}: the tokenizer has 0 to {self.vocabulary_size - 1}"
+            ) from error
+
+    @cached_property
+    def _processor(self) -> Any:
+        return sentencepiece.SentencePieceProcessor(model_proto=self.model_bytes)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"model_bytes": self.model_bytes}  # what was built of them is built again elsewhere
+
+
+def train_tokenizer(texts: Iterable[str], vocabulary_size: int = VOCABULARY_SIZE) -> Tokenizer:
+    """Train a unigram model (Kudo, "Subword Regularization", 2018) on texts in lower case.
+
+    Every character that occurs gets a piece. The same texts in the same order give the same bytes.
+
+    Args:
+        texts: in any language.
+        vocabulary_size: pieces wanted, pad, bos, eos and unk among them. It is a wish: a small corpus may not have so
+            many different pieces, and a script may have more characters than that. `Tokenizer.vocabulary_size` says
+            what came of it.
+
+    Raises:
+        ValueError: there is no text, or fewer than one piece is wanted.
+    """
+    if vocabulary_size < 1:
+        raise ValueError(f"vocabulary_size: {vocabulary_size} is too small")
+    sentences = [sentence for text in texts if (sentence := " ".join(text.lower().translate(_RESERVED).split()))]
+    normalise = sentencepiece.SentencePieceNormalizer(rule_name=_NORMALISATION).normalize
+    characters = set[str]().union(*map(normalise, sentences))
+    if not characters:
+        raise ValueError("no text: a tokenizer needs some to be trained on")
+    pad, bos, eos, unk = _CONTROL_PIECES
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(sentences),
+        model_writer=model,
+        model_type="unigram",
+        vocab_size=max(vocabulary_size, len(characters) + len(_CONTROL_PIECES)),
+        hard_vocab_limit=False,
+        character_coverage=1.0,
+        normalization_rule_name=_NORMALISATION,
+        max_sentence_length=_LONGEST_SENTENCE,
+        pad_id=BLANK,
+        bos_id=1,
+        eos_id=2,
+        unk_id=3,
+        pad_piece=pad,
+        bos_piece=bos,
+        eos_piece=eos,
+        unk_piece=unk,
+        num_threads=1,  # sums are rounded otherwise with another number
+        minloglevel=_ERRORS_ONLY,
+    )
+    return Tokenizer(model.getvalue())

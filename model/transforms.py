@@ -1,0 +1,251 @@
+"""What happens to a batch of lip regions before the networks: crop, flip, resize, normalise, erase, mask frames.
+
+METHOD.md, Video and Masked prediction. Shards keep the grey lip region at native resolution with a margin; everything
+else happens here, on the batch, on the device. Drawing is apart from applying: `draw_augmentation` makes a batch's
+random numbers on the CPU from one seeded generator, `apply` is a fixed function of pictures and numbers, so what a clip
+looks like depends neither on the device nor on who draws.
+
+Crop, shift and flip are one gather of bytes. Resizing is Pillow's antialiased bilinear, a linear map along the width
+and then along the height: two products with a small fixed matrix. After each, grey levels are rounded half up, as
+Pillow does: one more pass over the memory, and in return nearly every grey level is Pillow's own (from 80 to 112 pixels
+all are; elsewhere ties may be rounded the other way, one level off in a few pixels of a hundred).
+
+The published order is resize in colour, flip, then grey. Shards are grey from the start, which moves a grey level by
+0.16 on average and 2 at most. Flipping before resizing changes nothing, since the map is symmetric.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class TransformSettings:
+    """The pictures the networks see, and how they vary in training. The defaults are the published ones, for LRS2.
+
+    Attributes:
+        half: half the side of the lip square, native pixels: 40 for LRS2, 50 for LRS3.
+        margin: what shards keep around the square, native pixels.
+        size: side of the picture that the networks see.
+        mean, std: of grey levels in [0, 1].
+        max_shift: the square moves by up to so many native pixels, in x and y alike.
+        flip_probability: of a horizontal flip.
+        erase_size: side of the square that is set to 0, in pixels of a 112x112 picture, scaled along with `size`;
+            0 erases nothing.
+        erase_overhang: how far that square may reach out of the picture, same unit.
+        mask_probability: of a run of frames set to 0.
+        mask_min_frames, mask_max_frames: the run's length.
+
+    Raises:
+        ValueError: a shift that leaves the stored margin, or numbers that make no sense.
+    """
+
+    half: int = 40
+    margin: int = 5
+    size: int = 112
+    mean: float = 0.4136
+    std: float = 0.1700
+    max_shift: int = 5
+    flip_probability: float = 0.5
+    erase_size: int = 56
+    erase_overhang: int = 10
+    mask_probability: float = 0.5
+    mask_min_frames: int = 2
+    mask_max_frames: int = 7
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_shift <= self.margin:
+            raise ValueError(
+                f"max_shift {self.max_shift}: shards keep a margin of {self.margin}, so 0 to {self.margin}"
+            )
+        if not 1 <= self.mask_min_frames <= self.mask_max_frames:
+            raise ValueError(f"masked runs of {self.mask_min_frames} to {self.mask_max_frames} frames: 1 at least")
+        if not 0 <= self.erase_size <= _PUBLISHED_SIZE:
+            raise ValueError(f"erase_size {self.erase_size}: expected 0 to {_PUBLISHED_SIZE}, whatever `size` is")
+        if min(self.half, self.size) < 1 or self.std <= 0 or self.erase_overhang < 0:
+            raise ValueError(f"half, size and std must be positive, erase_overhang not negative: found {self}")
+
+    @property
+    def stored_side(self) -> int:
+        """R: the side of a stored lip region, native pixels."""
+        return 2 * (self.half + self.margin)
+
+    @property
+    def erased(self) -> tuple[int, int]:
+        """Side and overhang of the erased square in pixels of a picture of `size`."""
+        scale = self.size / _PUBLISHED_SIZE
+        return round(self.erase_size * scale), round(self.erase_overhang * scale)
+
+
+_PUBLISHED_SIZE = 112
+DEFAULT = TransformSettings()
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """One batch's random numbers, int64 unless said, all on one device.
+
+    Attributes:
+        shift: (B,) native pixels, added to x and y.
+        flip: bool (B,).
+        erase_corner: (B, 2) x and y of the erased square's corner, pixels of the resized (and flipped) picture.
+        mask_start, mask_length: (B,) the run of masked frames, counted from the segment's first; length 0: none.
+    """
+
+    shift: Tensor
+    flip: Tensor
+    erase_corner: Tensor
+    mask_start: Tensor
+    mask_length: Tensor
+
+
+def draw_augmentation(
+    starts: Tensor, sizes: Tensor, generator: torch.Generator, settings: TransformSettings = DEFAULT
+) -> Augmentation:
+    """Draw what varies in training, for a batch.
+
+    The same number of values is drawn whatever they turn out to be. Seed the generator by what is drawn for (run,
+    epoch, micro-batch), never by the process that draws.
+
+    Args:
+        starts, sizes: (B,) generation windows in frames, on the CPU: masked frames lie inside. A run longer than its
+            window is cut to it.
+        generator: of the CPU.
+        settings: the ranges, ends included.
+
+    Returns:
+        The numbers, on the CPU.
+    """
+    clips = len(starts)
+
+    def whole(low: int, high: int, *shape: int) -> Tensor:
+        return torch.randint(low, high + 1, (clips, *shape), generator=generator)
+
+    def uniform() -> Tensor:
+        return torch.rand(clips, generator=generator, dtype=torch.float64)
+
+    side, overhang = settings.erased
+    shift = whole(-settings.max_shift, settings.max_shift)
+    flip = uniform() < settings.flip_probability
+    corner = whole(-overhang, settings.size - side + overhang, 2)
+    masked = uniform() < settings.mask_probability
+    length = torch.minimum(whole(settings.mask_min_frames, settings.mask_max_frames), sizes)
+    start = starts + (uniform() * (sizes - length + 1)).long()
+    return Augmentation(shift, flip, corner, start, length * masked)
+
+
+def apply(
+    roi: Tensor,
+    lengths: Tensor,
+    augmentation: Augmentation | None = None,
+    settings: TransformSettings = DEFAULT,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """Lip regions as stored to pictures as the networks take them.
+
+    Args:
+        roi: uint8 (B, T, R, R) grey lip regions, R = 2 (half + margin), padded at the end of T.
+        lengths: (B,) frames of each clip.
+        augmentation: what varies in training; None in evaluation. It and `lengths` may lie on the CPU, where their
+            values are looked at without waiting for the device, or on roi's device, where they are trusted.
+        settings: sizes and levels.
+        dtype: of the result.
+
+    Returns:
+        (B, 1, T, size, size) on roi's device, normalised; 0 in erased squares, in masked frames and beyond each clip's
+        length.
+
+    Raises:
+        ValueError: regions of another kind or size than the settings say, shifts beyond the margin, lengths beyond T.
+    """
+    _check(roi, lengths, augmentation, settings)
+    lengths = lengths.to(roi.device, non_blocking=True)
+    if augmentation is not None:
+        augmentation = _to(augmentation, roi.device)
+    # autocast would round the weights to 8 bits
+    with torch.autocast(roi.device.type, enabled=False):
+        pictures = _resize(_crop(roi, augmentation, settings), settings.size)
+    frames = torch.arange(roi.shape[1], device=roi.device)
+    shown = frames < lengths[:, None]
+    if augmentation is not None:
+        since = frames - augmentation.mask_start[:, None]
+        shown &= (since < 0) | (since >= augmentation.mask_length[:, None])
+    pictures.sub_(255 * settings.mean).mul_((shown / (255 * settings.std))[:, :, None, None])
+    if augmentation is not None:
+        pictures.mul_(_kept_pixels(augmentation.erase_corner, settings)[:, None])
+    return pictures.to(dtype)[:, None]
+
+
+def _crop(roi: Tensor, augmentation: Augmentation | None, settings: TransformSettings) -> Tensor:
+    """The shifted, flipped lip squares: uint8 (B, T, R, R) -> uint8 (B, T, 2 half, 2 half)."""
+    clips, frames, stored, _ = roi.shape
+    side = 2 * settings.half
+    if augmentation is None:
+        return roi[:, :, settings.margin : settings.margin + side, settings.margin : settings.margin + side]
+    pixel = torch.arange(side, device=roi.device)
+    corner = (settings.margin + augmentation.shift)[:, None]
+    rows = corner + pixel
+    columns = corner + torch.where(augmentation.flip[:, None], pixel.flip(0), pixel)
+    # one index a pixel of the flattened region: three times as fast on a CPU as an index for each dimension
+    index = (rows[:, :, None] * stored + columns[:, None, :]).view(clips, 1, side * side)
+    pixels = roi.reshape(clips, frames, stored * stored).gather(2, index.expand(-1, frames, -1))
+    return pixels.view(clips, frames, side, side)
+
+
+def _resize(pictures: Tensor, size: int) -> Tensor:
+    """Pillow's `Image.resize(..., BILINEAR)`: uint8 (B, T, N, N) -> float32 (B, T, size, size) of whole grey levels."""
+    clips, frames, side, _ = pictures.shape
+    weights = resize_weights(side, size, pictures.device)
+    widened = (pictures.float().reshape(-1, side) @ weights.T).add_(0.5).floor_()
+    # the matrix is expanded, not copied, and the product needs no turning of pictures
+    both = torch.bmm(weights.expand(clips * frames, -1, -1), widened.view(clips * frames, side, size))
+    return both.add_(0.5).floor_().view(clips, frames, size, size)
+
+
+def resize_weights(source: int, size: int, device: torch.device | str = "cpu") -> Tensor:
+    """Bilinear resizing of a line of pixels, Pillow's: a triangle around each new pixel's centre, wider when shrinking.
+
+    Returns:
+        float32 (size, source), whole multiples of 2^-22; each row sums to 1, but for that rounding.
+    """
+    scale = source / size
+    centres = (torch.arange(size, dtype=torch.float64, device=device)[:, None] + 0.5) * scale
+    distance = (torch.arange(source, dtype=torch.float64, device=device) + 0.5 - centres).abs()
+    triangles = (1 - distance / max(scale, 1.0)).clamp_min(0)
+    weights = triangles / triangles.sum(dim=1, keepdim=True)
+    # Pillow's fixed point: it decides which way a tie between two grey levels is rounded
+    return ((weights * 2**22 + 0.5).floor() / 2**22).float()
+
+
+def _kept_pixels(corner: Tensor, settings: TransformSettings) -> Tensor:
+    """(B, 2) corners in x and y -> float32 (B, size, size), rows first: 0 in the erased square, 1 elsewhere."""
+    since = torch.arange(settings.size, device=corner.device) - corner[:, :, None]
+    columns, rows = ((since >= 0) & (since < settings.erased[0])).unbind(1)
+    return 1 - (rows[:, :, None] & columns[:, None, :]).float()
+
+
+def _to(augmentation: Augmentation, device: torch.device) -> Augmentation:
+    return Augmentation(*(values.to(device, non_blocking=True) for values in vars(augmentation).values()))
+
+
+def _check(roi: Tensor, lengths: Tensor, augmentation: Augmentation | None, settings: TransformSettings) -> None:
+    side = settings.stored_side
+    if roi.dtype != torch.uint8 or roi.ndim != 4 or roi.shape[2:] != (side, side):
+        raise ValueError(
+            f"lip regions are {roi.dtype} {tuple(roi.shape)}: expected uint8 (B, T, {side}, {side}) for half "
+            f"{settings.half} and margin {settings.margin}; do the settings match the dataset's?"
+        )
+    for name, values in [("lengths", lengths), ("shift", augmentation.shift if augmentation else None)]:
+        if values is not None and values.shape != roi.shape[:1]:
+            raise ValueError(f"{name} of shape {tuple(values.shape)} for a batch of {len(roi)}: expected one a clip")
+    if torch.compiler.is_compiling():
+        return
+    if lengths.device.type == "cpu" and bool((lengths > roi.shape[1]).any()):
+        raise ValueError(f"a clip of {int(lengths.max())} frames in a batch of {roi.shape[1]}: cut lengths to T")
+    if augmentation is not None and augmentation.shift.device.type == "cpu":
+        furthest = int(augmentation.shift.abs().max()) if len(roi) else 0
+        if furthest > settings.margin:
+            raise ValueError(f"a shift of {furthest} pixels: regions are stored with a margin of {settings.margin}")

@@ -1,0 +1,128 @@
+"""From the network's mel to a waveform (METHOD.md, From mel to waveform, and scores).
+
+Natural logarithm, exp, magnitudes under the mel, Griffin-Lim from seeded random phases, de-emphasis, clip. `PUBLISHED`
+does it as the published system did. The default lets Griffin-Lim keep to the mel itself, which comes nearer the sound
+in half as many rounds (model/mel_inversion.py says why), at the level that the analysis measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from model.griffin_lim import draw_uniform, griffin_lim, reconstruct, with_phase, zero_past
+from model.mel import DEFAULT as DEFAULT_MEL
+from model.mel import MelSettings, natural_log
+from model.mel_inversion import mel_constraint, nonnegative, transposed
+
+Inversion = Literal["published", "nonnegative", "joint"]
+
+
+@dataclass(frozen=True)
+class VocoderSettings:
+    """How a mel becomes a waveform.
+
+    Attributes:
+        inversion: `published`, the transposed filter bank times 1000; `nonnegative`, magnitudes that have the mel;
+            `joint`, magnitudes left to Griffin-Lim, which keeps to the mel instead.
+        rounds: of Griffin-Lim.
+        momentum: of Griffin-Lim, 0 to 1: 0 is the published form, 0.99 the fast one.
+        mel: the analysis that made the mel.
+    """
+
+    inversion: Inversion = "joint"
+    rounds: int = 30
+    momentum: float = 0.99
+    mel: MelSettings = DEFAULT_MEL
+
+    def __post_init__(self) -> None:
+        if self.inversion not in get_args(Inversion):
+            raise ValueError(f"inversion {self.inversion!r}: expected one of {', '.join(get_args(Inversion))}")
+        if self.rounds < 0 or not 0 <= self.momentum <= 1:
+            raise ValueError(f"rounds {self.rounds}, momentum {self.momentum}: expected 0 or more, and 0 to 1")
+
+
+DEFAULT = VocoderSettings()
+PUBLISHED = VocoderSettings(inversion="published", rounds=60, momentum=0.0)
+
+
+def mel_to_wav(
+    mel: Tensor,
+    lengths: Tensor | None = None,
+    seeds: Sequence[int] | None = None,
+    settings: VocoderSettings = DEFAULT,
+) -> Tensor:
+    """Waveforms of the network's mels.
+
+    Args:
+        mel: (B, n_mels, S) as `model.mel.log_mel` gives it, S >= 2.
+        lengths: (B,) mel frames of each clip, 0 to S; default: S. What lies past them is not looked at. On the CPU they
+            are checked; on the mel's device they are trusted, so as not to wait for it.
+        seeds: one a clip, for its start phases; default: 0 for each. A clip's waveform depends on its own mel and
+            seed, not on the batch it is in.
+        settings: `DEFAULT` or `PUBLISHED`, or your own.
+
+    Returns:
+        float32 (B, (S - 1) * hop_length) in [-1, 1], zero past each clip's own (length - 1) * hop_length. Silence (-1
+        throughout) comes back as noise below 0.0005 (-66 dB); a clip of 0 or 1 frame as zeros.
+
+    Raises:
+        ValueError: the mel's shape, the number of lengths or seeds, or a length is not as above.
+    """
+    lengths = _checked(mel, lengths, seeds, settings)
+    analysis, rounds, momentum = settings.mel, settings.rounds, settings.momentum
+    seeds = [0] * len(mel) if seeds is None else seeds
+    uniform = draw_uniform(seeds, mel.shape[2], analysis).to(mel.device, non_blocking=True)
+    # in bfloat16, products with the filter bank would be off by half a percent
+    with torch.no_grad(), torch.autocast(mel.device.type, enabled=False):
+        magnitude = zero_past(natural_log(mel.float(), analysis).clamp_max(_LOUDEST).exp(), lengths)
+        if settings.inversion == "joint":
+            start = with_phase(nonnegative(magnitude, _JOINT_START, analysis).transpose(1, 2).contiguous(), uniform)
+            wav = reconstruct(start, mel_constraint(magnitude, analysis), lengths, rounds, momentum, analysis)
+        else:
+            invert = transposed if settings.inversion == "published" else nonnegative
+            wav = griffin_lim(invert(magnitude, settings=analysis), uniform, lengths, rounds, momentum, analysis)
+        wav = deemphasise(wav, analysis.preemphasis).clamp(-1.0, 1.0)
+        return wav if lengths is None else zero_past(wav, (lengths - 1) * analysis.hop_length)
+
+
+_JOINT_START = 5  # updates before the first round: more change no score
+_LOUDEST = 10.0  # log of a mel magnitude a thousand times any sound's; squares of what is far beyond would overflow
+
+
+def deemphasise(wav: Tensor, coefficient: float = DEFAULT_MEL.preemphasis) -> Tensor:
+    """y[n] = x[n] + coefficient * y[n - 1], in log2 L additions of whole tensors instead of L of samples.
+
+    The filter 1 / (1 - c z) is the product of 1 + (c z)^(2^k) over k = 0, 1, 2 ... (each doubles the taps so far).
+
+    Args:
+        wav: (..., L).
+        coefficient: |coefficient| <= 1.
+    """
+    delay, gain = 1, coefficient
+    while delay < wav.shape[-1] and abs(gain) > 1e-12:
+        wav = torch.cat([wav[..., :delay], wav[..., delay:] + gain * wav[..., :-delay]], dim=-1)
+        delay, gain = 2 * delay, gain * gain
+    return wav
+
+
+def _checked(
+    mel: Tensor, lengths: Tensor | None, seeds: Sequence[int] | None, settings: VocoderSettings
+) -> Tensor | None:
+    """The lengths, on the mel's device."""
+    if mel.dim() != 3 or mel.shape[1] != settings.mel.n_mels or mel.shape[2] < 2:
+        raise ValueError(f"mels {tuple(mel.shape)}: expected (batch, {settings.mel.n_mels}, 2 frames or more)")
+    for name, given in (("lengths", lengths), ("seeds", seeds)):
+        if given is not None and len(given) != len(mel):
+            raise ValueError(f"{len(given)} {name} for {len(mel)} mels: expected one for each")
+    if lengths is None:
+        return None
+    if lengths.device.type == "cpu" and not torch.compiler.is_compiling():
+        wrong = lengths[(lengths < 0) | (lengths > mel.shape[2])].tolist()
+        if wrong:
+            raise ValueError(f"lengths {wrong}: expected 0 to {mel.shape[2]}, the frames of the mels")
+    return lengths.to(mel.device, non_blocking=True)

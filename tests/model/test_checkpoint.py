@@ -1,0 +1,314 @@
+"""Checkpoints of ours and published ones: what goes in comes out, and what does not fit is named."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from model.__main__ import main
+from model.checkpoint import Checkpoint, CheckpointError, build_network, load_checkpoint, save_checkpoint
+from model.lip_reader import LipReader
+from model.lip_to_speech import LipToSpeech
+from model.mel import MelSettings
+from model.published import LIP_TO_SPEECH_PARTS, is_published, our_name
+from model.recogniser import Recogniser
+from model.tokenizer import train_tokenizer
+from tests.model.networks import lively, small_lip_reader_settings, small_lip_to_speech, small_recogniser
+
+TOKENIZER = train_tokenizer(["place blue at f two now", "set white by q nine please"], 30)
+
+
+@pytest.fixture
+def network() -> LipToSpeech:
+    return small_lip_to_speech()
+
+
+def _checkpoint(network: LipToSpeech) -> Checkpoint:
+    return Checkpoint(
+        network.settings,
+        network.state_dict(),
+        TOKENIZER,
+        MelSettings(fmax=7000.0),
+        step=17,
+        metrics={"stoi": 0.5},
+    )
+
+
+def _to_published(state: dict[str, Tensor], names: dict[str, str]) -> dict[str, Tensor]:
+    return {theirs: state[ours].clone() for theirs, ours in names.items()}
+
+
+def test_what_is_saved_is_what_is_loaded(network: LipToSpeech, tmp_path: Path) -> None:
+    path = tmp_path / "new" / "last.pt"
+    save_checkpoint(path, _checkpoint(network))
+    assert [x.name for x in path.parent.iterdir()] == ["last.pt"]
+    loaded = load_checkpoint(path)
+    assert (loaded.kind, loaded.settings, loaded.step, loaded.metrics) == (
+        "lip2speech",
+        network.settings,
+        17,
+        {"stoi": 0.5},
+    )
+    assert (loaded.mel.fmax, loaded.tokenizer) == (7000.0, TOKENIZER)
+    assert hash(loaded.settings) == hash(network.settings)  # tuples are tuples again
+    video, lengths, reference = torch.randn(1, 1, 6, 32, 32), torch.tensor([6]), torch.randn(1, 80, 50)
+    again = build_network(loaded)
+    assert not again.training
+    torch.testing.assert_close(again(video, lengths, reference), network(video, lengths, reference))
+    again.train()(video, lengths, reference).mel.sum().backward()
+    assert all(x.grad is not None for name, x in again.named_parameters() if not name.startswith("head"))
+
+
+@pytest.mark.parametrize("kind", ["visual", "asr"])
+def test_every_recipe_has_its_checkpoints(kind: str, tmp_path: Path) -> None:
+    network = small_recogniser() if kind == "asr" else lively(LipReader(small_lip_reader_settings()))
+    save_checkpoint(tmp_path / "x.pt", Checkpoint(network.settings, network.state_dict()))
+    loaded = load_checkpoint(tmp_path / "x.pt")
+    assert loaded.kind == kind
+    assert type(build_network(loaded)) is type(network)
+
+
+def test_a_disk_that_is_full_leaves_the_old_checkpoint(
+    network: LipToSpeech, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "last.pt"
+    save_checkpoint(path, _checkpoint(network))
+    before = path.read_bytes()
+
+    def full(*arguments: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        save_checkpoint(path, dataclasses.replace(_checkpoint(network), step=18))
+    assert [x.name for x in tmp_path.iterdir()] == ["last.pt"]
+    assert path.read_bytes() == before
+
+
+def test_tensors_that_do_not_fit_are_named(network: LipToSpeech) -> None:
+    weights = dict(network.state_dict())
+    del weights["head.bias"]
+    weights["head.extra"] = torch.zeros(1)
+    weights["speaker.project.weight"] = torch.zeros(2, 3)
+    with pytest.raises(CheckpointError) as caught:
+        build_network(Checkpoint(network.settings, weights), "runs/x/best.pt")
+    for part in (
+        "runs/x/best.pt",
+        "LipToSpeech",
+        "head.bias is missing",
+        "head.extra is not known",
+        "speaker.project.weight is (2, 3) and should be (12, 24)",
+    ):
+        assert part in str(caught.value)
+
+
+class _Bomb:
+    def __reduce__(self) -> Any:
+        return os.system, ("touch exploded",)
+
+
+def test_a_pickle_that_would_run_code_is_refused(
+    network: LipToSpeech, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"v_front_state_dict": {"x": _Bomb()}}, "bomb.pt")
+    Path("bomb.pkl").write_bytes(pickle.dumps(_Bomb(), protocol=2))
+    for name in ("bomb.pt", "bomb.pkl"):
+        with pytest.raises(CheckpointError, match=rf"{name}: refused: it names (posix|nt)\.system.*could run code"):
+            load_checkpoint(name)
+    assert not Path("exploded").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"weights": {}}, "neither one of ours nor a published one: it holds weights"),
+        ([1, 2], "neither one of ours nor a published one: it holds list"),
+        ({"format": 99}, "format 99, and this version reads 1"),
+        ({"format": 1, "kind": "tts"}, "of a network 'tts'"),
+        ({"format": 1, "kind": "asr"}, "tokenizer is missing"),
+        ({"v_front_state_dict": {}}, "ctc_layer_state_dict is missing; it holds v_front_state_dict"),
+        ({"asr_model_state_dict": 3}, "asr_model_state_dict is no state dict but a int"),
+        ({"asr_model_state_dict": {"classifier.weight": 3}}, "classifier.weight is no tensor but a int"),
+        ({"asr_model_state_dict": {}}, "conformer.layers.0.feed_forward_in.expand.weight is missing"),
+    ],
+)
+def test_files_that_are_no_checkpoint_are_named(content: Any, message: str, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "x.pt")
+    with pytest.raises(CheckpointError) as caught:
+        load_checkpoint(tmp_path / "x.pt")
+    assert str(tmp_path / "x.pt") in str(caught.value)
+    assert message in str(caught.value)
+
+
+def test_unknown_settings_are_refused(network: LipToSpeech, tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "x.pt", _checkpoint(network))
+    content = torch.load(tmp_path / "x.pt")
+    content["settings"]["visual"]["colour"] = 3
+    torch.save(content, tmp_path / "x.pt")
+    with pytest.raises(CheckpointError, match="unknown settings colour of VisualSettings"):
+        load_checkpoint(tmp_path / "x.pt")
+
+
+def test_damaged_files_are_named(network: LipToSpeech, tmp_path: Path) -> None:
+    path = tmp_path / "x.pt"
+    save_checkpoint(path, _checkpoint(network))
+    whole = path.read_bytes()
+    for damaged in (whole[: len(whole) // 2], b"", b"not a checkpoint", bytes(100)):
+        path.write_bytes(damaged)
+        with pytest.raises(CheckpointError, match=r"x\.pt: not a checkpoint, or a damaged one: \w+"):
+            load_checkpoint(path)
+    with pytest.raises(CheckpointError, match="folder"):
+        load_checkpoint(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        load_checkpoint(tmp_path / "nothing.pt")
+
+
+# Published names of the smallest networks that have every kind of tensor, by our names of them.
+def _published_names(part: str, ours: list[str]) -> dict[str, str]:
+    """theirs -> ours, for the tensors of a part, found by asking `our_name` about every name that it may have there."""
+    candidates = [
+        name
+        for layer in range(2)
+        for stem in ("conformer.encoder", "encoder")
+        for name in _conformer_names(f"{stem}.layers.{layer}")
+        if (stem == "encoder") == (part == "recogniser")
+    ]
+    suffixes = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+    candidates += [f"{stem}.{number}.{suffix}" for stem in ("classifier", "fusion", "frontend", "audio_front")
+                   for number in range(8) for suffix in suffixes]  # fmt: skip
+    candidates += [f"{stem}.{suffix}" for stem in ("classifier", "linear", "embed", "resnet.resnet.fc")
+                   for suffix in suffixes]  # fmt: skip
+    blocks = [f"resnet.resnet.layer{stage}.{block}" for stage in range(1, 5) for block in range(2)]
+    leaves = ("conv1", "conv2", "bn1", "bn2", "downsample.0", "downsample.1", "cbam.ChannelGate.mlp.1",
+              "cbam.ChannelGate.mlp.3", "cbam.SpatialGate.spatial.conv", "cbam.SpatialGate.spatial.bn")  # fmt: skip
+    candidates += [f"{block}.{leaf}.{suffix}" for block in blocks for leaf in leaves for suffix in suffixes]
+    found = {our_name(name, part): name for name in candidates}
+    return {found[name]: name for name in ours}
+
+
+def _conformer_names(layer: str) -> list[str]:
+    modules = [f"feed_forward{n}.module.sequential.{m}" for n in (1, 2) for m in ("0", "1.linear", "4.linear")]
+    modules += [f"MHA.module.attention.{name}_proj.linear" for name in ("query", "key", "value", "pos", "out")]
+    modules += [f"Conv.module.sequential.{m}" for m in ("0", "2.conv", "4.conv", "5", "7.conv")]
+    modules += ["MHA.module.layer_norm", "layer_norm"]
+    suffixes = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+    names = [f"{layer}.{module}.{suffix}" for module in modules for suffix in suffixes]
+    return names + [f"{layer}.MHA.module.attention.{bias}_bias" for bias in "uv"]
+
+
+def _published(part: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict as a published file has it: their names, convolutions of kernel 1, half floats, sinusoids."""
+    theirs = {}
+    for name, ours in _published_names(part, list(state)).items():
+        tensor = state[ours]
+        pointwise = ours.endswith(("convolution.expand.weight", "convolution.contract.weight"))
+        tensor = tensor[..., None] if pointwise else tensor
+        theirs[name] = tensor.half() if tensor.is_floating_point() else tensor
+    if part in ("visual", "recogniser"):
+        stem = "conformer.encoder" if part == "visual" else "encoder"
+        theirs[f"{stem}.layers.0.MHA.module.positional_encoding.pe"] = torch.zeros(1, 10_000, 32)
+    return theirs
+
+
+def _published_file(path: Path, settings_of: str = "lip2speech") -> tuple[LipToSpeech | Recogniser, dict[str, Any]]:
+    if settings_of == "asr":
+        recogniser = small_recogniser("published").half().float()
+        content: dict[str, Any] = {"asr_model_state_dict": _published("recogniser", recogniser.state_dict())}
+        torch.save(content, path)
+        return recogniser, content
+    network = _three_convolutions().half().float()
+    content = {
+        key: _published(part, network.get_submodule(part).state_dict()) for key, part in LIP_TO_SPEECH_PARTS.items()
+    }
+    torch.save(content, path)
+    return network, content
+
+
+def _three_convolutions() -> LipToSpeech:
+    """Small, but with as many convolutions in speaker encoder and decoder as the published ones have."""
+    settings = small_lip_to_speech("published").settings
+    speaker = dataclasses.replace(settings.speaker, channels=(16, 24, 20))
+    decoder = dataclasses.replace(settings.decoder, channels=(20, 12))
+    return lively(LipToSpeech(dataclasses.replace(settings, speaker=speaker, decoder=decoder)))
+
+
+@torch.no_grad()
+def test_published_files_are_read_as_they_are(tmp_path: Path) -> None:
+    network, _ = _published_file(tmp_path / "published.pt")
+    loaded = load_checkpoint(tmp_path / "published.pt")
+    assert loaded.settings == network.settings  # sizes are read off the shapes
+    assert loaded.settings.padding == "published"
+    inputs = torch.randn(2, 1, 9, 32, 32), torch.tensor([9, 6]), torch.randn(2, 80, 50)
+    torch.testing.assert_close(build_network(loaded)(*inputs), network(*inputs))
+    recogniser, _ = _published_file(tmp_path / "asr.pt", "asr")
+    ours = build_network(load_checkpoint(tmp_path / "asr.pt"))
+    mel, lengths = torch.randn(2, 80, 40), torch.tensor([40, 30])
+    torch.testing.assert_close(ours(mel, lengths), recogniser(mel, lengths))
+
+
+@torch.no_grad()
+def test_a_published_visual_encoder_is_a_bare_state_dict(tmp_path: Path) -> None:
+    network, content = _published_file(tmp_path / "published.pt")
+    assert isinstance(network, LipToSpeech)
+    assert is_published(content["v_front_state_dict"])
+    torch.save(content["v_front_state_dict"], tmp_path / "visual.pt")
+    reader = build_network(load_checkpoint(tmp_path / "visual.pt"))
+    assert isinstance(reader, LipReader)
+    assert reader.head is None
+    video, lengths = torch.randn(2, 1, 9, 32, 32), torch.tensor([9, 6])
+    torch.testing.assert_close(reader.visual(video, lengths), network.visual(video, lengths))
+
+
+def test_published_tensors_that_do_not_fit_are_named(tmp_path: Path) -> None:
+    _, content = _published_file(tmp_path / "published.pt")
+    visual = content["v_front_state_dict"]
+    del visual["resnet.resnet.layer2.0.bn1.weight"]
+    visual["resnet.resnet.layer9.0.bn1.weight"] = torch.zeros(3)
+    visual["frontend.1.bias"] = torch.zeros(5)
+    torch.save(content, tmp_path / "wrong.pt")
+    with pytest.raises(CheckpointError) as caught:
+        build_network(load_checkpoint(tmp_path / "wrong.pt"), tmp_path / "wrong.pt")
+    for part in (
+        "wrong.pt",
+        "visual.resnet.stages.1.0.norm1.weight is missing",
+        "visual.resnet.resnet.layer9.0.norm1.weight is not known",
+        "visual.front_norm.bias is (5,) and should be (8,)",
+    ):
+        assert part in str(caught.value)
+
+
+@torch.no_grad()
+def test_import_makes_a_checkpoint_of_ours(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    network, _ = _published_file(tmp_path / "published.pt")
+    (tmp_path / "tokenizer.model").write_bytes(TOKENIZER.model_bytes)
+    arguments = [str(tmp_path / "published.pt"), "--out", str(tmp_path / "ours.pt")]
+    assert main(["import", *arguments, "--padding", "masked"]) == 0
+    ours = load_checkpoint(tmp_path / "ours.pt")
+    assert (ours.settings.padding, ours.tokenizer) == ("masked", None)
+    assert main(["info", str(tmp_path / "ours.pt")]) == 0
+    shown = capsys.readouterr().out
+    assert "lip2speech" in shown
+    assert "decoder" in shown
+    if TOKENIZER.vocabulary_size != network.settings.vocabulary:
+        assert main(["import", *arguments, "--tokenizer", str(tmp_path / "tokenizer.model")]) == 2
+        assert "pieces, and the head of" in capsys.readouterr().err
+    assert main(["import", str(tmp_path / "nothing.pt"), "--out", "x"]) == 2
+    assert "nothing.pt" in capsys.readouterr().err
+
+
+def test_import_keeps_the_tokenizer_that_the_head_was_trained_with(tmp_path: Path) -> None:
+    settings = dataclasses.replace(small_recogniser("published").settings, vocabulary=TOKENIZER.vocabulary_size)
+    content = {"asr_model_state_dict": _published("recogniser", Recogniser(settings).state_dict())}
+    torch.save(content, tmp_path / "asr.pt")
+    (tmp_path / "tokenizer.model").write_bytes(TOKENIZER.model_bytes)
+    arguments = ["import", str(tmp_path / "asr.pt"), "--out", str(tmp_path / "ours.pt")]
+    assert main([*arguments, "--tokenizer", str(tmp_path / "tokenizer.model")]) == 0
+    assert load_checkpoint(tmp_path / "ours.pt").tokenizer == TOKENIZER

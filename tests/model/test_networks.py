@@ -1,0 +1,176 @@
+"""What the networks promise besides numbers: shapes, compilation, export, bfloat16, memory layout, first weights."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from model.attention import sinusoids
+from model.conformer import Conformer, ConformerSettings
+from model.export import export_lip_to_speech
+from model.lip_reader import LipReader, LipReaderSettings
+from model.lip_to_speech import LipToSpeech
+from model.padding import Padding
+from model.recogniser import Recogniser
+from model.segments import Windows
+from model.visual import VisualSettings
+from tests.model.networks import VISUAL, small_lip_to_speech, small_recogniser, without_dropout
+
+SIDE = 48
+
+
+def _inputs(count: int = 2, frames: int = 12) -> tuple[Tensor, Tensor, Tensor]:
+    """Video, lengths, reference."""
+    random = torch.Generator().manual_seed(count)
+    lengths = torch.arange(frames, frames - count, -1)
+    video = torch.randn(count, 1, frames, SIDE, SIDE, generator=random)
+    return video, lengths, torch.randn(count, 80, 50, generator=random)
+
+
+@torch.no_grad()
+def test_the_window_is_what_is_generated_and_the_whole_segment_is_read() -> None:
+    network, (video, lengths, reference) = small_lip_to_speech(), _inputs(2, 12)
+    windows = Windows(torch.tensor([3, 0]), torch.tensor([6, 4]))
+    spoken = network(video, lengths, reference, windows=windows, window_frames=6)
+    assert spoken.mel.shape == (2, 80, 24)
+    assert spoken.logits.shape == (2, 12, 30)
+    whole = network(video, lengths, reference)
+    assert whole.mel.shape == (2, 80, 48)
+    heard = network.decoder(whole.features[:1, 3:9], network.speaker(reference[:1]), torch.tensor([6]))
+    torch.testing.assert_close(spoken.mel[:1], heard, atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("side", [32, 48, 112])
+def test_any_size_of_lip_region_will_do(side: int) -> None:
+    network = small_lip_to_speech()
+    spoken = network(torch.zeros(1, 1, 5, side, side), torch.tensor([5]), torch.zeros(1, 80, 50))
+    assert spoken.mel.shape == (1, 80, 20)
+    assert spoken.mel.isfinite().all()
+
+
+@pytest.mark.parametrize("padding", ["masked", "published"])
+@torch.no_grad()
+def test_sizes_are_settings_and_the_default_is_published(padding: Padding) -> None:
+    with torch.device("meta"):
+        full, recogniser = LipToSpeech(), Recogniser()
+    counts = {name: sum(x.numel() for x in part.parameters()) for name, part in full.named_children()}
+    assert counts == {"visual": 87_413_720, "head": 2_052_000, "speaker": 893_312, "decoder": 1_959_104}
+    assert sum(x.numel() for x in recogniser.parameters()) == 42_910_368
+    assert full.settings.padding == recogniser.settings.padding == "masked"
+    assert sum(x.numel() for x in small_lip_to_speech(padding).parameters()) < 400_000
+
+
+def test_settings_that_cannot_be_are_refused() -> None:
+    with pytest.raises(ValueError, match="width 32 cannot have 5 heads"):
+        Conformer(ConformerSettings(width=32, heads=5), "masked")
+    with pytest.raises(ValueError, match="odd, not 30"):
+        ConformerSettings(kernel=30)
+    with pytest.raises(ValueError, match="without a CTC head"):
+        LipReader(LipReaderSettings(visual=VISUAL, vocabulary=0))(*_inputs()[:2])
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_bfloat16_autocast_stays_near_float32(training: bool) -> None:
+    """bfloat16 keeps 8 bits: some percent after a score of layers."""
+    network = without_dropout(small_lip_to_speech().train(training))
+    video, lengths, reference = _inputs(2, 30)
+    exact = network(video, lengths, reference)
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = network(video, lengths, reference)
+        heard = small_recogniser()(rough.mel, 4 * lengths)
+    for ours, theirs in zip(rough, exact, strict=True):
+        assert (ours.float() - theirs).norm() < 0.1 * theirs.norm()
+    assert heard.features.isfinite().all()
+    (rough.mel.float().square().mean() + rough.logits.float().square().mean()).backward()
+    assert all(x.grad is not None and x.grad.isfinite().all() for x in network.parameters())
+
+
+@torch.no_grad()
+def test_maps_stay_channels_last_through_the_resnet() -> None:
+    network = small_lip_to_speech().visual
+    strides = []
+    for module in network.resnet.modules():
+        if isinstance(module, nn.Conv2d) and module.in_channels > 2:
+            module.register_forward_hook(lambda module, arguments, output: strides.append(output.stride()[1]))
+    network(*_inputs()[:2])
+    assert len(strides) > 10
+    assert set(strides) == {1}
+
+
+def test_first_weights_are_drawn_as_published() -> None:
+    torch.manual_seed(0)
+    network = LipReader(LipReaderSettings(visual=VisualSettings(conformer=ConformerSettings(layers=1))))
+    state = network.state_dict()
+    expand = "visual.conformer.layers.0.feed_forward_in.expand"
+    assert float(state[f"{expand}.weight"].std()) == pytest.approx((2 / (512 + 2048)) ** 0.5, rel=0.01)  # Xavier
+    assert not state[f"{expand}.bias"].any()
+    bias = state["visual.conformer.layers.0.attention.content_bias"]
+    assert float(bias.std()) == pytest.approx((2 / (8 + 64)) ** 0.5, rel=0.1)
+    conv = state["visual.resnet.stages.1.0.conv1.weight"]
+    assert float(conv.std()) == pytest.approx((2 / (128 * 9)) ** 0.5, rel=0.02)  # Kaiming, fan-out
+    assert not state["visual.resnet.stages.1.0.norm2.weight"].any()
+    momenta = {name.rpartition(".")[2]: x.momentum for name, x in network.named_modules() if hasattr(x, "momentum")}
+    assert momenta == {"norm1": 0.1, "norm2": 0.1, "norm": 0.01, "1": 0.1, "front_norm": 0.1, "batch_norm": 0.1}
+
+
+def test_sinusoids_are_the_reference_ones(reference: Path) -> None:
+    import numpy as np
+
+    with np.load(reference / "c_pe_head.npz") as stored:
+        theirs = torch.from_numpy(stored["pe"])
+    torch.testing.assert_close(sinusoids(300, 512), theirs, atol=2e-5, rtol=0)  # float32 angles of up to 300
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("training", [False, True])
+def test_compiled_it_computes_the_same(training: bool) -> None:
+    """Tracing, functionalising and the joint backward graph are checked on all of it; code is generated for a layer."""
+    network = without_dropout(small_lip_to_speech().train(training))
+    _assert_same_compiled(network, torch.compile(network, backend="aot_eager"), _inputs(2, 12))
+    layer = without_dropout(Conformer(ConformerSettings(layers=1, width=16, heads=2, kernel=5), "masked"))
+    layer.train(training)
+    features, lengths = torch.randn(2, 12, 16), torch.tensor([12, 7])
+    _assert_same_compiled(layer, torch.compile(layer), (features, lengths))
+
+
+def _assert_same_compiled(network: nn.Module, compiled: Any, inputs: tuple[Tensor, ...]) -> None:
+    state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    results = []
+    for run in (network, compiled):
+        network.load_state_dict(state)
+        network.zero_grad()
+        out = run(*inputs)
+        outputs = list(out) if isinstance(out, tuple) else [out]
+        torch.stack([x.square().mean() for x in outputs]).sum().backward()
+        gradients = [x.grad.clone() for x in network.parameters() if x.grad is not None]
+        results.append([x.detach() for x in outputs] + gradients + [x.clone() for x in network.buffers()])
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-3)
+
+
+FRESH_PROCESS = """
+import sys, torch
+program = torch.export.load(sys.argv[1]).module()
+torch.save([program(*inputs) for inputs in torch.load(sys.argv[2])], sys.argv[3])
+"""
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_exported_it_computes_the_same_in_a_fresh_process(tmp_path: Path) -> None:
+    network = small_lip_to_speech()
+    export_lip_to_speech(network, tmp_path / "network.pt2", SIDE)
+    batches = [_inputs(2, 12), _inputs(3, 25), _inputs(1, 7)]
+    torch.save(batches, tmp_path / "inputs.pt")
+    command = [sys.executable, "-c", FRESH_PROCESS, "network.pt2", "inputs.pt", "outputs.pt"]
+    subprocess.run(command, check=True, cwd=tmp_path)
+    for inputs, theirs in zip(batches, torch.load(tmp_path / "outputs.pt"), strict=True):
+        for ours, exported in zip(network(*inputs), theirs, strict=True):
+            torch.testing.assert_close(exported, ours, atol=1e-5, rtol=1e-5)

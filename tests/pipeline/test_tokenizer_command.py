@@ -1,0 +1,148 @@
+"""`pipeline tokenizer`: from a dataset's training transcripts to a tokenizer beside them."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from model.tokenizer import Tokenizer, train_tokenizer
+from pipeline.build import plan_build, run_build
+from pipeline.cli import main
+from pipeline.recipe import Recipe
+from shards import INDEX_SCHEMA, Manifest, Store
+from shards.format.index import INDEX_NAME, encode_index
+from shards.format.manifest import MANIFEST_NAME, encode_manifest
+
+Rows = list[tuple[str, str, str]]
+ROWS: Rows = [
+    ("main/a/1", "train", "place blue at f two now"),
+    ("main/a/2", "train", "set green by g nine soon"),
+    ("main/a/3", "val", "jumping ж"),
+    ("main/a/4", "test", "quick щ"),
+    ("pretrain/a/5", "pretrain", "lay white with x three please"),
+]
+TRAINING = [text for _, split, text in ROWS if split in ("train", "pretrain")]
+
+
+def write_dataset(folder: Path, rows: Rows) -> Path:
+    """What of a dataset tells of its text: index and manifest."""
+    folder.mkdir(exist_ok=True)
+    empty = dict.fromkeys(INDEX_SCHEMA.names)
+    index = encode_index(empty | {"key": key, "split": split, "text": text} for key, split, text in rows)
+    manifest = Manifest(
+        plan="0",
+        recipe={"dataset": "lrs2"},
+        features={"crop": {"half": 40}},
+        totals=dict.fromkeys(("clips", "frames", "hours", "bytes", "left_out"), 0),
+        splits={split: [] for _, split, _ in rows},
+        versions={},
+        sha256={INDEX_NAME: hashlib.sha256(index).hexdigest()},
+    )
+    (folder / INDEX_NAME).write_bytes(index)
+    (folder / MANIFEST_NAME).write_bytes(encode_manifest(manifest))
+    return folder
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    status = main(["tokenizer", *map(str, arguments)])
+    output = capsys.readouterr()
+    return status, output.out, output.err
+
+
+def test_it_is_trained_on_train_and_pretrain_and_kept_in_the_dataset(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    dataset = write_dataset(tmp_path / "set", ROWS)
+    status, output, errors = run(capsys, dataset)
+    assert status == 0
+    tokenizer = Tokenizer.load(dataset / "tokenizer.model")
+    assert tokenizer.model_bytes == train_tokenizer(TRAINING).model_bytes
+    assert f"{tokenizer.vocabulary_size} pieces from 3 texts, 18 words of" in output
+    assert str(dataset / "tokenizer.model") in output
+    assert f"warning: {tokenizer.vocabulary_size} pieces instead of 4000: the text allows no more" in errors
+
+
+def test_neither_the_order_of_shards_nor_held_out_text_changes_it(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for name, rows in (
+        ("a", ROWS),
+        ("b", ROWS[::-1]),
+        ("c", [row for row in ROWS if row[1] not in ("val", "test")]),
+        ("d", [*ROWS, ("main/a/0", "train", " ")]),
+    ):
+        assert run(capsys, write_dataset(tmp_path / name, rows))[0] == 0
+    contents = {(tmp_path / name / "tokenizer.model").read_bytes() for name in "abcd"}
+    assert len(contents) == 1
+
+
+def test_splits_may_be_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    dataset = write_dataset(tmp_path / "set", ROWS)
+    status, output, _ = run(capsys, dataset, "--splits", "val", "test")
+    assert status == 0
+    assert "2 texts, 4 words of val, test" in output
+    assert 3 not in Tokenizer.load(dataset / "tokenizer.model").encode("жщ")
+
+
+def test_without_train_and_pretrain_all_splits_that_are_not_held_out_are_taken(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    rows = [("a", "all", "red"), ("b", "extra", "blue"), ("c", "unseen_test", "green"), ("d", "val", "white")]
+    status, output, _ = run(capsys, write_dataset(tmp_path / "set", rows))
+    assert status == 0
+    assert "2 texts, 2 words of all, extra" in output
+
+
+def test_the_size_is_as_asked_and_a_script_with_more_characters_gets_more(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    dataset = write_dataset(tmp_path / "set", ROWS)
+    status, output, errors = run(capsys, dataset, "--vocabulary-size", 33)
+    assert (status, errors) == (0, "")
+    assert "33 pieces" in output
+    status, output, errors = run(capsys, dataset, "--vocabulary-size", 5)
+    assert status == 0
+    assert "pieces instead of 5: its characters alone need so many" in errors
+
+
+def test_it_may_be_written_elsewhere(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    dataset = write_dataset(tmp_path / "set", ROWS)
+    assert run(capsys, dataset, "--out", tmp_path / "new" / "mine.model")[0] == 0
+    assert run(capsys, dataset, "--out", "memory://tokenizers/mine.model")[0] == 0
+    content = train_tokenizer(TRAINING).model_bytes
+    assert (tmp_path / "new" / "mine.model").read_bytes() == content
+    assert Store("memory://tokenizers").read("mine.model") == content
+    assert sorted(path.name for path in dataset.iterdir()) == [INDEX_NAME, MANIFEST_NAME]
+
+
+def test_what_cannot_be_trained_is_one_clear_message(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    dataset = write_dataset(tmp_path / "set", ROWS)
+    silent = write_dataset(tmp_path / "silent", [("a", "train", ""), ("b", "test", "red")])
+    held_out = write_dataset(tmp_path / "held_out", [("a", "val", "red"), ("b", "test", "red")])
+    for arguments, message in (
+        ([tmp_path / "nowhere"], "no manifest"),
+        ([silent], "no transcript in train"),
+        ([held_out], "no split to train on among val, test: name some with --splits"),
+        ([dataset, "--splits", "tset"], "no split 'tset' here: there is train, val, test, pretrain"),
+        ([dataset, "--vocabulary-size", 0], "vocabulary_size: 0"),
+        ([dataset, "--out", tmp_path], "is a folder"),
+    ):
+        status, _, errors = run(capsys, *arguments)
+        assert status == 2
+        assert message in errors
+        assert not (dataset / "tokenizer.model").exists()
+
+
+def test_a_dataset_with_a_tokenizer_is_verified_and_built_again_as_before(
+    capsys: pytest.CaptureFixture[str], small_recipe: Recipe, tmp_path: Path
+) -> None:
+    out = tmp_path / "set"
+    built = run_build(plan_build(small_recipe, lambda line: None), small_recipe, str(out), workers=0)
+    assert run(capsys, out)[0] == 0
+    content = (out / "tokenizer.model").read_bytes()
+    assert main(["verify", str(out), "--workers", "0"]) == 0
+    again = run_build(plan_build(small_recipe, lambda line: None), small_recipe, str(out), workers=0)
+    assert again.reused == sum(len(entries) for entries in built.manifest.splits.values())
+    assert (out / "tokenizer.model").read_bytes() == content
