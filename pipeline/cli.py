@@ -1,10 +1,11 @@
 """The command `pipeline`: parse, run, say what came out.
 
-pipeline demo      write the embedded demo corpus
-pipeline build     videos -> shards
-pipeline verify    recheck every checksum, count, shape and mel of a dataset
-pipeline info      totals, lengths, and whether sound and picture are in step
-pipeline preview   one page to look at and listen to
+pipeline demo       write the embedded demo corpus
+pipeline build      videos -> shards
+pipeline verify     recheck every checksum, count, shape and mel of a dataset
+pipeline info       totals, lengths, and whether sound and picture are in step
+pipeline preview    one page to look at and listen to
+pipeline tokenizer  train a tokenizer on its transcripts
 """
 
 from __future__ import annotations
@@ -42,4 +43,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _listing() -> str:
-    return "\n".join(f"  {name:<9}{(command.__doc__ or '').splitlines()[0]}" for name, command in COMMANDS.items())
+    return "\n".join(f"  {name:<11}{(command.__doc__ or '').splitlines()[0]}" for name, command in COMMANDS.items())

@@ -5,12 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from pipeline import jobs
 from pipeline.recipe import Recipe
 from tests.corpora import Lrs2Corpus
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+torch.set_num_threads(
+    1
+)  # tests are small; threads that wait for each other on a busy machine cost more than they bring
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from model.__main__ import main as model_main
 from pipeline.build import plan_build, run_build
 from pipeline.commands import COMMANDS
 from pipeline.datasets.coordinates import VIDEO_EXTENSIONS
@@ -25,11 +26,11 @@ def test_its_python_runs(
         if not Path(f"data/demo-shards/train-{number:06}.tar").exists():
             shutil.copy("data/demo-shards/train-000000.tar", f"data/demo-shards/train-{number:06}.tar")
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(blocks) == 2
-    for block in blocks:
+    assert len(blocks) == 3
+    for block, lines in zip(blocks, (6, 6, 1), strict=True):
         capsys.readouterr()
         exec(compile(block, "README.md", "exec"), {})
-        assert len(capsys.readouterr().out.splitlines()) >= 6
+        assert len(capsys.readouterr().out.splitlines()) >= lines
 
 
 def test_its_commands_and_flags_exist(capsys: pytest.CaptureFixture[str]) -> None:
@@ -39,6 +40,10 @@ def test_its_commands_and_flags_exist(capsys: pytest.CaptureFixture[str]) -> Non
     for name in COMMANDS:
         with pytest.raises(SystemExit):
             COMMANDS[name](["--help"])
+        known += capsys.readouterr().out
+    for command in re.findall(r"^    python -m model (\w+)", README, re.MULTILINE):
+        with pytest.raises(SystemExit):
+            model_main([command, "--help"])
         known += capsys.readouterr().out
     flags = set(re.findall(r"(?<![\w-])--[a-z][\w-]+", README)) - {"--head", "--port"}
     assert {flag for flag in flags if flag.replace("--print_config", "--print-config") not in known} == set()

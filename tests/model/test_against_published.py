@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import lzma
 import re
@@ -13,10 +14,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from model.lip_to_speech import LipToSpeech, LipToSpeechSettings
+from model.checkpoint import Checkpoint, build_network
+from model.lip_to_speech import LipToSpeech
 from model.losses import content_loss, ctc_loss, freeze, mel_l1, optimiser
 from model.published import LIP_TO_SPEECH_PARTS, RECOGNISER_PART, our_name, published_weights
-from model.recogniser import Recogniser, RecogniserSettings
+from model.recogniser import Recogniser
 from model.segments import Windows
 from tests.model.networks import without_dropout
 
@@ -47,21 +49,27 @@ def trained(reference: Path) -> Arrays:
     return _arrays(reference / "c_seed0_train.npz")
 
 
-@pytest.fixture
-def network(reference: Path) -> LipToSpeech:
-    settings, weights = published_weights(_stored(reference / "c_seed0_model.pt.xz"))
-    assert isinstance(settings, LipToSpeechSettings)
-    network = LipToSpeech(settings)
-    network.load_state_dict(weights)
-    return network.eval()
+@pytest.fixture(scope="module")
+def stored_network(reference: Path) -> Any:
+    return _stored(reference / "c_seed0_model.pt.xz")
+
+
+@pytest.fixture(scope="module")
+def stored_recogniser(reference: Path) -> Any:
+    return _stored(reference / "c_seed0_asr.pt.xz")
 
 
 @pytest.fixture
-def recogniser(reference: Path) -> Recogniser:
-    settings, weights = published_weights(_stored(reference / "c_seed0_asr.pt.xz"))
-    assert isinstance(settings, RecogniserSettings)
-    recogniser = Recogniser(settings)
-    recogniser.load_state_dict(weights)
+def network(stored_network: Any) -> LipToSpeech:
+    network = build_network(Checkpoint(*published_weights(stored_network)))
+    assert isinstance(network, LipToSpeech)
+    return network
+
+
+@pytest.fixture
+def recogniser(stored_recogniser: Any) -> Recogniser:
+    recogniser = build_network(Checkpoint(*published_weights(stored_recogniser)))
+    assert isinstance(recogniser, Recogniser)
     freeze(recogniser)
     return recogniser
 
@@ -90,6 +98,49 @@ def test_visual_encoder(network: LipToSpeech, inputs: Arrays, evaluated: Arrays)
     _assert_equal(visual.frame_vectors(video, lengths), evaluated["resnet"])
     _assert_equal(visual(video, lengths), evaluated["v_feat"])
     _assert_equal(visual(video[1:, :, :22], lengths[1:]), evaluated["v_feat_clip1_alone"])
+
+
+@torch.no_grad()
+def test_masked_every_clip_of_a_batch_is_what_the_published_one_makes_of_it_alone(
+    stored_network: Any, inputs: Arrays, evaluated: Arrays
+) -> None:
+    settings, weights = published_weights(stored_network)
+    network = build_network(Checkpoint(dataclasses.replace(settings, padding="masked"), weights))
+    assert isinstance(network, LipToSpeech)
+    features = network.visual(inputs["vid"].float(), inputs["vid_len"])
+    _assert_equal(features[1:, :22], evaluated["v_feat_clip1_alone"])
+    _assert_equal(features[:1], evaluated["v_feat"][:1])  # it has no padding
+
+
+@torch.no_grad()
+@pytest.mark.slow
+def test_masked_at_full_width_clips_of_5_to_250_frames_do_not_see_each_other(
+    stored_network: Any, stored_recogniser: Any
+) -> None:
+    """Features of published weights have values of some units; float32 sums of 2048 terms in another order."""
+    settings, weights = published_weights(stored_network)
+    network = build_network(Checkpoint(dataclasses.replace(settings, padding="masked"), weights))
+    recogniser_settings, recogniser_weights = published_weights(stored_recogniser)
+    recogniser_settings = dataclasses.replace(recogniser_settings, padding="masked")
+    recogniser = build_network(Checkpoint(recogniser_settings, recogniser_weights))
+    random = torch.Generator().manual_seed(0)
+    lengths = torch.tensor([5, 250, 96, 31])
+    video = torch.randn(4, 1, 250, 112, 112, generator=random)
+    reference = torch.randn(4, 80, 50, generator=random).clamp(-1, 1)
+    spoken = network(video, lengths, reference)
+    heard = recogniser(spoken.mel, 4 * lengths)
+    for number, length in enumerate(lengths.tolist()):
+        one = slice(number, number + 1)
+        alone = network(video[one, :, :length], lengths[one], reference[one])
+        heard_alone = recogniser(spoken.mel[one, :, : 4 * length], 4 * lengths[one])
+        for ours, theirs in (
+            (spoken.mel[one, :, : 4 * length], alone.mel),
+            (spoken.logits[one, :length], alone.logits),
+            (spoken.features[one, :length], alone.features),
+            (heard.logits[one, :length], heard_alone.logits),
+            (heard.features[one, :length], heard_alone.features),
+        ):
+            torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
 
 
 @torch.no_grad()
