@@ -176,8 +176,9 @@ def build_network(checkpoint: Checkpoint, where: str | os.PathLike[str] = "check
     with torch.device("meta"):  # nothing is drawn at random only to be overwritten
         network: Network = _NETWORKS[checkpoint.kind][0](checkpoint.settings)
     check_weights(network, checkpoint.weights, where)
-    network.load_state_dict(dict(checkpoint.weights), assign=True)
-    return network.requires_grad_(True).eval()
+    network = network.to_empty(device="cpu")
+    network.load_state_dict(dict(checkpoint.weights))
+    return network.eval()
 
 
 def check_weights(network: nn.Module, weights: Mapping[str, Tensor], where: str | os.PathLike[str]) -> None:

@@ -13,10 +13,7 @@ from tests.corpora import Lrs2Corpus
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
-
-torch.set_num_threads(
-    1
-)  # tests are small; threads that wait for each other on a busy machine cost more than they bring
+torch.set_num_threads(1)  # on a busy machine, threads that wait for each other cost small tests more than they bring
 
 
 @pytest.fixture(autouse=True)
