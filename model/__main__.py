@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     importer.add_argument("--out", required=True, help="file to write")
     importer.add_argument("--tokenizer", help="SentencePiece model that its CTC head was trained with")
     importer.add_argument(
-        "--padding", choices=["published", "masked"], default="published", help="default: published, as it was trained"
+        "--padding", choices=["published", "masked"], help="default: the file's own, published for published files"
     )
     info = commands.add_parser("info", help="say what a checkpoint holds")
     info.add_argument("checkpoint", help="one of ours, or a published file")
@@ -48,17 +48,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
 
 
-def _import(published: str, out: str, tokenizer: str | None, padding: Padding) -> int:
+def _import(published: str, out: str, tokenizer: str | None, padding: Padding | None) -> int:
     checkpoint = load_checkpoint(published)
     pieces = Tokenizer.load(tokenizer) if tokenizer else checkpoint.tokenizer
-    if pieces is not None and checkpoint.settings.vocabulary not in (0, pieces.vocabulary_size):
-        raise ValueError(
-            f"{tokenizer}: {pieces.vocabulary_size} pieces, and the head of {published} has "
-            f"{checkpoint.settings.vocabulary}"
-        )
-    settings = dataclasses.replace(checkpoint.settings, padding=padding)
+    settings = dataclasses.replace(checkpoint.settings, padding=padding or checkpoint.settings.padding)
     checkpoint = dataclasses.replace(checkpoint, settings=settings, tokenizer=pieces)
-    build_network(checkpoint, published)
+    build_network(checkpoint, f"{published} with {tokenizer}" if tokenizer else published)
     save_checkpoint(out, checkpoint)
     print(f"{out}: {_summary(checkpoint)}")
     return 0

@@ -52,7 +52,7 @@ class RelativeAttention(nn.Module):
         """
         Args:
             x: (B, T, width).
-            lengths: (B,) frames of each clip.
+            lengths: (B,) frames of each clip, on x's device.
             sinusoids: (T, width), `sinusoids(T, width)`.
 
         Returns:
@@ -83,7 +83,7 @@ class RelativeAttention(nn.Module):
             # around. Only the former count from the clip's end: theirs are the positions moved by its padding.
             frames = raw.shape[-1]
             columns = torch.arange(frames, device=raw.device)
-            moved = (columns - (frames - lengths.to(raw.device))[:, None]).clamp_min(0)  # (B, T)
+            moved = (columns - (frames - lengths)[:, None]).clamp(0, frames - 1)  # (B, T)
             own_end = query @ positions[:, moved].permute(1, 0, 3, 2)
             raw = torch.where(columns[:, None] + columns >= frames - 1, own_end, raw)
         return _relative_shift(raw)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import pickle
 import re
 import tempfile
 import typing
@@ -54,6 +53,7 @@ class Checkpoint:
         mel: the analysis that the network was trained with.
         step: training steps behind it.
         metrics: what it scored in validation, by name.
+        training: what a run needs to go on from here (plain values and tensors); None where it is not kept.
     """
 
     settings: Settings
@@ -62,6 +62,7 @@ class Checkpoint:
     mel: MelSettings = field(default_factory=MelSettings)
     step: int = 0
     metrics: Mapping[str, float] = field(default_factory=dict)
+    training: Mapping[str, Any] | None = None
 
     @property
     def kind(self) -> str:
@@ -82,8 +83,9 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> Non
         "weights": {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.weights.items()},
         "tokenizer": None if checkpoint.tokenizer is None else checkpoint.tokenizer.model_bytes,
         "mel": dataclasses.asdict(checkpoint.mel),
-        "step": checkpoint.step,
-        "metrics": dict(checkpoint.metrics),
+        "step": int(checkpoint.step),
+        "metrics": {str(name): float(value) for name, value in checkpoint.metrics.items()},
+        "training": checkpoint.training,
     }
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -109,10 +111,12 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     content = _read(path)
     try:
         if is_published(content):
-            settings, weights = published_weights(content)
-            return Checkpoint(settings, weights)
+            settings, weights, theirs = published_weights(content)
+            checkpoint = Checkpoint(settings, weights)
+            check_weights(_unfilled(checkpoint), weights, "its tensors", theirs)
+            return checkpoint
         return _ours(content)
-    except (KeyError, TypeError, ValueError) as error:
+    except Exception as error:  # a hostile file may go wrong in any way
         reason = f"{error.args[0]} is missing" if isinstance(error, KeyError) else error
         raise CheckpointError(f"{path}: not a checkpoint that can be used: {reason}") from error
 
@@ -122,7 +126,9 @@ def _read(path: str | os.PathLike[str]) -> Any:
         raise CheckpointError(f"{path}: a folder, where a checkpoint file is expected")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, AttributeError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # torch's reader meets damage with almost any kind
         inner = str(error.__context__ or error)  # without advice to read it all the same
         culprit = re.search(r"GLOBAL ([\w.]+)", inner)
         if culprit:
@@ -143,24 +149,57 @@ def _ours(content: Any) -> Checkpoint:
     if content["kind"] not in _NETWORKS:
         raise ValueError(f"of a network {content['kind']!r}; there are {', '.join(_NETWORKS)}")
     tokenizer = content["tokenizer"]
-    return Checkpoint(
+    weights = content["weights"]
+    if not isinstance(weights, dict):
+        raise ValueError(f"its weights are a {type(weights).__name__}, and a state dict was expected")
+    for name, tensor in weights.items():
+        if not isinstance(tensor, Tensor) or tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
+            raise ValueError(f"{name} is no plain tensor")
+    checkpoint = Checkpoint(
         settings=_dataclass(_NETWORKS[content["kind"]][1], content["settings"]),
-        weights=dict(content["weights"]),
+        weights=weights,
         tokenizer=None if tokenizer is None else Tokenizer(tokenizer),
         mel=_dataclass(MelSettings, content["mel"]),
         step=int(content["step"]),
         metrics=dict(content["metrics"]),
+        training=content["training"],
     )
+    _check_vocabulary(checkpoint)
+    return checkpoint
 
 
-def _dataclass(kind: Any, values: Mapping[str, Any]) -> Any:
-    """A settings dataclass from nested dictionaries; unknown settings are an error, missing ones have their default."""
+def _check_vocabulary(checkpoint: Checkpoint) -> None:
+    pieces = checkpoint.tokenizer.vocabulary_size if checkpoint.tokenizer else None
+    if pieces is not None and checkpoint.settings.vocabulary not in (0, pieces):
+        raise ValueError(f"the CTC head has {checkpoint.settings.vocabulary} pieces, and the tokenizer {pieces}")
+
+
+def _dataclass(kind: Any, values: Any) -> Any:
+    """A settings dataclass from nested dictionaries; unknown or ill-typed settings are an error, missing ones have
+    their default."""
     types = typing.get_type_hints(kind)
-    unknown = [name for name in values if name not in types]
+    if not isinstance(values, dict):
+        raise ValueError(f"{kind.__name__} are a {type(values).__name__}, and a dictionary was expected")
+    unknown = [str(name) for name in values if name not in types]
     if unknown:
         raise ValueError(f"unknown settings {', '.join(unknown)} of {kind.__name__}: made by a later version?")
-    nested = {name: dataclasses.is_dataclass(types[name]) for name in values}
-    return kind(**{name: _dataclass(types[name], value) if nested[name] else value for name, value in values.items()})
+    return kind(**{name: _typed(f"{kind.__name__}.{name}", types[name], value) for name, value in values.items()})
+
+
+def _typed(name: str, hint: Any, value: Any) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return _dataclass(hint, value)
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is tuple:
+        fits = isinstance(value, tuple) and all(type(x) is arguments[0] for x in value)
+        fits = fits and (arguments[-1] is ... or len(value) == len(arguments))
+    elif origin is typing.Literal:
+        fits = value in arguments
+    else:
+        fits = type(value) is hint or (hint is float and type(value) is int)
+    if not fits:
+        raise ValueError(f"{name} is {value!r}, and {getattr(hint, '__name__', hint)} was expected")
+    return value
 
 
 def build_network(checkpoint: Checkpoint, where: str | os.PathLike[str] = "checkpoint") -> Network:
@@ -171,27 +210,60 @@ def build_network(checkpoint: Checkpoint, where: str | os.PathLike[str] = "check
         where: names the checkpoint in errors.
 
     Raises:
-        CheckpointError: tensors are missing, too many or misshapen.
+        CheckpointError: tensors are missing, too many or misshapen, or the tokenizer has other pieces than the head.
     """
-    with torch.device("meta"):  # nothing is drawn at random only to be overwritten
-        network: Network = _NETWORKS[checkpoint.kind][0](checkpoint.settings)
-    check_weights(network, checkpoint.weights, where)
+    try:
+        _check_vocabulary(checkpoint)
+        network = _unfilled(checkpoint)
+        check_weights(network, checkpoint.weights, where)
+    except CheckpointError:
+        raise
+    except Exception as error:  # sizes that no network can have
+        raise CheckpointError(f"{where}: {error}") from error
     network = network.to_empty(device="cpu")
     network.load_state_dict(dict(checkpoint.weights))
     return network.eval()
 
 
-def check_weights(network: nn.Module, weights: Mapping[str, Tensor], where: str | os.PathLike[str]) -> None:
+def _unfilled(checkpoint: Checkpoint) -> Network:
+    """The network without memory for its weights: nothing is drawn at random only to be overwritten."""
+    layers = _most_layers(checkpoint.settings)
+    if layers > len(checkpoint.weights):
+        raise ValueError(f"{layers} layers, and only {len(checkpoint.weights)} tensors")
+    with torch.device("meta"):
+        network: Network = _NETWORKS[checkpoint.kind][0](checkpoint.settings)
+    return network
+
+
+def _most_layers(settings: Settings) -> int:
+    conformer = settings.conformer if isinstance(settings, RecogniserSettings) else settings.visual.conformer
+    return conformer.layers
+
+
+def check_weights(
+    network: nn.Module,
+    weights: Mapping[str, Tensor],
+    where: str | os.PathLike[str],
+    also_called: Mapping[str, str] | None = None,
+) -> None:
     """Compare names and shapes of weights with those a network has.
+
+    Args:
+        network: that they are for.
+        weights: by its names.
+        where: names their place in the error.
+        also_called: what else weights are called, for the error: the published names of ours.
 
     Raises:
         CheckpointError: they differ; it names every tensor that is missing, too many or misshapen (the first ten).
     """
     expected = network.state_dict()
+    other = also_called or {}
+    named = {name: f"{name} (there: {other[name]})" if name in other else name for name in (*expected, *weights)}
     wrong = [f"{name} is missing" for name in expected if name not in weights]
-    wrong += [f"{name} is not known" for name in weights if name not in expected]
+    wrong += [f"{named[name]} is not known" for name in weights if name not in expected]
     wrong += [
-        f"{name} is {tuple(weights[name].shape)} and should be {tuple(tensor.shape)}"
+        f"{named[name]} is {tuple(weights[name].shape)} and should be {tuple(tensor.shape)}"
         for name, tensor in expected.items()
         if name in weights and weights[name].shape != tensor.shape
     ]

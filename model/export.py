@@ -35,10 +35,13 @@ def export_lip_to_speech(network: LipToSpeech, path: str | os.PathLike[str], sid
         torch.zeros(2, network.settings.n_mels, WINDOW_FRAMES, device=device),
     )
     batch, frames = Dim("batch", max=4096), Dim("frames", min=_FEWEST_FRAMES, max=_MOST_FRAMES)
-    with torch.no_grad():
-        program = torch.export.export(
-            _Plain(network).eval(), inputs, dynamic_shapes=({0: batch, 2: frames}, {0: batch}, {0: batch})
-        )
+    training = network.training
+    try:
+        with torch.no_grad():
+            shapes = ({0: batch, 2: frames}, {0: batch}, {0: batch})
+            program = torch.export.export(_Plain(network).eval(), inputs, dynamic_shapes=shapes)
+    finally:
+        network.train(training)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.pt2")

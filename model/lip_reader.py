@@ -8,7 +8,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from model.ctc_head import CtcHead
-from model.padding import Padding
+from model.padding import Padding, check_padding
 from model.visual import VisualEncoder, VisualSettings
 
 
@@ -25,6 +25,9 @@ class LipReaderSettings:
     visual: VisualSettings = field(default_factory=VisualSettings)
     vocabulary: int = 4000
     padding: Padding = "masked"
+
+    def __post_init__(self) -> None:
+        check_padding(self.padding)
 
 
 class Read(NamedTuple):

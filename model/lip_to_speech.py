@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from model.ctc_head import CtcHead
 from model.decoder import DecoderSettings, MelDecoder
-from model.padding import Padding
-from model.segments import WINDOW_FRAMES, Windows, take_window
+from model.padding import Padding, check_padding
+from model.segments import Windows, take_window
 from model.speaker import SpeakerEncoder, SpeakerSettings
 from model.visual import VisualEncoder, VisualSettings
 
@@ -36,6 +36,9 @@ class LipToSpeechSettings:
     vocabulary: int = 4000
     n_mels: int = 80
     padding: Padding = "masked"
+
+    def __post_init__(self) -> None:
+        check_padding(self.padding)
 
 
 class Spoken(NamedTuple):
@@ -71,7 +74,7 @@ class LipToSpeech(nn.Module):
         reference: Tensor,
         reference_lengths: Tensor | None = None,
         windows: Windows | None = None,
-        window_frames: int = WINDOW_FRAMES,
+        window_frames: int | None = None,
     ) -> Spoken:
         """
         Args:
@@ -80,11 +83,11 @@ class LipToSpeech(nn.Module):
             reference: (B, n_mels, S), mel of the voice (`model.segments`).
             reference_lengths: (B,) mel frames of each reference; without them all frames count, padding too.
             windows: what to generate, in video frames; by default all of it.
-            window_frames: frames of the largest window, or a fixed number: those of the result.
+            window_frames: frames of the result: those of the largest window, or a fixed number; default: all T.
         """
         features = self.visual(video, lengths)
         heard, sizes = features, lengths
         if windows is not None:
-            heard, sizes = take_window(features, *windows, length=window_frames), windows.sizes
+            heard, sizes = take_window(features, *windows, length=window_frames or features.shape[1]), windows.sizes
         mel = self.decoder(heard, self.speaker(reference, reference_lengths), sizes)
         return Spoken(mel, self.head(features), features)

@@ -70,7 +70,7 @@ def mel_l1(generated: Tensor, true: Tensor, lengths: Tensor, padding: Padding, m
     generated, true = (natural_log(x.float().masked_fill(~there, 0.0), mel) for x in (generated, true))
     if padding == "published":
         return F.l1_loss(generated, true)
-    return (generated - true).abs().sum() / (there.sum() * generated.shape[1])
+    return (generated - true).abs().sum() / (there.sum() * generated.shape[1]).clamp_min(1)
 
 
 class CtcLoss(NamedTuple):
@@ -88,18 +88,25 @@ def ctc_loss(logits: Tensor, lengths: Tensor, targets: Tensor, target_lengths: T
         lengths: (B,) frames of each clip.
         targets: (B, U) pieces, padded with 0.
         target_lengths: (B,) pieces of each text. 0 marks a clip without text: it has no part in the loss.
+
+    Raises:
+        ValueError: a piece that the vocabulary does not have (looked at where the targets lie on the CPU).
     """
-    targets, lengths, target_lengths = (x.to(logits.device) for x in (targets, lengths, target_lengths))
-    fits = ctc_feasible(targets, target_lengths, lengths) & (target_lengths > 0)
+    if targets.device.type == "cpu" and targets.numel() and not torch.compiler.is_compiling():
+        largest, vocabulary = int(targets.max()), logits.shape[-1]
+        if largest >= vocabulary:
+            raise ValueError(f"piece {largest} of a vocabulary of {vocabulary}: is it another tokenizer's?")
+    targets, on_device, pieces = (x.to(logits.device, non_blocking=True) for x in (targets, lengths, target_lengths))
+    fits = ctc_feasible(targets, pieces, on_device) & (pieces > 0)
     losses = F.ctc_loss(
         logits.float().log_softmax(dim=-1).transpose(0, 1),
         targets,
-        lengths,
+        lengths,  # these two are wanted on the CPU, wherever the logits are
         target_lengths,
         reduction="none",
         zero_infinity=True,
     )
-    left_out = (~fits & (target_lengths > 0)).sum()
+    left_out = (~fits & (pieces > 0)).sum()
     return CtcLoss(torch.where(fits, losses, losses.new_zeros(())).sum() / len(logits), left_out)
 
 
@@ -110,12 +117,14 @@ def content_loss(recogniser: Recogniser, generated: Tensor, true: Tensor, length
 
     Args:
         recogniser: its padding says what the mean runs over.
-        generated, true: (B, n_mels, S), the network's mels.
+        generated, true: (B, n_mels, S), the network's mels. What lies past their lengths is not looked at.
         lengths: (B,) mel frames of each.
 
     Returns:
         float32 scalar.
     """
+    there = mask_of(lengths, generated.shape[-1], generated.device)[:, None]
+    generated, true = (x.masked_fill(~there, 0.0) for x in (generated, true))
     heard = recogniser(generated, lengths)
     with torch.no_grad():
         meant = recogniser(true, lengths)
@@ -123,7 +132,7 @@ def content_loss(recogniser: Recogniser, generated: Tensor, true: Tensor, length
     if recogniser.settings.padding == "published":
         return squares.mean()
     there = mask_of(heard.lengths, squares.shape[1], squares.device)[..., None]
-    return squares.masked_fill(~there, 0.0).sum() / (there.sum() * squares.shape[2])
+    return squares.masked_fill(~there, 0.0).sum() / (there.sum() * squares.shape[2]).clamp_min(1)
 
 
 def freeze(network: nn.Module) -> nn.Module:

@@ -117,7 +117,8 @@ def _emphasised(wav: Tensor, settings: MelSettings) -> Tensor:
 def _log_mel_of_padded(wav: Tensor, settings: MelSettings) -> Tensor:
     """(..., L + n_fft), padding at both ends -> (..., n_mels, L // hop_length + 1)"""
     magnitude = _stft_magnitude(wav, settings)
-    mel = mel_filter_bank(settings).to(magnitude) @ magnitude
+    with torch.autocast(wav.device.type, enabled=False):  # bfloat16 would be off by a percent
+        mel = mel_filter_bank(settings).to(magnitude, non_blocking=True) @ magnitude
     log_floor = math.log(settings.floor)
     return (mel.clamp_min(settings.floor).log() - log_floor) / (-log_floor / 2) - 1
 
@@ -161,14 +162,15 @@ def mel_filter_bank(settings: MelSettings = DEFAULT) -> Tensor:
     Returns:
         float32 (n_mels, n_fft / 2 + 1) on the CPU.
     """
-    bins = torch.linspace(0, settings.sample_rate / 2, settings.n_fft // 2 + 1, dtype=torch.float64)
-    ends = _hz_to_mel(torch.tensor([settings.fmin, settings.fmax], dtype=torch.float64))
-    edges = _mel_to_hz(torch.linspace(float(ends[0]), float(ends[1]), settings.n_mels + 2, dtype=torch.float64))
-    lower, centre, upper = edges[:-2, None], edges[1:-1, None], edges[2:, None]
-    rising = (bins - lower) / (centre - lower)
-    falling = (upper - bins) / (upper - centre)
-    triangles = torch.minimum(rising, falling).clamp_min(0)
-    return (triangles * 2 / (upper - lower)).float()
+    with torch.inference_mode(False):  # it is kept, and may be needed with gradients later
+        bins = torch.linspace(0, settings.sample_rate / 2, settings.n_fft // 2 + 1, dtype=torch.float64)
+        ends = _hz_to_mel(torch.tensor([settings.fmin, settings.fmax], dtype=torch.float64))
+        edges = _mel_to_hz(torch.linspace(float(ends[0]), float(ends[1]), settings.n_mels + 2, dtype=torch.float64))
+        lower, centre, upper = edges[:-2, None], edges[1:-1, None], edges[2:, None]
+        rising = (bins - lower) / (centre - lower)
+        falling = (upper - bins) / (upper - centre)
+        triangles = torch.minimum(rising, falling).clamp_min(0)
+        return (triangles * 2 / (upper - lower)).float()
 
 
 # The Slaney scale: linear up to 1 kHz at 200/3 Hz a mel, then logarithmic, 27 mels a factor of 6.4.

@@ -11,12 +11,18 @@ figures and arrays depend on it (METHOD.md, Match or mend).
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 Padding = Literal["masked", "published"]
+
+
+def check_padding(padding: str) -> None:
+    """`ValueError` for what is no `Padding`."""
+    if padding not in get_args(Padding):
+        raise ValueError(f"padding {padding!r}: expected one of {', '.join(get_args(Padding))}")
 
 
 def mask_of(lengths: Tensor, frames: int, device: torch.device | None = None) -> Tensor:

@@ -1,8 +1,8 @@
 """The published checkpoints as they are: their names and shapes, mapped to ours in this one place.
 
 A lip-to-speech file holds four state dicts, a recogniser file one, a visual-encoder file is a bare state dict
-(METHOD.md, Published checkpoints). Sizes are read off the shapes, so files of other sizes do as well. The large buffers
-of sinusoids in them are ignored: they are computed.
+(METHOD.md, Published checkpoints). Sizes are read off the shapes, so files of other sizes do as well, with
+80 bands. The large buffers of sinusoids in them are ignored: they are computed.
 """
 
 from __future__ import annotations
@@ -103,30 +103,33 @@ def is_published(content: Any) -> bool:
     )
 
 
-def published_weights(content: Mapping[str, Any]) -> tuple[Settings, dict[str, Tensor]]:
+def published_weights(content: Mapping[str, Any]) -> tuple[Settings, dict[str, Tensor], dict[str, str]]:
     """The network that a published checkpoint is of, and its weights under our names.
 
     Args:
         content: what the file holds, read with `weights_only=True`.
 
     Returns:
-        Settings, with `published` padding, and float32 weights by our names. Names that are not known keep their own:
-        whoever loads them into a network will name them as too many.
+        Settings, with `published` padding; float32 weights by our names; and their names of these. What is not known
+        is passed on: whoever loads it into a network will name it as too many.
 
     Raises:
         ValueError: a part is missing or not a state dict, or a tensor that says the sizes is missing or misshapen.
     """
     if _A_VISUAL_NAME in content:
-        weights = _prefixed("visual", content)
+        theirs = _renamed("visual", content, "visual.")
+        weights = _tensors(theirs)
         visual = _sized(weights, _visual_settings)
-        return LipReaderSettings(visual=visual, vocabulary=0, padding="published"), weights
+        return LipReaderSettings(visual=visual, vocabulary=0, padding="published"), weights, _names(theirs)
     if RECOGNISER_PART in content:
-        weights = _renamed("recogniser", _part(content, RECOGNISER_PART))
-        return _sized(weights, _recogniser_settings), weights
-    weights = {}
+        theirs = _renamed("recogniser", _part(content, RECOGNISER_PART), "")
+        weights = _tensors(theirs)
+        return _sized(weights, _recogniser_settings), weights, _names(theirs)
+    theirs = {}
     for part, name in LIP_TO_SPEECH_PARTS.items():
-        weights |= _prefixed(name, _part(content, part))
-    return _sized(weights, _lip_to_speech_settings), weights
+        theirs |= _renamed(name, _part(content, part), f"{name}.")
+    weights = _tensors(theirs)
+    return _sized(weights, _lip_to_speech_settings), weights, _names(theirs)
 
 
 def _part(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -137,24 +140,32 @@ def _part(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return content[name]  # type: ignore[no-any-return]
 
 
-def _prefixed(name: str, state: Mapping[str, Any]) -> dict[str, Tensor]:
-    return {f"{name}.{key}": tensor for key, tensor in _renamed(name, state).items()}
-
-
-def _renamed(rules: str, state: Mapping[str, Any]) -> dict[str, Tensor]:
-    renamed: dict[str, Tensor] = {}
+def _renamed(part: str, state: Mapping[str, Any], prefix: str) -> dict[str, tuple[str, Tensor]]:
+    """our name -> (their name, tensor)"""
+    renamed: dict[str, tuple[str, Tensor]] = {}
     for name, tensor in state.items():
         if _IGNORED.search(str(name)):
             continue
         if not isinstance(tensor, Tensor):
             raise ValueError(f"{name} is no tensor but a {type(tensor).__name__}")
-        ours = our_name(str(name), rules)
+        ours = prefix + our_name(str(name), part)
         if ours in renamed:
-            raise ValueError(f"{name} and another tensor both mean {ours}")
-        if ours.endswith(("convolution.expand.weight", "convolution.contract.weight")) and tensor.dim() == 3:
-            tensor = tensor.squeeze(-1)  # a convolution of kernel 1 there, a linear layer here
-        renamed[ours] = tensor.float() if tensor.is_floating_point() else tensor
+            raise ValueError(f"{name} and {renamed[ours][0]} both mean {ours}")
+        renamed[ours] = (str(name), tensor)
     return renamed
+
+
+def _tensors(renamed: Mapping[str, tuple[str, Tensor]]) -> dict[str, Tensor]:
+    weights = {}
+    for name, (_, tensor) in renamed.items():
+        if name.endswith(("convolution.expand.weight", "convolution.contract.weight")) and tensor.dim() == 3:
+            tensor = tensor.squeeze(-1)  # a convolution of kernel 1 there, a linear layer here
+        weights[name] = tensor.float() if tensor.is_floating_point() else tensor
+    return weights
+
+
+def _names(renamed: Mapping[str, tuple[str, Tensor]]) -> dict[str, str]:
+    return {ours: theirs for ours, (theirs, _) in renamed.items()}
 
 
 def our_name(name: str, part: str) -> str:
@@ -191,9 +202,12 @@ def _conformer_settings(weights: Mapping[str, Tensor], prefix: str) -> Conformer
 
 
 def _count(names: Iterable[str], prefix: str) -> int:
-    """How many numbered things there are: one more than the largest number, so that a gap shows as missing."""
-    numbers = [int(match[1]) for name in names if (match := re.match(re.escape(prefix) + r"\.(\d+)\.", name))]
-    return max(numbers, default=-1) + 1
+    """How many numbered things there are, 0, 1, 2 ... without a gap."""
+    numbers = {int(match[1]) for name in names if (match := re.match(re.escape(prefix) + r"\.(\d+)\.", name))}
+    missing = next(number for number in range(len(numbers) + 1) if number not in numbers)
+    if missing < len(numbers):
+        raise ValueError(f"{prefix}.{missing} is missing, and there is {prefix}.{max(numbers)}")
+    return len(numbers)
 
 
 def _visual_settings(weights: Mapping[str, Tensor]) -> VisualSettings:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from model.conformer import Conformer, ConformerSettings
 from model.ctc_head import CtcHead
-from model.padding import Padding, frames_there, mask_of, norm_frames
+from model.padding import Padding, check_padding, frames_there, mask_of, norm_frames
 
 _Size = TypeVar("_Size", int, Tensor)
 
@@ -32,6 +32,9 @@ class RecogniserSettings:
     vocabulary: int = 4000
     n_mels: int = 80
     padding: Padding = "masked"
+
+    def __post_init__(self) -> None:
+        check_padding(self.padding)
 
 
 class Recognised(NamedTuple):

@@ -191,6 +191,7 @@ def loudest_windows(mel: Tensor, lengths: Tensor, size: int = WINDOW_FRAMES) -> 
         lengths: (B,) mel frames of each.
         size: mel frames.
     """
+    lengths = lengths.to(mel.device, non_blocking=True)
     sizes = lengths.clamp_max(size)
     level = F.pad(mel.mean(dim=1), (0, max(size - mel.shape[2], 0)))
     loudness = level.unfold(1, size, 1).mean(dim=2)
@@ -206,7 +207,7 @@ def take_window(
 
     Args:
         x: (B, ...) with time along `dim`: 1 for (B, T, C), 2 for (B, C, T).
-        starts, sizes: (B,) the windows in steps of x, on x's device.
+        starts, sizes: (B,) the windows in steps of x, on any device.
         length: steps of the result: the largest size, or a fixed number. Longer windows are cut to it.
         dim: where time runs.
         fill: what stands beyond a window's own size, and where x has no such step.
@@ -214,6 +215,7 @@ def take_window(
     Returns:
         x's shape, with `length` along `dim`.
     """
+    starts, sizes = (values.to(x.device, non_blocking=True) for values in (starts, sizes))
     offset = torch.arange(length, device=x.device)
     position = starts[:, None] + offset
     empty = (offset >= sizes[:, None]) | (position >= x.shape[dim])

@@ -58,6 +58,6 @@ class SpeakerEncoder(nn.Module):
             x = F.leaky_relu(norm_frames(norm, conv(x.transpose(1, 2)).transpose(1, 2), there), _SLOPE)
         if mask is not None:
             x = silence_padding(x, mask)
-        count = x.shape[1] if mask is None else mask.sum(dim=1, keepdim=True)
+        count = x.shape[1] if mask is None else mask.sum(dim=1, keepdim=True).clamp_min(1)
         vector: Tensor = self.project(x.sum(dim=1) / count)
         return vector

@@ -69,9 +69,13 @@ class VisualEncoder(nn.Module):
             there = frames_there(lengths, frames, video.device) if self.training else None
         maps = self.front_maps(video)
         maps = maps.flatten(0, 1) if there is None else pack(maps, there)
-        # channels last is what tensor cores want; on a CPU it is no faster, and its batch norm sums are less exact
-        maps = maps.contiguous(memory_format=torch.channels_last if maps.is_cuda else torch.contiguous_format)
-        maps = F.max_pool2d(F.relu(self.front_norm(maps), inplace=True), 3, stride=2, padding=1)
+        if maps.is_cuda:
+            maps = maps.contiguous(memory_format=torch.channels_last)
+        # Pooling before ReLU is the same, and a quarter of the work; pooling is ten times as fast with channels last.
+        # Tensor cores want these throughout; on a CPU, convolutions do not, and batch norm's sums are less exact so.
+        maps = self.front_norm(maps).contiguous(memory_format=torch.channels_last)
+        maps = F.relu(F.max_pool2d(maps, 3, stride=2, padding=1), inplace=True)
+        maps = maps if maps.is_cuda else maps.contiguous()
         vectors: Tensor = self.project(self.resnet(maps))
         return vectors.unflatten(0, (batch, frames)) if there is None else unpack(vectors, there, batch, frames)
 

@@ -1,28 +1,27 @@
 """`python -m tests.benchmarks [NAME ...]`: run all measurements, or those named.
 
-They run on the footage of `--footage` (a folder with LRS2-BBC, LRS2_crop and split lists; default: ../shared/real if it
-is there, else the demo corpus, which is written first).
+Those of the pipeline and of the vocoder run on the footage of `--footage` (a folder with LRS2-BBC, LRS2_crop and split
+lists; default: ../shared/real if it is there, else the demo corpus, which is written first). The others need none.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import torch
 
-from pipeline.datasets import Clip, index_corpus
-from pipeline.recipe import Recipe
-from tests.benchmarks import build_speed, roi_codecs
+if TYPE_CHECKING:
+    from pipeline.datasets import Clip
+    from pipeline.recipe import Recipe
 
-MEASUREMENTS = {"build_speed": build_speed.measure, "roi_codecs": roi_codecs.measure}
-
-
-def chosen_clips(folder: Path, count: int) -> tuple[Recipe, list[Clip]]:
-    """A recipe for the footage, and clips spread over it."""
-    recipe = Recipe(dataset="lrs2", root=str(folder / "LRS2-BBC"))
-    clips = index_corpus(recipe).clips
-    return recipe, clips[:: max(1, len(clips) // count)][:count]
+ON_FOOTAGE = ("build_speed", "roi_codecs", "griffin_lim")  # measure(recipe, clips, runs)
+WITHOUT = ("transforms", "ctc_decoding", "networks", "training_step")  # measure(runs)
+MEASUREMENTS = ON_FOOTAGE + WITHOUT
 
 
 def main() -> None:
@@ -34,15 +33,37 @@ def main() -> None:
     values = parser.parse_args()
     unknown = set(values.names) - set(MEASUREMENTS)
     if unknown:
-        parser.error(f"no measurement {', '.join(unknown)}: there is {', '.join(MEASUREMENTS)}")
+        parser.error(f"no measurement {', '.join(sorted(unknown))}: there is {', '.join(MEASUREMENTS)}")
+    try:
+        modules = {name: import_module(f"tests.benchmarks.{name}") for name in values.names or MEASUREMENTS}
+    except ModuleNotFoundError as error:
+        parser.error(f"{error}: `make benchmarks` installs what all of them need; or name those to run")
     torch.set_num_threads(1)
-    recipe, clips = chosen_clips(values.footage or default_footage(), values.clips)
-    seconds = sum(clip.frames for clip in clips) / 25
-    print(f"{len(clips)} clips, {seconds:.0f} s of video from {recipe.root}, median of {values.runs} runs\n")
-    for name in values.names or MEASUREMENTS:
-        for line in MEASUREMENTS[name](recipe, clips, values.runs):
-            print(line)
-        print()
+    for line in report(modules, values.footage, values.clips, values.runs):
+        print(line, flush=True)
+
+
+def report(modules: dict[str, ModuleType], footage: Path | None, count: int, runs: int) -> Iterator[str]:
+    """Lines: what each measurement is, and what it measured."""
+    yield f"medians of {runs} runs"
+    arguments: tuple[object, ...] = ()
+    if not modules.keys().isdisjoint(ON_FOOTAGE):
+        recipe, clips = chosen_clips(footage or default_footage(), count)
+        arguments = (recipe, clips)
+        yield f"footage: {len(clips)} clips, {sum(clip.frames for clip in clips) / 25:.0f} s from {recipe.root}"
+    for name, module in modules.items():
+        yield f"\n{name}: {(module.__doc__ or '').splitlines()[0]}\n"
+        yield from module.measure(*(arguments if name in ON_FOOTAGE else ()), runs)
+
+
+def chosen_clips(folder: Path, count: int) -> tuple[Recipe, list[Clip]]:
+    """A recipe for the footage, and clips spread over it."""
+    from pipeline.datasets import index_corpus
+    from pipeline.recipe import Recipe
+
+    recipe = Recipe(dataset="lrs2", root=str(folder / "LRS2-BBC"))
+    clips = index_corpus(recipe).clips
+    return recipe, clips[:: max(1, len(clips) // count)][:count]
 
 
 def default_footage() -> Path:

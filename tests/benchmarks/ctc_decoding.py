@@ -11,14 +11,12 @@ import torch
 from torch import Tensor
 
 from model.ctc import beam_search, greedy
-from pipeline.datasets import Clip
-from pipeline.recipe import Recipe
 
 _CLIPS, _SYMBOLS = 32, 4000
 
 
-def measure(_recipe: Recipe, _clips: list[Clip], runs: int) -> Iterator[str]:
-    """Lines of the report: a Markdown table. Outputs are random, so the footage has no part in it."""
+def measure(runs: int) -> Iterator[str]:
+    """Lines of the report: a Markdown table. Outputs are random."""
     yield f"| frames | outputs | best path, clips/s, {torch.get_num_threads()} threads | beam search, clips/s |"
     yield "|---:|---|---:|---:|"
     for frames in (75, 150):

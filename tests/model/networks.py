@@ -47,6 +47,8 @@ def small_recogniser(padding: Padding = "masked") -> Recogniser:
 
 def lively(network: Network) -> Network:
     """The network, in evaluation mode, with scales, shifts and running statistics that are not the identity."""
+    if next(network.parameters()).is_meta:
+        return network.eval()
     random = torch.Generator().manual_seed(1)
     for name, tensor in network.state_dict().items():
         if name.endswith(("running_var", "norm.weight", "norm1.weight", "norm2.weight")):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from model.checkpoint import Checkpoint, build_network
 from model.lip_to_speech import LipToSpeech
-from model.losses import content_loss, ctc_loss, freeze, mel_l1, optimiser
+from model.losses import LossSettings, content_loss, ctc_loss, freeze, mel_l1, optimiser
 from model.published import LIP_TO_SPEECH_PARTS, RECOGNISER_PART, our_name, published_weights
 from model.recogniser import Recogniser
 from model.segments import Windows
@@ -25,9 +25,9 @@ from tests.model.networks import without_dropout
 EVALUATION = 1e-4  # of the largest reference value: float32, other order of sums
 LOSS = 1e-4  # relative
 GRADIENT, GRADIENT_ABSOLUTE = 1e-3, 1e-5
-# The gradient of a spatial gate's batch norm is a sum over 10^4 to 10^5 places that nearly cancels, so that a rounding
-# that moves a few maxima or ReLUs shows. In float32 both the published one and ours are off by up to this from the
-# gradient in float64 (`test_gradients_of_the_spatial_gates`); all others keep the tolerance.
+# The gradient of a spatial gate's batch norm is a sum over 10^4 to 10^5 places that nearly cancels. In float32 the
+# published ones are off by up to 2.1e-4 from the gradient in float64 (all others by 1e-4 of it), and a rounding that
+# moves a few maxima moves them: no other order of operations meets them closer.
 CANCELLING = 2.5e-4
 
 PARTS = {"v_front": "visual", "ctc_layer": "head", "mel_layer": "decoder", "sp_layer": "speaker"}
@@ -62,14 +62,14 @@ def stored_recogniser(reference: Path) -> Any:
 
 @pytest.fixture
 def network(stored_network: Any) -> LipToSpeech:
-    network = build_network(Checkpoint(*published_weights(stored_network)))
+    network = build_network(Checkpoint(*published_weights(stored_network)[:2]))
     assert isinstance(network, LipToSpeech)
     return network
 
 
 @pytest.fixture
 def recogniser(stored_recogniser: Any) -> Recogniser:
-    recogniser = build_network(Checkpoint(*published_weights(stored_recogniser)))
+    recogniser = build_network(Checkpoint(*published_weights(stored_recogniser)[:2]))
     assert isinstance(recogniser, Recogniser)
     freeze(recogniser)
     return recogniser
@@ -105,7 +105,7 @@ def test_visual_encoder(network: LipToSpeech, inputs: Arrays, evaluated: Arrays)
 def test_masked_every_clip_of_a_batch_is_what_the_published_one_makes_of_it_alone(
     stored_network: Any, inputs: Arrays, evaluated: Arrays
 ) -> None:
-    settings, weights = published_weights(stored_network)
+    settings, weights, _ = published_weights(stored_network)
     network = build_network(Checkpoint(dataclasses.replace(settings, padding="masked"), weights))
     assert isinstance(network, LipToSpeech)
     features = network.visual(inputs["vid"].float(), inputs["vid_len"])
@@ -119,9 +119,9 @@ def test_masked_at_full_width_clips_of_5_to_250_frames_do_not_see_each_other(
     stored_network: Any, stored_recogniser: Any
 ) -> None:
     """Features of published weights have values of some units; float32 sums of 2048 terms in another order."""
-    settings, weights = published_weights(stored_network)
+    settings, weights, _ = published_weights(stored_network)
     network = build_network(Checkpoint(dataclasses.replace(settings, padding="masked"), weights))
-    recogniser_settings, recogniser_weights = published_weights(stored_recogniser)
+    recogniser_settings, recogniser_weights, _ = published_weights(stored_recogniser)
     recogniser_settings = dataclasses.replace(recogniser_settings, padding="masked")
     recogniser = build_network(Checkpoint(recogniser_settings, recogniser_weights))
     random = torch.Generator().manual_seed(0)
@@ -200,12 +200,11 @@ def _step(network: LipToSpeech, recogniser: Recogniser, inputs: Arrays, trained:
         window_frames=int(windows.sizes.max()),
     )
     true, lengths = trained[f"{case}_mel"][:, 0], trained[f"{case}_mel_len"]
-    there = torch.arange(true.shape[-1]) < lengths[:, None, None]
-    generated = spoken.mel * there  # the published code silences padding before either loss
-    l1 = mel_l1(generated, true, lengths, "published")
+    l1 = mel_l1(spoken.mel, true, lengths, "published")
     ctc = ctc_loss(spoken.logits, inputs["vid_len"], inputs["target"], inputs["target_len"]).loss
-    content = content_loss(recogniser, generated, true, lengths)
-    total = 100 * l1 + ctc + content
+    content = content_loss(recogniser, spoken.mel, true, lengths)
+    weights = LossSettings()
+    total = weights.mel * l1 + weights.ctc * ctc + weights.content * content
     total.backward()
     return [l1, ctc, content, total]
 
@@ -257,15 +256,17 @@ def test_training_step(
 def test_gradients_of_the_spatial_gates(
     network: LipToSpeech, recogniser: Recogniser, inputs: Arrays, trained: Arrays, reference: Path, case: str
 ) -> None:
-    """In float64, where sums that cancel keep their digits, all other gradients agree, and these are as near as
-    float32 can tell: that no more than rounding is behind `CANCELLING`."""
+    """What `CANCELLING` allows is the rounding of these sums and nothing else: in float64, where they keep their
+    digits, every other gradient is nearer the published one than float32 asks for."""
     without_dropout(network).train()
     _step(network.double(), recogniser.double(), _double(inputs), _double(trained), case)
     norms = json.loads((reference / f"c_seed0_grad_norms_{case}.json").read_text())
     theirs = _by_our_names(norms["per_parameter"])
     for name, norm in _gradient_norms(network).items():
-        absolute = CANCELLING if "spatial_gate.norm" in name else GRADIENT_ABSOLUTE
-        assert norm == pytest.approx(theirs[name], rel=GRADIENT, abs=absolute), name
+        if "spatial_gate.norm" in name:
+            assert norm == pytest.approx(theirs[name], abs=CANCELLING), name
+        else:
+            assert norm == pytest.approx(theirs[name], rel=GRADIENT / 2, abs=GRADIENT_ABSOLUTE), name
 
 
 def _double(arrays: Arrays) -> Arrays:

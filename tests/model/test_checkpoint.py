@@ -8,6 +8,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -22,7 +23,9 @@ from model.recogniser import Recogniser
 from model.tokenizer import train_tokenizer
 from tests.model.networks import lively, small_lip_reader_settings, small_lip_to_speech, small_recogniser
 
-TOKENIZER = train_tokenizer(["place blue at f two now", "set white by q nine please"], 30)
+TEXTS = ["place blue at f two now", "set white by q nine please", "bin blue at a two please"]
+TOKENIZER = train_tokenizer([*TEXTS, "set blue with a nine", "place white in two now"], 30)
+OTHER_TOKENIZER = train_tokenizer(TEXTS, 25)
 
 
 @pytest.fixture
@@ -39,10 +42,6 @@ def _checkpoint(network: LipToSpeech) -> Checkpoint:
         step=17,
         metrics={"stoi": 0.5},
     )
-
-
-def _to_published(state: dict[str, Tensor], names: dict[str, str]) -> dict[str, Tensor]:
-    return {theirs: state[ours].clone() for theirs, ours in names.items()}
 
 
 def test_what_is_saved_is_what_is_loaded(network: LipToSpeech, tmp_path: Path) -> None:
@@ -134,6 +133,7 @@ def test_a_pickle_that_would_run_code_is_refused(
         ({"format": 99}, "format 99, and this version reads 1"),
         ({"format": 1, "kind": "tts"}, "of a network 'tts'"),
         ({"format": 1, "kind": "asr"}, "tokenizer is missing"),
+        ({"format": 1, "kind": ["asr"]}, ""),
         ({"v_front_state_dict": {}}, "ctc_layer_state_dict is missing; it holds v_front_state_dict"),
         ({"asr_model_state_dict": 3}, "asr_model_state_dict is no state dict but a int"),
         ({"asr_model_state_dict": {"classifier.weight": 3}}, "classifier.weight is no tensor but a int"),
@@ -148,12 +148,70 @@ def test_files_that_are_no_checkpoint_are_named(content: Any, message: str, tmp_
     assert message in str(caught.value)
 
 
-def test_unknown_settings_are_refused(network: LipToSpeech, tmp_path: Path) -> None:
-    save_checkpoint(tmp_path / "x.pt", _checkpoint(network))
-    content = torch.load(tmp_path / "x.pt")
-    content["settings"]["visual"]["colour"] = 3
+@pytest.mark.parametrize(
+    ("where", "value", "message"),
+    [
+        ("settings.visual.colour", 3, "unknown settings colour of VisualSettings"),
+        ("settings.visual.conformer.layers", "2", "ConformerSettings.layers is '2', and int was expected"),
+        ("settings.visual.conformer.layers", 10**9, "1000000000 layers, and only"),
+        ("settings.visual.conformer.heads", 0, ""),
+        ("settings.visual.conformer.width", 2**62, ""),
+        ("settings.visual.conformer.width", -32, ""),
+        ("settings.visual.dropout", 7.0, ""),
+        ("settings.speaker.channels", (3, "x"), "SpeakerSettings.channels"),
+        ("settings.padding", "Masked", "LipToSpeechSettings.padding is 'Masked'"),
+        ("settings", ["vocabulary"], "a list, and a dictionary was expected"),
+        ("weights", None, "its weights are a NoneType"),
+        ("weights.head.bias", 3, "head.bias is no plain tensor"),
+        ("weights.head.bias", torch.zeros(3).to_sparse(), "head.bias is no plain tensor"),
+        ("tokenizer", b"no model", "not a SentencePiece model"),
+        ("tokenizer", OTHER_TOKENIZER.model_bytes, "the CTC head has 30 pieces, and the tokenizer"),
+        ("mel.n_mels", "x", "MelSettings.n_mels"),
+        ("step", float("inf"), ""),
+        ("format", torch.zeros(2), ""),
+    ],
+)
+def test_checkpoints_that_were_tampered_with_are_named(
+    network: LipToSpeech, tmp_path: Path, where: str, value: Any, message: str
+) -> None:
+    path = tmp_path / "x.pt"
+    save_checkpoint(path, _checkpoint(network))
+    content = torch.load(path)
+    place, names = content, where.split(".")
+    if names[0] == "weights" and len(names) > 1:
+        names = ["weights", ".".join(names[1:])]
+    for name in names[:-1]:
+        place = place[name]
+    place[names[-1]] = value
+    torch.save(content, path)
+    with pytest.raises(CheckpointError) as caught:
+        build_network(load_checkpoint(path), path)
+    assert str(path) in str(caught.value)
+    assert message in str(caught.value)
+
+
+def test_figures_of_numpy_and_torch_come_back_as_plain_ones(network: LipToSpeech, tmp_path: Path) -> None:
+    figures: Any = {"stoi": np.float64(0.5), "l1": torch.tensor(0.25)}
+    step: Any = np.int64(3)
+    checkpoint = dataclasses.replace(_checkpoint(network), metrics=figures, step=step)
+    save_checkpoint(tmp_path / "x.pt", checkpoint)
+    loaded = load_checkpoint(tmp_path / "x.pt")
+    assert (loaded.step, loaded.metrics) == (3, {"stoi": 0.5, "l1": 0.25})
+
+
+def test_what_a_run_needs_to_go_on_travels_along(network: LipToSpeech, tmp_path: Path) -> None:
+    training = {"epoch": 3, "optimiser": {"state": {0: {"step": torch.tensor(4.0)}}}}
+    save_checkpoint(tmp_path / "x.pt", dataclasses.replace(_checkpoint(network), training=training))
+    assert load_checkpoint(tmp_path / "x.pt").training == training
+
+
+def test_a_layer_of_a_large_number_is_not_built(tmp_path: Path) -> None:
+    content = {"asr_model_state_dict": {"encoder.layers.99999.layer_norm.weight": torch.zeros(3)}}
+    content["asr_model_state_dict"]["encoder.layers.0.feed_forward1.module.sequential.1.linear.weight"] = torch.zeros(
+        8, 2
+    )
     torch.save(content, tmp_path / "x.pt")
-    with pytest.raises(CheckpointError, match="unknown settings colour of VisualSettings"):
+    with pytest.raises(CheckpointError, match=r"layers\.1 is missing, and there is conformer\.layers\.99999"):
         load_checkpoint(tmp_path / "x.pt")
 
 
@@ -279,8 +337,8 @@ def test_published_tensors_that_do_not_fit_are_named(tmp_path: Path) -> None:
     for part in (
         "wrong.pt",
         "visual.resnet.stages.1.0.norm1.weight is missing",
-        "visual.resnet.resnet.layer9.0.norm1.weight is not known",
-        "visual.front_norm.bias is (5,) and should be (8,)",
+        "(there: resnet.resnet.layer9.0.bn1.weight) is not known",
+        "visual.front_norm.bias (there: frontend.1.bias) is (5,) and should be (8,)",
     ):
         assert part in str(caught.value)
 
@@ -297,9 +355,12 @@ def test_import_makes_a_checkpoint_of_ours(tmp_path: Path, capsys: pytest.Captur
     shown = capsys.readouterr().out
     assert "lip2speech" in shown
     assert "decoder" in shown
-    if TOKENIZER.vocabulary_size != network.settings.vocabulary:
-        assert main(["import", *arguments, "--tokenizer", str(tmp_path / "tokenizer.model")]) == 2
-        assert "pieces, and the head of" in capsys.readouterr().err
+    assert OTHER_TOKENIZER.vocabulary_size != TOKENIZER.vocabulary_size == network.settings.vocabulary
+    (tmp_path / "tokenizer.model").write_bytes(OTHER_TOKENIZER.model_bytes)
+    assert main(["import", *arguments, "--tokenizer", str(tmp_path / "tokenizer.model")]) == 2
+    assert "the CTC head has 30 pieces, and the tokenizer" in capsys.readouterr().err
+    assert main(["import", str(tmp_path / "ours.pt"), "--out", str(tmp_path / "again.pt")]) == 0
+    assert load_checkpoint(tmp_path / "again.pt").settings.padding == "masked"  # its own is kept
     assert main(["import", str(tmp_path / "nothing.pt"), "--out", "x"]) == 2
     assert "nothing.pt" in capsys.readouterr().err
 

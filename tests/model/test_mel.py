@@ -122,3 +122,19 @@ def test_the_mel_is_what_one_call_of_stft_with_its_own_padding_gives() -> None:
     floor = np.log(1e-5)
     # to the bit: shards built earlier hold the same mel
     assert torch.equal(log_mel(wav), (mel.clamp_min(1e-5).log() - floor) / (-floor / 2) - 1)
+
+
+def test_autocast_does_not_touch_the_mel() -> None:
+    wav = torch.randn(2, 4000, generator=torch.Generator().manual_seed(0))
+    exact = log_mel(wav)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(log_mel(wav), exact)
+
+
+def test_gradients_flow_after_a_first_use_in_inference_mode() -> None:
+    settings = MelSettings(fmax=6999.0)  # that no other test has used
+    with torch.inference_mode():
+        log_mel(torch.ones(2000), settings)
+    wav = torch.randn(2000, requires_grad=True)
+    log_mel(wav, settings).sum().backward()
+    assert wav.grad is not None

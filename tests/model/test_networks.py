@@ -11,14 +11,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from model.attention import sinusoids
+from model.attention import RelativeAttention, sinusoids
 from model.conformer import Conformer, ConformerSettings
 from model.export import export_lip_to_speech
 from model.lip_reader import LipReader, LipReaderSettings
 from model.lip_to_speech import LipToSpeech
 from model.padding import Padding
 from model.recogniser import Recogniser
-from model.segments import Windows
+from model.segments import Windows, draw_windows, whole_windows
 from model.visual import VisualSettings
 from tests.model.networks import VISUAL, small_lip_to_speech, small_recogniser, without_dropout
 
@@ -120,8 +120,61 @@ def test_first_weights_are_drawn_as_published() -> None:
     conv = state["visual.resnet.stages.1.0.conv1.weight"]
     assert float(conv.std()) == pytest.approx((2 / (128 * 9)) ** 0.5, rel=0.02)  # Kaiming, fan-out
     assert not state["visual.resnet.stages.1.0.norm2.weight"].any()
-    momenta = {name.rpartition(".")[2]: x.momentum for name, x in network.named_modules() if hasattr(x, "momentum")}
-    assert momenta == {"norm1": 0.1, "norm2": 0.1, "norm": 0.01, "1": 0.1, "front_norm": 0.1, "batch_norm": 0.1}
+    norms = {name: x.momentum for name, x in network.named_modules() if hasattr(x, "momentum")}
+    assert len(norms) == 29
+    for name, momentum in norms.items():
+        assert momentum == (0.01 if name.endswith("spatial_gate.norm") else 0.1), name
+    position = state["visual.conformer.layers.0.attention.position_bias"]
+    assert float(position.std()) == pytest.approx((2 / (8 + 64)) ** 0.5, rel=0.1)
+
+
+def test_dropout_is_where_and_what_was_published() -> None:
+    with torch.device("meta"):
+        network = LipToSpeech()
+    found = {name: x.p for name, x in network.named_modules() if isinstance(x, nn.Dropout)}
+    assert found.pop("visual.dropout") == 0.3
+    assert len(found) == 12 * 4
+    assert set(found.values()) == {0.1}
+    assert {x.dropout for x in network.modules() if isinstance(x, RelativeAttention)} == {0.1}
+
+
+def test_attention_weights_drop_out_in_training_only() -> None:
+    attention = RelativeAttention(16, 2, 0.5, "masked")
+    inputs = torch.randn(1, 9, 16), torch.tensor([9]), sinusoids(9, 16)
+    assert not torch.equal(attention(*inputs), attention(*inputs))
+    attention.eval()
+    assert torch.equal(attention(*inputs), attention(*inputs))
+
+
+@torch.no_grad()
+def test_reference_lengths_say_what_of_the_reference_is_the_voice() -> None:
+    network, (video, lengths, reference) = small_lip_to_speech(), _inputs(2, 8)
+    short = torch.tensor([50, 20])
+    spoken = network(video, lengths, reference, short)
+    alone = network(video[1:], lengths[1:], reference[1:, :, :20])
+    torch.testing.assert_close(spoken.mel[1:, :, : 4 * int(lengths[1])], alone.mel[..., : 4 * int(lengths[1])],
+                               atol=1e-6, rtol=0)  # fmt: skip
+    assert not torch.allclose(network(video, lengths, reference).mel[1], spoken.mel[1], atol=1e-5, rtol=0)
+    assert network(video, lengths, reference, torch.tensor([50, 0])).mel.isfinite().all()
+
+
+@torch.no_grad()
+def test_without_a_number_of_frames_the_window_is_not_cut() -> None:
+    network, (video, lengths, reference) = small_lip_to_speech(), _inputs(2, 60)
+    assert network(video, lengths, reference, windows=whole_windows(lengths)).mel.shape == (2, 80, 240)
+
+
+@pytest.mark.parametrize("padding", ["masked", "published"])
+def test_lengths_and_windows_may_lie_on_the_cpu_of_a_batch_that_does_not(padding: Padding) -> None:
+    """The device `meta` computes nothing, but refuses to mix with another, as a GPU does."""
+    lengths = torch.tensor([12, 7])
+    windows = draw_windows(lengths, torch.Generator().manual_seed(0), 5)
+    with torch.device("meta"):
+        network, recogniser = small_lip_to_speech(padding), small_recogniser(padding)
+        video, reference = torch.zeros(2, 1, 12, SIDE, SIDE), torch.zeros(2, 80, 50)
+    spoken = network(video, lengths, reference, torch.tensor([50, 9]), windows, 5)
+    assert (spoken.mel.device.type, spoken.mel.shape) == ("meta", (2, 80, 20))
+    assert recogniser(spoken.mel, 4 * windows.sizes).logits.device.type == "meta"
 
 
 def test_sinusoids_are_the_reference_ones(reference: Path) -> None:

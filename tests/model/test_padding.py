@@ -16,7 +16,7 @@ from model.lip_reader import LipReader
 from model.losses import content_loss, mel_l1
 from model.padding import Padding, frames_there, norm_frames, pack, unpack
 from model.recogniser import halved
-from model.speaker import SpeakerEncoder
+from model.speaker import SpeakerEncoder, SpeakerSettings
 from model.visual import VisualEncoder
 from tests.model.networks import (
     VISUAL,
@@ -30,7 +30,7 @@ from tests.model.networks import (
 SIDE = 32
 TOLERANCE = 1e-5  # sums in another order, float32, values of a few units
 
-LENGTHS = torch.tensor([5, 250, 6, 31, 117, 64])
+LENGTHS = torch.cat([torch.tensor([5, 250]), torch.randint(5, 251, (5,), generator=torch.Generator().manual_seed(0))])
 
 
 def _garbage(*shape: int) -> Tensor:
@@ -164,7 +164,7 @@ def test_batch_norm_in_training_counts_only_frames_that_are_there() -> None:
     torch.testing.assert_close(norm.running_var, plain.running_var)
 
 
-@pytest.mark.parametrize("name", ["conformer", "visual encoder", "lip to speech", "recogniser"])
+@pytest.mark.parametrize("name", ["conformer", "visual encoder", "lip to speech", "recogniser", "speaker encoder"])
 def test_masked_training_does_not_see_padding(name: str) -> None:
     """Gradients and running statistics are the same whatever stands beyond the clips' ends, and however much of it."""
     results = []
@@ -178,7 +178,9 @@ def test_masked_training_does_not_see_padding(name: str) -> None:
         shape[dim] = extra * rate
         x = torch.cat([x, torch.full(shape, filling)], dim=dim)
         without_dropout(network).train()
-        out = _result(name, network, x, lengths * (rate if name == "recogniser" else 1))
+        out = _result(name, network, x, lengths * rate)
+        if name == "speaker encoder":
+            out = out[:, None].expand(-1, 30, -1)
         loss = sum(out[number, :length].square().sum() for number, length in enumerate(lengths.tolist()))
         assert isinstance(loss, Tensor)
         loss.backward()
@@ -198,6 +200,8 @@ def _trainable(name: str) -> tuple[nn.Module, Tensor, int, int]:
         return lively(VisualEncoder(VISUAL, "masked")), _garbage(3, 1, 30, SIDE, SIDE), 2, 1
     if name == "recogniser":
         return small_recogniser(), _garbage(3, 80, 120), 2, 4
+    if name == "speaker encoder":
+        return lively(SpeakerEncoder(SpeakerSettings((16, 12), 8))), _garbage(3, 80, 120), 2, 4
     return small_lip_to_speech(), _garbage(3, 1, 30, SIDE, SIDE), 2, 1
 
 

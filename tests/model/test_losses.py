@@ -1,0 +1,93 @@
+"""The losses: what is weighed, what is left out, when the output content is switched on."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from model.losses import (
+    LossSettings,
+    OptimiserSettings,
+    content_loss,
+    content_switches_on,
+    ctc_loss,
+    freeze,
+    mel_l1,
+    optimiser,
+)
+from model.padding import Padding
+from tests.model.networks import small_recogniser
+
+
+def test_the_defaults_are_the_published_ones() -> None:
+    assert (LossSettings().mel, LossSettings().ctc, LossSettings().content) == (100, 1, 1)
+    group = optimiser([torch.nn.Parameter(torch.zeros(1))]).param_groups[0]
+    assert (group["lr"], group["weight_decay"], group["amsgrad"]) == (1e-4, 1e-5, True)
+    assert (
+        optimiser([torch.nn.Parameter(torch.zeros(1))], OptimiserSettings(learning_rate=1)).param_groups[0]["lr"] == 1
+    )
+
+
+@pytest.mark.parametrize(
+    ("epoch", "mean_l1", "on"),
+    [(1, 0.1, False), (5, 0.1, False), (6, 0.69, True), (6, 0.7, False), (60, 0.71, False), (60, 0.5, True)],
+)
+def test_output_content_is_switched_on_after_the_fifth_epoch_once_l1_is_low(
+    epoch: int, mean_l1: float, on: bool
+) -> None:
+    assert content_switches_on(epoch, mean_l1) is on
+
+
+@pytest.mark.parametrize("padding", ["masked", "published"])
+def test_l1_is_in_natural_log_units(padding: Padding) -> None:
+    silence, full = torch.full((1, 80, 8), -1.0), torch.full((1, 80, 8), 1.0)
+    found = mel_l1(silence, full, torch.tensor([8]), padding)
+    assert float(found) == pytest.approx(-math.log(1e-5), rel=1e-6)
+    assert not mel_l1(silence, full, torch.tensor([0]), "masked").any()
+
+
+def _ctc_inputs() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    logits = torch.randn(3, 6, 5, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    targets = torch.tensor([[1, 2, 0, 0], [3, 3, 3, 4], [0, 0, 0, 0]])
+    return logits, torch.tensor([6, 5, 6]), targets, torch.tensor([2, 4, 0])
+
+
+def test_ctc_leaves_out_texts_that_do_not_fit_and_counts_them() -> None:
+    """3 3 3 4 needs six frames, two for the blanks between, and has five; the third clip has no text."""
+    logits, lengths, targets, target_lengths = _ctc_inputs()
+    loss, left_out = ctc_loss(logits, lengths, targets, target_lengths)
+    alone = torch.nn.functional.ctc_loss(
+        logits[:1].log_softmax(-1).transpose(0, 1), targets[:1, :2], lengths[:1], target_lengths[:1], reduction="sum"
+    )
+    torch.testing.assert_close(loss, alone / 3)
+    assert int(left_out) == 1
+    loss.backward()
+    assert logits.grad is not None
+    assert logits.grad[0].any()
+    assert not logits.grad[1:].any()
+    lengths[1] = 6
+    assert int(ctc_loss(logits, lengths, targets, target_lengths).left_out) == 0
+
+
+def test_pieces_of_another_vocabulary_are_refused() -> None:
+    logits, lengths, targets, target_lengths = _ctc_inputs()
+    with pytest.raises(ValueError, match="piece 5 of a vocabulary of 5"):
+        ctc_loss(logits, lengths, targets + 1, target_lengths)
+
+
+@pytest.mark.parametrize("padding", ["masked", "published"])
+def test_content_gradients_reach_the_generated_mel_only(padding: Padding) -> None:
+    recogniser = small_recogniser(padding)
+    freeze(recogniser)
+    generated, true = (torch.randn(2, 80, 40, requires_grad=True) for _ in range(2))
+    lengths = torch.tensor([40, 24])
+    content_loss(recogniser, generated, true, lengths).backward()
+    assert generated.grad is not None
+    assert generated.grad[0].any()
+    assert not generated.grad[1, :, 24:].any()
+    assert true.grad is None
+    assert all(x.grad is None for x in recogniser.parameters())
+    assert float(content_loss(recogniser, true, true, lengths)) < 1e-10
