@@ -45,7 +45,7 @@ def test_its_commands_and_flags_exist(capsys: pytest.CaptureFixture[str]) -> Non
         with pytest.raises(SystemExit):
             model_main([command, "--help"])
         known += capsys.readouterr().out
-    flags = set(re.findall(r"(?<![\w-])--[a-z][\w-]+", README)) - {"--head", "--port"}
+    flags = set(re.findall(r"(?<![\w-])--[a-z][\w-]+", README)) - {"--head", "--port", "--runs"}
     assert {flag for flag in flags if flag.replace("--print_config", "--print-config") not in known} == set()
 
 
