@@ -14,6 +14,8 @@ demo: $(INSTALLED)
 	$(BIN)/pipeline verify
 	$(BIN)/pipeline info
 	$(BIN)/pipeline preview
+	$(BIN)/pipeline tokenizer data/demo-shards
+	$(BIN)/python -m train --config configs/demo.yaml --resume auto
 
 # TESTS=all also runs the slow ones
 test: $(INSTALLED)
@@ -32,7 +34,7 @@ benchmarks: $(INSTALLED)
 	$(BIN)/python -m tests.benchmarks
 
 clean:
-	rm -rf $(VENV) data/demo data/demo-shards data/demo-shards-preview.html
+	rm -rf $(VENV) data/demo data/demo-shards data/demo-shards-preview.html runs/demo
 
 $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 	@sh .make/check-system.sh "$(PYTHON)"

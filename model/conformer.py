@@ -139,6 +139,6 @@ class Convolution(nn.Module):
         """The depthwise convolution of (B, T, width), as one over pictures of one line: on a CPU that takes channels
         last as they lie, and is ten times as fast."""
         lines = x.transpose(1, 2)[:, :, None]
-        weight = self.depthwise.weight[:, :, None]
+        weight = self.depthwise.weight.flatten(1)[:, None, None]
         lines = lines.contiguous() if lines.is_cuda else lines
         return F.conv2d(lines, weight, padding=(0, weight.shape[-1] // 2), groups=len(weight))[:, :, 0].transpose(1, 2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from argparse import HelpFormatter
+from argparse import SUPPRESS, HelpFormatter
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -50,6 +50,7 @@ def recipe_parser(command: str, about: str, arguments: Sequence[str]) -> Command
     parser.add_argument(
         "--split", type=list[str], default=[], metavar="NAME=FILE", help="a further split list; may be repeated"
     )
+    parser.add_argument("--train", type=dict | None, default=None, help=SUPPRESS)  # the file's section for training
     parser.repeated = ("--split",)
     return parser
 

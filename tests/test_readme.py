@@ -13,6 +13,11 @@ from pipeline.build import plan_build, run_build
 from pipeline.commands import COMMANDS
 from pipeline.datasets.coordinates import VIDEO_EXTENSIONS
 from pipeline.recipe import DATASETS, Recipe, recipe_file
+from train.__main__ import parse as parse_training
+
+TORCHRUN = {f"--{name}" for name in ("standalone", "nproc-per-node", "nnodes", "max-restarts", "requeue")}
+TORCHRUN |= {f"--rdzv-{name}" for name in ("backend", "endpoint", "id")}
+TORCHRUN |= {f"--{name}" for name in ("nodes", "ntasks-per-node", "gpus-per-node", "signal")}
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text()
 
@@ -45,7 +50,10 @@ def test_its_commands_and_flags_exist(capsys: pytest.CaptureFixture[str]) -> Non
         with pytest.raises(SystemExit):
             model_main([command, "--help"])
         known += capsys.readouterr().out
-    flags = set(re.findall(r"(?<![\w-])--[a-z][\w-]+", README)) - {"--head", "--port", "--runs"}
+    with pytest.raises(SystemExit):
+        parse_training(["--help"])
+    known += capsys.readouterr().out
+    flags = set(re.findall(r"(?<![\w-])--[a-z][\w-]+", README)) - {"--head", "--port", "--runs"} - TORCHRUN
     assert {flag for flag in flags if flag.replace("--print_config", "--print-config") not in known} == set()
 
 

@@ -1,1 +1,9 @@
-"""From shards to checkpoints. Nothing is here yet: the pipeline comes first."""
+"""From shards to checkpoints.
+
+settings.py      every setting of a run
+start.py         where it begins: fresh, from other checkpoints, or where it stopped
+lip2speech.py    the recipe: from a batch of clips to its losses
+loop.py          the loop: steps, validation, checkpoints
+ranks.py         the processes of a run
+run_folder.py    its files; logbook.py: what it tells; schedule.py: its learning rate
+"""

@@ -1,0 +1,164 @@
+"""Stream planned micro-batches: worker processes read them, in the plan's order, a few ahead.
+
+    slots = deal_from(planned, per_step, step, rank, world)
+    for batch in load(dataset, slots, LoaderSettings(workers=4)):
+        ...                                  # a Batch, or None where the plan left this rank's slot empty
+
+Which batches come, and their bytes, depend on the plan alone, not on the number of workers. The loader keeps no state:
+to go on elsewhere, start it with what is left of the plan. It draws nothing from torch's global random numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from multiprocessing import connection
+from typing import Any, Literal
+
+import torch
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from shards.format.errors import DatasetError, StorageError
+from shards.format.sample import roi_side
+from shards.format.store import Store
+from shards.reading.ahead import RunAhead, needs
+from shards.reading.batch import Batch, Contents, Skipped, read_batch
+from shards.reading.cache import CacheSettings, ShardCache
+from shards.reading.members import MemberReader, Members, open_local
+from shards.reading.plan import MicroBatch
+from shards.reading.sequential import Dataset
+
+__all__ = ["Batch", "CacheSettings", "Contents", "LoaderSettings", "Skipped", "load"]
+
+
+@dataclass(frozen=True)
+class LoaderSettings:
+    """How planned micro-batches are read.
+
+    Attributes:
+        workers: processes; 0: none but this one.
+        prefetch: micro-batches that each worker reads ahead. They lie in shared memory (/dev/shm).
+        on_damage: what a damaged or missing clip does: stop with an error, or skip it and report it in its batch. A
+            disk or a store that fails stops in any case.
+        start_method: of worker processes; None: the platform's own.
+        contents: which members are read.
+        cache: where shards of a remote dataset are kept; of no effect on a local one.
+
+    Raises:
+        ValueError: numbers that make no sense.
+    """
+
+    workers: int = 2
+    prefetch: int = 2
+    on_damage: Literal["stop", "skip"] = "stop"
+    start_method: Literal["fork", "forkserver", "spawn"] | None = None
+    contents: Contents = field(default_factory=Contents)
+    cache: CacheSettings = field(default_factory=CacheSettings)
+
+    def __post_init__(self) -> None:
+        if self.workers < 0 or self.prefetch < 1:
+            raise ValueError(f"workers must be 0 or more, prefetch 1 or more: found {self}")
+        if self.on_damage not in ("stop", "skip"):
+            raise ValueError(f"on_damage: {self.on_damage!r}: expected stop or skip")
+
+
+DEFAULT = LoaderSettings()
+
+
+def load(
+    dataset: Dataset, slots: Sequence[MicroBatch | None], settings: LoaderSettings = DEFAULT
+) -> Iterator[Batch | None]:
+    """The batches of planned micro-batches, in their order; None for None.
+
+    Close the iterator, or read it to its end, and its processes and files are gone.
+
+    Args:
+        dataset: opened with `open_dataset`.
+        slots: from a plan: `deal_from`, `plan_evaluation`, or a part of them. Of each there may be several loaders.
+        settings: how to read.
+
+    Raises:
+        DatasetError: a clip is damaged or missing, and `on_damage` is stop; names shard and key.
+        StorageError: a disk or store failed, time and again.
+        RuntimeError: a worker process died; names its process id.
+    """
+    source = _Source(dataset, settings)
+    planned = [slot for slot in slots if slot is not None]
+    loader: DataLoader[Batch | Exception] = DataLoader(
+        source,
+        batch_size=None,
+        sampler=planned,
+        num_workers=settings.workers,
+        collate_fn=_as_it_is,
+        pin_memory=torch.cuda.is_available(),
+        prefetch_factor=settings.prefetch if settings.workers else None,
+        multiprocessing_context=settings.start_method if settings.workers else None,
+        generator=torch.Generator(),  # else its seed is drawn from the global one, and a resumed run draws once more
+    )
+    with closing(source):
+        batches: Any = iter(loader)  # processes are started before threads
+        ahead = RunAhead(source.cache, needs(slots, source.shard_of_rows())) if source.cache else None
+        try:
+            for place, slot in enumerate(slots):
+                if slot is None:
+                    yield None
+                    continue
+                batch = _next(batches)
+                if isinstance(batch, Exception):
+                    raise batch
+                yield batch
+                if ahead:
+                    ahead.advance(place + 1)
+        finally:
+            if ahead:
+                ahead.close()
+            if settings.workers:
+                batches._shutdown_workers()  # now, and not when an error that holds the iterator is forgotten
+
+
+class _Source(TorchDataset[Batch | Exception]):
+    """Reads a micro-batch when asked for it. Files are opened in the process that reads, at its first micro-batch."""
+
+    def __init__(self, dataset: Dataset, settings: LoaderSettings) -> None:
+        self._url = dataset.store.url
+        self._members = Members.of(dataset.index, roi_side(dataset.manifest.features["crop"]["half"]))
+        self._skip, self._contents = settings.on_damage == "skip", settings.contents
+        remote = not dataset.store.is_local
+        self.cache = ShardCache(dataset.store, dataset.manifest, settings.cache) if remote else None
+        self._reader: MemberReader | None = None
+
+    def __getitem__(self, micro_batch: MicroBatch) -> Batch | Exception:
+        if self._reader is None:
+            where = Store(self._url).path
+            opened = self.cache.open if self.cache else lambda shard: open_local(where(shard))
+            self._reader = MemberReader(self._members, opened, where)
+        try:
+            return read_batch(self._reader, micro_batch, self._skip, self._contents)
+        except (DatasetError, StorageError) as error:
+            return error  # raised by a worker, it would come out as another error, of a page of text
+
+    def shard_of_rows(self) -> Sequence[str]:
+        return [self._members.shards[number] for number in self._members.shard.tolist()]
+
+    def close(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+
+
+def _next(batches: Any) -> Batch | Exception:
+    """The next batch. torch names a worker that is found dead, but not one that dies while it hands its batch over."""
+    try:
+        batch: Batch | Exception = next(batches)
+        return batch
+    except (OSError, EOFError) as error:
+        workers = {worker.sentinel: worker.pid for worker in getattr(batches, "_workers", [])}
+        dead = [str(workers[ended]) for ended in connection.wait(list(workers), timeout=5.0)]
+        if not dead:
+            raise
+        raise RuntimeError(f"loader worker (pid {', '.join(dead)}) died while it handed over a batch") from error
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch

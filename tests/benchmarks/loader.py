@@ -1,0 +1,130 @@
+"""How many lip-region frames a second one worker turns into batches, beside reading their bytes and beside the videos.
+
+`one worker`: a process of the loader, from shard to collated batch at its parent. `in process`: the same without a
+worker. `preadv`: the same members' bytes, one call each, into memory that nobody has touched before, and nothing else.
+`mp4`: each picture of the video decoded to colour, cropped, resized and made grey with Pillow, as the published code
+does every epoch; `crop only` leaves out resizing, which with shards happens on the device. Pages are in memory already.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from PIL import Image
+
+from pipeline.clip import Corpus, build_sample
+from pipeline.datasets import Clip
+from pipeline.datasets.coordinates import parse_coordinates
+from pipeline.recipe import Recipe
+from shards import Dataset
+from shards.format.roi import RoiCodec
+from shards.reading.loader import LoaderSettings, load
+from shards.reading.plan import MicroBatch, plan_epoch
+from tests.shards.datasets import write_dataset
+
+_DECODED_CLIPS = 10
+_LEAST_FRAMES = {"npy": 400_000, "h264": 20_000}
+"""To read in a run, so that starting a process counts for nothing."""
+
+
+def measure(recipe: Recipe, clips: list[Clip], runs: int) -> Iterator[str]:
+    """Lines of the report: a Markdown table, frames a second by the clock; ratios are medians over runs."""
+    corpus = Corpus.of(recipe)
+    samples = [build_sample(clip, recipe, corpus) for clip in clips]
+    samples = [replace(sample, meta=replace(sample.meta, split="train")) for sample in samples]
+    yield "| regions | one worker | in process | preadv | worker / preadv | mp4 | worker / mp4 | mp4, crop only | / |"
+    yield "|---|---:|---:|---:|---:|---:|---:|---:|---:|"
+    codecs: tuple[RoiCodec, ...] = ("npy", "h264")
+    for codec in codecs:
+        with tempfile.TemporaryDirectory() as folder:
+            parts = [samples[first :: len(samples) // 25 + 1] for first in range(len(samples) // 25 + 1)]
+            named = {f"train-{number:06d}.tar": part for number, part in enumerate(parts)}
+            dataset = write_dataset(folder, named, codec)
+            yield row(codec, dataset, recipe, clips, runs)
+
+
+def row(codec: RoiCodec, dataset: Dataset, recipe: Recipe, clips: list[Clip], runs: int) -> str:
+    planned = plan_epoch(dataset.index, ["train"], 0, 0)
+    epochs = -(-_LEAST_FRAMES[codec] // dataset.manifest.totals["frames"])
+    sampled = clips[:: max(1, len(clips) // _DECODED_CLIPS)]
+    taken: list[tuple[float, ...]] = []
+    for _ in range(runs + 1):  # the first is a warm-up
+        taken.append(
+            (
+                frames_a_second(dataset, planned * epochs, LoaderSettings(workers=1)),
+                frames_a_second(dataset, planned * epochs, LoaderSettings(workers=0)),
+                preadv_alone(dataset, planned * epochs),
+                decoded(recipe, sampled, size=112),
+                decoded(recipe, sampled, size=None),
+            )
+        )
+    worker, here, preadv, mp4, cropped = (statistics.median(column) for column in zip(*taken[1:], strict=True))
+    ratios = [statistics.median(run[0] / run[other] for run in taken[1:]) for other in (2, 3, 4)]
+    return (
+        f"| `{codec}` | {worker:,.0f} | {here:,.0f} | {preadv:,.0f} | {ratios[0]:.2f} "
+        f"| {mp4:,.0f} | {ratios[1]:.0f} | {cropped:,.0f} | {ratios[2]:.0f} |"
+    )
+
+
+def frames_a_second(dataset: Dataset, slots: list[MicroBatch], settings: LoaderSettings) -> float:
+    """Of the batches after the first, which waits for the worker to start."""
+    batches = load(dataset, slots, settings)
+    next(batches)
+    began, frames = time.perf_counter(), 0
+    for batch in batches:
+        assert batch is not None, "no slot of this plan is empty"
+        frames += int(batch.lengths.sum())
+    return frames / (time.perf_counter() - began)
+
+
+def preadv_alone(dataset: Dataset, slots: list[MicroBatch]) -> float:
+    """The bytes of the same lip regions and mels, one call a member, a new mapping for each batch."""
+    columns = ("shard", "frames", "roi_offset", "roi_size", "mel_offset", "mel_size")
+    rows = dataset.index.select(columns).to_pylist()
+    open_shards = {row["shard"]: os.open(dataset.store.path(row["shard"]), os.O_RDONLY) for row in rows}
+    began, frames = time.perf_counter(), 0
+    for slot in slots:
+        wanted = [rows[visit.row] for visit in slot.visits]
+        fresh = mmap.mmap(-1, sum(row["roi_size"] + row["mel_size"] for row in wanted))
+        into, at = memoryview(fresh), 0
+        for row in wanted:
+            for member in ("roi", "mel"):
+                size = row[f"{member}_size"]
+                os.preadv(open_shards[row["shard"]], [into[at : at + size]], row[f"{member}_offset"])
+                at += size
+            frames += row["frames"]
+        into.release()
+        fresh.close()
+    seconds = time.perf_counter() - began
+    for descriptor in open_shards.values():
+        os.close(descriptor)
+    return frames / seconds
+
+
+def decoded(recipe: Recipe, clips: list[Clip], size: int | None) -> float:
+    """The published way: picture by picture through Pillow; (T, size, size) of each clip, or its crops as they are."""
+    began, frames = time.perf_counter(), 0
+    for clip in clips:
+        centres, pictures = parse_coordinates(clip.coordinates or "").tolist(), list[np.ndarray[Any, Any]]()
+        with av.open(str(Path(recipe.root) / clip.video)) as container:
+            stream = container.streams.video[0]
+            stream.thread_type = "NONE"
+            for (x, y), frame in zip(centres, container.decode(stream), strict=False):
+                half = recipe.half
+                picture = Image.fromarray(frame.to_ndarray(format="rgb24"))
+                lips = picture.crop((x - half, y - half, x + half, y + half))
+                if size is not None:
+                    lips = lips.resize((size, size), Image.Resampling.BILINEAR)
+                pictures.append(np.asarray(lips.convert("L")))
+        frames += len(np.stack(pictures))
+    return frames / (time.perf_counter() - began)

@@ -1,0 +1,103 @@
+"""Small runs for tests: a dataset of noise, a network that trains on it in milliseconds, and ways to start it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from model.tokenizer import train_tokenizer
+from shards import Dataset
+from tests.shards.datasets import HALF, small_dataset
+
+ROOT = Path(__file__).resolve().parents[2]
+
+SMALL = [
+    "--network.visual={channels: 2, dropout: 0.1, conformer: {layers: 1, width: 16, heads: 2, kernel: 5}}",
+    "--network.speaker={channels: [8, 8], width: 8}",
+    "--network.decoder={width: 16, channels: [8]}",
+    f"--transforms={{half: {HALF}, size: 32}}",
+    "--batch={max_frames: 80, window_shards: 2}",
+    "--optimiser.learning_rate=0.003",
+    "--splits=[train]",
+    "--micro_batches=2",
+    "--workers=1",
+    "--clip_norm=10",
+    "--device=cpu",
+]
+
+
+def write_small_dataset(folder: Path) -> str:
+    """A dataset of noise clips with a tokenizer; its path."""
+    write_tokenizer(folder, small_dataset(str(folder)))
+    return str(folder)
+
+
+def write_tokenizer(folder: Path, dataset: Dataset) -> None:
+    """A tokenizer of a dataset's texts, where training looks for it."""
+    texts = [text for text in dataset.index["text"].to_pylist() if text]
+    (folder / "tokenizer.model").write_bytes(train_tokenizer(texts, 40).model_bytes)
+
+
+def flags(dataset: str, run: Path, steps: int = 40, every: int = 10, **more: Any) -> list[str]:
+    """A command line of `python -m train`."""
+    keep = {"every": every, "last": 3, "validate_every": 10, "validation_clips": 4, "log_every": 1}
+    settings = {"shards": dataset, "out": run, "schedule.steps": steps, **more}
+    return [*SMALL, f"--keep={json.dumps(keep)}", *(f"--{name}={value}" for name, value in settings.items())]
+
+
+def start(
+    arguments: list[str], ranks: int = 1, script: list[str] | None = None, launcher: list[str] | None = None
+) -> subprocess.Popen[str]:
+    """Start a training process, or several under torchrun."""
+    program = script or ["-m", "train"]
+    command = [sys.executable]
+    if ranks > 1 or launcher:
+        command += ["-m", "torch.distributed.run", "--nproc-per-node", str(ranks), *(launcher or ["--standalone"])]
+        program = program if script else ["-m", "train"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        [*command, *program, *arguments],
+        cwd=ROOT,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+
+
+def finish(process: subprocess.Popen[str], status: int | None = 0) -> str:
+    """Wait for a process; what it printed. Its exit status must be the given one (None: any but 0)."""
+    printed, _ = process.communicate(timeout=300)
+    assert (process.returncode != 0) if status is None else (process.returncode == status), printed[-3000:]
+    return printed
+
+
+def run_killed_at(step: str, marker: Path, arguments: list[str], ranks: int = 1) -> str:
+    """Run until killed before a step."""
+    script = [str(ROOT / "tests/train/killed_at.py"), step, str(marker)]
+    return finish(start(arguments, ranks, script), None)
+
+
+def weights_of(run: Path, step: int) -> dict[str, Tensor]:
+    """The weights of a checkpoint of a run."""
+    content = torch.load(run / "checkpoints" / f"step-{step:08}.pt")
+    weights: dict[str, Tensor] = content["weights"]
+    return weights
+
+
+def logged(run: Path, kind: str = "train") -> dict[int, dict[str, float]]:
+    """What a run logged, by step, without what depends on the clock."""
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    clock = ("frames_a_second", "waiting", "kind")
+    return {
+        line["step"]: {name: value for name, value in line.items() if name not in clock}
+        for line in lines
+        if line["kind"] == kind
+    }

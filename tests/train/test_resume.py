@@ -1,0 +1,76 @@
+"""A run that dies goes on as if it had not: bitwise on the CPU, on other ranks with the same clips."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.processes import wait_for
+from tests.train.runs import finish, flags, logged, run_killed_at, start, weights_of, write_small_dataset
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_small_dataset(tmp_path_factory.mktemp("dataset"))
+
+
+def _assert_same(ours: Path, theirs: Path, step: int) -> None:
+    left, right = weights_of(ours, step), weights_of(theirs, step)
+    assert left.keys() == right.keys()
+    assert all(torch.equal(left[name], right[name]) for name in left)
+    for kind in ("train", "validation", "epoch"):
+        assert logged(ours, kind) == logged(theirs, kind)
+        assert logged(ours, kind)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_killed_at_step_17_and_resumed_equals_a_straight_run(shards: str, tmp_path: Path, ranks: int) -> None:
+    finish(start(flags(shards, tmp_path / "straight"), ranks))
+    broken = flags(shards, tmp_path / "broken")
+    run_killed_at("17", tmp_path / "marker", broken, ranks)
+    assert sorted(logged(tmp_path / "broken"))[-1] <= 17
+    printed = finish(start([*broken, "--resume=auto"], ranks))
+    assert "going on from" in printed
+    assert "step-00000010.pt" in printed
+    _assert_same(tmp_path / "broken", tmp_path / "straight", 40)
+
+
+@pytest.mark.slow
+def test_told_to_stop_it_saves_leaves_with_its_own_status_and_goes_on(shards: str, tmp_path: Path) -> None:
+    finish(start(flags(shards, tmp_path / "straight", ema=0.9)))
+    stopped = flags(shards, tmp_path / "stopped", ema=0.9)
+    process = start(stopped)
+    wait_for(lambda: (tmp_path / "stopped/log.jsonl").exists() and logged(tmp_path / "stopped"), "a first step")
+    process.send_signal(signal.SIGTERM)
+    assert "told to stop" in finish(process, 75)
+    finish(start([*stopped, "--resume=auto"]))
+    _assert_same(tmp_path / "stopped", tmp_path / "straight", 40)
+
+
+@pytest.mark.slow
+def test_a_rank_that_dies_is_started_again_and_the_job_goes_on_by_itself(shards: str, tmp_path: Path) -> None:
+    arguments = [*flags(shards, tmp_path / "run", steps=20, every=5), "--resume=auto"]
+    script = [str(Path(__file__).parent / "killed_at.py"), "8@1", str(tmp_path / "marker")]
+    printed = finish(start(arguments, 2, script, ["--standalone", "--max-restarts", "2"]))
+    assert "step-00000005.pt" in printed
+    assert sorted(logged(tmp_path / "run")) == list(range(1, 21))
+    finish(start(flags(shards, tmp_path / "straight", steps=20, every=5), 2))
+    _assert_same(tmp_path / "run", tmp_path / "straight", 20)
+
+
+@pytest.mark.slow
+def test_two_launchers_joined_by_rendezvous_train(shards: str, tmp_path: Path) -> None:
+    def launcher(node: int) -> list[str]:
+        place = ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:29571", "--rdzv-id", tmp_path.name]
+        return ["--nnodes", "2", "--node-rank", str(node), *place]
+
+    arguments = flags(shards, tmp_path / "run", steps=6, every=3)
+    nodes = [start(arguments, 1, None, launcher(node)) for node in range(2)]
+    for node in nodes:
+        finish(node)
+    finish(start(flags(shards, tmp_path / "straight", steps=6, every=3), 2))
+    assert logged(tmp_path / "run") == logged(tmp_path / "straight")

@@ -1,0 +1,142 @@
+"""`python -m train --config configs/demo.yaml`, or `torchrun ... -m train --config ...`: shards -> checkpoints.
+
+Settings are the `train` section of the recipe file; flags override them (`--schedule.steps 500`). `--resume auto` goes
+on from the newest checkpoint of the run, or begins it. A run that was told to stop (SIGTERM) saves itself and ends with
+status 75.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+from jsonargparse import ArgumentParser
+
+from model.checkpoint import load_checkpoint
+from shards import open_dataset
+from train.logbook import Logbook
+from train.loop import EXIT_STOPPED, Run, TrainingError, train
+from train.ranks import Ranks, joined
+from train.run_folder import RunFolder
+from train.settings import TrainSettings
+from train.start import (
+    check_features,
+    check_identity,
+    fresh_network,
+    identity_of,
+    load_recogniser,
+    load_tokenizer,
+)
+
+EXIT_USER, EXIT_FAILED = 2, 1
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line; returns the exit status: 0 done, 1 training failed, 2 unusable input, 75 told to stop."""
+    try:
+        settings, resume, device = parse(list(sys.argv[1:] if arguments is None else arguments))
+        with joined(device) as ranks:
+            return _train(settings, resume, ranks)
+    except TrainingError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USER
+
+
+def parse(arguments: list[str]) -> tuple[TrainSettings, str | None, str | None]:
+    """Settings, what to resume from, and the device that a command line asks for.
+
+    Raises:
+        ValueError: the recipe file is not readable, or has no `train` section.
+    """
+    parser = ArgumentParser(prog="python -m train", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--config", action="config", help="recipe file; its section `train` is read")
+    parser.add_argument("--resume", type=str | None, default=None, help="auto, or a checkpoint of this run")
+    parser.add_argument("--device", type=str | None, default=None, help="cpu or cuda; default: cuda if there is one")
+    parser.add_class_arguments(TrainSettings, as_group=False)
+    values = parser.instantiate(parser.parse_args(_with_section(arguments)))
+    settings = TrainSettings(**{field.name: getattr(values, field.name) for field in dataclasses.fields(TrainSettings)})
+    return settings, values.resume, values.device
+
+
+def _with_section(arguments: list[str]) -> list[str]:
+    """The arguments, with the `train` section of a recipe file in the place of its path."""
+    result = []
+    for number, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        if name == "--config" and equals:
+            result.append(f"--config={_section(value)}")
+        elif number and arguments[number - 1] == "--config":
+            result.append(_section(argument))
+        else:
+            result.append(argument)
+    return result
+
+
+def _section(path: str) -> str:
+    try:
+        content = yaml.safe_load(Path(path).read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not readable YAML: {error}") from error
+    if not isinstance(content, dict) or not isinstance(content.get("train"), dict):
+        raise ValueError(f"{path}: has no section `train`")
+    return json.dumps(content["train"])
+
+
+def _train(settings: TrainSettings, resume: str | None, ranks: Ranks) -> int:
+    if settings.micro_batches % ranks.world:
+        raise ValueError(f"micro_batches: {settings.micro_batches} cannot be dealt to {ranks.world} ranks evenly")
+    dataset = open_dataset(settings.shards)
+    tokenizer = load_tokenizer(dataset, settings)
+    mel = check_features(dataset, settings)
+    folder = RunFolder(settings.out)
+    identity = identity_of(settings, dataset, tokenizer)
+    # the first rank's choice: files may come and go between one rank's look and another's
+    chosen = ranks.shared(_to_resume(folder, resume) if ranks.first else None)
+    found = None if chosen is None else (chosen, load_checkpoint(chosen))
+    say = print if ranks.first else _quiet
+    fresh = settings if found is None else dataclasses.replace(settings, init=None, init_visual=None)
+    network = fresh_network(fresh, tokenizer, say)
+    recogniser = load_recogniser(settings, ranks.device)
+    run = Run(settings, dataset, tokenizer, mel, network, recogniser, ranks, folder, identity)
+    if found is not None:
+        where, checkpoint = found
+        check_identity(checkpoint, identity, str(where))
+        run.restore(checkpoint)
+        say(f"going on from {where}")
+    if ranks.first:
+        folder.describe(dataclasses.asdict(settings), ranks=ranks.world, device=str(ranks.device))
+    book = Logbook(folder, run.place.step, settings.schedule.steps, quiet=not ranks.first)
+    try:
+        finished = train(run, book)
+    finally:
+        book.close()
+    if not finished:
+        say(f"told to stop at step {run.place.step}: saved; start it again with --resume auto")
+        return EXIT_STOPPED
+    say(f"step {run.place.step}: done; {folder.checkpoints()[-1]}")
+    return 0
+
+
+def _to_resume(folder: RunFolder, resume: str | None) -> Path | None:
+    if resume is None:
+        if folder.checkpoints():
+            raise ValueError(
+                f"{folder.path}: there is a run with checkpoints: go on with --resume auto, or name another --out"
+            )
+        return None
+    return folder.newest() if resume == "auto" else Path(resume)
+
+
+def _quiet(line: str) -> None:
+    pass
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,66 @@
+"""What a run tells: a progress bar, a JSON line a logged step, and the same scalars for TensorBoard."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from train.run_folder import RunFolder
+
+
+class Logbook:
+    """Of the first rank; the others' says nothing.
+
+    Args:
+        folder: of the run.
+        step: that the run goes on from; what was logged past it is dropped.
+        steps: of the whole run.
+        quiet: whether to say nothing.
+    """
+
+    def __init__(self, folder: RunFolder, step: int, steps: int, quiet: bool) -> None:
+        self._quiet = quiet
+        self._console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+        if quiet:
+            return
+        from torch.utils.tensorboard import SummaryWriter
+
+        folder.path.mkdir(parents=True, exist_ok=True)
+        folder.cut_log(step)
+        self._log = folder.log.open("a", buffering=1)
+        self._board: Any = SummaryWriter(str(folder.tensorboard), purge_step=step + 1)
+        columns = TextColumn("step"), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeRemainingColumn()
+        self._progress = Progress(*columns, TextColumn("{task.description}"), console=self._console)
+        self._task = self._progress.add_task("", total=steps, completed=step)
+        self._progress.start()
+
+    def say(self, line: str) -> None:
+        """A line for a person."""
+        if not self._quiet:
+            self._console.print(line)
+
+    def moved(self, step: int) -> None:
+        """Steps done so far."""
+        if not self._quiet:
+            self._progress.update(self._task, completed=step)
+
+    def scalars(self, kind: str, step: int, **values: float) -> None:
+        """A line of log.jsonl, and a point of each curve."""
+        if self._quiet:
+            return
+        self._log.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
+        for name, value in values.items():
+            self._board.add_scalar(f"{kind}/{name}", value, step)
+        if kind == "train":
+            shown = [name for name in ("l1", "ctc", "content", "frames_a_second") if name in values]
+            self._progress.update(self._task, description="  ".join(f"{name} {values[name]:.3g}" for name in shown))
+
+    def close(self) -> None:
+        """Everything that was said is on the disk."""
+        if not self._quiet:
+            self._progress.stop()
+            self._log.close()
+            self._board.close()

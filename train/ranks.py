@@ -1,0 +1,90 @@
+"""The processes of a run: who this one is, and what they tell each other besides gradients.
+
+`torchrun` says who is who by environment variables; without it there is one. Control messages (stop, totals) go over
+gloo on the CPU, so that no GPU is waited for.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+_PATIENCE = timedelta(minutes=30)
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among the others.
+
+    Attributes:
+        rank: 0 to world - 1.
+        world: how many.
+        device: that this one computes on.
+    """
+
+    rank: int
+    world: int
+    device: torch.device
+    control: Any = None
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the one that writes."""
+        return self.rank == 0
+
+    def totals(self, values: Sequence[float]) -> list[float]:
+        """The sums over all ranks, the same on each, in float64."""
+        if self.world == 1:
+            return [float(value) for value in values]
+        table = torch.tensor(values, dtype=torch.float64)
+        dist.all_reduce(table, group=self.control)
+        return [float(value) for value in table.tolist()]
+
+    def gathered(self, names: list[str]) -> list[str]:
+        """The names of all ranks, one after the other."""
+        if self.world == 1:
+            return names
+        found: list[list[str]] = [[] for _ in range(self.world)]
+        dist.all_gather_object(found, names, group=self.control)
+        return [name for part in found for name in part]
+
+    def wait(self) -> None:
+        """Until all are here."""
+        if self.world > 1:
+            dist.barrier(group=self.control)
+
+    def shared(self, value: Any) -> Any:
+        """The first rank's value."""
+        if self.world == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0, group=self.control)
+        return box[0]
+
+
+@contextmanager
+def joined(device: str | None = None) -> Iterator[Ranks]:
+    """Join the others that torchrun started, if it did.
+
+    Args:
+        device: cpu or cuda; None: cuda where there is one.
+    """
+    kind = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    if kind == "cuda":
+        torch.cuda.set_device(local)
+    chosen = torch.device(kind, local) if kind == "cuda" else torch.device(kind)
+    if "RANK" not in os.environ:
+        yield Ranks(0, 1, chosen)
+        return
+    dist.init_process_group("nccl" if kind == "cuda" else "gloo", timeout=_PATIENCE)
+    control = dist.new_group(backend="gloo", timeout=_PATIENCE)
+    yield Ranks(dist.get_rank(), dist.get_world_size(), chosen, control)
+    dist.destroy_process_group()  # not after an error: it could wait for a rank that is no more

@@ -1,0 +1,131 @@
+"""Every setting of a training run, as typed dataclasses: the `train` section of a recipe file, with flags over it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from model.lip_to_speech import LipToSpeechSettings
+from model.losses import LossSettings, OptimiserSettings
+from model.segments import SegmentSettings
+from model.transforms import TransformSettings
+from shards.reading.cache import CacheSettings
+from shards.reading.plan import BatchSettings
+
+Precision = Literal["float32", "bf16"]
+Rate = Literal["constant", "cosine"]
+
+
+@dataclass(frozen=True)
+class ScheduleSettings:
+    """How long to train, and the learning rate over the steps.
+
+    Attributes:
+        steps: global steps of the whole run.
+        warm_up: first steps, over which the rate rises linearly.
+        rate: constant afterwards, or a cosine down to `last` of it.
+        last: share of the rate that is left at the last step of a cosine.
+    """
+
+    steps: int = 100_000
+    warm_up: int = 0
+    rate: Rate = "constant"
+    last: float = 0.01
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.warm_up < 0 or not 0 <= self.last <= 1:
+            raise ValueError(
+                f"schedule: {self.steps} steps, {self.warm_up} of warm-up, last {self.last}: expected 1 or more, "
+                "0 or more, and 0 to 1"
+            )
+
+
+@dataclass(frozen=True)
+class KeepSettings:
+    """What is written while training, and how often.
+
+    Attributes:
+        every: global steps between checkpoints.
+        last: so many checkpoints are kept; `best.pt` apart.
+        validate_every: global steps between validations.
+        validation_clips: a fixed part of the validation split; None: all of it.
+        log_every: global steps between lines of log.jsonl.
+    """
+
+    every: int = 1000
+    last: int = 3
+    validate_every: int = 3000
+    validation_clips: int | None = 200
+    log_every: int = 10
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value is not None and value < 1:
+                raise ValueError(f"keep.{name}: {value} is too small, at least 1 was expected")
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """A run.
+
+    Attributes:
+        shards: dataset to train on, a local folder or an fsspec URL.
+        out: folder of the run: checkpoints, logs, the resolved settings.
+        splits: to train on.
+        validation: split to validate on; None: none.
+        tokenizer: SentencePiece model; None: `tokenizer.model` of the dataset.
+        seed: of everything that is drawn.
+        micro_batches: G, micro-batches of a global step, dealt to ranks and accumulation steps; a multiple of the
+            number of ranks.
+        clip_norm: gradients are scaled down to this norm; None: not.
+        ema: decay of an average of the weights, which is then validated and kept as best; None: none.
+        precision: bf16 autocasts the networks on a GPU or CPU; losses stay in float32.
+        compile: run the network through torch.compile.
+        sync_batch_norm: batch-norm statistics over all ranks. Without it each rank has its own and the first rank's are
+            kept, so that a run depends on the number of ranks.
+        workers: loader processes a rank; 0: none.
+        on_damage: what cannot be read stops the run, or is skipped and counted.
+        bad_steps: so many steps in a row whose loss or gradient is not finite stop the run; single ones are skipped.
+        init_visual, init_asr, init: checkpoints, ours or published, to start from: the visual encoder (and CTC head),
+            the recogniser of the output content loss, all of the network.
+        network, transforms, segments, batch, losses, optimiser, schedule, keep, cache: see there.
+    """
+
+    shards: str = "data/demo-shards"
+    out: str = "runs/demo"
+    splits: tuple[str, ...] = ("train", "pretrain")
+    validation: str | None = "val"
+    tokenizer: str | None = None
+    seed: int = 0
+    micro_batches: int = 1
+    clip_norm: float | None = None
+    ema: float | None = None
+    precision: Precision = "float32"
+    compile: bool = False
+    sync_batch_norm: bool = False
+    workers: int = 1
+    on_damage: Literal["stop", "skip"] = "stop"
+    bad_steps: int = 10
+    init_visual: str | None = None
+    init_asr: str | None = None
+    init: str | None = None
+    network: LipToSpeechSettings = field(default_factory=LipToSpeechSettings)
+    transforms: TransformSettings = field(default_factory=TransformSettings)
+    segments: SegmentSettings = field(default_factory=SegmentSettings)
+    batch: BatchSettings = field(default_factory=BatchSettings)
+    losses: LossSettings = field(default_factory=LossSettings)
+    optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
+    schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
+    keep: KeepSettings = field(default_factory=KeepSettings)
+    cache: CacheSettings = field(default_factory=CacheSettings)
+
+    def __post_init__(self) -> None:
+        if self.micro_batches < 1 or self.workers < 0 or self.bad_steps < 1:
+            raise ValueError(
+                f"micro_batches {self.micro_batches}, workers {self.workers}, bad_steps {self.bad_steps}: "
+                "expected 1 or more, 0 or more, 1 or more"
+            )
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise ValueError(f"ema: {self.ema}, a decay between 0 and 1 was expected")
+        if self.clip_norm is not None and not self.clip_norm > 0:
+            raise ValueError(f"clip_norm: {self.clip_norm}, a norm above 0 was expected")
