@@ -42,6 +42,10 @@ class Logbook:
         if not self._quiet:
             self._console.print(line)
 
+    def warn(self, line: str) -> None:
+        """A line for a person, whichever rank has it to say."""
+        self._console.print(line)
+
     def moved(self, step: int) -> None:
         """Steps done so far."""
         if not self._quiet:

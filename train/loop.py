@@ -12,8 +12,8 @@ import json
 import math
 import signal
 import time
-from collections.abc import Generator, Iterator
-from contextlib import closing, nullcontext
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -133,12 +133,15 @@ def train(run: Run, book: Logbook) -> bool:
     """
     settings, ranks, place = run.settings, run.ranks, run.place
     wrapped: nn.Module = run.network
+    alone: Alone = nullcontext
     if ranks.world > 1:
         devices = [ranks.device.index] if ranks.device.type == "cuda" else None
-        wrapped = DistributedDataParallel(run.network, device_ids=devices)
+        parallel = DistributedDataParallel(run.network, device_ids=devices)
+        wrapped, alone = parallel, parallel.no_sync
     if settings.compile:
         wrapped = torch.compile(wrapped)  # type: ignore[assignment]
     meter = Meter(ranks)
+    validation = _validation_plan(run)  # now: what is wrong with it should not show after hours
     with _told_to_stop() as told:
         while place.step < settings.schedule.steps:
             planned = _epoch(run)
@@ -147,20 +150,35 @@ def train(run: Run, book: Logbook) -> bool:
             with closing(_batches(run, slots)) as batches:
                 while place.step_in_epoch < steps and place.step < settings.schedule.steps:
                     share = meter.waited(batches, settings.micro_batches // ranks.world)
-                    _step(run, wrapped, planned, share, meter, book)
+                    _step(run, wrapped, alone, planned, share, meter, book)
                     book.moved(place.step)
                     if place.step % settings.keep.log_every == 0:
                         meter.write(run, book)
                     if place.step % settings.keep.validate_every == 0:
-                        validate(run, book)
+                        validate(run, validation, book)
+                    ended = place.step_in_epoch == steps
+                    if ended:
+                        _end_epoch(run, book)
                     stop = ranks.totals([told.is_set])[0] > 0
                     if stop or place.step % settings.keep.every == 0 or place.step == settings.schedule.steps:
                         save(run)
                     if stop:
                         return False
-            if place.step_in_epoch == steps:
-                _end_epoch(run, book)
+                    if ended:
+                        break
     return True
+
+
+Alone = Callable[[], AbstractContextManager[Any]]
+"""What the backward pass of a micro-batch runs in, unless it is the last of its step: gradients stay on their rank."""
+
+
+def _validation_plan(run: Run) -> list[MicroBatch]:
+    settings = run.settings
+    if settings.validation is None:
+        return []
+    draw, clips = whole_clips(settings.segments), settings.keep.validation_clips
+    return plan_evaluation(run.dataset.index, [settings.validation], draw, settings.batch, clips)
 
 
 def _epoch(run: Run) -> list[MicroBatch]:
@@ -182,7 +200,13 @@ def _batches(run: Run, slots: list[MicroBatch | None]) -> Generator[Batch | None
 
 
 def _step(
-    run: Run, wrapped: nn.Module, planned: list[MicroBatch], share: list[Batch | None], meter: Meter, book: Logbook
+    run: Run,
+    wrapped: nn.Module,
+    alone: Alone,
+    planned: list[MicroBatch],
+    share: list[Batch | None],
+    meter: Meter,
+    book: Logbook,
 ) -> None:
     """One global step: this rank's micro-batches, gradients averaged over all of them, one update."""
     settings, ranks, place = run.settings, run.ranks, run.place
@@ -190,12 +214,11 @@ def _step(
     count = len(planned[first : first + settings.micro_batches])
     wrapped.train()
     run.optimiser.zero_grad(set_to_none=True)
-    totals = {"l1": 0.0, "ctc": 0.0, "content": 0.0, "text_left_out": 0.0, "micro_batches": 0.0}
+    before = [x.clone() for x in run.network.buffers()]
+    parts: list[dict[str, Tensor]] = []
     keys: list[str] = []
     for number, batch in enumerate(share):
-        last = number == len(share) - 1
-        together = wrapped.no_sync() if isinstance(wrapped, DistributedDataParallel) and not last else nullcontext()
-        with together:
+        with alone() if number < len(share) - 1 else nullcontext():
             if batch is None or not batch.keys:
                 _backward_of_nothing(run, wrapped)
             else:
@@ -204,22 +227,25 @@ def _step(
                 inputs = prepare(batch, run.tokenizer, settings, ranks.device, seed)
                 found = losses(wrapped, run.recogniser if place.content_on else None, inputs, settings)
                 (found.total * (ranks.world / count)).backward()
-                for name, value in found.parts.items():
-                    totals[name] += float(value)
-                totals["micro_batches"] += 1
+                parts.append(found.parts)
                 meter.frames += int(batch.lengths.sum())
                 keys += batch.keys
         for skipped in batch.skipped if batch is not None else []:
-            book.say(f"skipped {skipped.key}: {skipped.reason}")
+            book.warn(f"skipped {skipped.key}: {skipped.reason}")
             meter.skipped += 1
     norm = _clip(run)
     place.step += 1
     place.step_in_epoch += 1
-    summed = dict(zip((*totals, "skipped"), ranks.totals([*totals.values(), meter.skipped]), strict=True))
+    names = ("l1", "ctc", "content", "text_left_out")
+    measured = [float(sum(part[name] for part in parts if name in part)) for name in names]
+    found_by_all = ranks.totals([*measured, len(parts), meter.skipped])
+    summed = dict(zip((*names, "micro_batches", "skipped"), found_by_all, strict=True))
     meter.skipped = 0
     place.skipped += summed["skipped"]
     # the gradient of |x - NaN| is 0: it takes the loss to see it
     if not math.isfinite(norm + sum(summed.values())):
+        for x, kept in zip(run.network.buffers(), before, strict=True):
+            x.copy_(kept)  # what is not finite has gone into the statistics of batch norms too
         _skip_step(run, keys, book)
         return
     place.bad_in_a_row = 0
@@ -294,18 +320,14 @@ def _end_epoch(run: Run, book: Logbook) -> None:
     place.epoch, place.step_in_epoch, place.l1_sum, place.l1_count = place.epoch + 1, 0, 0.0, 0.0
 
 
-def validate(run: Run, book: Logbook) -> None:
+def validate(run: Run, planned: list[MicroBatch], book: Logbook) -> None:
     """Mean L1 over a fixed part of the validation split, whole clips; the best weights so far are kept apart.
 
     Each rank takes every so-many-th micro-batch; nothing is done together until the sums are, so shares may differ.
     """
     settings, ranks = run.settings, run.ranks
-    if settings.validation is None:
+    if not planned:
         return
-    draw = whole_clips(settings.segments)
-    planned = plan_evaluation(
-        run.dataset.index, [settings.validation], draw, settings.batch, settings.keep.validation_clips
-    )
     kept = None
     if run.average is not None:
         kept = {name: x.clone() for name, x in run.network.state_dict().items()}

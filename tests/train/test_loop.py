@@ -150,9 +150,12 @@ def test_steps_whose_gradient_is_not_finite_are_skipped_and_counted_and_stop_the
 ) -> None:
     dataset, poisoned = _one_clip_batches(tmp_path), ["main/s/02"]
 
+    nan = float("nan")
+
     def poison(batch: Any, *arguments: Any) -> Any:
         inputs = lip2speech.prepare(batch, *arguments)
-        return dataclasses.replace(inputs, target=inputs.target * float("nan")) if batch.keys == poisoned else inputs
+        spoilt = dataclasses.replace(inputs, target=inputs.target * nan, reference=inputs.reference * nan)
+        return spoilt if batch.keys == poisoned else inputs
 
     monkeypatch.setattr(loop, "prepare", poison)
     assert _run(dataset.store.url, tmp_path / "run", **ONE_BY_ONE) == 0
@@ -160,6 +163,7 @@ def test_steps_whose_gradient_is_not_finite_are_skipped_and_counted_and_stop_the
     assert [line["keys"] for line in bad] == [poisoned]
     assert logged(tmp_path / "run", "epoch")[6]["bad_steps"] == 1
     assert all(x.isfinite().all() for x in weights_of(tmp_path / "run", 6).values())
+    poisoned[:] = []
     monkeypatch.setattr(lip2speech, "mels", lambda batch, frames: batch.mel * float("nan"))
     assert _run(dataset.store.url, tmp_path / "stopped", bad_steps=3, **ONE_BY_ONE) == 1
     assert "3 steps in a row without a finite loss and gradient" in capsys.readouterr().err
@@ -180,6 +184,7 @@ def test_the_rate_warms_up_and_falls() -> None:
         ({"transforms.half": 40}, "lip regions of half 11, and transforms.half is 40"),
         ({"batch.max_frames": 30}, "do not fit into a micro-batch of 30"),
         ({"init": "nosuch.pt"}, "nosuch.pt"),
+        ({"validation": "nosuch"}, "split 'nosuch'"),
         ({"shards": "nosuch"}, "nosuch"),
     ],
 )

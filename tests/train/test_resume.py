@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 from pathlib import Path
 
 import pytest
@@ -64,8 +65,12 @@ def test_a_rank_that_dies_is_started_again_and_the_job_goes_on_by_itself(shards:
 
 @pytest.mark.slow
 def test_two_launchers_joined_by_rendezvous_train(shards: str, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+
     def launcher(node: int) -> list[str]:
-        place = ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:29571", "--rdzv-id", tmp_path.name]
+        place = ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{port}", "--rdzv-id", tmp_path.name]
         return ["--nnodes", "2", "--node-rank", str(node), *place]
 
     arguments = flags(shards, tmp_path / "run", steps=6, every=3)
