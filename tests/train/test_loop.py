@@ -12,7 +12,9 @@ import pytest
 import torch
 
 from model.checkpoint import load_checkpoint
-from model.lip_to_speech import LipToSpeech
+from model.lip_to_speech import LipToSpeech, LipToSpeechSettings
+from pipeline.arguments import recipe_parser
+from pipeline.recipe import recipe_file
 from shards import Dataset
 from tests.shards.datasets import noise, write_dataset
 from tests.train.runs import (
@@ -208,6 +210,20 @@ def test_unknown_and_ill_typed_settings_are_refused(tmp_path: Path, capsys: pyte
     (tmp_path / "recipe.yaml").write_text("dataset: demo")
     assert main(["--config", str(tmp_path / "recipe.yaml")]) == 2
     assert "has no section `train`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["demo", "lrs2", "lrs3"])
+def test_the_recipes_of_this_repository_are_read_by_training_and_by_the_pipeline(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = recipe_file(name)
+    settings = parse(["--config", str(file), "--schedule.steps", "7"])[0]
+    assert settings.schedule.steps == 7
+    assert settings.network == LipToSpeechSettings() or name == "demo"
+    building = recipe_parser("build", "", ["--config", str(file)])
+    building.add_argument("--out", type=str)
+    built = building.parse(["--config", str(file)])
+    assert (built.dataset, built.half) == (name, settings.transforms.half)
 
 
 def test_a_run_is_not_overwritten_nor_mixed_with_another(
