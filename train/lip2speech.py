@@ -32,11 +32,10 @@ from model.segments import (
 )
 from model.tokenizer import Tokenizer
 from model.transforms import apply, draw_augmentation
+from shards.format.sample import MEL_PER_FRAME, SAMPLES_PER_FRAME
 from shards.reading.loader import Batch
 from shards.reading.plan import Clip, Draw
 from train.settings import TrainSettings
-
-MEL_PER_FRAME, SAMPLES_PER_FRAME = 4, 640
 
 
 def segment_of(settings: SegmentSettings) -> Draw:
