@@ -19,8 +19,9 @@ from jsonargparse import ArgumentParser
 from model.checkpoint import load_checkpoint
 from shards import open_dataset
 from train.logbook import Logbook
-from train.loop import EXIT_STOPPED, Run, TrainingError, train
+from train.loop import EXIT_STOPPED, train
 from train.ranks import Ranks, joined
+from train.run import Run, TrainingError
 from train.run_folder import RunFolder
 from train.settings import TrainSettings
 from train.start import (

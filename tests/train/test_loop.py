@@ -28,6 +28,7 @@ from tests.train.runs import (
     write_tokenizer,
 )
 from train import lip2speech, loop
+from train import step as train_step
 from train.__main__ import main, parse
 from train.schedule import rate_at
 from train.settings import ScheduleSettings
@@ -76,7 +77,7 @@ def test_over_an_epoch_every_clip_is_seen_once_however_it_is_dealt(
             seen.extend(batch.keys)
         return prepare(batch, *arguments)
 
-    monkeypatch.setattr(loop, "prepare", noted)
+    monkeypatch.setattr(train_step, "prepare", noted)
     monkeypatch.setattr(loop, "_end_epoch", _stop_at_first)
     with pytest.raises(StopIteration):
         _run(shards, tmp_path / "run", steps=1000, every=1000)
@@ -159,7 +160,7 @@ def test_steps_whose_gradient_is_not_finite_are_skipped_and_counted_and_stop_the
         spoilt = dataclasses.replace(inputs, target=inputs.target * nan, reference=inputs.reference * nan)
         return spoilt if batch.keys == poisoned else inputs
 
-    monkeypatch.setattr(loop, "prepare", poison)
+    monkeypatch.setattr(train_step, "prepare", poison)
     assert _run(dataset.store.url, tmp_path / "run", **ONE_BY_ONE) == 0
     bad = [json.loads(line) for line in (tmp_path / "run/bad-batches.jsonl").read_text().splitlines()]
     assert [line["keys"] for line in bad] == [poisoned]

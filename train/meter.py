@@ -1,0 +1,58 @@
+"""What is measured between two lines of the log."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from itertools import islice
+
+from shards.reading.loader import Batch
+from train.logbook import Logbook
+from train.ranks import Ranks
+from train.run import Run
+
+
+class Meter:
+    """Sums since the last line of the log."""
+
+    def __init__(self, ranks: Ranks) -> None:
+        self._ranks = ranks
+        self.skipped = 0.0
+        self._reset()
+
+    def _reset(self) -> None:
+        self._began, self._waited, self.frames, self._steps = time.perf_counter(), 0.0, 0, 0
+        self._sums: dict[str, float] = {}
+        self._norm = 0.0
+
+    def waited(self, batches: Iterator[Batch | None], count: int) -> list[Batch | None]:
+        """The next batches, and how long they took to come."""
+        began = time.perf_counter()
+        share = list(islice(batches, count))
+        self._waited += time.perf_counter() - began
+        return share
+
+    def add(self, summed: dict[str, float], norm: float) -> None:
+        """A step's sums over all ranks, and the norm of its gradient."""
+        for name, value in summed.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+        self._norm, self._steps = self._norm + norm, self._steps + 1
+
+    def write(self, run: Run, book: Logbook) -> None:
+        """A line of the log; sums begin anew."""
+        took = time.perf_counter() - self._began
+        frames, waited = self._ranks.totals([self.frames, self._waited])
+        count = self._sums.get("micro_batches", 0.0)
+        if count and self._steps:
+            parts = ["l1", "ctc", *(["content"] if run.place.content_on else [])]
+            book.scalars(
+                "train",
+                run.place.step,
+                **{name: self._sums[name] / count for name in parts},
+                text_left_out=self._sums["text_left_out"],
+                gradient_norm=self._norm / self._steps,
+                learning_rate=run.optimiser.param_groups[0]["lr"],
+                frames_a_second=frames / took,
+                waiting=waited / took / self._ranks.world,
+            )
+        self._reset()

@@ -1,0 +1,106 @@
+"""A run: what it works on, where it is, and both as a checkpoint."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from model.checkpoint import Checkpoint
+from model.lip_to_speech import LipToSpeech
+from model.losses import optimiser
+from model.mel import MelSettings
+from model.recogniser import Recogniser
+from model.tokenizer import Tokenizer
+from shards import Dataset
+from shards.reading.loader import Batch, LoaderSettings, load
+from shards.reading.plan import MicroBatch
+from train.ranks import Ranks
+from train.run_folder import RunFolder
+from train.settings import TrainSettings
+
+
+class TrainingError(RuntimeError):
+    """A run cannot go on; the message says why and where."""
+
+
+@dataclass
+class Place:
+    """Where a run is: all that a checkpoint keeps besides weights and optimiser.
+
+    Attributes:
+        step: global steps done.
+        epoch, step_in_epoch: the next step is this one of this epoch; epochs count from 1.
+        content_on: whether the output content loss is on.
+        best: the lowest validation L1 so far.
+        l1_sum, l1_count: of this epoch's micro-batches so far, over all ranks.
+        bad_steps, bad_in_a_row: steps skipped since their gradient was not finite.
+        skipped: clips that could not be read.
+    """
+
+    step: int = 0
+    epoch: int = 1
+    step_in_epoch: int = 0
+    content_on: bool = False
+    best: float = math.inf
+    l1_sum: float = 0.0
+    l1_count: float = 0.0
+    bad_steps: int = 0
+    bad_in_a_row: int = 0
+    skipped: float = 0.0
+
+
+@dataclass
+class Run:
+    """What a run works on."""
+
+    settings: TrainSettings
+    dataset: Dataset
+    tokenizer: Tokenizer
+    mel: MelSettings
+    network: LipToSpeech
+    recogniser: Recogniser | None
+    ranks: Ranks
+    folder: RunFolder
+    identity: dict[str, Any]
+    place: Place = field(default_factory=Place)
+
+    def __post_init__(self) -> None:
+        self.network.to(self.ranks.device)
+        if self.settings.sync_batch_norm and self.ranks.world > 1:
+            self.network = nn.SyncBatchNorm.convert_sync_batchnorm(self.network)
+        self.optimiser = optimiser(self.network.parameters(), self.settings.optimiser)
+        self.average: dict[str, Tensor] | None = None
+        if self.settings.ema is not None:
+            self.average = {name: x.detach().clone() for name, x in self.network.state_dict().items()}
+
+    def checkpoint(self, averaged: bool = False) -> Checkpoint:
+        """The run as a checkpoint; `averaged`: the weights are their average, where there is one."""
+        weights = self.average if averaged and self.average is not None else self.network.state_dict()
+        training = {
+            "identity": self.identity,
+            "place": dict(vars(self.place)),
+            "optimiser": self.optimiser.state_dict(),
+            "average": self.average,
+        }
+        metrics = {} if math.isinf(self.place.best) else {"validation_l1": self.place.best}
+        kept = None if averaged else training
+        return Checkpoint(self.network.settings, weights, self.tokenizer, self.mel, self.place.step, metrics, kept)
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint of this run."""
+        assert checkpoint.training is not None
+        self.network.load_state_dict(dict(checkpoint.weights))
+        self.optimiser.load_state_dict(checkpoint.training["optimiser"])
+        self.place = Place(**checkpoint.training["place"])
+        if self.average is not None:
+            self.average = {name: x.to(self.ranks.device) for name, x in checkpoint.training["average"].items()}
+
+    def batches(self, slots: Sequence[MicroBatch | None]) -> Generator[Batch | None, None, None]:
+        """The batches of planned micro-batches, read as the settings say. Close it, and its processes are gone."""
+        settings = self.settings
+        how = LoaderSettings(workers=settings.workers, on_damage=settings.on_damage, cache=settings.cache)
+        yield from load(self.dataset, slots, how)
