@@ -53,17 +53,6 @@ def test_told_to_stop_it_saves_leaves_with_its_own_status_and_goes_on(shards: st
 
 
 @pytest.mark.slow
-def test_a_rank_that_dies_is_started_again_and_the_job_goes_on_by_itself(shards: str, tmp_path: Path) -> None:
-    arguments = [*flags(shards, tmp_path / "run", steps=20, every=5), "--resume=auto"]
-    script = [str(Path(__file__).parent / "killed_at.py"), "8@1", str(tmp_path / "marker")]
-    printed = finish(start(arguments, 2, script, ["--standalone", "--max-restarts", "2"]))
-    assert "step-00000005.pt" in printed
-    assert sorted(logged(tmp_path / "run")) == list(range(1, 21))
-    finish(start(flags(shards, tmp_path / "straight", steps=20, every=5), 2))
-    _assert_same(tmp_path / "run", tmp_path / "straight", 20)
-
-
-@pytest.mark.slow
 def test_two_launchers_joined_by_rendezvous_train(shards: str, tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
