@@ -60,7 +60,6 @@ def start(
     command = [sys.executable]
     if ranks > 1 or launcher:
         command += ["-m", "torch.distributed.run", "--nproc-per-node", str(ranks), *(launcher or ["--standalone"])]
-        program = program if script else ["-m", "train"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
         [*command, *program, *arguments],
