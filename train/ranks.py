@@ -7,16 +7,19 @@ gloo on the CPU, so that no GPU is waited for.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import torch
 import torch.distributed as dist
 
 _PATIENCE = timedelta(minutes=30)
+_A_MOMENT = timedelta(milliseconds=50)
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,48 @@ class Ranks:
         return box[0]
 
 
+def fresh_store(store: dist.Store, rank: int, world: int, patience: timedelta = _PATIENCE) -> dist.Store:
+    """A part of a store that nobody has written in, the same for all ranks that start together.
+
+    torchrun keeps its store when it starts ranks again, addresses of those that are gone included, and counts restarts
+    a node (PyTorch 2.11 to 2.13): whoever reads an old address waits for the dead. So the first rank names a part anew,
+    and tells it to each rank that asks with a word of its own. An old question is answered in vain; it goes on until
+    the rank says that it knows the name.
+
+    Args:
+        store: shared by all ranks.
+        rank: of this process.
+        world: number of ranks.
+        patience: how long the first rank waits for the others, which wait as long as their store does.
+
+    Raises:
+        torch.distributed.DistStoreError: a rank does not come in that time.
+    """
+    if rank:
+        word = uuid4().hex
+        store.set(f"asks/{rank}", word)
+        name = store.get(f"answer/{word}").decode()
+        store.set(f"{name}/knows/{rank}", "")
+        return dist.PrefixStore(name, store)
+    name = uuid4().hex
+    began = time.monotonic()
+    for other in range(1, world):
+        while not _comes(store, f"{name}/knows/{other}"):
+            if store.check([f"asks/{other}"]):
+                store.set(f"answer/{store.get(f'asks/{other}').decode()}", name)
+            if time.monotonic() - began > patience.total_seconds():
+                raise dist.DistStoreError(f"rank {other} of {world} did not come within {patience}")
+    return dist.PrefixStore(name, store)
+
+
+def _comes(store: dist.Store, key: str) -> bool:
+    try:
+        store.wait([key], _A_MOMENT)
+    except dist.DistStoreError:
+        return False
+    return True
+
+
 @contextmanager
 def joined(device: str | None = None) -> Iterator[Ranks]:
     """Join the others that torchrun started, if it did.
@@ -84,7 +129,10 @@ def joined(device: str | None = None) -> Iterator[Ranks]:
     if "RANK" not in os.environ:
         yield Ranks(0, 1, chosen)
         return
-    dist.init_process_group("nccl" if kind == "cuda" else "gloo", timeout=_PATIENCE)
+    store, rank, world = next(dist.rendezvous("env://", timeout=_PATIENCE))
+    ours = fresh_store(store, rank, world)
+    backend = "nccl" if kind == "cuda" else "gloo"
+    dist.init_process_group(backend, store=ours, rank=rank, world_size=world, timeout=_PATIENCE)
     control = dist.new_group(backend="gloo", timeout=_PATIENCE)
     yield Ranks(dist.get_rank(), dist.get_world_size(), chosen, control)
     dist.destroy_process_group()  # not after an error: it could wait for a rank that is no more

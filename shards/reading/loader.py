@@ -10,6 +10,7 @@ to go on elsewhere, start it with what is left of the plan. It draws nothing fro
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -66,6 +67,9 @@ class LoaderSettings:
 
 DEFAULT = LoaderSettings()
 
+_SECONDS_LEFT = 30
+"""That a worker process goes on for once it is told to end, as long as torchrun waits before it kills."""
+
 
 def load(
     dataset: Dataset, slots: Sequence[MicroBatch | None], settings: LoaderSettings = DEFAULT
@@ -94,6 +98,7 @@ def load(
         collate_fn=_as_it_is,
         pin_memory=torch.cuda.is_available(),
         prefetch_factor=settings.prefetch if settings.workers else None,
+        worker_init_fn=_outlive_sigterm,
         multiprocessing_context=settings.start_method if settings.workers else None,
         generator=torch.Generator(),  # else its seed is drawn from the global one, and a resumed run draws once more
     )
@@ -158,6 +163,11 @@ def _next(batches: Any) -> Batch | Exception:
         if not dead:
             raise
         raise RuntimeError(f"loader worker (pid {', '.join(dead)}) died while it handed over a batch") from error
+
+
+def _outlive_sigterm(_: int) -> None:
+    """Launchers and schedulers send SIGTERM to every process, and the one that reads from this one may want to save."""
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_SECONDS_LEFT))
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -53,18 +53,44 @@ def test_told_to_stop_it_saves_leaves_with_its_own_status_and_goes_on(shards: st
 
 
 @pytest.mark.slow
-def test_two_launchers_joined_by_rendezvous_train(shards: str, tmp_path: Path) -> None:
+def test_torchrun_told_to_stop_lets_its_ranks_save_together(shards: str, tmp_path: Path) -> None:
+    arguments = flags(shards, tmp_path / "run", every=1000)
+    process = start(arguments, 2)
+    wait_for(lambda: (tmp_path / "run/log.jsonl").exists() and logged(tmp_path / "run"), "a first step")
+    process.send_signal(signal.SIGTERM)  # which torchrun sends on to all processes of a rank, its loader's too
+    printed = finish(process, None)
+    assert "told to stop" in printed
+    assert "killed by signal" not in printed
+    finish(start([*arguments, "--resume=auto"], 2))
+    assert sorted(logged(tmp_path / "run")) == list(range(1, 41))
+
+
+@pytest.mark.slow
+def test_a_rank_that_dies_is_started_again_and_the_job_goes_on_by_itself(shards: str, tmp_path: Path) -> None:
+    arguments = [*flags(shards, tmp_path / "run", steps=20, every=5), "--resume=auto"]
+    script = [str(Path(__file__).parent / "killed_at.py"), "8@1", str(tmp_path / "marker")]
+    printed = finish(start(arguments, 2, script, ["--standalone", "--max-restarts", "1"]))
+    assert "step-00000005.pt" in printed
+    assert sorted(logged(tmp_path / "run")) == list(range(1, 21))
+    finish(start(flags(shards, tmp_path / "straight", steps=20, every=5), 2))
+    _assert_same(tmp_path / "run", tmp_path / "straight", 20)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dies", [False, True])
+def test_two_launchers_joined_by_rendezvous_train(shards: str, tmp_path: Path, dies: bool) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
 
     def launcher(node: int) -> list[str]:
         place = ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{port}", "--rdzv-id", tmp_path.name]
-        return ["--nnodes", "2", "--node-rank", str(node), *place]
+        return ["--nnodes", "2", "--node-rank", str(node), "--max-restarts", "2", *place]
 
-    arguments = flags(shards, tmp_path / "run", steps=6, every=3)
-    nodes = [start(arguments, 1, None, launcher(node)) for node in range(2)]
-    for node in nodes:
-        finish(node)
+    arguments = [*flags(shards, tmp_path / "run", steps=6, every=3), "--resume=auto"]
+    killed = [str(Path(__file__).parent / "killed_at.py"), "4@1", str(tmp_path / "marker")]
+    nodes = [start(arguments, 1, killed if dies else None, launcher(node)) for node in range(2)]
+    printed = [finish(node) for node in nodes]
+    assert any("step-00000003.pt" in each for each in printed) == dies
     finish(start(flags(shards, tmp_path / "straight", steps=6, every=3), 2))
     assert logged(tmp_path / "run") == logged(tmp_path / "straight")
