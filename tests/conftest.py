@@ -1,8 +1,11 @@
-"""What all tests share: where reference arrays and footage lie, if they do, and a small corpus."""
+"""What all tests share: where reference arrays and footage lie, if they do, a small corpus, and an S3 to work on."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
 
 import pytest
 import torch
@@ -10,6 +13,7 @@ import torch
 from pipeline import jobs
 from pipeline.recipe import Recipe
 from tests.corpora import Lrs2Corpus
+from tests.s3 import s3_server
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -52,3 +56,30 @@ def small_corpus(tmp_path_factory: pytest.TempPathFactory) -> Lrs2Corpus:
 @pytest.fixture
 def small_recipe(small_corpus: Lrs2Corpus) -> Recipe:
     return Recipe(dataset="lrs2", root=str(small_corpus.root), shard_mb=0.8)
+
+
+@pytest.fixture(scope="session")
+def s3_address() -> Iterator[str]:
+    """Where an S3 server answers; tests that need it are skipped where it is not installed."""
+    for package in ("moto", "flask_cors", "s3fs"):
+        pytest.importorskip(package)
+    with s3_server() as address:
+        yield address
+
+
+@pytest.fixture
+def s3(s3_address: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """An empty S3 as a file system: what `s3://` means during a test, here and in processes that it starts."""
+    import s3fs
+
+    with urlopen(Request(f"{s3_address}/moto-api/reset", method="POST"), timeout=30):
+        pass
+    for name, value in {
+        "AWS_ENDPOINT_URL": s3_address,
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    s3fs.S3FileSystem.clear_instance_cache()  # what it knows of another test's buckets
+    return s3fs.S3FileSystem()

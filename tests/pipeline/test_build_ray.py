@@ -161,39 +161,23 @@ def test_a_node_that_dies_in_mid_build_has_its_shards_built_elsewhere(
 
 @pytest.mark.slow
 def test_s3_is_read_and_written_like_a_folder(
-    small_corpus: Lrs2Corpus, small_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    s3: Any, small_corpus: Lrs2Corpus, small_recipe: Recipe, tmp_path: Path
 ) -> None:
-    moto_server = pytest.importorskip("moto.server")
-    s3fs = pytest.importorskip("s3fs")
-    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        for name, value in {
-            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-            "AWS_ACCESS_KEY_ID": "key",
-            "AWS_SECRET_ACCESS_KEY": "secret",
-            "AWS_DEFAULT_REGION": "us-east-1",
-        }.items():
-            monkeypatch.setenv(name, value)
-        bucket = s3fs.S3FileSystem()
-        bucket.mkdir("corpus")
-        bucket.mkdir("datasets")
-        bucket.put(str(small_corpus.folder), "corpus/here", recursive=True)
-        local, remote = tmp_path / "out", "s3://datasets/small"
-        run_build(plan_build(small_recipe, print), small_recipe, str(local), workers=0)
-        command = command_line(small_recipe, "s3://corpus/here/LRS2-BBC", remote, "--workers", "2")
-        done = subprocess.run(command, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        store = Store(remote)
-        assert {name: store.sha256(name) for name in store.names()} == contents(local)
-        assert verify(remote, workers=0)[1] == []
-        store.write("val-000000.tar", b"damaged")
-        assert any("val-000000.tar" in problem for problem in verify(remote, workers=0)[1])
-        assert subprocess.run(command, capture_output=True).returncode == 0
-        assert {name: store.sha256(name) for name in store.names()} == contents(local)
-    finally:
-        server.stop()
+    s3.mkdir("corpus")
+    s3.mkdir("datasets")
+    s3.put(str(small_corpus.folder), "corpus/here", recursive=True)
+    local, remote = tmp_path / "out", "s3://datasets/small"
+    run_build(plan_build(small_recipe, print), small_recipe, str(local), workers=0)
+    command = command_line(small_recipe, "s3://corpus/here/LRS2-BBC", remote, "--workers", "2")
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    store = Store(remote)
+    assert {name: store.sha256(name) for name in store.names()} == contents(local)
+    assert verify(remote, workers=0)[1] == []
+    store.write("val-000000.tar", b"damaged")
+    assert any("val-000000.tar" in problem for problem in verify(remote, workers=0)[1])
+    assert subprocess.run(command, capture_output=True).returncode == 0
+    assert {name: store.sha256(name) for name in store.names()} == contents(local)
 
 
 def stumble(folder: Path) -> str:

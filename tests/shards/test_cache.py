@@ -379,36 +379,17 @@ def test_cache_settings_that_make_no_sense_are_refused(wrong: dict[str, Any]) ->
 @pytest.mark.slow
 @pytest.mark.parametrize("start_method", ["fork", "spawn"])
 def test_shards_are_read_from_s3_by_worker_processes(
-    settings: CacheSettings,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    start_method: Literal["fork", "spawn"],
+    s3: Any, settings: CacheSettings, tmp_path: Path, start_method: Literal["fork", "spawn"]
 ) -> None:
-    moto_server = pytest.importorskip("moto.server")
-    s3fs = pytest.importorskip("s3fs")
-    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        for name, value in {
-            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-            "AWS_ACCESS_KEY_ID": "key",
-            "AWS_SECRET_ACCESS_KEY": "secret",
-            "AWS_DEFAULT_REGION": "us-east-1",
-        }.items():
-            monkeypatch.setenv(name, value)
-        s3fs.S3FileSystem.clear_instance_cache()  # another test's server
-        s3fs.S3FileSystem().mkdir(f"read-{start_method}")
-        local = small_dataset(str(tmp_path / "local"))
-        remote = small_dataset(f"s3://read-{start_method}/small")  # its connections are open when workers are started
-        planned = plan_epoch(remote.index, ["train"], 0, 0, settings=PLAN)
-        room = 3 * max(size(remote, shard) for shard in SHARDS)
-        reading = LoaderSettings(workers=2, start_method=start_method, cache=replace(settings, max_bytes=room))
-        for ours, theirs in zip(load(remote, planned, reading), load(local, planned), strict=True):
-            assert ours is not None
-            assert theirs is not None
-            assert ours.keys == theirs.keys
-            np.testing.assert_array_equal(ours.roi, theirs.roi)
-        assert len(kept(settings)) <= 3
-    finally:
-        server.stop()
+    s3.mkdir("datasets")
+    local = small_dataset(str(tmp_path / "local"))
+    remote = small_dataset("s3://datasets/small")  # its connections are open when workers are started
+    planned = plan_epoch(remote.index, ["train"], 0, 0, settings=PLAN)
+    room = 3 * max(size(remote, shard) for shard in SHARDS)
+    reading = LoaderSettings(workers=2, start_method=start_method, cache=replace(settings, max_bytes=room))
+    for ours, theirs in zip(load(remote, planned, reading), load(local, planned), strict=True):
+        assert ours is not None
+        assert theirs is not None
+        assert ours.keys == theirs.keys
+        np.testing.assert_array_equal(ours.roi, theirs.roi)
+    assert len(kept(settings)) <= 3
