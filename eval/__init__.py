@@ -1,1 +1,4 @@
-"""From a checkpoint and shards to a report. Nothing is here yet: the pipeline comes first."""
+"""From a checkpoint and shards to a report.
+
+metrics/    scores of synthesised speech and of recognised words, without torch
+"""

@@ -1,0 +1,173 @@
+"""How much synthesised speech is like the original: STOI, ESTOI and PESQ (METHOD.md, From mel to waveform, and scores).
+
+Every metric takes two waveforms at 16 kHz, float32 (L,), the original first, and compares them over their common
+length. The result depends on the two waveforms alone. Where there is no figure, for want of sound say, `MetricError`
+says why: such a pair is to be left out of the metric's mean and counted.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import soxr
+
+from eval.metrics.packages import package
+
+SAMPLE_RATE = 16_000
+
+Wave = np.ndarray[Any, np.dtype[np.float32]]
+
+
+class MetricError(ValueError):
+    """A metric has no figure for this pair; says why."""
+
+
+def stoi(original: Wave, generated: Wave) -> float:
+    """Short-time objective intelligibility (Taal et al., 2011), of 1 at most.
+
+    Raises:
+        MetricError: under 0.4 s of sound in the original, pauses left out; waveforms as `_pair` refuses them.
+    """
+    return _stoi(original, generated, extended=False)
+
+
+def estoi(original: Wave, generated: Wave) -> float:
+    """Extended STOI (Jensen and Taal, 2016), of 1 at most.
+
+    Raises:
+        MetricError: as `stoi`.
+    """
+    return _stoi(original, generated, extended=True)
+
+
+def pesq_narrow(original: Wave, generated: Wave) -> float:
+    """Narrow-band PESQ as MOS-LQO (ITU-T P.862.1) at 8 kHz, the published figure: about 1.0 to 4.5.
+
+    Both are resampled by soxr in the quality that librosa resamples in by default.
+
+    Raises:
+        MetricError: PESQ finds no utterance; under 0.25 s or over 20 s; waveforms as `_pair` refuses them.
+    """
+    original, generated = _pair(original, generated)
+    return _pesq(8000, _at_8_khz(original), _at_8_khz(generated), "nb")
+
+
+def pesq_wide(original: Wave, generated: Wave) -> float:
+    """Wide-band PESQ as MOS-LQO (ITU-T P.862.2) at 16 kHz: about 1.0 to 4.6.
+
+    Raises:
+        MetricError: as `pesq_narrow`.
+    """
+    original, generated = _pair(original, generated)
+    return _pesq(SAMPLE_RATE, original, generated, "wb")
+
+
+SPEECH: dict[str, Callable[[Wave, Wave], float]] = {
+    "stoi": stoi,
+    "estoi": estoi,
+    "pesq": pesq_narrow,
+    "pesq_wide": pesq_wide,
+}
+"""The metrics by the names that they have in settings and reports."""
+
+_PACKAGES = {"stoi": "pystoi", "estoi": "pystoi", "pesq": "pesq", "pesq_wide": "pesq"}
+
+# 30 frames of 256 samples, 128 apart, at 10 kHz: what STOI correlates
+_STOI_SECONDS = (29 * 128 + 256) / 10_000
+
+
+# An utterance and a pause take 0.2 s each at least. The P.862 code has room for 50 and writes beyond it, which ends the
+# process that it runs in.
+_PESQ_SECONDS = 20.0
+
+
+def load_packages(names: list[str]) -> None:
+    """Import what these metrics need, so that it is there, and the first figure does not wait for it.
+
+    Raises:
+        ValueError: a name that is no metric.
+        PackageMissingError: a package that is not installed.
+    """
+    unknown = [name for name in names if name not in SPEECH]
+    if unknown:
+        raise ValueError(f"metrics {unknown}: expected some of {', '.join(SPEECH)}")
+    for name in names:
+        package(_PACKAGES[name])
+
+
+def _stoi(original: Wave, generated: Wave, extended: bool) -> float:
+    original, generated = _pair(original, generated)
+    reason = f"less than {_STOI_SECONDS:.1f} s of sound, pauses left out: STOI needs that much"
+    if len(original) < _STOI_SECONDS * SAMPLE_RATE:
+        raise MetricError(reason)
+    measure = package("pystoi").stoi
+    with warnings.catch_warnings(record=True) as warned, _own_noise():
+        warnings.simplefilter("always")
+        figure = float(measure(original, generated, SAMPLE_RATE, extended=extended))
+    if any("Not enough STFT frames" in str(warning.message) for warning in warned):
+        raise MetricError(reason)  # what comes back is 1e-5, which is no score
+    if not math.isfinite(figure):
+        raise MetricError(f"STOI comes out as {figure}")
+    return figure
+
+
+@contextmanager
+def _own_noise() -> Iterator[None]:
+    """NumPy's global random numbers from a fixed state, and back where they were.
+
+    ESTOI adds noise of 1e-16, which decides its figure where a waveform is digitally silent.
+    """
+    before = np.random.get_state()
+    np.random.seed(0)
+    try:
+        yield
+    finally:
+        np.random.set_state(before)
+
+
+def _pesq(rate: int, original: Wave, generated: Wave, mode: str) -> float:
+    seconds = len(original) / rate
+    if seconds > _PESQ_SECONDS:
+        raise MetricError(f"{seconds:.1f} s: more than the {_PESQ_SECONDS:.0f} s that PESQ is safe for")
+    pesq = package("pesq")
+    try:
+        figure = float(pesq.pesq(rate, original, generated, mode))
+    except pesq.PesqError as error:
+        why = error.args[0].decode() if error.args and isinstance(error.args[0], bytes) else str(error)
+        raise MetricError(f"PESQ: {why}") from error
+    if not math.isfinite(figure):
+        raise MetricError(f"PESQ comes out as {figure}")
+    return figure
+
+
+def _at_8_khz(wave: Wave) -> Wave:
+    """(L,) -> (ceil(L / 2),), silence at the end where soxr gives a sample less."""
+    half: Wave = soxr.resample(wave, SAMPLE_RATE, 8000, quality="HQ")
+    length = -(-len(wave) // 2)
+    return np.pad(half[:length], (0, max(0, length - len(half))))
+
+
+def _pair(original: Wave, generated: Wave) -> tuple[Wave, Wave]:
+    """Both over their common length.
+
+    Raises:
+        MetricError: a waveform that is empty, silent throughout or not finite.
+        ValueError: not one-dimensional arrays of floating point.
+    """
+    for side, wave in (("original", original), ("generated", generated)):
+        if wave.ndim != 1 or wave.dtype.kind != "f":
+            raise ValueError(f"the {side} is {wave.dtype} {wave.shape}: expected float32 (samples,) at 16 kHz")
+        if not len(wave):
+            raise MetricError(f"the {side} is empty")
+    common = min(len(original), len(generated))
+    for side, wave in (("original", original), ("generated", generated)):
+        if not np.isfinite(wave[:common]).all():
+            raise MetricError(f"the {side} holds values that are not finite")
+        if not wave[:common].any():
+            raise MetricError(f"the {side} is silent throughout")
+    return original[:common].astype(np.float32), generated[:common].astype(np.float32)
