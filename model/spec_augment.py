@@ -1,0 +1,130 @@
+"""SpecAugment (Park et al., 2019): runs of frames and of bands of a mel masked in training, so that none is relied on.
+
+Time warping, which the paper finds to matter least, is left out. Drawing is apart from applying, as in transforms.py:
+`draw_masks` makes a batch's random numbers on the CPU from one seeded generator, `mask_mel` is a fixed function of mels
+and numbers. A masked place takes the clip's own mean: in this mel 0 is mid-level and -1 is silence (METHOD.md, Audio),
+and both would be sounds to the network, where the mean is none in particular.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from model.padding import mask_of
+
+
+@dataclass(frozen=True)
+class SpecAugmentSettings:
+    """How much is masked.
+
+    Attributes:
+        time_masks: runs of frames a clip.
+        time_frames: the longest run, mel frames.
+        time_share: the longest run as a share of the clip's frames, rounded down; the shorter of both limits holds.
+        band_masks: runs of bands a clip.
+        bands: the widest run of bands.
+
+    Raises:
+        ValueError: numbers that make no sense.
+    """
+
+    time_masks: int = 2
+    time_frames: int = 40
+    time_share: float = 0.2
+    band_masks: int = 2
+    bands: int = 15
+
+    def __post_init__(self) -> None:
+        if min(self.time_masks, self.time_frames, self.band_masks, self.bands) < 0:
+            raise ValueError(f"masks, frames and bands must be 0 or more: found {self}")
+        if not 0 <= self.time_share <= 1:
+            raise ValueError(f"time_share {self.time_share}: expected 0 to 1, a share of the clip")
+
+
+DEFAULT = SpecAugmentSettings()
+
+
+@dataclass(frozen=True)
+class Masks:
+    """One batch's masks, int64, all on one device; a width of 0 masks nothing.
+
+    Attributes:
+        time_start, time_width: (B, time_masks) mel frames, counted from the clip's first; inside the clip.
+        band_start, band_width: (B, band_masks) bands, counted from the lowest.
+    """
+
+    time_start: Tensor
+    time_width: Tensor
+    band_start: Tensor
+    band_width: Tensor
+
+
+def draw_masks(
+    lengths: Tensor, n_mels: int, generator: torch.Generator, settings: SpecAugmentSettings = DEFAULT
+) -> Masks:
+    """Draw masks for a batch: widths uniform from 0 to the most allowed, then places uniform among those that fit.
+
+    The same number of values is drawn whatever they turn out to be. Seed the generator by what is drawn for (run,
+    epoch, micro-batch), never by the process that draws.
+
+    Args:
+        lengths: (B,) mel frames of each clip, on the CPU.
+        n_mels: bands of the mel.
+        generator: of the CPU.
+        settings: how much is masked.
+
+    Returns:
+        The masks, on the CPU.
+
+    Raises:
+        ValueError: masks wider than the mel has bands.
+    """
+    if settings.bands > n_mels:
+        raise ValueError(f"bands {settings.bands}: masks as wide as that do not fit a mel of {n_mels} bands")
+    # the product of a share and a length may fall just short of the whole number it stands for: 0.29 * 100
+    share = (settings.time_share * lengths.double() + 1e-6).long()
+    time_start, time_width = _runs(share.clamp_max(settings.time_frames), lengths, settings.time_masks, generator)
+    band_start, band_width = _runs(
+        torch.full_like(lengths, settings.bands), torch.full_like(lengths, n_mels), settings.band_masks, generator
+    )
+    return Masks(time_start, time_width, band_start, band_width)
+
+
+def mask_mel(mel: Tensor, masks: Masks, lengths: Tensor) -> Tensor:
+    """The mels with their masked places set to each clip's mean over the frames that are there.
+
+    Args:
+        mel: (B, n_mels, S) the network's mel, padded at the end of S with anything.
+        masks: of this batch, on the CPU or mel's device.
+        lengths: (B,) mel frames of each clip, likewise.
+
+    Returns:
+        (B, n_mels, S), a new tensor; frames beyond a clip's length are as they were.
+    """
+    batch, bands, frames = mel.shape
+    there = mask_of(lengths, frames, mel.device)
+    masked_frames = _covered(masks.time_start, masks.time_width, frames, mel.device)
+    masked_bands = _covered(masks.band_start, masks.band_width, bands, mel.device)
+    masked = (masked_frames[:, None, :] | masked_bands[:, :, None]) & there[:, None, :]
+    # in float32 whatever the mel's own kind: a sum of thousands
+    level = mel.float().masked_fill(~there[:, None, :], 0.0).sum(dim=(1, 2))
+    mean = level / (there.sum(dim=1) * bands).clamp_min(1)
+    return torch.where(masked, mean.to(mel.dtype).view(batch, 1, 1), mel)
+
+
+def _runs(widest: Tensor, room: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Starts and widths (B, count): widths from 0 to `widest` (B,), inside `room` (B,)."""
+    width_draw, start_draw = torch.rand(2, len(room), count, generator=generator, dtype=torch.float64)
+    width = (width_draw * (widest[:, None] + 1)).long()
+    start = (start_draw * (room[:, None] - width + 1)).long()
+    return start, width
+
+
+def _covered(start: Tensor, width: Tensor, places: int, device: torch.device) -> Tensor:
+    """(B, masks) runs -> bool (B, places), True inside any of them."""
+    start, width = start.to(device, non_blocking=True), width.to(device, non_blocking=True)
+    since = torch.arange(places, device=device) - start[:, :, None]
+    return ((since >= 0) & (since < width[:, :, None])).any(dim=1)
