@@ -26,7 +26,7 @@ from pipeline.clip import Corpus, build_sample
 from pipeline.datasets import Clip
 from pipeline.datasets.coordinates import parse_coordinates
 from pipeline.recipe import Recipe
-from shards import Dataset
+from shards import Dataset, Sample
 from shards.format.roi import RoiCodec
 from shards.reading.loader import LoaderSettings, load
 from shards.reading.plan import MicroBatch, plan_epoch
@@ -47,10 +47,14 @@ def measure(recipe: Recipe, clips: list[Clip], runs: int) -> Iterator[str]:
     codecs: tuple[RoiCodec, ...] = ("npy", "h264")
     for codec in codecs:
         with tempfile.TemporaryDirectory() as folder:
-            parts = [samples[first :: len(samples) // 25 + 1] for first in range(len(samples) // 25 + 1)]
-            named = {f"train-{number:06d}.tar": part for number, part in enumerate(parts)}
-            dataset = write_dataset(folder, named, codec)
+            dataset = written(folder, samples, codec)
             yield row(codec, dataset, recipe, clips, runs)
+
+
+def written(folder: str, samples: list[Sample], codec: RoiCodec) -> Dataset:
+    """The samples as a dataset of one split, `train`, whose shards have 25 clips at most."""
+    parts = [samples[first :: len(samples) // 25 + 1] for first in range(len(samples) // 25 + 1)]
+    return write_dataset(folder, {f"train-{number:06d}.tar": part for number, part in enumerate(parts)}, codec)
 
 
 def row(codec: RoiCodec, dataset: Dataset, recipe: Recipe, clips: list[Clip], runs: int) -> str:
@@ -112,19 +116,25 @@ def preadv_alone(dataset: Dataset, slots: list[MicroBatch]) -> float:
 
 
 def decoded(recipe: Recipe, clips: list[Clip], size: int | None) -> float:
-    """The published way: picture by picture through Pillow; (T, size, size) of each clip, or its crops as they are."""
+    """The published way, frames a second; `size` as in `lip_pictures`."""
     began, frames = time.perf_counter(), 0
     for clip in clips:
-        centres, pictures = parse_coordinates(clip.coordinates or "").tolist(), list[np.ndarray[Any, Any]]()
-        with av.open(str(Path(recipe.root) / clip.video)) as container:
-            stream = container.streams.video[0]
-            stream.thread_type = "NONE"
-            for (x, y), frame in zip(centres, container.decode(stream), strict=False):
-                half = recipe.half
-                picture = Image.fromarray(frame.to_ndarray(format="rgb24"))
-                lips = picture.crop((x - half, y - half, x + half, y + half))
-                if size is not None:
-                    lips = lips.resize((size, size), Image.Resampling.BILINEAR)
-                pictures.append(np.asarray(lips.convert("L")))
-        frames += len(np.stack(pictures))
+        centres = parse_coordinates(clip.coordinates or "").tolist()
+        frames += len(lip_pictures(str(Path(recipe.root) / clip.video), centres, recipe.half, size))
     return frames / (time.perf_counter() - began)
+
+
+def lip_pictures(video: str, centres: list[list[int]], half: int, size: int | None) -> np.ndarray[Any, Any]:
+    """The published way, picture by picture through Pillow: uint8 (T, size, size) grey lip regions around the T
+    centres; without a size, the crops as they are."""
+    pictures = list[np.ndarray[Any, Any]]()
+    with av.open(video) as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "NONE"
+        for (x, y), frame in zip(centres, container.decode(stream), strict=False):
+            picture = Image.fromarray(frame.to_ndarray(format="rgb24"))
+            lips = picture.crop((x - half, y - half, x + half, y + half))
+            if size is not None:
+                lips = lips.resize((size, size), Image.Resampling.BILINEAR)
+            pictures.append(np.asarray(lips.convert("L")))
+    return np.stack(pictures)

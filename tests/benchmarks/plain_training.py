@@ -1,0 +1,123 @@
+"""Training as one writes it at first: a data set that opens an mp4 at a time, batches padded with zeros, a plain step.
+
+What is drawn of a clip, and how its sound and pictures are prepared, is METHOD.md's (Inputs), as in training from
+shards; only how it is done is plainer.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import soundfile
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import Dataset
+
+from model.lip_to_speech import LipToSpeech
+from model.losses import ctc_loss, mel_l1, optimiser
+from model.mel import log_mel
+from model.segments import SPEAKER_FRAMES_PADDED, WINDOW_FRAMES, Windows
+from model.tokenizer import Tokenizer
+from model.transforms import TransformSettings
+from shards import Sample
+from shards.format.sample import MEL_PER_FRAME
+from tests.benchmarks.loader import lip_pictures
+from train.settings import TrainSettings
+
+
+class Example(NamedTuple):
+    """A clip as the plain way has it, or several: then each tensor has B in front, and `lengths` are (B,).
+
+    `video` (T, size, size); `lengths` frames; `window` first frame and number of frames to generate; `reference`
+    (80, 100); `target` (80, 200) of the window; `pieces` (U,) of the text.
+    """
+
+    video: Tensor
+    lengths: Tensor
+    window: Tensor
+    reference: Tensor
+    target: Tensor
+    pieces: Tensor
+    piece_lengths: Tensor
+
+
+class PlainClips(Dataset[Example]):
+    """Clips from mp4s and wavs, which are written to a folder first, as METHOD.md says (Inputs)."""
+
+    def __init__(
+        self, videos: list[str], samples: list[Sample], tokenizer: Tokenizer, transforms: TransformSettings, folder: str
+    ) -> None:
+        self._tokenizer, self._transforms = tokenizer, transforms
+        clips = zip(videos, samples, strict=True)
+        self._clips = [(video, sample.meta.lips, sample.text) for video, sample in clips]
+        self._wav = f"{folder}/{{}}.wav"
+        for number, sample in enumerate(samples):
+            soundfile.write(self._wav.format(number), sample.wav, 16_000)
+
+    def __len__(self) -> int:
+        return len(self._clips)
+
+    def __getitem__(self, number: int) -> Example:
+        (path, lips, text), settings = self._clips[number], self._transforms
+        frames, size = len(lips), min(WINDOW_FRAMES, len(lips))
+        shift = random.randint(-settings.max_shift, settings.max_shift)
+        centres = [[x + shift, y + shift] for x, y in lips]
+        video = lip_pictures(path, centres, settings.half, settings.size).astype(np.float32) / 255
+        if random.random() < settings.flip_probability:
+            video = video[:, :, ::-1]
+        video = (video - settings.mean) / settings.std
+        side, overhang = settings.erased
+        x, y = (random.randint(-overhang, settings.size - side + overhang) for _ in range(2))
+        video[:, max(y, 0) : max(y + side, 0), max(x, 0) : max(x + side, 0)] = 0
+        start = random.randint(0, frames - size)
+        if random.random() < settings.mask_probability:
+            masked = min(random.randint(settings.mask_min_frames, settings.mask_max_frames), size)
+            first = start + random.randint(0, size - masked)
+            video[first : first + masked] = 0
+        mel = log_mel(torch.from_numpy(soundfile.read(self._wav.format(number), dtype="float32")[0]))
+        voice = random.randint(0, max(0, MEL_PER_FRAME * frames - WINDOW_FRAMES))
+        reference = mel[:, : MEL_PER_FRAME * frames][:, voice : voice + WINDOW_FRAMES]
+        target = mel[:, MEL_PER_FRAME * start : MEL_PER_FRAME * (start + size)]
+        pieces = self._tokenizer.encode(text)
+        return Example(
+            torch.from_numpy(video),
+            torch.tensor(frames),
+            torch.tensor([start, size]),
+            F.pad(reference, (0, SPEAKER_FRAMES_PADDED - reference.shape[1])),
+            F.pad(target, (0, MEL_PER_FRAME * WINDOW_FRAMES - target.shape[1])),
+            torch.tensor(pieces),
+            torch.tensor(len(pieces)),
+        )
+
+
+def padded(examples: list[Example]) -> Example:
+    """A batch, padded with zeros to its longest clip."""
+    columns = zip(*examples, strict=True)
+    return Example(*(pad_sequence(list(x), batch_first=True) if x[0].dim() else torch.stack(x) for x in columns))
+
+
+def plain_step(settings: TrainSettings, vocabulary: int) -> Callable[[Example], None]:
+    """A step on a new network, which takes padding for frames."""
+    torch.manual_seed(settings.seed)
+    trained = LipToSpeech(replace(settings.network, padding="published", vocabulary=vocabulary)).train()
+    updates = optimiser(trained.parameters(), settings.optimiser)
+
+    def step(batch: Example) -> None:
+        updates.zero_grad()
+        windows = Windows(*batch.window.unbind(1))
+        video = batch.video[:, None]
+        spoken = trained(video, batch.lengths, batch.reference, windows=windows, window_frames=WINDOW_FRAMES)
+        l1 = mel_l1(spoken.mel, batch.target, MEL_PER_FRAME * windows.sizes, "published")
+        ctc = ctc_loss(spoken.logits, batch.lengths, batch.pieces, batch.piece_lengths).loss
+        (settings.losses.mel * l1 + settings.losses.ctc * ctc).backward()
+        if settings.clip_norm is not None:
+            nn.utils.clip_grad_norm_(trained.parameters(), settings.clip_norm)
+        updates.step()
+
+    return step

@@ -1,0 +1,81 @@
+"""Benchmarks measure what they say. Not how fast: that depends on the machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.clip import Corpus, build_sample
+from pipeline.datasets import index_corpus
+from pipeline.recipe import Recipe
+from shards import Sample
+from tests.benchmarks.training_plain import cut_to, from_shards, padding_of, plainly, run_on, table
+from tests.corpora import Lrs2Corpus
+from train.inputs import prepare
+
+SMALL = [
+    "--network.visual={channels: 2, dropout: 0.1, conformer: {layers: 1, width: 16, heads: 2, kernel: 5}}",
+    "--network.speaker={channels: [8], width: 8}",
+    "--network.decoder={width: 16, channels: [8]}",
+    "--transforms.size=32",
+    "--batch.max_frames=90",
+    "--workers=0",
+]
+NOTHING_DRAWN = [
+    f"--transforms.{name}=0" for name in ("max_shift", "flip_probability", "erase_size", "mask_probability")
+]
+
+
+@pytest.fixture(scope="module")
+def samples(small_corpus: Lrs2Corpus) -> list[Sample]:
+    recipe = Recipe(dataset="lrs2", root=str(small_corpus.root))
+    corpus = Corpus.of(recipe)
+    return [build_sample(clip, recipe, corpus) for clip in index_corpus(recipe).clips]
+
+
+def test_training_is_measured_from_shards_and_plainly(small_recipe: Recipe, samples: list[Sample]) -> None:
+    header, rule, *rows = table(small_recipe, samples[:4], 1, [*SMALL, "--workers=1"])
+    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+    ways = ("shards", "plain", "shards / plain")
+    assert [row[0] for row in cells] == [f"{cut}: {way}" for cut in ("as they are", "cut") for way in ways]
+    assert {row.count("|") for row in (header, rule, *rows)} == {10}
+    rates = [float(cell.replace(",", "")) for row in cells for cell in row[2:] if cell]
+    assert len(rates) == 2 * 3 * 7
+    assert min(rates) > 0
+
+
+def test_an_epoch_has_every_clip_once_and_as_many_batches_either_way(
+    small_recipe: Recipe, samples: list[Sample], tmp_path: Path
+) -> None:
+    cut = [cut_to(sample, share) for sample, share in zip(samples, np.linspace(0.2, 1, len(samples)), strict=True)]
+    run = run_on(cut, str(tmp_path), SMALL)
+    ours, plain = from_shards(run), plainly(small_recipe, cut, run, str(tmp_path))
+    read = [list(way.read(way.plan(1))) for way in (ours, plain)]
+    lengths = [sorted(torch.cat([batch.lengths for batch in batches]).tolist()) for batches in read]
+    assert lengths[0] == lengths[1] == sorted(len(sample.roi) for sample in cut)
+    assert len(read[0]) == len(read[1]) > 1
+    assert padding_of(read[0]) < padding_of(read[1])
+
+
+def test_both_ways_train_on_the_same_pictures_sound_and_text(
+    small_recipe: Recipe, samples: list[Sample], tmp_path: Path
+) -> None:
+    sample = cut_to(samples[0], 0.8)
+    run = run_on([sample], str(tmp_path), [*SMALL, *NOTHING_DRAWN])
+    ours, plain = from_shards(run), plainly(small_recipe, [sample], run, str(tmp_path))
+    (batch,), (example,) = (list(way.read(way.plan(1))) for way in (ours, plain))
+    inputs = prepare(batch, run.tokenizer, run.settings, torch.device("cpu"), 0)
+    # shards are grey before they are resized: 2 grey levels at most
+    difference = (inputs.video[:, 0] - example.video).abs() * 255 * run.settings.transforms.std
+    assert difference.max() <= 2.5
+    assert difference.mean() < 0.5
+    assert example.video.std() > 0.1
+    size = inputs.target.shape[2]
+    assert size == 4 * len(sample.roi)
+    assert torch.allclose(inputs.target, example.target[:, :, :size], atol=1e-4)  # float32, read from 16 bits
+    assert torch.equal(inputs.windows.sizes, example.window[:, 1])
+    assert torch.equal(inputs.pieces, example.pieces)
+    assert torch.equal(inputs.piece_lengths, example.piece_lengths)
