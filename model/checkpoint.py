@@ -96,6 +96,9 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> Non
             os.fsync(file.fileno())
             os.chmod(file.name, 0o644)
             os.replace(file.name, path)
+        except OSError as error:
+            os.unlink(file.name)
+            raise OSError(error.errno, error.strerror or str(error), str(path)) from error
         except BaseException:
             os.unlink(file.name)
             raise
@@ -126,7 +129,9 @@ def _read(path: str | os.PathLike[str]) -> Any:
         raise CheckpointError(f"{path}: a folder, where a checkpoint file is expected")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
+    except OSError as error:
+        if error.filename is None:  # torch's reader seeks before the beginning of some files that were cut short
+            raise CheckpointError(f"{path}: not a checkpoint, or a damaged one: {error}") from error
         raise
     except Exception as error:  # torch's reader meets damage with almost any kind
         inner = str(error.__context__ or error)  # without advice to read it all the same

@@ -45,6 +45,9 @@ class SegmentSettings:
         min_words, max_words: of a run, ends included; a clip of fewer words gives all.
         min_frames: shorter runs are widened within the clip; the networks want a few frames, the mel a few samples.
         max_frames: no segment is longer.
+        window_frames: video frames of a segment that are generated.
+        reference_frames: mel frames of a speaker reference.
+        reference_padded: mel frames of it with the zeros that follow, in training.
     """
 
     fps: int = 25
@@ -52,6 +55,9 @@ class SegmentSettings:
     max_words: int = 20
     min_frames: int = 5
     max_frames: int = 250
+    window_frames: int = WINDOW_FRAMES
+    reference_frames: int = WINDOW_FRAMES
+    reference_padded: int = SPEAKER_FRAMES_PADDED
 
     def __post_init__(self) -> None:
         if not 1 <= self.min_words <= self.max_words:
@@ -61,6 +67,11 @@ class SegmentSettings:
         if not 1 <= self.min_frames <= self.max_frames or self.fps < 1:
             raise ValueError(
                 f"{self.min_frames} to {self.max_frames} frames at {self.fps} a second: expected 1 or more"
+            )
+        if self.window_frames < 1 or not 1 <= self.reference_frames <= self.reference_padded:
+            raise ValueError(
+                f"window_frames {self.window_frames}, reference_frames {self.reference_frames}, reference_padded "
+                f"{self.reference_padded}: expected 1 or more, and a reference that fits into its padding"
             )
 
 

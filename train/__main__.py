@@ -1,17 +1,19 @@
 """`python -m train --config configs/demo.yaml`, or `torchrun ... -m train --config ...`: shards -> checkpoints.
 
-Settings are the `train` section of the recipe file; flags override them (`--schedule.steps 500`). `--resume auto` goes
-on from the newest checkpoint of the run, or begins it. A run that was told to stop (SIGTERM) saves itself and ends with
-status 75.
+Settings are the `train` section of the recipe file; what its part `recipes` has for the recipe that is trained
+(`--recipe visual`) goes over the rest, and flags over both (`--schedule.steps 500`). `--resume auto` goes on from the
+newest checkpoint of the run, or begins it. A run that was told to stop (SIGTERM) saves itself and ends with status 75.
 """
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 from jsonargparse import ArgumentParser
@@ -20,7 +22,8 @@ from model.checkpoint import load_checkpoint
 from shards import open_dataset
 from train.logbook import Logbook
 from train.loop import EXIT_STOPPED, train
-from train.ranks import Ranks, joined
+from train.ranks import Device, Ranks, joined
+from train.recipes import RECIPES
 from train.run import Run, TrainingError
 from train.run_folder import RunFolder
 from train.settings import TrainSettings
@@ -50,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_USER
 
 
-def parse(arguments: list[str]) -> tuple[TrainSettings, str | None, str | None]:
+def parse(arguments: list[str]) -> tuple[TrainSettings, str | None, Device | None]:
     """Settings, what to resume from, and the device that a command line asks for.
 
     Raises:
@@ -59,35 +62,58 @@ def parse(arguments: list[str]) -> tuple[TrainSettings, str | None, str | None]:
     parser = ArgumentParser(prog="python -m train", description=__doc__, allow_abbrev=False)
     parser.add_argument("--config", action="config", help="recipe file; its section `train` is read")
     parser.add_argument("--resume", type=str | None, default=None, help="auto, or a checkpoint of this run")
-    parser.add_argument("--device", type=str | None, default=None, help="cpu or cuda; default: cuda if there is one")
+    parser.add_argument("--device", type=Device | None, default=None, help="default: cuda if there is one")
     parser.add_class_arguments(TrainSettings, as_group=False)
-    values = parser.instantiate(parser.parse_args(_with_section(arguments)))
+    values = parser.instantiate(parser.parse_args(_with_section(arguments, _recipe_of(arguments))))
     settings = TrainSettings(**{field.name: getattr(values, field.name) for field in dataclasses.fields(TrainSettings)})
     return settings, values.resume, values.device
 
 
-def _with_section(arguments: list[str]) -> list[str]:
+def _recipe_of(arguments: list[str]) -> str | None:
+    """The recipe that a command line names, if it does, before anything else of it is understood."""
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    finder.add_argument("--recipe")
+    recipe: str | None = finder.parse_known_args(arguments)[0].recipe
+    return recipe
+
+
+def _with_section(arguments: list[str], recipe: str | None) -> list[str]:
     """The arguments, with the `train` section of a recipe file in the place of its path."""
     result = []
     for number, argument in enumerate(arguments):
         name, equals, value = argument.partition("=")
         if name == "--config" and equals:
-            result.append(f"--config={_section(value)}")
+            result.append(f"--config={_section(value, recipe)}")
         elif number and arguments[number - 1] == "--config":
-            result.append(_section(argument))
+            result.append(_section(argument, recipe))
         else:
             result.append(argument)
     return result
 
 
-def _section(path: str) -> str:
+def _section(path: str, recipe: str | None) -> str:
     try:
         content = yaml.safe_load(Path(path).read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not readable YAML: {error}") from error
     if not isinstance(content, dict) or not isinstance(content.get("train"), dict):
         raise ValueError(f"{path}: has no section `train`")
-    return json.dumps(content["train"])
+    section = dict(content["train"])
+    special = section.pop("recipes", None) or {}
+    unknown = set(special) - set(RECIPES)
+    if unknown:
+        raise ValueError(
+            f"{path}: train.recipes: no recipe {', '.join(sorted(unknown))}: there is {', '.join(RECIPES)}"
+        )
+    chosen = recipe or section.get("recipe", TrainSettings.recipe)
+    return json.dumps(_merged(section, special.get(chosen) or {}))
+
+
+def _merged(below: Any, above: Any) -> Any:
+    """Mappings laid over each other, key by key."""
+    if not isinstance(below, dict) or not isinstance(above, dict):
+        return above
+    return below | {name: _merged(below[name], value) if name in below else value for name, value in above.items()}
 
 
 def _train(settings: TrainSettings, resume: str | None, ranks: Ranks) -> int:
@@ -96,23 +122,23 @@ def _train(settings: TrainSettings, resume: str | None, ranks: Ranks) -> int:
     dataset = open_dataset(settings.shards)
     tokenizer = load_tokenizer(dataset, settings)
     mel = check_features(dataset, settings)
+    if settings.sync_batch_norm and ranks.device.type == "cpu":
+        raise ValueError("sync_batch_norm: PyTorch has it on GPUs only")
     folder = RunFolder(settings.out)
     identity = identity_of(settings, dataset, tokenizer)
     # the first rank's choice: files may come and go between one rank's look and another's
-    chosen = ranks.shared(_to_resume(folder, resume) if ranks.first else None)
-    found = None if chosen is None else (chosen, load_checkpoint(chosen))
+    chosen = ranks.first_does(lambda: _to_resume(folder, resume))
     say = print if ranks.first else _quiet
-    fresh = settings if found is None else dataclasses.replace(settings, init=None, init_visual=None)
-    network = fresh_network(fresh, tokenizer, say)
+    fresh = settings if chosen is None else dataclasses.replace(settings, init=None, init_visual=None)
+    recipe = RECIPES[settings.recipe]
+    network = fresh_network(fresh, recipe, tokenizer, say)
     recogniser = load_recogniser(settings, ranks.device)
-    run = Run(settings, dataset, tokenizer, mel, network, recogniser, ranks, folder, identity)
-    if found is not None:
-        where, checkpoint = found
-        check_identity(checkpoint, identity, str(where))
-        run.restore(checkpoint)
-        say(f"going on from {where}")
-    if ranks.first:
-        folder.describe(dataclasses.asdict(settings), ranks=ranks.world, device=str(ranks.device))
+    run = Run(settings, dataset, tokenizer, mel, recipe, network, recogniser, ranks, folder, identity)
+    if chosen is not None:
+        _go_on(run, chosen)
+        say(f"going on from {chosen}")
+    described = {"ranks": ranks.world, "device": str(ranks.device), "identity": identity}
+    ranks.first_does(lambda: folder.describe(dataclasses.asdict(settings), **described))
     book = Logbook(folder, run.place.step, settings.schedule.steps, quiet=not ranks.first)
     try:
         finished = train(run, book)
@@ -121,8 +147,14 @@ def _train(settings: TrainSettings, resume: str | None, ranks: Ranks) -> int:
     if not finished:
         say(f"told to stop at step {run.place.step}: saved; start it again with --resume auto")
         return EXIT_STOPPED
-    say(f"step {run.place.step}: done; {folder.checkpoints()[-1]}")
+    say(f"step {run.place.step}: done; {folder.path / 'checkpoints'}")
     return 0
+
+
+def _go_on(run: Run, where: Path) -> None:
+    checkpoint = load_checkpoint(where)
+    check_identity(checkpoint, run.identity, str(where))
+    run.restore(checkpoint)
 
 
 def _to_resume(folder: RunFolder, resume: str | None) -> Path | None:
@@ -132,7 +164,15 @@ def _to_resume(folder: RunFolder, resume: str | None) -> Path | None:
                 f"{folder.path}: there is a run with checkpoints: go on with --resume auto, or name another --out"
             )
         return None
-    return folder.newest() if resume == "auto" else Path(resume)
+    if resume == "auto":
+        return folder.newest()
+    chosen = Path(resume)
+    later = [path.name for path in folder.checkpoints() if path.parent == chosen.parent and path > chosen]
+    if later:
+        raise ValueError(
+            f"{chosen}: there are later checkpoints, {', '.join(later)}: move them away to go on from here"
+        )
+    return chosen
 
 
 def _quiet(line: str) -> None:

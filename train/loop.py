@@ -19,12 +19,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from model.losses import content_switches_on
 from shards.reading.plan import MicroBatch, deal_from, plan_epoch, steps_in_epoch
-from train.lip2speech import segment_of
+from train.curriculum import segment_of
 from train.logbook import Logbook
 from train.meter import Meter
 from train.run import Run, TrainingError
 from train.step import Alone, take_step
-from train.validation import validate, validation_plan
+from train.validation import plan_validation, validate
 
 EXIT_STOPPED = 75
 """Exit status of a run that was told to stop (SIGTERM) and saved itself: start it again to go on."""
@@ -51,7 +51,7 @@ def train(run: Run, book: Logbook) -> bool:
     if settings.compile:
         wrapped = torch.compile(wrapped)  # type: ignore[assignment]
     meter = Meter(ranks)
-    validation = validation_plan(run)  # now: what is wrong with it should not show after hours
+    validation = plan_validation(run)  # now: what is wrong with it should not show after hours
     with _told_to_stop() as told:
         while place.step < settings.schedule.steps:
             planned = _epoch(run)
@@ -62,16 +62,15 @@ def train(run: Run, book: Logbook) -> bool:
                     share = meter.waited(batches, settings.micro_batches // ranks.world)
                     first = place.step_in_epoch * settings.micro_batches
                     count = len(planned[first : first + settings.micro_batches])
-                    take_step(run, wrapped, alone, count, share, meter, book)
+                    stop = take_step(run, wrapped, alone, count, share, meter, book, told.is_set)
                     book.moved(place.step)
                     if place.step % settings.keep.log_every == 0:
                         meter.write(run, book)
-                    if place.step % settings.keep.validate_every == 0:
+                    if place.step % settings.validation.every == 0 or place.step == settings.schedule.steps:
                         validate(run, validation, book)
                     ended = place.step_in_epoch == steps
                     if ended:
                         _end_epoch(run, book)
-                    stop = ranks.totals([told.is_set])[0] > 0
                     if stop or place.step % settings.keep.every == 0 or place.step == settings.schedule.steps:
                         save(run)
                     if stop:
@@ -83,25 +82,26 @@ def train(run: Run, book: Logbook) -> bool:
 
 def _epoch(run: Run) -> list[MicroBatch]:
     settings = run.settings
-    draw = segment_of(settings.segments)
+    draw = segment_of(settings, run.place.epoch)
     planned = plan_epoch(run.dataset.index, settings.splits, settings.seed, run.place.epoch, draw, settings.batch)
     if len(planned) < run.ranks.world:
         raise TrainingError(
-            f"{len(planned)} micro-batches an epoch for {run.ranks.world} ranks: lower batch.max_frames, or use fewer "
-            "ranks"
+            f"{len(planned)} micro-batches in epoch {run.place.epoch} for {run.ranks.world} ranks: lower "
+            "batch.max_frames, use fewer ranks, or let the curriculum take longer clips"
         )
     return planned
 
 
 def _end_epoch(run: Run, book: Logbook) -> None:
     place = run.place
-    mean = place.l1_sum / place.l1_count if place.l1_count else math.inf
-    book.scalars("epoch", place.step, epoch=place.epoch, l1=mean, bad_steps=place.bad_steps, skipped=place.skipped)
+    means = {name: total / place.counts[name] for name, total in place.sums.items() if place.counts[name]}
+    book.scalars("epoch", place.step, epoch=place.epoch, **means, bad_steps=place.bad_steps, skipped=place.skipped)
+    l1 = means.get("l1", math.inf)
     waiting = run.recogniser is not None and not place.content_on
-    if waiting and content_switches_on(place.epoch, mean, run.settings.losses):
+    if waiting and content_switches_on(place.epoch, l1, run.settings.losses):
         place.content_on = True
-        book.say(f"epoch {place.epoch}: mean L1 {mean:.3f}: the output content loss is on from here")
-    place.epoch, place.step_in_epoch, place.l1_sum, place.l1_count = place.epoch + 1, 0, 0.0, 0.0
+        book.say(f"epoch {place.epoch}: mean L1 {l1:.3f}: the output content loss is on from here")
+    place.epoch, place.step_in_epoch, place.sums, place.counts = place.epoch + 1, 0, {}, {}
 
 
 def save(run: Run) -> None:

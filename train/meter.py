@@ -23,6 +23,7 @@ class Meter:
     def _reset(self) -> None:
         self._began, self._waited, self.frames, self._steps = time.perf_counter(), 0.0, 0, 0
         self._sums: dict[str, float] = {}
+        self._counts: dict[str, float] = {}
         self._norm = 0.0
 
     def waited(self, batches: Iterator[Batch | None], count: int) -> list[Batch | None]:
@@ -32,24 +33,24 @@ class Meter:
         self._waited += time.perf_counter() - began
         return share
 
-    def add(self, summed: dict[str, float], norm: float) -> None:
-        """A step's sums over all ranks, and the norm of its gradient."""
+    def add(self, summed: dict[str, float], counted: dict[str, float], norm: float) -> None:
+        """A step's sums over all ranks, of how many micro-batches, and the norm of its gradient."""
         for name, value in summed.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
+            self._counts[name] = self._counts.get(name, 0.0) + counted[name]
         self._norm, self._steps = self._norm + norm, self._steps + 1
 
     def write(self, run: Run, book: Logbook) -> None:
         """A line of the log; sums begin anew."""
         took = time.perf_counter() - self._began
         frames, waited = self._ranks.totals([self.frames, self._waited])
-        count = self._sums.get("micro_batches", 0.0)
-        if count and self._steps:
-            parts = ["l1", "ctc", *(["content"] if run.place.content_on else [])]
+        if self._steps:
+            means = {name: total / self._counts[name] for name, total in self._sums.items() if self._counts[name]}
+            means["text_left_out"] = self._sums["text_left_out"]  # clips, not a mean
             book.scalars(
                 "train",
                 run.place.step,
-                **{name: self._sums[name] / count for name in parts},
-                text_left_out=self._sums["text_left_out"],
+                **means,
                 gradient_norm=self._norm / self._steps,
                 learning_rate=run.optimiser.param_groups[0]["lr"],
                 frames_a_second=frames / took,

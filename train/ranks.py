@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal, TypeVar
 from uuid import uuid4
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
+Device = Literal["cpu", "cuda"]
+
+_T = TypeVar("_T")
 _PATIENCE = timedelta(minutes=30)
 _A_MOMENT = timedelta(milliseconds=50)
 
@@ -63,13 +67,32 @@ class Ranks:
         if self.world > 1:
             dist.barrier(group=self.control)
 
-    def shared(self, value: Any) -> Any:
-        """The first rank's value."""
+    def first_does(self, work: Callable[[], _T]) -> _T:
+        """What work comes to that the first rank alone does; it must be small.
+
+        Raises:
+            OSError, ValueError: on every rank, what it raised on the first.
+        """
         if self.world == 1:
-            return value
-        box = [value]
+            return work()
+        box: list[tuple[Any, OSError | ValueError | None]] = [(None, None)]
+        if self.first:
+            try:
+                box = [(work(), None)]
+            except (OSError, ValueError) as failure:
+                box = [(None, failure)]
         dist.broadcast_object_list(box, src=0, group=self.control)
-        return box[0]
+        value, error = box[0]
+        if error is not None:
+            raise error
+        result: _T = value
+        return result
+
+    def spread(self, tensors: Iterable[Tensor]) -> None:
+        """Give all ranks the first one's values."""
+        if self.world > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor, src=0)
 
 
 def fresh_store(store: dist.Store, rank: int, world: int, patience: timedelta = _PATIENCE) -> dist.Store:
@@ -115,15 +138,20 @@ def _comes(store: dist.Store, key: str) -> bool:
 
 
 @contextmanager
-def joined(device: str | None = None) -> Iterator[Ranks]:
+def joined(device: Device | None = None) -> Iterator[Ranks]:
     """Join the others that torchrun started, if it did.
 
     Args:
-        device: cpu or cuda; None: cuda where there is one.
+        device: None: cuda where there is one.
+
+    Raises:
+        ValueError: cuda, and there is none, or fewer than ranks on this machine.
     """
     kind = device or ("cuda" if torch.cuda.is_available() else "cpu")
     local = int(os.environ.get("LOCAL_RANK", "0"))
     if kind == "cuda":
+        if local >= torch.cuda.device_count():
+            raise ValueError(f"--device cuda: rank {local} of this machine, which has {torch.cuda.device_count()} GPUs")
         torch.cuda.set_device(local)
     chosen = torch.device(kind, local) if kind == "cuda" else torch.device(kind)
     if "RANK" not in os.environ:

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
 
 from model.checkpoint import Checkpoint
-from model.lip_to_speech import LipToSpeech
 from model.losses import optimiser
 from model.mel import MelSettings
 from model.recogniser import Recogniser
 from model.tokenizer import Tokenizer
 from shards import Dataset
-from shards.reading.loader import Batch, LoaderSettings, load
+from shards.reading.loader import Batch, Contents, LoaderSettings, load
 from shards.reading.plan import MicroBatch
 from train.ranks import Ranks
+from train.recipe import Network, Recipe
 from train.run_folder import RunFolder
 from train.settings import TrainSettings
 
@@ -35,8 +34,10 @@ class Place:
         step: global steps done.
         epoch, step_in_epoch: the next step is this one of this epoch; epochs count from 1.
         content_on: whether the output content loss is on.
-        best: the lowest validation L1 so far.
-        l1_sum, l1_count: of this epoch's micro-batches so far, over all ranks.
+        best: the best score in validation so far; None before the first.
+        best_of: what it was measured on: it is forgotten when that changes.
+        sums, counts: of each part of the loss, and of the micro-batches that had it, in this epoch so far, over all
+            ranks.
         bad_steps, bad_in_a_row: steps skipped since their gradient was not finite.
         skipped: clips that could not be read.
     """
@@ -45,9 +46,10 @@ class Place:
     epoch: int = 1
     step_in_epoch: int = 0
     content_on: bool = False
-    best: float = math.inf
-    l1_sum: float = 0.0
-    l1_count: float = 0.0
+    best: float | None = None
+    best_of: str = ""
+    sums: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, float] = field(default_factory=dict)
     bad_steps: int = 0
     bad_in_a_row: int = 0
     skipped: float = 0.0
@@ -61,7 +63,8 @@ class Run:
     dataset: Dataset
     tokenizer: Tokenizer
     mel: MelSettings
-    network: LipToSpeech
+    recipe: Recipe
+    network: Network
     recogniser: Recogniser | None
     ranks: Ranks
     folder: RunFolder
@@ -73,20 +76,30 @@ class Run:
         if self.settings.sync_batch_norm and self.ranks.world > 1:
             self.network = nn.SyncBatchNorm.convert_sync_batchnorm(self.network)
         self.optimiser = optimiser(self.network.parameters(), self.settings.optimiser)
+        self.place.best_of = self._measured_on()
         self.average: dict[str, Tensor] | None = None
         if self.settings.ema is not None:
             self.average = {name: x.detach().clone() for name, x in self.network.state_dict().items()}
+
+    @property
+    def best_score(self) -> str:
+        """The score that the best checkpoint is chosen by."""
+        return self.settings.keep.best or self.recipe.best
+
+    def _measured_on(self) -> str:
+        chosen = self.settings.validation
+        return f"{self.best_score} of {chosen.clips} clips of {chosen.split}, voice {chosen.voice}"
 
     def checkpoint(self, averaged: bool = False) -> Checkpoint:
         """The run as a checkpoint; `averaged`: the weights are their average, where there is one."""
         weights = self.average if averaged and self.average is not None else self.network.state_dict()
         training = {
             "identity": self.identity,
-            "place": dict(vars(self.place)),
+            "place": asdict(self.place),
             "optimiser": self.optimiser.state_dict(),
             "average": self.average,
         }
-        metrics = {} if math.isinf(self.place.best) else {"validation_l1": self.place.best}
+        metrics = {} if self.place.best is None else {f"validation_{self.best_score}": self.place.best}
         kept = None if averaged else training
         return Checkpoint(self.network.settings, weights, self.tokenizer, self.mel, self.place.step, metrics, kept)
 
@@ -96,11 +109,25 @@ class Run:
         self.network.load_state_dict(dict(checkpoint.weights))
         self.optimiser.load_state_dict(checkpoint.training["optimiser"])
         self.place = Place(**checkpoint.training["place"])
+        if self.place.best_of != self._measured_on():
+            self.place.best, self.place.best_of = None, self._measured_on()
         if self.average is not None:
             self.average = {name: x.to(self.ranks.device) for name, x in checkpoint.training["average"].items()}
 
-    def batches(self, slots: Sequence[MicroBatch | None]) -> Generator[Batch | None, None, None]:
-        """The batches of planned micro-batches, read as the settings say. Close it, and its processes are gone."""
+    def batches(
+        self, slots: Sequence[MicroBatch | None], contents: Contents | None = None
+    ) -> Generator[Batch | None, None, None]:
+        """The batches of planned micro-batches, read as the settings say. Close it, and its processes are gone.
+
+        Args:
+            slots: planned.
+            contents: what is read; None: what the recipe trains on.
+        """
         settings = self.settings
-        how = LoaderSettings(workers=settings.workers, on_damage=settings.on_damage, cache=settings.cache)
+        how = LoaderSettings(
+            workers=settings.workers,
+            on_damage=settings.on_damage,
+            contents=contents or self.recipe.contents,
+            cache=settings.cache,
+        )
         yield from load(self.dataset, slots, how)

@@ -15,7 +15,7 @@ import os
 import platform
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ class RunFolder:
         self.log = self.path / "log.jsonl"
         self.best = self.path / "best.pt"
         self.tensorboard = self.path / "tensorboard"
+        self.bad_batches = self.path / "bad-batches.jsonl"
 
     def checkpoints(self) -> list[Path]:
         """Those to go on from, oldest first."""
@@ -47,7 +48,7 @@ class RunFolder:
         """
         path = self.path / "checkpoints" / f"step-{checkpoint.step:08}.pt"
         save_checkpoint(path, checkpoint)
-        for old in self.checkpoints()[:-keep]:
+        for old in [each for each in self.checkpoints() if each <= path][:-keep]:
             old.unlink()
         return path
 
@@ -72,20 +73,16 @@ class RunFolder:
             raise CheckpointError("; ".join(damaged))
         return None
 
-    def cut_log(self, step: int) -> None:
-        """Drop the log's lines past a step, and a last line that was not finished: they will be written again."""
-        if not self.log.exists():
-            return
-        kept = []
-        for line in self.log.read_text().splitlines(keepends=True):
-            try:
-                if line.endswith("\n") and json.loads(line)["step"] <= step:
-                    kept.append(line)
-            except ValueError:
-                continue
-        unfinished = self.log.with_suffix(".unfinished")
-        unfinished.write_text("".join(kept))
-        unfinished.replace(self.log)
+    def go_back(self, step: int) -> None:
+        """Drop the logs' lines past a step, and a last line that was not finished: they will be written again. What a
+        run left that was killed while it saved goes too."""
+        for log in (self.log, self.bad_batches):
+            if log.exists():
+                unfinished = log.with_suffix(".unfinished")
+                unfinished.write_text("".join(_lines_to(log, step)))
+                unfinished.replace(log)
+        for left in [*self.path.glob(".best.pt.*"), *self.path.glob("checkpoints/.step-*.pt.*")]:
+            left.unlink()
 
     def describe(self, settings: Mapping[str, Any], **more: Any) -> None:
         """Write settings, versions and the state of the source tree beside the log."""
@@ -94,6 +91,15 @@ class RunFolder:
         unfinished = self.path / ".settings.json"
         unfinished.write_text(json.dumps(content, indent=1) + "\n")
         unfinished.replace(self.path / "settings.json")
+
+
+def _lines_to(log: Path, step: int) -> Iterator[str]:
+    for line in log.read_text().splitlines(keepends=True):
+        try:
+            if line.endswith("\n") and json.loads(line)["step"] <= step:
+                yield line
+        except ValueError:
+            continue
 
 
 def _versions() -> dict[str, str]:

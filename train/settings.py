@@ -7,13 +7,17 @@ from typing import Literal
 
 from model.lip_to_speech import LipToSpeechSettings
 from model.losses import LossSettings, OptimiserSettings
+from model.recogniser import RecogniserSettings
 from model.segments import SegmentSettings
+from model.spec_augment import SpecAugmentSettings
 from model.transforms import TransformSettings
 from shards.reading.cache import CacheSettings
 from shards.reading.plan import BatchSettings
 
+RecipeName = Literal["visual", "asr", "lip2speech"]
 Precision = Literal["float32", "bf16"]
 Rate = Literal["constant", "cosine"]
+Score = Literal["l1", "ctc", "wer", "cer", "stoi", "estoi", "pesq", "pesq_wide"]
 
 
 @dataclass(frozen=True)
@@ -41,27 +45,76 @@ class ScheduleSettings:
 
 
 @dataclass(frozen=True)
+class Stage:
+    """A part of a curriculum.
+
+    Attributes:
+        epochs: how long it lasts.
+        max_words: runs of words of clips with word times have at most so many.
+        max_frames: clips without word times that are longer are left out.
+    """
+
+    epochs: int
+    max_words: int
+    max_frames: int = 250
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value < 1:
+                raise ValueError(f"curriculum: {name} {value} is too small, at least 1 was expected")
+
+
+@dataclass(frozen=True)
 class KeepSettings:
     """What is written while training, and how often.
 
     Attributes:
         every: global steps between checkpoints.
         last: so many checkpoints are kept; `best.pt` apart.
-        validate_every: global steps between validations.
-        validation_clips: a fixed part of the validation split; None: all of it.
+        best: the score that `best.pt` is chosen by; None: stoi for lip2speech (as published), wer for the others.
         log_every: global steps between lines of log.jsonl.
     """
 
     every: int = 1000
     last: int = 3
-    validate_every: int = 3000
-    validation_clips: int | None = 200
+    best: Score | None = None
     log_every: int = 10
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if value is not None and value < 1:
-                raise ValueError(f"keep.{name}: {value} is too small, at least 1 was expected")
+        for name in ("every", "last", "log_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"keep.{name}: {getattr(self, name)} is too small, at least 1 was expected")
+
+
+@dataclass(frozen=True)
+class ValidationSettings:
+    """What is measured now and then on clips that are not trained on, always the same ones.
+
+    Attributes:
+        split: where they are; None: nothing is validated.
+        every: global steps between validations.
+        clips: a fixed part of the split; None: all of it.
+        voice: a speaker reference from another clip of the speaker, its loudest frames (from the clip itself where the
+            speaker has no other), or from the first frames of the clip itself, as published.
+        speech: scores of synthesised speech; none of them, and nothing is synthesised.
+        examples: so many clips are shown and played in TensorBoard.
+        processes: of a rank, that score speech while the next is synthesised; 0: none but itself.
+    """
+
+    split: str | None = "val"
+    every: int = 3000
+    clips: int | None = 200
+    voice: Literal["other", "self"] = "other"
+    speech: tuple[Literal["stoi", "estoi", "pesq", "pesq_wide"], ...] = ("stoi", "estoi", "pesq")
+    examples: int = 4
+    processes: int = 2
+
+    def __post_init__(self) -> None:
+        if self.every < 1 or (self.clips is not None and self.clips < 1) or min(self.examples, self.processes) < 0:
+            raise ValueError(
+                f"validation: every {self.every}, clips {self.clips}, examples {self.examples}, processes "
+                f"{self.processes}: expected 1 or more, 1 or more, 0 or more, 0 or more"
+            )
 
 
 @dataclass(frozen=True)
@@ -69,10 +122,11 @@ class TrainSettings:
     """A run.
 
     Attributes:
+        recipe: what is trained: `visual`, a visual encoder with a CTC head; `asr`, a recogniser of true mels; or
+            `lip2speech`.
         shards: dataset to train on, a local folder or an fsspec URL.
         out: folder of the run: checkpoints, logs, the resolved settings.
         splits: to train on.
-        validation: split to validate on; None: none.
         tokenizer: SentencePiece model; None: `tokenizer.model` of the dataset.
         seed: of everything that is drawn.
         micro_batches: G, micro-batches of a global step, dealt to ranks and accumulation steps; a multiple of the
@@ -81,20 +135,25 @@ class TrainSettings:
         ema: decay of an average of the weights, which is then validated and kept as best; None: none.
         precision: bf16 autocasts the networks on a GPU or CPU; losses stay in float32.
         compile: run the network through torch.compile.
-        sync_batch_norm: batch-norm statistics over all ranks. Without it each rank has its own and the first rank's are
-            kept, so that a run depends on the number of ranks.
+        sync_batch_norm: batch-norm statistics over all ranks, on GPUs. A rank that has no micro-batch in the last step
+            of an epoch takes part with a clip of zeros, which the statistics then see. Without it each rank has its own
+            and the first rank's are kept, so that a run depends on the number of ranks.
         workers: loader processes a rank; 0: none.
         on_damage: what cannot be read stops the run, or is skipped and counted.
         bad_steps: so many steps in a row whose loss or gradient is not finite stop the run; single ones are skipped.
         init_visual, init_asr, init: checkpoints, ours or published, to start from: the visual encoder (and CTC head),
             the recogniser of the output content loss, all of the network.
-        network, transforms, segments, batch, losses, optimiser, schedule, keep, cache: see there.
+        network: of lip2speech; `visual` trains its visual encoder alone.
+        recogniser: of `asr`.
+        curriculum: what comes first; after its last stage segments are as `segments` says.
+        spec_augment: of `asr`.
+        transforms, segments, batch, losses, optimiser, schedule, keep, validation, cache: see there.
     """
 
+    recipe: RecipeName = "lip2speech"
     shards: str = "data/demo-shards"
     out: str = "runs/demo"
     splits: tuple[str, ...] = ("train", "pretrain")
-    validation: str | None = "val"
     tokenizer: str | None = None
     seed: int = 0
     micro_batches: int = 1
@@ -110,6 +169,9 @@ class TrainSettings:
     init_asr: str | None = None
     init: str | None = None
     network: LipToSpeechSettings = field(default_factory=LipToSpeechSettings)
+    recogniser: RecogniserSettings = field(default_factory=RecogniserSettings)
+    curriculum: tuple[Stage, ...] = ()
+    spec_augment: SpecAugmentSettings = field(default_factory=SpecAugmentSettings)
     transforms: TransformSettings = field(default_factory=TransformSettings)
     segments: SegmentSettings = field(default_factory=SegmentSettings)
     batch: BatchSettings = field(default_factory=BatchSettings)
@@ -117,6 +179,7 @@ class TrainSettings:
     optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
     keep: KeepSettings = field(default_factory=KeepSettings)
+    validation: ValidationSettings = field(default_factory=ValidationSettings)
     cache: CacheSettings = field(default_factory=CacheSettings)
 
     def __post_init__(self) -> None:
@@ -125,6 +188,8 @@ class TrainSettings:
                 f"micro_batches {self.micro_batches}, workers {self.workers}, bad_steps {self.bad_steps}: "
                 "expected 1 or more, 0 or more, 1 or more"
             )
+        if not self.splits:
+            raise ValueError("splits: none is named; there is nothing to train on")
         if self.ema is not None and not 0 < self.ema < 1:
             raise ValueError(f"ema: {self.ema}, a decay between 0 and 1 was expected")
         if self.clip_norm is not None and not self.clip_norm > 0:

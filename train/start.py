@@ -9,10 +9,10 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from model.checkpoint import Checkpoint, build_network, check_weights, load_checkpoint
 from model.lip_reader import LipReader
@@ -21,16 +21,18 @@ from model.losses import freeze
 from model.mel import MelSettings
 from model.recogniser import Recogniser
 from model.tokenizer import FILE_NAME, Tokenizer
-from shards import Dataset, StorageError, Store
+from shards import Dataset, Store
+from shards.format.index import INDEX_NAME
+from train.recipe import Network, Recipe
 from train.settings import TrainSettings
 
 Say = Callable[[str], None]
 
 _MAY_CHANGE = (
-    *("out", "shards", "workers", "cache", "compile", "keep", "schedule", "on_damage", "bad_steps"),
+    *("out", "shards", "workers", "cache", "compile", "keep", "validation", "schedule", "on_damage", "bad_steps"),
     *("init", "init_visual", "init_asr"),
 )
-"""Settings that a resumed run may have otherwise: they do not change what it computes, or have had their effect."""
+"""Settings that a resumed run may have otherwise: they say where and how long, or have had their effect."""
 
 
 def load_tokenizer(dataset: Dataset, settings: TrainSettings) -> Tokenizer:
@@ -38,72 +40,93 @@ def load_tokenizer(dataset: Dataset, settings: TrainSettings) -> Tokenizer:
 
     Raises:
         ValueError: there is none, or it is no SentencePiece model.
+        StorageError: the store does not answer.
     """
     if settings.tokenizer is not None:
         return Tokenizer.load(settings.tokenizer)
-    try:
-        content = Store(dataset.store.url).read(FILE_NAME)
-    except (FileNotFoundError, StorageError) as error:
+    where = dataset.store.url
+    store = Store(where)
+    if not store.exists(FILE_NAME):
         raise ValueError(
-            f"{dataset.store.url}: there is no {FILE_NAME}: run `pipeline tokenizer {dataset.store.url}`, or name one "
-            "with --tokenizer"
-        ) from error
-    return Tokenizer(content)
+            f"{where}: there is no {FILE_NAME}: run `pipeline tokenizer {where}`, or name one with --tokenizer"
+        )
+    try:
+        return Tokenizer(store.read(FILE_NAME))
+    except ValueError as error:
+        raise ValueError(f"{where}/{FILE_NAME}: {error}") from error
 
 
 def check_features(dataset: Dataset, settings: TrainSettings) -> MelSettings:
     """The analysis that the shards were built with.
 
     Raises:
-        ValueError: the shards' lip regions or mels are not what the settings say.
+        ValueError: the shards' lip regions or mels are not what the settings say; names what differs.
     """
     features = dataset.manifest.features
     half, expected = features["crop"]["half"], settings.transforms.half
     if half != expected:
         raise ValueError(f"{dataset.store.url}: lip regions of half {half}, and transforms.half is {expected}")
-    known = {field.name for field in dataclasses.fields(MelSettings)}
-    mel = MelSettings(**{name: value for name, value in features["mel"].items() if name in known})
-    if mel != MelSettings():
-        raise ValueError(f"{dataset.store.url}: built with another mel, {mel}; expected {MelSettings()}")
-    return mel
+    built, ours = dict(features["mel"]), dataclasses.asdict(MelSettings())
+    different = [
+        f"{name} {built.get(name)} (expected {ours.get(name)})"
+        for name in sorted(built.keys() | ours.keys())
+        if built.get(name) != ours.get(name)
+    ]
+    if different:
+        raise ValueError(f"{dataset.store.url}: built with another mel: {', '.join(different)}")
+    for network, bands in (("network", settings.network.n_mels), ("recogniser", settings.recogniser.n_mels)):
+        if bands != MelSettings().n_mels:
+            raise ValueError(f"{network}.n_mels: {bands}, and the shards' mels have {MelSettings().n_mels} bands")
+    return MelSettings()
 
 
-def fresh_network(settings: TrainSettings, tokenizer: Tokenizer, say: Say) -> LipToSpeech:
+def fresh_network(settings: TrainSettings, recipe: Recipe, tokenizer: Tokenizer, say: Say) -> Network:
     """A new network, with weights of other checkpoints where the settings name some.
 
     Raises:
-        CheckpointError: a checkpoint is damaged, of another kind, or does not fit; every tensor is named.
+        ValueError: a checkpoint is damaged, of another kind, or does not fit, every tensor is named; or the recipe has
+            no use for it.
     """
     torch.manual_seed(settings.seed)
-    sized = dataclasses.replace(settings.network, vocabulary=tokenizer.vocabulary_size)
-    network = LipToSpeech(sized)
+    network = recipe.build(settings, tokenizer)
     if settings.init is not None:
-        weights = _weights_of(settings.init, LipToSpeech)
+        checkpoint = _checkpoint_of(settings.init, settings.recipe)
+        if _other_pieces(checkpoint, tokenizer):
+            raise ValueError(f"{settings.init}: trained with another tokenizer: its text head means other pieces")
+        weights = checkpoint.weights
         check_weights(network, weights, settings.init)
         network.load_state_dict(weights)
         say(f"all weights from {settings.init}")
     if settings.init_visual is not None:
-        weights = _weights_of(settings.init_visual, LipReader, LipToSpeech)
+        if not isinstance(network, LipReader | LipToSpeech) or network.head is None:
+            raise ValueError(f"init_visual: the recipe {settings.recipe} has no visual encoder")
+        checkpoint = _checkpoint_of(settings.init_visual, "visual", "lip2speech")
+        weights = checkpoint.weights
         visual = {name.removeprefix("visual."): x for name, x in weights.items() if name.startswith("visual.")}
         check_weights(network.visual, visual, settings.init_visual)
         network.visual.load_state_dict(visual)
         head = {name.removeprefix("head."): x for name, x in weights.items() if name.startswith("head.")}
-        if head and all(head[name].shape == x.shape for name, x in network.head.state_dict().items()):
+        fits = head and all(head[name].shape == x.shape for name, x in network.head.state_dict().items())
+        if fits and not _other_pieces(checkpoint, tokenizer):
             network.head.load_state_dict(head)
             say(f"visual encoder and CTC head from {settings.init_visual}")
         else:
-            say(f"visual encoder from {settings.init_visual}, which has no CTC head of this vocabulary: a new one")
+            say(f"visual encoder from {settings.init_visual}, which has no CTC head of this tokenizer: a new one")
     return network
 
 
-def _weights_of(path: str, *kinds: type[Any]) -> Mapping[str, Tensor]:
+def _checkpoint_of(path: str, *kinds: str) -> Checkpoint:
     checkpoint = load_checkpoint(path)
-    network = build_network(checkpoint, path)
-    if not isinstance(network, kinds):
-        raise ValueError(
-            f"{path}: a {type(network).__name__}, and {' or '.join(k.__name__ for k in kinds)} was expected"
-        )
-    return checkpoint.weights
+    if checkpoint.kind not in kinds:
+        raise ValueError(f"{path}: a network of the recipe {checkpoint.kind}, and {' or '.join(kinds)} was expected")
+    if checkpoint.mel != MelSettings():
+        raise ValueError(f"{path}: trained on another mel, {checkpoint.mel}")
+    return checkpoint
+
+
+def _other_pieces(checkpoint: Checkpoint, tokenizer: Tokenizer) -> bool:
+    """Whether the checkpoint's text head is known to mean other pieces: published files do not say."""
+    return checkpoint.tokenizer is not None and checkpoint.tokenizer.model_bytes != tokenizer.model_bytes
 
 
 def load_recogniser(settings: TrainSettings, device: torch.device) -> Recogniser | None:
@@ -114,11 +137,17 @@ def load_recogniser(settings: TrainSettings, device: torch.device) -> Recogniser
     """
     if settings.init_asr is None:
         return None
-    checkpoint = load_checkpoint(settings.init_asr)
+    if settings.recipe != "lip2speech":
+        raise ValueError(f"init_asr: the recipe {settings.recipe} has no output content loss")
+    checkpoint = _checkpoint_of(settings.init_asr, "asr")
     sized = dataclasses.replace(checkpoint.settings, padding=settings.network.padding)
     network = build_network(dataclasses.replace(checkpoint, settings=sized), settings.init_asr)
-    if not isinstance(network, Recogniser):
-        raise ValueError(f"{settings.init_asr}: a {type(network).__name__}, and a Recogniser was expected")
+    assert isinstance(network, Recogniser)
+    if network.settings.n_mels != settings.network.n_mels:
+        raise ValueError(
+            f"{settings.init_asr}: hears {network.settings.n_mels} bands, where network.n_mels is "
+            f"{settings.network.n_mels}"
+        )
     freeze(network)
     return network.to(device)
 
@@ -130,9 +159,15 @@ def identity_of(settings: TrainSettings, dataset: Dataset, tokenizer: Tokenizer)
         del recipe[name]
     return {
         "recipe": json.loads(json.dumps(recipe)),
-        "index": dataset.manifest.plan,
+        "index": dataset.manifest.sha256[INDEX_NAME],
         "tokenizer": hashlib.sha256(tokenizer.model_bytes).hexdigest(),
+        "recogniser": None if settings.init_asr is None else _digest(settings.init_asr),
     }
+
+
+def _digest(path: str) -> str:
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_identity(checkpoint: Checkpoint, identity: Mapping[str, Any], where: str) -> None:
@@ -145,7 +180,7 @@ def check_identity(checkpoint: Checkpoint, identity: Mapping[str, Any], where: s
         for name, value in identity["recipe"].items()
         if before["recipe"].get(name) != value
     ]
-    different += [f"another {name}" for name in ("index", "tokenizer") if before[name] != identity[name]]
+    different += [f"another {name}" for name in ("index", "tokenizer", "recogniser") if before[name] != identity[name]]
     if different:
         raise ValueError(
             f"{where}: of another run: {'; '.join(different)}. Give this one another --out, or start it from those "

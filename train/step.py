@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from shards.reading.loader import Batch
-from train.lip2speech import losses, prepare
 from train.logbook import Logbook
 from train.meter import Meter
 from train.run import Run, TrainingError
@@ -31,7 +30,8 @@ def take_step(
     share: list[Batch | None],
     meter: Meter,
     book: Logbook,
-) -> None:
+    stop: bool = False,
+) -> bool:
     """Take a step.
 
     Args:
@@ -41,6 +41,10 @@ def take_step(
         count: micro-batches of this step, over all ranks.
         share: this rank's; None where there is none for it.
         meter, book: what is measured and said.
+        stop: whether this rank was told to stop.
+
+    Returns:
+        Whether any rank was.
 
     Raises:
         TrainingError: too many steps in a row without a finite loss and gradient.
@@ -58,8 +62,7 @@ def take_step(
             else:
                 seed = _seed(settings.seed, place.epoch, batch.number)
                 torch.manual_seed(_seed(settings.seed, place.epoch, batch.number, 1))  # dropout's
-                inputs = prepare(batch, run.tokenizer, settings, ranks.device, seed)
-                found = losses(wrapped, run.recogniser if place.content_on else None, inputs, settings)
+                found = run.recipe.losses(run, wrapped, batch, seed)
                 (found.total * (ranks.world / count)).backward()
                 parts.append(found.parts)
                 meter.frames += int(batch.lengths.sum())
@@ -67,29 +70,42 @@ def take_step(
         for skipped in batch.skipped if batch is not None else []:
             book.warn(f"skipped {skipped.key}: {skipped.reason}")
             meter.skipped += 1
-    norm = _clip(run)
     place.step += 1
     place.step_in_epoch += 1
-    names = ("l1", "ctc", "content", "text_left_out")
-    measured = [float(sum(part[name] for part in parts if name in part)) for name in names]
-    found_by_all = ranks.totals([*measured, len(parts), meter.skipped])
-    summed = dict(zip((*names, "micro_batches", "skipped"), found_by_all, strict=True))
+    names = run.recipe.parts
+    norm, *sums = _fetched(_clip(run), [[part[name] for part in parts if name in part] for name in names])
+    counts = [float(sum(name in part for part in parts)) for name in names]
+    found_by_all = ranks.totals([*sums, *counts, len(parts), meter.skipped, stop])
+    summed = dict(zip(names, found_by_all, strict=False))
+    counted = dict(zip(names, found_by_all[len(names) :], strict=False))
+    micro_batches, skipped_by_all, stops = found_by_all[-3:]
     meter.skipped = 0
-    place.skipped += summed["skipped"]
+    place.skipped += skipped_by_all
+    if not micro_batches:
+        return stops > 0  # nothing could be read: momentum and decay alone are not to move the weights
     # the gradient of |x - NaN| is 0: it takes the loss to see it
     if not math.isfinite(norm + sum(summed.values())):
         for x, kept in zip(run.network.buffers(), before, strict=True):
             x.copy_(kept)  # what is not finite has gone into the statistics of batch norms too
         _skip_step(run, keys, book)
-        return
+        return stops > 0
     place.bad_in_a_row = 0
     for group in run.optimiser.param_groups:
         group["lr"] = settings.optimiser.learning_rate * rate_at(place.step - 1, settings.schedule)
     run.optimiser.step()
     _average(run)
-    place.l1_sum += summed["l1"]
-    place.l1_count += summed["micro_batches"]
-    meter.add(summed, norm)
+    for name in names:
+        place.sums[name] = place.sums.get(name, 0.0) + summed[name]
+        place.counts[name] = place.counts.get(name, 0.0) + counted[name]
+    meter.add(summed, counted, norm)
+    return stops > 0
+
+
+def _fetched(norm: Tensor, parts: list[list[Tensor]]) -> list[float]:
+    """The norm and the sum of each part as numbers: a GPU is waited for once."""
+    sums = [torch.stack(found).sum() if found else norm.new_zeros(()) for found in parts]
+    numbers: list[float] = torch.stack([norm, *sums]).tolist()
+    return numbers
 
 
 def _seed(*parts: int) -> int:
@@ -98,22 +114,16 @@ def _seed(*parts: int) -> int:
 
 def _backward_of_nothing(run: Run, wrapped: nn.Module) -> None:
     """Take part in what ranks do together, with gradients of zero."""
-    size, device = run.settings.transforms.size, run.ranks.device
     kept = {name: x.clone() for name, x in run.network.named_buffers()}
-    spoken = wrapped(
-        torch.zeros(1, 1, 5, size, size, device=device),
-        torch.tensor([5]),
-        torch.zeros(1, run.network.settings.n_mels, 100, device=device),
-    )
-    (0.0 * (spoken.mel.float().sum() + spoken.logits.float().sum())).backward()
+    run.recipe.idle(run, wrapped).backward()
     for name, x in run.network.named_buffers():
         x.copy_(kept[name])
 
 
-def _clip(run: Run) -> float:
+def _clip(run: Run) -> Tensor:
     """The norm of the global gradient, which is scaled down to `clip_norm` if that is set."""
     limit = run.settings.clip_norm if run.settings.clip_norm is not None else math.inf
-    return float(nn.utils.clip_grad_norm_(run.network.parameters(), limit))
+    return nn.utils.clip_grad_norm_(run.network.parameters(), limit)
 
 
 def _skip_step(run: Run, keys: list[str], book: Logbook) -> None:
@@ -123,21 +133,23 @@ def _skip_step(run: Run, keys: list[str], book: Logbook) -> None:
     named = run.ranks.gathered(keys)
     if run.ranks.first:
         line = json.dumps({"step": place.step, "epoch": place.epoch, "keys": named})
-        with (run.folder.path / "bad-batches.jsonl").open("a") as file:
+        with (run.folder.bad_batches).open("a") as file:
             file.write(line + "\n")
-    book.say(f"step {place.step}: loss or gradient is not finite; skipped ({', '.join(named[:5])} ...)")
+    some = ", ".join(named[:5]) + (" ..." if len(named) > 5 else "")
+    book.say(f"step {place.step}: loss or gradient is not finite; skipped ({some})")
     if place.bad_in_a_row >= settings.bad_steps:
         raise TrainingError(
             f"{place.bad_in_a_row} steps in a row without a finite loss and gradient, the last of "
-            f"{', '.join(named[:5])} ...: all keys are in {run.folder.path / 'bad-batches.jsonl'}"
+            f"{some}: all keys are in {run.folder.path / 'bad-batches.jsonl'}"
         )
 
 
 def _average(run: Run) -> None:
     if run.average is None or run.settings.ema is None:
         return
-    for name, x in run.network.state_dict().items():
-        if x.is_floating_point():
-            run.average[name].lerp_(x, 1 - run.settings.ema)
-        else:
-            run.average[name].copy_(x)
+    pairs = [(run.average[name], x) for name, x in run.network.state_dict().items()]
+    moving = [pair for pair in pairs if pair[1].is_floating_point()]
+    torch._foreach_lerp_([mean for mean, _ in moving], [x for _, x in moving], 1 - run.settings.ema)
+    for mean, x in pairs:
+        if not x.is_floating_point():
+            mean.copy_(x)

@@ -1,52 +1,174 @@
-"""Validation: the same clips, whole, every time; the best weights are kept apart."""
+"""Validation: the same clips, whole, every time; the best weights are kept apart.
+
+Each rank takes every so-many-th micro-batch; nothing is done together until the sums are, so shares may differ.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any
 
+import numpy as np
+import torch
+
+from eval.metrics.scorers import Scorers
+from shards.reading.batch import Batch
 from shards.reading.plan import MicroBatch, plan_evaluation
-from train.lip2speech import Inputs, prepare, validation_l1, whole_clips
+from train.curriculum import whole_clips
 from train.logbook import Logbook
 from train.run import Run
 
-
-def validation_plan(run: Run) -> list[MicroBatch]:
-    """What is validated on; nothing if the settings name no split (ValueError: as `plan_evaluation`)."""
-    settings = run.settings
-    if settings.validation is None:
-        return []
-    draw, clips = whole_clips(settings.segments), settings.keep.validation_clips
-    return plan_evaluation(run.dataset.index, [settings.validation], draw, settings.batch, clips)
+HIGHER_IS_BETTER = frozenset({"stoi", "estoi", "pesq", "pesq_wide"})
 
 
-def validate(run: Run, planned: list[MicroBatch], book: Logbook) -> None:
-    """Mean L1 over a fixed part of the validation split, whole clips; the best weights so far are kept apart.
+@dataclass(frozen=True)
+class Example:
+    """A clip to look at and listen to: mels (n_mels, S), generated and true, and sounds by name, 16 kHz."""
 
-    Each rank takes every so-many-th micro-batch; nothing is done together until the sums are, so shares may differ.
+    key: str
+    mels: list[np.ndarray[Any, Any]]
+    sounds: dict[str, np.ndarray[Any, Any]]
+
+
+@dataclass
+class Tally:
+    """What is gathered while clips are scored, on one rank.
+
+    Attributes:
+        scorers: score speech.
+        speech: whether they are asked anything.
+        shown: keys of the clips that are shown.
+        sums: by score, a total and what it is divided by.
+        examples: of clips that are shown.
+        read: key, text, and what a CTC head read, of clips that are shown.
     """
-    settings, ranks = run.settings, run.ranks
-    if not planned:
+
+    scorers: Scorers
+    speech: bool
+    shown: frozenset[str]
+    sums: dict[str, list[float]] = field(default_factory=dict)
+    examples: list[Example] = field(default_factory=list)
+    read: list[tuple[str, str, str]] = field(default_factory=list)
+
+    def add(self, name: str, total: float, count: float) -> None:
+        """Add to a score."""
+        kept = self.sums.setdefault(name, [0.0, 0.0])
+        kept[0] += total
+        kept[1] += count
+
+    def shows(self, key: str) -> bool:
+        """Whether a clip is one that is shown."""
+        return key in self.shown
+
+    def show_text(self, key: str, said: str, read: str) -> None:
+        """Note what was read of a clip, if it is one that is shown."""
+        if self.shows(key):
+            self.read.append((key, said, read))
+
+    def submit(self, key: str, original: np.ndarray[Any, Any], generated: np.ndarray[Any, Any]) -> None:
+        """Have a clip's speech scored, sooner or later."""
+        if self.speech:
+            self.scorers.submit(key, original, generated)
+
+    def finish(self) -> None:
+        """Wait for what was submitted."""
+        for scored in self.scorers.results().values():
+            for name, value in scored.values.items():
+                self.add(name, value, 1)
+            for name in scored.failed:
+                self.add(f"{name}_failed", 1, 0)
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What is validated on: this rank's share, what scores a batch of it, and the clips that are shown."""
+
+    share: list[MicroBatch]
+    score: Callable[[Batch, Tally], None]
+    shown: frozenset[str]
+
+
+def plan_validation(run: Run) -> Validation | None:
+    """Choose the clips, and get ready to score them; None if the settings name no split.
+
+    Raises:
+        ValueError: as `plan_evaluation`; or the score that the best is chosen by is not one of those measured.
+        ImportError: a package that scores is not installed.
+    """
+    settings, ranks = run.settings.validation, run.ranks
+    if settings.split is None:
+        return None
+    best, measured = run.best_score, {*run.recipe.scores, *_speech(run)}
+    if best not in measured:
+        raise ValueError(f"keep.best: {best} is not measured by this recipe; it measures {', '.join(sorted(measured))}")
+    draw = whole_clips(run.settings.segments)
+    planned = plan_evaluation(run.dataset.index, [settings.split], draw, run.settings.batch, settings.clips)
+    share = planned[ranks.rank :: ranks.world]
+    with Scorers(_speech(run), 0):
+        pass  # says now, and not after hours, what it lacks
+    rows = [visit.row for micro_batch in planned[:1] for visit in micro_batch.visits][: settings.examples]
+    keys = run.dataset.index["key"]
+    return Validation(share, run.recipe.scoring(run, share), frozenset(keys[row].as_py() for row in rows))
+
+
+def _speech(run: Run) -> tuple[str, ...]:
+    return run.settings.validation.speech if run.settings.recipe == "lip2speech" else ()
+
+
+@torch.no_grad()
+def validate(run: Run, validation: Validation | None, book: Logbook) -> None:
+    """Mean scores over the fixed clips; the best weights so far are kept apart."""
+    if validation is None:
         return
+    # without `sync_batch_norm` each rank has statistics of its own; the first one's are what is saved
+    run.ranks.spread(run.network.buffers())
     kept = None
     if run.average is not None:
+        run.ranks.spread(run.average.values())
         kept = {name: x.clone() for name, x in run.network.state_dict().items()}
         run.network.load_state_dict(run.average)
     run.network.eval()
-    total = count = 0.0
-    with closing(run.batches(planned[ranks.rank :: ranks.world])) as batches:
-        for batch in batches:
-            if batch is None or not batch.keys:
-                continue
-            inputs: Inputs = prepare(batch, run.tokenizer, settings, ranks.device, None)
-            l1, clips = validation_l1(run.network, inputs, settings)
-            total, count = total + l1, count + clips
+    speech = _speech(run)
+    with Scorers(speech, run.settings.validation.processes if speech else 0) as scorers:
+        tally = Tally(scorers, bool(speech), validation.shown)
+        with closing(run.batches(validation.share, run.recipe.validated)) as batches:
+            for batch in batches:
+                if batch is not None:
+                    for skipped in batch.skipped:
+                        book.warn(f"validation: skipped {skipped.key}: {skipped.reason}")
+                        tally.add("skipped", 1, 0)
+                    if batch.keys:
+                        validation.score(batch, tally)
+        tally.finish()
     if kept is not None:
         run.network.load_state_dict(kept)
-    total, count = ranks.totals([total, count])
-    mean = total / count if count else math.inf
-    book.scalars("validation", run.place.step, l1=mean, clips=count)
-    if mean < run.place.best:
-        run.place.best = mean
-        if ranks.first:
+    means = _means(run, tally)
+    book.scalars("validation", run.place.step, **means)
+    book.say(f"step {run.place.step}: validation: {', '.join(f'{name} {value:.3g}' for name, value in means.items())}")
+    book.examples(run.place.step, tally.examples, tally.read, first=run.place.best is None)
+    _keep_best(run, means, book)
+
+
+def _means(run: Run, tally: Tally) -> dict[str, float]:
+    """Over all ranks, which may have met different scores."""
+    names = sorted(set(run.ranks.gathered(list(tally.sums))))
+    flat = [number for name in names for number in tally.sums.get(name, [0.0, 0.0])]
+    summed = run.ranks.totals(flat)
+    pairs = zip(names, summed[::2], summed[1::2], strict=True)
+    return {name: total / count if count else total for name, total, count in pairs}
+
+
+def _keep_best(run: Run, means: dict[str, float], book: Logbook) -> None:
+    name, place = run.best_score, run.place
+    value = means.get(name, math.nan)
+    if not math.isfinite(value):
+        book.say(f"step {place.step}: {name} could be measured of no clip; this is not the best")
+        return
+    better = place.best is None or (value > place.best if name in HIGHER_IS_BETTER else value < place.best)
+    if better:
+        place.best = value
+        if run.ranks.first:
             run.folder.save_best(run.checkpoint(averaged=True))

@@ -35,9 +35,9 @@ class Batch:
         lengths: int64 (B,) video frames. Stays on the CPU.
         roi: uint8 (B, T, R, R), 0 beyond a clip's length.
         mel: float32 (B, 80, 4T) of clips that are used whole, -1 beyond their length; -1 for the others.
-        has_mel: bool (B,) whether a clip is used whole.
-        wav: float32 (n, 640T), samples of the n clips of which a part is used, in step with their first frame, 0 beyond
-            their length: their mel is to be computed of the very part.
+        has_mel: bool (B,) whether a clip's mel is there.
+        wav: float32 (n, 640T), samples of the n other clips, in step with their first frame, 0 beyond their length:
+            their mel is to be computed of the very part that is used.
         wav_rows: int64 (n,) which clips these are.
         skipped: clips that could not be read.
     """
@@ -73,10 +73,16 @@ class Contents:
     """Which members are read: a recipe that needs no pictures, or no sound, spares itself theirs.
 
     What is not read is empty: roi (B, 0, R, R), mel (B, 80, 0), wav (n, 0).
+
+    Attributes:
+        roi: lip regions.
+        sound: mels of clips that are used whole, samples of the others.
+        stored_mel: without it samples are read of every clip.
     """
 
     roi: bool = True
     sound: bool = True
+    stored_mel: bool = True
 
 
 def read_batch(reader: MemberReader, micro_batch: MicroBatch, skip: bool, contents: Contents) -> Batch:
@@ -97,16 +103,18 @@ def read_batch(reader: MemberReader, micro_batch: MicroBatch, skip: bool, conten
     sounds = micro_batch.frames if contents.sound else 0
     roi = _empty((len(visits), frames, side, side), torch.uint8)
     mel = _empty((len(visits), MEL_BANDS, MEL_PER_FRAME * sounds), torch.float32)
-    wav = _empty((sum(not visit.whole for visit in visits), SAMPLES_PER_FRAME * sounds), torch.float32)
+    stored = [visit.whole and contents.stored_mel for visit in visits]
+    wav = _empty((len(visits) - sum(stored), SAMPLES_PER_FRAME * sounds), torch.float32)
+    has_mel: list[bool] = []
     used: list[Visit] = []
     wav_rows: list[int] = []
     skipped: list[Skipped] = []
-    for visit in visits:
+    for visit, has in zip(visits, stored, strict=True):
         row, length, number = visit.row, visit.stop - visit.start, len(used)
         try:
             if contents.roi:
                 reader.roi(row, visit.start, roi[number, :length].numpy())
-            if contents.sound and visit.whole:
+            if contents.sound and has:
                 reader.mel(row, mel[number, :, : MEL_PER_FRAME * length].numpy())
             elif contents.sound:
                 reader.wav(row, visit.start, wav[len(wav_rows), : SAMPLES_PER_FRAME * length].numpy())
@@ -116,11 +124,12 @@ def read_batch(reader: MemberReader, micro_batch: MicroBatch, skip: bool, conten
             skipped.append(Skipped(members.keys[row].as_py(), str(error)))
             continue
         roi[number, length:] = 0
-        mel[number, :, MEL_PER_FRAME * length if visit.whole else 0 :] = SILENCE
-        if not visit.whole:
+        mel[number, :, MEL_PER_FRAME * length if has else 0 :] = SILENCE
+        if not has:
             wav[len(wav_rows), SAMPLES_PER_FRAME * length :] = 0
             wav_rows.append(number)
         used.append(visit)
+        has_mel.append(has)
     return Batch(
         number=micro_batch.number,
         keys=[members.keys[visit.row].as_py() for visit in used],
@@ -129,7 +138,7 @@ def read_batch(reader: MemberReader, micro_batch: MicroBatch, skip: bool, conten
         lengths=torch.tensor([visit.stop - visit.start for visit in used], dtype=torch.int64),
         roi=roi[: len(used)],
         mel=mel[: len(used)],
-        has_mel=torch.tensor([visit.whole for visit in used], dtype=torch.bool),
+        has_mel=torch.tensor(has_mel, dtype=torch.bool),
         wav=wav[: len(wav_rows)],
         wav_rows=torch.tensor(wav_rows, dtype=torch.int64),
         skipped=skipped,

@@ -95,8 +95,9 @@ class Span(NamedTuple):
     text: str | None
 
 
-Draw = Callable[[Clip, Random], Part]
-"""Chooses the part of a clip that is used; its Random is seeded by (seed, epoch, key) and belongs to this clip."""
+Draw = Callable[[Clip, Random], Part | None]
+"""Chooses the part of a clip that is used, or None: not this time. Its Random is seeded by (seed, epoch, key), and
+belongs to this clip."""
 
 
 class Visit(NamedTuple):
@@ -125,7 +126,7 @@ def whole(clip: Clip, random: Random) -> Span:
 def plan_epoch(
     index: pa.Table, splits: Sequence[str], seed: int, epoch: int, draw: Draw = whole, settings: BatchSettings = DEFAULT
 ) -> list[MicroBatch]:
-    """The micro-batches of an epoch, in order. Every clip of the splits is in one of them, once.
+    """The micro-batches of an epoch, in order. Every clip of the splits that `draw` takes is in one of them, once.
 
     Args:
         index: of the dataset (`Dataset.index`).
@@ -188,6 +189,8 @@ def _visits(index: pa.Table, rows: list[int], seed: str, draw: Draw, settings: B
     for row, clip in zip(rows, clips_of(index, rows), strict=True):
         random.seed(f"{seed} {clip.key}")
         part = draw(clip, random)
+        if part is None:
+            continue
         start, stop = part.start_frame, part.stop_frame
         if not 0 <= start < stop <= clip.frames:
             raise ValueError(f"{clip.key}: frames {start} to {stop} were drawn of a clip of {clip.frames}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import asdict
 from typing import Any
 from zlib import crc32
@@ -60,14 +61,15 @@ def write_dataset(url: str, shards: dict[str, list[Sample]], codec: RoiCodec = "
         frames = sum(sample.meta.frames for sample in samples)
         entry = ShardEntry(name, writer.bytes, writer.sha256, len(samples), frames)
         splits.setdefault(samples[0].meta.split, []).append(entry)
-    store.write(INDEX_NAME, encode_index(rows))
+    index = encode_index(rows)
+    store.write(INDEX_NAME, index)
+    digests = {INDEX_NAME: hashlib.sha256(index).hexdigest()}
     frames = sum(row["frames"] for row in rows)
     totals = {"clips": len(rows), "frames": frames, "hours": hours_of(frames), "bytes": 0, "left_out": 0}
     (half,) = {sample.meta.half for samples in shards.values() for sample in samples}
     features = {"mel": asdict(MelSettings()), "crop": {"half": half}, "roi_codec": codec}
-    store.write(
-        MANIFEST_NAME, encode_manifest(Manifest("plan", {"dataset": "noise"}, features, totals, splits, {}, {}))
-    )
+    manifest = Manifest("plan", {"dataset": "noise"}, features, totals, splits, {}, digests)
+    store.write(MANIFEST_NAME, encode_manifest(manifest))
     return open_dataset(url)
 
 

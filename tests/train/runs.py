@@ -30,6 +30,8 @@ SMALL = [
     "--workers=1",
     "--clip_norm=10",
     "--device=cpu",
+    "--keep={last: 3, log_every: 1, best: l1}",
+    "--validation={every: 10, clips: 4, speech: [], examples: 0}",
 ]
 
 
@@ -47,9 +49,8 @@ def write_tokenizer(folder: Path, dataset: Dataset) -> None:
 
 def flags(dataset: str, run: Path, steps: int = 40, every: int = 10, **more: Any) -> list[str]:
     """A command line of `python -m train`."""
-    keep = {"every": every, "last": 3, "validate_every": 10, "validation_clips": 4, "log_every": 1}
-    settings = {"shards": dataset, "out": run, "schedule.steps": steps, **more}
-    return [*SMALL, f"--keep={json.dumps(keep)}", *(f"--{name}={value}" for name, value in settings.items())]
+    settings = {"shards": dataset, "out": run, "schedule.steps": steps, "keep.every": every, **more}
+    return [*SMALL, *(f"--{name}={value}" for name, value in settings.items())]
 
 
 def start(

@@ -1,0 +1,80 @@
+"""The `asr` recipe: a recogniser learns to read true mels by CTC; `lip2speech` then asks it what it hears.
+
+SpecAugment (Park et al., 2019) hides stretches of time and bands from it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from model.losses import ctc_loss
+from model.recogniser import Recognised, Recogniser
+from model.spec_augment import draw_masks, mask_mel
+from model.tokenizer import Tokenizer
+from shards.format.sample import MEL_PER_FRAME
+from shards.reading.batch import Batch, Contents
+from train.recipe import Losses, Recipe
+from train.run import Run
+from train.settings import TrainSettings
+from train.sound import mels
+from train.texts import pieces_of, score_texts
+from train.validation import Tally
+
+
+def build(settings: TrainSettings, tokenizer: Tokenizer) -> Recogniser:
+    """The recogniser of the settings, of the tokenizer's vocabulary."""
+    return Recogniser(dataclasses.replace(settings.recogniser, vocabulary=tokenizer.vocabulary_size))
+
+
+def losses(run: Run, network: Recogniser, batch: Batch, seed: int) -> Losses:
+    """CTC of the texts."""
+    heard = _hear(run, network, batch, seed)
+    ctc = ctc_loss(heard.logits, heard.lengths, *pieces_of(batch.texts, run.tokenizer))
+    return Losses(ctc.loss, {"ctc": ctc.loss.detach(), "text_left_out": ctc.left_out.detach().float()})
+
+
+def _hear(run: Run, network: Recogniser, batch: Batch, seed: int | None) -> Recognised:
+    device, settings = run.ranks.device, run.settings
+    lengths = MEL_PER_FRAME * batch.lengths
+    part_lengths = batch.lengths[batch.wav_rows]
+    mel = mels(batch.to(device, non_blocking=True), part_lengths)
+    if seed is not None:
+        generator = torch.Generator().manual_seed(seed)
+        masks = draw_masks(lengths, mel.shape[1], generator, settings.spec_augment)
+        mel = mask_mel(mel, masks, lengths)
+    with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+        return network(mel, lengths)  # type: ignore[no-any-return]
+
+
+def score(run: Run, batch: Batch, tally: Tally) -> None:
+    """CTC, word and character errors, read greedily."""
+    assert isinstance(run.network, Recogniser)
+    heard = _hear(run, run.network, batch, None)
+    pieces = pieces_of(batch.texts, run.tokenizer)
+    tally.add("ctc", float(ctc_loss(heard.logits, heard.lengths, *pieces).loss) * len(batch.keys), len(batch.keys))
+    score_texts(tally, batch.keys, batch.texts, heard.logits, heard.lengths, run.tokenizer)
+
+
+def idle(run: Run, network: Recogniser) -> Tensor:
+    """See `Recipe`."""
+    heard = network(torch.zeros(1, run.settings.recogniser.n_mels, 20, device=run.ranks.device), torch.tensor([20]))
+    none: Tensor = 0.0 * heard.logits.float().sum()
+    return none
+
+
+RECIPE = Recipe(
+    kind=Recogniser,
+    build=build,
+    contents=Contents(roi=False),
+    losses=losses,
+    idle=idle,
+    validated=Contents(roi=False),
+    scoring=lambda run, share: partial(score, run),
+    parts=("ctc", "text_left_out"),
+    scores=("ctc", "wer", "cer"),
+    best="wer",
+)

@@ -1,0 +1,52 @@
+"""Which part of a clip an epoch uses: short ones first, if there is a curriculum, then as the settings say.
+
+CTC from scratch hardly learns whole sentences: at first every alignment is as likely as any other. A few words leave
+little to align (Assael et al., LipNet, 2016; Chung et al., Lip reading sentences in the wild, 2017).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from random import Random
+
+from model.segments import Segment, SegmentSettings, draw_words, whole_clip
+from shards.reading.plan import Clip, Draw
+from train.settings import Stage, TrainSettings
+
+
+def stage_at(curriculum: tuple[Stage, ...], epoch: int) -> Stage | None:
+    """The stage that an epoch, counted from 1, belongs to; None after the last."""
+    for stage in curriculum:
+        if epoch <= stage.epochs:
+            return stage
+        epoch -= stage.epochs
+    return None
+
+
+def segment_of(settings: TrainSettings, epoch: int) -> Draw:
+    """How a clip's part is drawn in an epoch: a run of words where there are word times, otherwise all of it."""
+    stage, ranges = stage_at(settings.curriculum, epoch), settings.segments
+    if stage is None:
+        longest = None
+    else:
+        longest = stage.max_frames
+        ranges = replace(
+            ranges,
+            min_words=min(ranges.min_words, stage.max_words),
+            max_words=min(ranges.max_words, stage.max_words),
+            max_frames=min(ranges.max_frames, stage.max_frames),
+        )
+
+    def draw(clip: Clip, random: Random) -> Segment | None:
+        if clip.words:
+            return draw_words(clip.words, clip.frames, random, ranges)
+        if longest is not None and clip.frames > longest:
+            return None
+        return whole_clip(clip.text, clip.frames, ranges)
+
+    return draw
+
+
+def whole_clips(ranges: SegmentSettings) -> Draw:
+    """Every clip from its first frame on, cut at the longest segment: what is validated on."""
+    return lambda clip, random: whole_clip(clip.text, clip.frames, ranges)

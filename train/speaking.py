@@ -1,0 +1,108 @@
+"""Validation of `lip2speech`: whole clips are spoken, and compared with what was said.
+
+Sound is made on the device, batch by batch; processes of their own score it while the next batch is made.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from model.lip_to_speech import LipToSpeech, Spoken
+from model.losses import ctc_loss, mel_l1
+from model.segments import loudest_windows, speaker_reference
+from model.vocoder import mel_to_wav
+from shards.format.sample import MEL_PER_FRAME, SAMPLES_PER_FRAME
+from shards.reading.batch import Batch, Contents
+from shards.reading.loader import LoaderSettings, load
+from shards.reading.plan import MicroBatch, Visit
+from shards.reading.speakers import other_clips
+from train.inputs import Inputs, prepare
+from train.run import Run
+from train.texts import score_texts
+from train.validation import Example, Tally
+
+
+def scoring(run: Run, share: list[MicroBatch]) -> Callable[[Batch, Tally], None]:
+    """Fetch the voices that this rank's clips are to be spoken with; what scores a batch of them."""
+    return partial(score, run, voices_of(run, share) if run.settings.validation.voice == "other" else {})
+
+
+def voices_of(run: Run, planned: list[MicroBatch]) -> dict[str, Tensor]:
+    """Speaker references by key: (n_mels, reference_frames), the loudest of another clip of the same speaker.
+
+    Clips whose speaker has no other clip in the split, or whose other clip is damaged, are not in it.
+    """
+    index, ranges = run.dataset.index, run.settings.segments
+    rows = [visit.row for micro_batch in planned for visit in micro_batch.visits]
+    others = {row: other for row, other in zip(rows, other_clips(index, rows), strict=True) if other is not None}
+    lent = sorted(set(others.values()))
+    frames = index["frames"].take(lent).to_pylist() if lent else []
+    single = [
+        MicroBatch(number, length, (Visit(row, 0, length, None, True),))
+        for number, (row, length) in enumerate(zip(lent, frames, strict=True))
+    ]
+    references = {}
+    how = LoaderSettings(run.settings.workers, on_damage="skip", contents=Contents(roi=False), cache=run.settings.cache)
+    for row, batch in zip(lent, load(run.dataset, single, how), strict=True):
+        if batch is not None and batch.keys:
+            windows = loudest_windows(batch.mel, MEL_PER_FRAME * batch.lengths, ranges.reference_frames)
+            references[row] = speaker_reference(batch.mel, windows, ranges.reference_frames)[0][0]
+    keys = index["key"]
+    return {keys[row].as_py(): references[other] for row, other in others.items() if other in references}
+
+
+@torch.no_grad()
+def score(run: Run, voices: Mapping[str, Tensor], batch: Batch, tally: Tally) -> None:
+    """L1, CTC, word errors of the visual head, and the scores of what is heard.
+
+    Args:
+        run: its network is scored.
+        voices: speaker references by key; a clip that has none is spoken with its own first frames.
+        batch: whole clips with their samples.
+        tally: takes the scores.
+    """
+    settings, device = run.settings, run.ranks.device
+    inputs = prepare(batch, run.tokenizer, settings, device, None)
+    spoken = _speak(run, inputs, _references(batch.keys, voices, inputs, settings.segments.reference_frames))
+    lengths = MEL_PER_FRAME * inputs.lengths
+    ones = [slice(number, number + 1) for number in range(len(lengths))]
+    l1 = torch.stack([mel_l1(spoken.mel[one], inputs.target[one], lengths[one], "masked") for one in ones])
+    tally.add("l1", float(l1.sum()), len(lengths))
+    ctc = ctc_loss(spoken.logits, inputs.lengths, inputs.pieces, inputs.piece_lengths)
+    tally.add("ctc", float(ctc.loss) * len(lengths), len(lengths))
+    score_texts(tally, batch.keys, batch.texts, spoken.logits, inputs.lengths, run.tokenizer)
+    shown = [number for number, key in enumerate(batch.keys) if tally.shows(key)]
+    if not tally.speech and not shown:
+        return
+    seeds = [zlib.crc32(key.encode()) for key in batch.keys]
+    generated = mel_to_wav(spoken.mel, lengths, seeds).cpu().numpy()
+    originals = batch.wav.cpu().numpy()
+    for number, (key, length) in enumerate(zip(batch.keys, inputs.lengths.tolist(), strict=True)):
+        ends = SAMPLES_PER_FRAME * length
+        tally.submit(key, originals[number, :ends], generated[number, :ends])
+    if shown:
+        again = mel_to_wav(inputs.target[shown], lengths[shown], [seeds[number] for number in shown]).cpu().numpy()
+        for number, resynthesised in zip(shown, again, strict=True):
+            mels = [x[number, :, : int(lengths[number])].cpu().numpy() for x in (spoken.mel, inputs.target)]
+            ends = SAMPLES_PER_FRAME * int(inputs.lengths[number])
+            sounds = {"generated": generated[number], "resynthesised": resynthesised, "original": originals[number]}
+            cut = {name: sound[:ends] for name, sound in sounds.items()}
+            tally.examples.append(Example(batch.keys[number], mels, cut))
+
+
+def _speak(run: Run, inputs: Inputs, reference: Tensor) -> Spoken:
+    assert isinstance(run.network, LipToSpeech)
+    with torch.autocast(inputs.video.device.type, torch.bfloat16, enabled=run.settings.precision == "bf16"):
+        # unpadded, as in the published evaluation: the mean over time runs over the voice alone
+        spoken: Spoken = run.network(inputs.video, inputs.lengths, reference)
+    return spoken._replace(mel=spoken.mel.float())
+
+
+def _references(keys: list[str], voices: Mapping[str, Tensor], inputs: Inputs, frames: int) -> Tensor:
+    own = inputs.reference[..., :frames]
+    return torch.stack([voices[key].to(own.device) if key in voices else own[at] for at, key in enumerate(keys)])

@@ -1,0 +1,74 @@
+"""The `visual` recipe: a visual encoder learns to read lips by CTC, before speech is asked of it."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from model.lip_reader import LipReader, LipReaderSettings, Read
+from model.losses import ctc_loss
+from model.segments import whole_windows
+from model.tokenizer import Tokenizer
+from model.transforms import Augmentation, apply, draw_augmentation
+from shards.reading.batch import Batch, Contents
+from train.recipe import Losses, Recipe
+from train.run import Run
+from train.settings import TrainSettings
+from train.texts import pieces_of, score_texts
+from train.validation import Tally
+
+
+def build(settings: TrainSettings, tokenizer: Tokenizer) -> LipReader:
+    """A lip reader whose encoder is that of `network`."""
+    network = settings.network
+    return LipReader(LipReaderSettings(network.visual, tokenizer.vocabulary_size, network.padding))
+
+
+def losses(run: Run, network: LipReader, batch: Batch, seed: int) -> Losses:
+    """CTC of the texts. Masked frames may lie anywhere in a segment: here all of it is the window."""
+    generator = torch.Generator().manual_seed(seed)
+    drawn = draw_augmentation(*whole_windows(batch.lengths), generator, run.settings.transforms)
+    read = _read(run, network, batch, drawn)
+    ctc = ctc_loss(read.logits, batch.lengths, *pieces_of(batch.texts, run.tokenizer))
+    return Losses(ctc.loss, {"ctc": ctc.loss.detach(), "text_left_out": ctc.left_out.detach().float()})
+
+
+def _read(run: Run, network: LipReader, batch: Batch, drawn: Augmentation | None) -> Read:
+    device, settings = run.ranks.device, run.settings
+    roi = batch.roi.to(device, non_blocking=True)
+    video = apply(roi, batch.lengths, drawn, settings.transforms)
+    with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+        return network(video, batch.lengths)  # type: ignore[no-any-return]
+
+
+def score(run: Run, batch: Batch, tally: Tally) -> None:
+    """CTC, word and character errors, read greedily."""
+    assert isinstance(run.network, LipReader)
+    read = _read(run, run.network, batch, None)
+    pieces = pieces_of(batch.texts, run.tokenizer)
+    tally.add("ctc", float(ctc_loss(read.logits, batch.lengths, *pieces).loss) * len(batch.keys), len(batch.keys))
+    score_texts(tally, batch.keys, batch.texts, read.logits, batch.lengths, run.tokenizer)
+
+
+def idle(run: Run, network: LipReader) -> Tensor:
+    """See `Recipe`."""
+    size = run.settings.transforms.size
+    read = network(torch.zeros(1, 1, 5, size, size, device=run.ranks.device), torch.tensor([5]))
+    none: Tensor = 0.0 * read.logits.float().sum()
+    return none
+
+
+RECIPE = Recipe(
+    kind=LipReader,
+    build=build,
+    contents=Contents(sound=False),
+    losses=losses,
+    idle=idle,
+    validated=Contents(sound=False),
+    scoring=lambda run, share: partial(score, run),
+    parts=("ctc", "text_left_out"),
+    scores=("ctc", "wer", "cer"),
+    best="wer",
+)
