@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     exporter = commands.add_parser("export", help="write a lip-to-speech network for torch.export.load")
     exporter.add_argument("checkpoint", help="one of ours, or a published file")
     exporter.add_argument("--out", required=True, help="file to write, usually .pt2")
-    exporter.add_argument("--side", type=int, default=112, help="pixels of a side of the lip region; default: 112")
+    exporter.add_argument("--side", type=int, help="pixels of a side of the lip region; default: the checkpoint's")
     values = parser.parse_args(arguments)
     try:
         if values.command == "import":
@@ -72,13 +72,14 @@ def _info(path: str) -> int:
     return 0
 
 
-def _export(path: str, out: str, side: int) -> int:
+def _export(path: str, out: str, side: int | None) -> int:
     from model.export import export_lip_to_speech  # brings the exporter, a second of imports
 
-    network = build_network(load_checkpoint(path), path)
+    checkpoint = load_checkpoint(path)
+    network = build_network(checkpoint, path)
     if not isinstance(network, LipToSpeech):
         raise ValueError(f"{path}: a {type(network).__name__}; only lip-to-speech networks are exported")
-    export_lip_to_speech(network, out, side)
+    export_lip_to_speech(network, out, side or checkpoint.transforms.size)
     print(f"{out}: torch.export.load({out!r}).module()(video, lengths, reference)")
     return 0
 

@@ -1,7 +1,7 @@
 """Checkpoints: one file format of ours, and the published files read as they are.
 
 A checkpoint holds all that is needed to use it: weights, the settings they fit, the tokenizer, the analysis of the mel,
-the step and the metrics. It is a dictionary of plain values and tensors, read with `weights_only`: nothing in it can
+what pictures are turned into, the step and the metrics. It is a dictionary of plain values and tensors, read with `weights_only`: nothing in it can
 run. Wherever a checkpoint is named, a published file may stand (METHOD.md, Published checkpoints).
 """
 
@@ -26,6 +26,7 @@ from model.mel import MelSettings
 from model.published import Settings, is_published, published_weights
 from model.recogniser import Recogniser, RecogniserSettings
 from model.tokenizer import Tokenizer
+from model.transforms import TransformSettings
 
 FORMAT = 1
 
@@ -53,6 +54,7 @@ class Checkpoint:
         mel: the analysis that the network was trained with.
         step: training steps behind it.
         metrics: what it scored in validation, by name.
+        transforms: of the pictures that the network was trained on.
         training: what a run needs to go on from here (plain values and tensors); None where it is not kept.
     """
 
@@ -62,6 +64,7 @@ class Checkpoint:
     mel: MelSettings = field(default_factory=MelSettings)
     step: int = 0
     metrics: Mapping[str, float] = field(default_factory=dict)
+    transforms: TransformSettings = field(default_factory=TransformSettings)
     training: Mapping[str, Any] | None = None
 
     @property
@@ -85,6 +88,7 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> Non
         "mel": dataclasses.asdict(checkpoint.mel),
         "step": int(checkpoint.step),
         "metrics": {str(name): float(value) for name, value in checkpoint.metrics.items()},
+        "transforms": dataclasses.asdict(checkpoint.transforms),
         "training": checkpoint.training,
     }
     path = Path(path)
@@ -167,6 +171,7 @@ def _ours(content: Any) -> Checkpoint:
         mel=_dataclass(MelSettings, content["mel"]),
         step=int(content["step"]),
         metrics=dict(content["metrics"]),
+        transforms=_dataclass(TransformSettings, content["transforms"]),
         training=content["training"],
     )
     _check_vocabulary(checkpoint)

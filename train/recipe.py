@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from model.lip_reader import LipReader
-from model.lip_to_speech import LipToSpeech
-from model.recogniser import Recogniser
+from model.checkpoint import Network
 from model.tokenizer import Tokenizer
 from shards.reading.batch import Batch, Contents
 from shards.reading.plan import MicroBatch
@@ -23,9 +21,6 @@ from train.settings import Score, TrainSettings
 if TYPE_CHECKING:
     from train.run import Run
     from train.validation import Tally
-
-Network = LipToSpeech | LipReader | Recogniser
-
 
 @dataclass(frozen=True)
 class Losses:

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from model.checkpoint import Checkpoint
+from model.checkpoint import Checkpoint, Network
 from model.losses import optimiser
 from model.mel import MelSettings
 from model.recogniser import Recogniser
@@ -17,7 +17,7 @@ from shards import Dataset
 from shards.reading.loader import Batch, Contents, LoaderSettings, load
 from shards.reading.plan import MicroBatch
 from train.ranks import Ranks
-from train.recipe import Network, Recipe
+from train.recipe import Recipe
 from train.run_folder import RunFolder
 from train.settings import TrainSettings
 
@@ -101,7 +101,8 @@ class Run:
         }
         metrics = {} if self.place.best is None else {f"validation_{self.best_score}": self.place.best}
         kept = None if averaged else training
-        return Checkpoint(self.network.settings, weights, self.tokenizer, self.mel, self.place.step, metrics, kept)
+        network, transforms = self.network.settings, self.settings.transforms
+        return Checkpoint(network, weights, self.tokenizer, self.mel, self.place.step, metrics, transforms, kept)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint of this run."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from model.checkpoint import Checkpoint, build_network, check_weights, load_checkpoint
+from model.checkpoint import Checkpoint, Network, build_network, check_weights, load_checkpoint
 from model.lip_reader import LipReader
 from model.lip_to_speech import LipToSpeech
 from model.losses import freeze
@@ -23,7 +23,7 @@ from model.recogniser import Recogniser
 from model.tokenizer import FILE_NAME, Tokenizer
 from shards import Dataset, Store
 from shards.format.index import INDEX_NAME
-from train.recipe import Network, Recipe
+from train.recipe import Recipe
 from train.settings import TrainSettings
 
 Say = Callable[[str], None]
