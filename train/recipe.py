@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from train.run import Run
     from train.validation import Tally
 
+
 @dataclass(frozen=True)
 class Losses:
     """Of a micro-batch: the total, which is trained on, and its parts as measured, scalars."""

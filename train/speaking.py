@@ -12,15 +12,14 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from eval.voices import voices_of
 from model.lip_to_speech import LipToSpeech, Spoken
 from model.losses import ctc_loss, mel_l1
-from model.segments import loudest_windows, speaker_reference
 from model.vocoder import mel_to_wav
 from shards.format.sample import MEL_PER_FRAME, SAMPLES_PER_FRAME
-from shards.reading.batch import Batch, Contents
-from shards.reading.loader import LoaderSettings, load
-from shards.reading.plan import MicroBatch, Visit
-from shards.reading.speakers import other_clips
+from shards.reading.batch import Batch
+from shards.reading.loader import LoaderSettings
+from shards.reading.plan import MicroBatch
 from train.inputs import Inputs, prepare
 from train.run import Run
 from train.texts import score_texts
@@ -29,31 +28,11 @@ from train.validation import Example, Tally
 
 def scoring(run: Run, share: list[MicroBatch]) -> Callable[[Batch, Tally], None]:
     """Fetch the voices that this rank's clips are to be spoken with; what scores a batch of them."""
-    return partial(score, run, voices_of(run, share) if run.settings.validation.voice == "other" else {})
-
-
-def voices_of(run: Run, planned: list[MicroBatch]) -> dict[str, Tensor]:
-    """Speaker references by key: (n_mels, reference_frames), the loudest of another clip of the same speaker.
-
-    Clips whose speaker has no other clip in the split, or whose other clip is damaged, are not in it.
-    """
-    index, ranges = run.dataset.index, run.settings.segments
-    rows = [visit.row for micro_batch in planned for visit in micro_batch.visits]
-    others = {row: other for row, other in zip(rows, other_clips(index, rows), strict=True) if other is not None}
-    lent = sorted(set(others.values()))
-    frames = index["frames"].take(lent).to_pylist() if lent else []
-    single = [
-        MicroBatch(number, length, (Visit(row, 0, length, None, True),))
-        for number, (row, length) in enumerate(zip(lent, frames, strict=True))
-    ]
-    references = {}
-    how = LoaderSettings(run.settings.workers, on_damage="skip", contents=Contents(roi=False), cache=run.settings.cache)
-    for row, batch in zip(lent, load(run.dataset, single, how), strict=True):
-        if batch is not None and batch.keys:
-            windows = loudest_windows(batch.mel, MEL_PER_FRAME * batch.lengths, ranges.reference_frames)
-            references[row] = speaker_reference(batch.mel, windows, ranges.reference_frames)[0][0]
-    keys = index["key"]
-    return {keys[row].as_py(): references[other] for row, other in others.items() if other in references}
+    settings = run.settings
+    if settings.validation.voice == "self":
+        return partial(score, run, {})
+    how = LoaderSettings(settings.workers, cache=settings.cache)
+    return partial(score, run, voices_of(run.dataset, share, settings.segments, how))
 
 
 @torch.no_grad()

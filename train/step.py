@@ -149,7 +149,9 @@ def _average(run: Run) -> None:
         return
     pairs = [(run.average[name], x) for name, x in run.network.state_dict().items()]
     moving = [pair for pair in pairs if pair[1].is_floating_point()]
-    torch._foreach_lerp_([mean for mean, _ in moving], [x for _, x in moving], 1 - run.settings.ema)
+    # from few steps an average of few: the new weights of the start would stay in it for long
+    decay = min(run.settings.ema, (1 + run.place.step) / (10 + run.place.step))
+    torch._foreach_lerp_([mean for mean, _ in moving], [x for _, x in moving], 1 - decay)
     for mean, x in pairs:
         if not x.is_floating_point():
             mean.copy_(x)
