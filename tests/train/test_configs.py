@@ -1,0 +1,86 @@
+"""The recipe files: every setting of the published method stands in one of them, and what it says is what is run."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from train.__main__ import main, parse
+from train.recipes import RECIPES
+from train.settings import TrainSettings
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+PUBLISHED = ("network", "recogniser", "transforms", "segments", "losses", "optimiser")
+NOT_PUBLISHED = {
+    *("network.vocabulary", "network.n_mels", "recogniser.vocabulary", "recogniser.n_mels"),  # the data's
+    *("segments.fps", "segments.min_frames", "transforms.margin"),
+}
+"""Settings of those sections that METHOD.md has nothing to say of."""
+
+
+def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _leaves(inner, f"{name}.{key}" if name else key)
+    else:
+        yield name, list(value) if isinstance(value, tuple) else value
+
+
+@pytest.mark.parametrize("corpus", ["lrs2", "lrs3"])
+def test_every_setting_of_the_published_method_stands_in_one_file_with_its_published_value(corpus: str) -> None:
+    section = yaml.safe_load((CONFIGS / f"{corpus}.yaml").read_text())["train"]
+    written = dict(_leaves({name: section[name] for name in PUBLISHED}))
+    defaults = dict(_leaves({name: dataclasses.asdict(getattr(TrainSettings(), name)) for name in PUBLISHED}))
+    half = {"lrs2": 40, "lrs3": 50}[corpus]
+    published = {name: value for name, value in defaults.items() if name not in NOT_PUBLISHED}
+    assert written == published | {"transforms.half": half}
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("recipe", sorted(RECIPES))
+def test_what_a_file_says_is_what_is_run(path: Path, recipe: str) -> None:
+    content = yaml.safe_load(path.read_text())
+    if "train" not in content:
+        pytest.skip("a corpus without training settings")
+    settings, _, _ = parse(["--config", str(path), "--recipe", recipe])
+    resolved = dict(_leaves(dataclasses.asdict(settings)))
+    assert resolved["recipe"] == recipe
+    above = dict(_leaves(content["train"].get("recipes", {}).get(recipe, {})))
+    below = {name: value for name, value in _leaves(content["train"]) if not name.startswith("recipes")}
+    for name, value in (below | above).items():
+        if name == "curriculum":
+            assert [stage["epochs"] for stage in value] == [stage.epochs for stage in settings.curriculum]
+        else:
+            assert resolved[name] == value, name
+    assert settings.transforms.half == content["half"], "shards and training cut the same square"
+
+
+def _status(arguments: list[str]) -> Any:
+    """The exit status, whether it is returned or raised by the parser."""
+    try:
+        return main(arguments)
+    except SystemExit as left:
+        return left.code
+
+
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        ("transforms: {erase: 3}", "erase"),
+        ("recipes: {asr: {spec_augment: {masks: 3}}}", "masks"),
+        ("optimiser: {learning_rate: fast}", "learning_rate"),
+        ("recipes: {tts: {}}", "tts"),
+    ],
+)
+def test_a_setting_that_does_not_exist_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str, named: str
+) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"train:\n  shards: nowhere\n  {line}\n")
+    assert _status(["--config", str(path), "--recipe", "asr"]) == 2
+    assert named in capsys.readouterr().err
