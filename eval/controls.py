@@ -14,6 +14,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -179,15 +180,11 @@ def other_lips(work: Work, planned: Sequence[MicroBatch]) -> list[MicroBatch]:
     keys, speakers, frames = (index[name].take(rows).to_pylist() for name in ("key", "speaker", "frames"))
     order = sorted(range(len(rows)), key=lambda at: (speakers[at], frames[at], keys[at]))
     partner: dict[int, int] = {}
-    group: list[int] = []
-    for place, at in enumerate(order):
-        group.append(at)
-        last = place + 1 == len(order)
-        if last or (speakers[order[place + 1]] != speakers[at] and len(group) > 1):
-            partner |= {rows[a]: rows[b] for a, b in zip(group, [*group[1:], group[0]], strict=True)}
-            group = []
+    for _, group in groupby(order, key=lambda at: speakers[at]):
+        mine = [rows[at] for at in group]
+        others = mine if len(mine) > 1 else [row for row in rows if row != mine[0]]
+        partner |= dict(zip(mine, [*others[1:], others[0]], strict=False))
     length = dict(zip(rows, frames, strict=True))
-    partner |= {row: rows[0] if rows[0] != row else rows[1] for row in rows if partner.get(row, row) == row}
     changed = []
     for micro_batch in planned:
         visits = tuple(
