@@ -1,8 +1,9 @@
 """Checkpoints: one file format of ours, and the published files read as they are.
 
 A checkpoint holds all that is needed to use it: weights, the settings they fit, the tokenizer, the analysis of the mel,
-what pictures are turned into, the step and the metrics. It is a dictionary of plain values and tensors, read with `weights_only`: nothing in it can
-run. Wherever a checkpoint is named, a published file may stand (METHOD.md, Published checkpoints).
+what pictures are turned into, the step and the metrics. It is a dictionary of plain values and tensors, read with
+`weights_only`: nothing in it can run. Wherever a checkpoint is named, a published file may stand (METHOD.md, Published
+checkpoints).
 """
 
 from __future__ import annotations

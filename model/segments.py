@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from random import Random
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -48,6 +48,8 @@ class SegmentSettings:
         window_frames: video frames of a segment that are generated.
         reference_frames: mel frames of a speaker reference.
         reference_padded: mel frames of it with the zeros that follow, in training.
+        reference_from: in training, from the segment itself, as published: it then tells how loud and how noisy this
+            very recording is; or from another clip of the speaker that is read at about the same time, if there is one.
     """
 
     fps: int = 25
@@ -58,6 +60,7 @@ class SegmentSettings:
     window_frames: int = WINDOW_FRAMES
     reference_frames: int = WINDOW_FRAMES
     reference_padded: int = SPEAKER_FRAMES_PADDED
+    reference_from: Literal["self", "other"] = "self"
 
     def __post_init__(self) -> None:
         if not 1 <= self.min_words <= self.max_words:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from model.segments import (
@@ -78,11 +79,16 @@ def prepare(
         voices = draw_windows(MEL_PER_FRAME * lengths, generator, ranges.reference_frames)
         augmentation = draw_augmentation(*windows, generator, settings.transforms)
     windows, voices = (Windows(*(x.to(device, non_blocking=True) for x in each)) for each in (windows, voices))
+    reference = speaker_reference(mel, voices, ranges.reference_padded)[0]
+    if seed is not None and on_device.voice.shape[2]:
+        lent = F.pad(on_device.voice, (0, ranges.reference_padded - on_device.voice.shape[2]))
+        has_one = (batch.voice_frames > 0).to(device, non_blocking=True)
+        reference = torch.where(has_one[:, None, None], lent, reference)
     pieces, piece_lengths = pieces_of(batch.texts, tokenizer)
     return Inputs(
         video=apply(on_device.roi, lengths, augmentation, settings.transforms),
         lengths=lengths,
-        reference=speaker_reference(mel, voices, ranges.reference_padded)[0],
+        reference=reference,
         windows=windows,
         window_frames=window_frames,
         target=take_window(

@@ -83,7 +83,10 @@ def train(run: Run, book: Logbook) -> bool:
 def _epoch(run: Run) -> list[MicroBatch]:
     settings = run.settings
     draw = segment_of(settings, run.place.epoch)
-    planned = plan_epoch(run.dataset.index, settings.splits, settings.seed, run.place.epoch, draw, settings.batch)
+    voice_frames = settings.segments.reference_frames if settings.segments.reference_from == "other" else 0
+    planned = plan_epoch(
+        run.dataset.index, settings.splits, settings.seed, run.place.epoch, draw, settings.batch, voice_frames
+    )
     if len(planned) < run.ranks.world:
         raise TrainingError(
             f"{len(planned)} micro-batches in epoch {run.place.epoch} for {run.ranks.world} ranks: lower "

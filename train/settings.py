@@ -132,8 +132,8 @@ class TrainSettings:
         micro_batches: G, micro-batches of a global step, dealt to ranks and accumulation steps; a multiple of the
             number of ranks.
         clip_norm: gradients are scaled down to this norm; None: not.
-        ema: decay of an average of the weights, which is then validated and kept as best; None: none. In the first steps
-            it is (1 + step) / (10 + step) where that is less.
+        ema: decay of an average of the weights, which is then validated and kept as best; None: none. In the first
+            steps it is (1 + step) / (10 + step) where that is less.
         precision: bf16 autocasts the networks on a GPU or CPU; losses stay in float32.
         compile: run the network through torch.compile.
         sync_batch_norm: batch-norm statistics over all ranks, on GPUs. A rank that has no micro-batch in the last step

@@ -33,8 +33,9 @@ def needs(slots: Sequence[MicroBatch | None], shard_of: Sequence[str]) -> list[N
     last: dict[str, int] = {}
     for place, slot in enumerate(slots):
         for visit in slot.visits if slot else ():
-            first.setdefault(shard_of[visit.row], place)
-            last[shard_of[visit.row]] = place
+            for row in (visit.row, *([visit.voice.row] if visit.voice else [])):
+                first.setdefault(shard_of[row], place)
+                last[shard_of[row]] = place
     return [Need(shard, place, last[shard]) for shard, place in first.items()]
 
 

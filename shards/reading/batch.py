@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
@@ -39,6 +41,8 @@ class Batch:
         wav: float32 (n, 640T), samples of the n other clips, in step with their first frame, 0 beyond their length:
             their mel is to be computed of the very part that is used.
         wav_rows: int64 (n,) which clips these are.
+        voice: float32 (B, 80, F), mel frames of another clip of the same speaker where the plan says so, 0 elsewhere.
+        voice_frames: int64 (B,) how many there are of each. Stays on the CPU.
         skipped: clips that could not be read.
     """
 
@@ -52,10 +56,12 @@ class Batch:
     has_mel: Tensor
     wav: Tensor
     wav_rows: Tensor
+    voice: Tensor
+    voice_frames: Tensor
     skipped: list[Skipped]
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
-        """The same batch on a device; `lengths` stay where they are."""
+        """The same batch on a device; `lengths` and `voice_frames` stay where they are."""
         return self._mapped(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Batch:
@@ -64,7 +70,7 @@ class Batch:
 
     def _mapped(self, change: Any) -> Batch:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        moved = {name: change(values[name]) for name in ("roi", "mel", "has_mel", "wav", "wav_rows")}
+        moved = {name: change(values[name]) for name in ("roi", "mel", "has_mel", "wav", "wav_rows", "voice")}
         return Batch(**(values | moved))
 
 
@@ -106,6 +112,9 @@ def read_batch(reader: MemberReader, micro_batch: MicroBatch, skip: bool, conten
     stored = [visit.whole and contents.stored_mel for visit in visits]
     wav = _empty((len(visits) - sum(stored), SAMPLES_PER_FRAME * sounds), torch.float32)
     has_mel: list[bool] = []
+    heard = [visit.voice.stop - visit.voice.start if visit.voice and contents.sound else 0 for visit in visits]
+    voice = torch.zeros(len(visits), MEL_BANDS, max(heard, default=0))
+    voice_frames: list[int] = []
     used: list[Visit] = []
     wav_rows: list[int] = []
     skipped: list[Skipped] = []
@@ -118,6 +127,11 @@ def read_batch(reader: MemberReader, micro_batch: MicroBatch, skip: bool, conten
                 reader.mel(row, mel[number, :, : MEL_PER_FRAME * length].numpy())
             elif contents.sound:
                 reader.wav(row, visit.start, wav[len(wav_rows), : SAMPLES_PER_FRAME * length].numpy())
+            if visit.voice and contents.sound:
+                whole = np.empty((MEL_BANDS, MEL_PER_FRAME * int(members.frames[visit.voice.row])), np.float32)
+                reader.mel(visit.voice.row, whole)
+                sounded = torch.from_numpy(whole[:, visit.voice.start : visit.voice.stop])
+                voice[number] = F.pad(sounded, (0, voice.shape[2] - sounded.shape[1]))
         except DatasetError as error:
             if not skip:
                 raise
@@ -130,6 +144,7 @@ def read_batch(reader: MemberReader, micro_batch: MicroBatch, skip: bool, conten
             wav_rows.append(number)
         used.append(visit)
         has_mel.append(has)
+        voice_frames.append(visit.voice.stop - visit.voice.start if visit.voice and contents.sound else 0)
     return Batch(
         number=micro_batch.number,
         keys=[members.keys[visit.row].as_py() for visit in used],
@@ -141,6 +156,8 @@ def read_batch(reader: MemberReader, micro_batch: MicroBatch, skip: bool, conten
         has_mel=torch.tensor(has_mel, dtype=torch.bool),
         wav=wav[: len(wav_rows)],
         wav_rows=torch.tensor(wav_rows, dtype=torch.int64),
+        voice=voice[: len(used)],
+        voice_frames=torch.tensor(voice_frames, dtype=torch.int64),
         skipped=skipped,
     )
 

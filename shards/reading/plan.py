@@ -25,6 +25,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import pyarrow as pa
 
+from shards.format.sample import MEL_PER_FRAME
 from shards.reading.clips import Clip, clips_of, rows_by_shard
 from shards.reading.deal import deal, deal_from, steps_in_epoch
 
@@ -36,6 +37,7 @@ __all__ = [
     "Part",
     "Span",
     "Visit",
+    "Voice",
     "deal",
     "deal_from",
     "plan_epoch",
@@ -100,14 +102,24 @@ Draw = Callable[[Clip, Random], Part | None]
 belongs to this clip."""
 
 
+class Voice(NamedTuple):
+    """A stretch of sound to know a speaker by: the row of a clip, and mel frames [start, stop) of it."""
+
+    row: int
+    start: int
+    stop: int
+
+
 class Visit(NamedTuple):
-    """One clip of a micro-batch: its row in the index, video frames [start, stop), text; `whole`: all of its frames."""
+    """One clip of a micro-batch: its row in the index, video frames [start, stop), text; `whole`: all of its frames;
+    the voice of another clip of the same speaker, if one is wanted and there is one."""
 
     row: int
     start: int
     stop: int
     text: str | None
     whole: bool
+    voice: Voice | None = None
 
 
 class MicroBatch(NamedTuple):
@@ -124,7 +136,13 @@ def whole(clip: Clip, random: Random) -> Span:
 
 
 def plan_epoch(
-    index: pa.Table, splits: Sequence[str], seed: int, epoch: int, draw: Draw = whole, settings: BatchSettings = DEFAULT
+    index: pa.Table,
+    splits: Sequence[str],
+    seed: int,
+    epoch: int,
+    draw: Draw = whole,
+    settings: BatchSettings = DEFAULT,
+    voice_frames: int = 0,
 ) -> list[MicroBatch]:
     """The micro-batches of an epoch, in order. Every clip of the splits that `draw` takes is in one of them, once.
 
@@ -134,6 +152,9 @@ def plan_epoch(
         seed, epoch: what the order and the parts are drawn from. A clip's part depends on nothing else.
         draw: the part of each clip that is used; default: the whole clip.
         settings: sizes.
+        voice_frames: mel frames of another clip of the same speaker that each visit comes with; 0: none. That clip is
+            read at about the same time (it is of the same window of shards), so that reading stays local: a clip alone
+            there with its speaker has none.
 
     Raises:
         ValueError: a split without clips; a part that lies outside of its clip; a clip that is longer than
@@ -146,7 +167,10 @@ def plan_epoch(
     for first in range(0, len(shards), settings.window_shards):
         rows = np.concatenate(shards[first : first + settings.window_shards]).tolist()
         order.shuffle(rows)
-        packed = _packed(_visits(index, rows, f"part {seed} {epoch}", draw, settings), settings)
+        visits = _visits(index, rows, f"part {seed} {epoch}", draw, settings)
+        if voice_frames:
+            visits = _with_voices(index, visits, f"voice {seed} {epoch}", voice_frames)
+        packed = _packed(visits, settings)
         order.shuffle(packed)
         planned += packed
     return [MicroBatch(number, *micro_batch) for number, micro_batch in enumerate(planned)]
@@ -201,6 +225,27 @@ def _visits(index: pa.Table, rows: list[int], seed: str, draw: Draw, settings: B
             )
         visits.append(Visit(row, start, stop, part.text, stop - start == clip.frames))
     return visits
+
+
+def _with_voices(index: pa.Table, visits: list[Visit], seed: str, voice_frames: int) -> list[Visit]:
+    rows = sorted(visit.row for visit in visits)
+    columns = (index[name].take(pa.array(rows, pa.int64())).to_pylist() for name in ("key", "speaker", "frames"))
+    known = {row: clip for row, *clip in zip(rows, *columns, strict=True)}
+    of_speaker: dict[str, list[int]] = {}
+    for row in rows:
+        of_speaker.setdefault(known[row][1], []).append(row)
+    random, found = Random(), []
+    for visit in visits:
+        key, speaker, _ = known[visit.row]
+        others = [row for row in of_speaker[speaker] if row != visit.row]
+        if others:
+            random.seed(f"{seed} {key}")
+            other = random.choice(others)
+            length = MEL_PER_FRAME * known[other][2]
+            start = random.randrange(max(1, length - voice_frames + 1))
+            visit = visit._replace(voice=Voice(other, start, min(start + voice_frames, length)))
+        found.append(visit)
+    return found
 
 
 def _packed(visits: list[Visit], settings: BatchSettings) -> list[tuple[int, tuple[Visit, ...]]]:

@@ -23,6 +23,7 @@ from shards import Dataset, DatasetError, Sample, StorageError, Store, open_data
 from shards.format.roi import ROI_CODECS, RoiCodec
 from shards.reading.batch import Batch, Contents
 from shards.reading.loader import LoaderSettings, load
+from shards.reading.members import MemberReader
 from shards.reading.plan import (
     BatchSettings,
     Clip,
@@ -193,6 +194,64 @@ def test_members_that_a_recipe_does_not_need_are_not_read(
             else:
                 assert torch.equal(getattr(batch, name), getattr(full, name))
         assert (batch.keys, batch.lengths.tolist()) == (full.keys, full.lengths.tolist())
+
+
+def test_planned_voices_come_with_their_clips_and_not_where_there_is_no_sound(dataset: Dataset) -> None:
+    planned, stored = plan_epoch(dataset.index, ["train"], 0, 0, draw, SETTINGS, voice_frames=50), samples(dataset)
+    keys = dataset.index["key"].to_pylist()
+    voices = 0
+    for batch, micro_batch in zip(read(dataset, planned), planned, strict=True):
+        for number, visit in enumerate(micro_batch.visits):
+            frames = 0 if visit.voice is None else visit.voice.stop - visit.voice.start
+            assert batch.voice_frames[number] == frames
+            assert not batch.voice[number, :, frames:].any()
+            if visit.voice:
+                lent = stored[keys[visit.voice.row]].mel[:, visit.voice.start : visit.voice.stop]
+                np.testing.assert_array_equal(batch.voice[number, :, :frames], lent)
+                voices += 1
+    assert voices > 10
+    mute = read(dataset, planned[:1], replace(HERE, contents=Contents(sound=False)))[0]
+    assert (mute.voice.numel(), mute.voice_frames.tolist()) == (0, [0] * len(mute.keys))
+
+
+@pytest.mark.parametrize("roi", [True, False])
+def test_without_stored_mels_the_samples_of_every_clip_are_read(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch, roi: bool
+) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("a mel was read")
+
+    planned, stored = plan_evaluation(dataset.index, ["train"], draw, SETTINGS), samples(dataset)
+    full = read(dataset, planned)
+    assert any(batch.has_mel.any() and not batch.has_mel.all() for batch in full), "whole clips, and parts"
+    monkeypatch.setattr(MemberReader, "mel", refuse)
+    for batch, other, micro_batch in zip(
+        read(dataset, planned, replace(HERE, contents=Contents(roi=roi, stored_mel=False))), full, planned, strict=True
+    ):
+        assert not batch.has_mel.any()
+        assert (batch.mel == -1).all()
+        assert batch.mel.shape == other.mel.shape
+        assert batch.wav_rows.tolist() == list(range(len(batch.keys)))
+        assert batch.wav.shape == (len(batch.keys), 640 * micro_batch.frames)
+        for key, visit, wav in zip(batch.keys, micro_batch.visits, batch.wav, strict=True):
+            frames = visit.stop - visit.start
+            true = torch.tensor(stored[key].wav[640 * visit.start : 640 * visit.stop]) / 32768
+            assert torch.equal(wav[: 640 * frames], true)
+            assert not wav[640 * frames :].any()
+        assert torch.equal(batch.roi, other.roi) if roi else not batch.roi.numel()
+
+
+def test_without_stored_mels_samples_stay_with_their_clips_where_one_is_skipped(tmp_path: Path) -> None:
+    dataset = small_dataset(str(tmp_path), shards=2)
+    stored = samples(dataset)
+    (tmp_path / "train-000001.tar").unlink()
+    planned = plan_evaluation(dataset.index, ["train"], settings=BatchSettings(max_frames=400, window_shards=2))
+    (batch,) = read(dataset, planned, replace(SKIP, contents=Contents(stored_mel=False)))
+    assert (len(batch.skipped), len(batch.keys), len(batch.wav)) == (5, 5, 5)
+    for row, key, wav in zip(batch.wav_rows.tolist(), batch.keys, batch.wav, strict=True):
+        assert batch.keys[row] == key
+        true = torch.tensor(stored[key].wav) / 32768
+        assert torch.equal(wav[: len(true)], true)
 
 
 def test_a_batch_moves_to_a_device_and_its_lengths_stay(dataset: Dataset) -> None:

@@ -176,6 +176,53 @@ def test_clips_of_a_window_are_read_before_the_next_windows() -> None:
     assert len(set.union(*seen)) == 16
 
 
+def _with_speakers(count: int) -> pa.Table:
+    place = INDEX.schema.get_field_index("speaker")
+    names = [f"speaker{int(key[-5:]) % count}" for key in INDEX["key"].to_pylist()]
+    return INDEX.set_column(place, "speaker", pa.array(names))
+
+
+def test_a_voice_is_of_another_clip_of_the_speaker_that_is_read_at_about_the_same_time() -> None:
+    index = _with_speakers(5)
+    speakers, shards, frames = (index[name].to_pylist() for name in ("speaker", "shard", "frames"))
+    planned = plan_epoch(index, ["train"], 0, 0, draw, SETTINGS, voice_frames=50)
+    windows: list[set[str]] = []
+    for visit in visits(planned):
+        voice = visit.voice
+        assert voice is not None  # the last window has 25 clips
+        assert voice.row != visit.row
+        assert speakers[voice.row] == speakers[visit.row]
+        assert voice.stop - voice.start == 50
+        assert 0 <= voice.start < voice.stop <= 4 * frames[voice.row]
+        windows.append({shards[visit.row], shards[voice.row]})
+    together: dict[str, set[str]] = {}
+    for pair in windows:
+        for shard in pair:
+            together.setdefault(shard, set()).update(pair)
+    assert max(map(len, together.values())) <= SETTINGS.window_shards
+    bare = plan_epoch(index, ["train"], 0, 0, draw, SETTINGS)
+    assert [visit._replace(voice=None) for visit in visits(planned)] == visits(bare), "nothing else is changed"
+
+
+def test_voices_change_from_epoch_to_epoch_and_are_the_same_again() -> None:
+    index = _with_speakers(20)
+    voices = [
+        {visit.row: visit.voice for visit in visits(plan_epoch(index, ["train"], 0, epoch, draw, SETTINGS, 50))}
+        for epoch in (0, 0, 1)
+    ]
+    assert voices[0] == voices[1]
+    assert sum(voices[0][row] == voices[2][row] for row in voices[0]) < 20
+
+
+def test_a_clip_that_is_alone_with_its_speaker_has_no_voice_and_a_short_one_lends_all_it_has() -> None:
+    alone = _with_speakers(1_000_000)
+    assert {visit.voice for visit in visits(plan_epoch(alone, ["train"], 0, 0, draw, SETTINGS, 50))} == {None}
+    frames = INDEX["frames"].to_pylist()
+    for visit in visits(plan_epoch(INDEX, ["train"], 0, 0, draw, SETTINGS, 500)):
+        assert visit.voice is not None
+        assert visit.voice.stop - visit.voice.start == min(500, 4 * frames[visit.voice.row])
+
+
 def test_clips_of_the_same_length_come_with_others_in_every_epoch() -> None:
     """With one window and parts of one length, only the order of the clips decides who comes together."""
 
@@ -208,6 +255,28 @@ def test_a_clip_longer_than_a_micro_batch_is_named_unless_it_is_cut() -> None:
 def test_a_part_outside_of_its_clip_is_named(span: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match=rf"(main|pretrain)/a/\d+: frames {span[0]} to {span[1]} were drawn"):
         plan_epoch(INDEX, ["train"], 0, 0, lambda clip, random: Span(*span, None))
+
+
+def test_a_clip_of_which_no_part_is_drawn_is_left_out_and_the_others_are_as_before() -> None:
+    def shorter(clip: Clip, random: Random) -> Part | None:
+        return draw(clip, random) if clip.frames < 60 else None
+
+    frames = INDEX["frames"].to_pylist()
+    everything = visits(plan_epoch(INDEX, ["train"], 0, 0, draw, SETTINGS))
+    planned = plan_epoch(INDEX, ["train"], 0, 0, shorter, SETTINGS)
+    assert sorted(visits(planned)) == sorted(visit for visit in everything if frames[visit.row] < 60)
+    assert len(visits(planned)) < len(everything) / 2
+    assert all(micro_batch.visits for micro_batch in planned)
+    assert [micro_batch.number for micro_batch in planned] == list(range(len(planned)))
+    scored = visits(plan_evaluation(INDEX, ["val"], shorter, SETTINGS))
+    assert sorted(visit.row for visit in scored) == [
+        row for row in range(len(frames)) if INDEX["split"][row].as_py() == "val" and frames[row] < 60
+    ]
+
+
+def test_where_no_part_of_any_clip_is_drawn_nothing_is_planned() -> None:
+    assert plan_epoch(INDEX, ["train"], 0, 0, lambda clip, random: None, SETTINGS) == []
+    assert plan_evaluation(INDEX, ["val"], lambda clip, random: None, SETTINGS) == []
 
 
 def test_a_split_without_clips_is_named_with_those_that_have_some() -> None:
