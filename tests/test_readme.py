@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from eval.__main__ import main as eval_main
 from model.__main__ import main as model_main
 from pipeline.build import plan_build, run_build
 from pipeline.commands import COMMANDS
@@ -46,10 +47,11 @@ def test_its_commands_and_flags_exist(capsys: pytest.CaptureFixture[str]) -> Non
         with pytest.raises(SystemExit):
             COMMANDS[name](["--help"])
         known += capsys.readouterr().out
-    for command in re.findall(r"^    python -m model (\w+)", README, re.MULTILINE):
-        with pytest.raises(SystemExit):
-            model_main([command, "--help"])
-        known += capsys.readouterr().out
+    for package, run in (("model", model_main), ("eval", eval_main)):
+        for command in re.findall(rf"^    python -m {package} (\w+)", README, re.MULTILINE):
+            with pytest.raises(SystemExit):
+                run([command, "--help"])
+            known += capsys.readouterr().out
     with pytest.raises(SystemExit):
         parse_training(["--help"])
     known += capsys.readouterr().out
