@@ -28,7 +28,7 @@ from model.mel import log_mel_batch
 from model.padding import mask_of
 from model.segments import SegmentSettings
 from model.transforms import apply
-from model.vocoder import mel_to_wav
+from model.vocoder import mel_to_wav, samples_of
 from shards import Dataset
 from shards.format.sample import MEL_BANDS, MEL_PER_FRAME, SAMPLES_PER_FRAME
 from shards.reading.batch import SILENCE, Batch, Contents
@@ -150,7 +150,7 @@ def _score(
     wavs = mel_to_wav(mel, lengths, [zlib.crc32(key.encode()) for key in batch.keys]).cpu().numpy()
     originals = batch.wav.numpy()
     for number, key in enumerate(batch.keys):
-        one, ends = slice(number, number + 1), SAMPLES_PER_FRAME * int(frames[number])
+        one, ends = slice(number, number + 1), int(samples_of(lengths)[number])
         l1 = mel_l1(mel[one, :, :steps], true[one, :, :steps], lengths[one], "masked")
         figures["l1"][key] = float(l1)
         scorers.submit(f"{control}/{key}", originals[number, :ends], wavs[number, :ends])

@@ -50,6 +50,11 @@ DEFAULT = VocoderSettings()
 PUBLISHED = VocoderSettings(inversion="published", rounds=60, momentum=0.0)
 
 
+def samples_of(lengths: Tensor, mel: MelSettings = DEFAULT_MEL) -> Tensor:
+    """(B,) samples that sound of mels of so many frames (B,): a hop from each frame to the next."""
+    return (lengths - 1).clamp_min(0) * mel.hop_length
+
+
 def mel_to_wav(
     mel: Tensor,
     lengths: Tensor | None = None,
@@ -87,7 +92,7 @@ def mel_to_wav(
             invert = transposed if settings.inversion == "published" else nonnegative
             wav = griffin_lim(invert(magnitude, settings=analysis), uniform, lengths, rounds, momentum, analysis)
         wav = deemphasise(wav, analysis.preemphasis).clamp(-1.0, 1.0)
-        return wav if lengths is None else zero_past(wav, (lengths - 1) * analysis.hop_length)
+        return wav if lengths is None else zero_past(wav, samples_of(lengths, analysis))
 
 
 _JOINT_START = 5  # updates before the first round: more change no score

@@ -25,7 +25,7 @@ from train.loop import EXIT_STOPPED, train
 from train.ranks import Device, Ranks, joined
 from train.recipes import RECIPES
 from train.run import Run, TrainingError
-from train.run_folder import RunFolder
+from train.run_folder import RunFolder, step_of
 from train.settings import TrainSettings
 from train.start import (
     check_features,
@@ -100,12 +100,14 @@ def _section(path: str, recipe: str | None) -> str:
         raise ValueError(f"{path}: has no section `train`")
     section = dict(content["train"])
     special = section.pop("recipes", None) or {}
+    if not isinstance(special, dict) or not all(isinstance(part or {}, dict) for part in special.values()):
+        raise ValueError(f"{path}: train.recipes: a mapping of recipes to settings was expected")
     unknown = set(special) - set(RECIPES)
     if unknown:
         raise ValueError(
             f"{path}: train.recipes: no recipe {', '.join(sorted(unknown))}: there is {', '.join(RECIPES)}"
         )
-    chosen = recipe or section.get("recipe", TrainSettings.recipe)
+    section["recipe"] = chosen = recipe or section.get("recipe", TrainSettings.recipe)
     return json.dumps(_merged(section, special.get(chosen) or {}))
 
 
@@ -167,7 +169,8 @@ def _to_resume(folder: RunFolder, resume: str | None) -> Path | None:
     if resume == "auto":
         return folder.newest()
     chosen = Path(resume)
-    later = [path.name for path in folder.checkpoints() if path.parent == chosen.parent and path > chosen]
+    step = load_checkpoint(chosen).step
+    later = [path.name for path in folder.checkpoints() if step_of(path) > step]
     if later:
         raise ValueError(
             f"{chosen}: there are later checkpoints, {', '.join(later)}: move them away to go on from here"

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from model.lip_to_speech import LipToSpeech, Spoken
-from model.losses import content_loss, ctc_loss, mel_l1
+from model.losses import content_loss, ctc_loss, mel_l1, slope_l1
 from model.tokenizer import Tokenizer
 from shards.format.sample import MEL_PER_FRAME
 from shards.reading.batch import Batch, Contents
@@ -52,6 +52,10 @@ def losses(run: Run, network: LipToSpeech, batch: Batch, seed: int) -> Losses:
     ctc = ctc_loss(spoken.logits, inputs.lengths, inputs.pieces, inputs.piece_lengths)
     total = weights.mel * l1 + weights.ctc * ctc.loss
     parts = {"l1": l1.detach(), "ctc": ctc.loss.detach(), "text_left_out": ctc.left_out.detach().float()}
+    if weights.slope:
+        slope = slope_l1(spoken.mel, inputs.target, mel_lengths)
+        total = total + weights.slope * slope
+        parts["slope"] = slope.detach()
     if heard is not None:
         total = total + weights.content * heard
         parts["content"] = heard.detach()
@@ -75,7 +79,7 @@ RECIPE = Recipe(
     idle=idle,
     validated=Contents(stored_mel=False),
     scoring=scoring,
-    parts=("l1", "ctc", "content", "text_left_out"),
+    parts=("l1", "ctc", "content", "slope", "text_left_out"),
     scores=("l1", "ctc", "wer", "cer"),
     best="stoi",
 )

@@ -25,6 +25,11 @@ from model.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_
 _PACKAGES = ("lip-to-speech", "torch", "numpy", "webdataset", "sentencepiece")
 
 
+def step_of(path: Path) -> int:
+    """The step that a checkpoint's name says."""
+    return int(path.stem.removeprefix("step-"))
+
+
 class RunFolder:
     """The files of a run. Only the first rank writes."""
 

@@ -189,6 +189,12 @@ class TrainSettings:
                 f"micro_batches {self.micro_batches}, workers {self.workers}, bad_steps {self.bad_steps}: "
                 "expected 1 or more, 0 or more, 1 or more"
             )
+        for number, stage in enumerate(self.curriculum, 1):
+            if stage.max_frames < self.segments.min_frames:
+                raise ValueError(
+                    f"curriculum: max_frames {stage.max_frames} of stage {number} is below segments.min_frames, "
+                    f"{self.segments.min_frames}"
+                )
         if not self.splits:
             raise ValueError("splits: none is named; there is nothing to train on")
         if self.ema is not None and not 0 < self.ema < 1:

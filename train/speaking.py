@@ -15,7 +15,7 @@ from torch import Tensor
 from eval.voices import voices_of
 from model.lip_to_speech import LipToSpeech, Spoken
 from model.losses import ctc_loss, mel_l1
-from model.vocoder import mel_to_wav
+from model.vocoder import mel_to_wav, samples_of
 from shards.format.sample import MEL_PER_FRAME, SAMPLES_PER_FRAME
 from shards.reading.batch import Batch
 from shards.reading.loader import LoaderSettings
@@ -61,17 +61,19 @@ def score(run: Run, voices: Mapping[str, Tensor], batch: Batch, tally: Tally) ->
     seeds = [zlib.crc32(key.encode()) for key in batch.keys]
     generated = mel_to_wav(spoken.mel, lengths, seeds).cpu().numpy()
     originals = batch.wav.cpu().numpy()
-    for number, (key, length) in enumerate(zip(batch.keys, inputs.lengths.tolist(), strict=True)):
-        ends = SAMPLES_PER_FRAME * length
+    ends_of = samples_of(lengths).tolist()
+    for number, (key, ends) in enumerate(zip(batch.keys, ends_of, strict=True)):
         tally.submit(key, originals[number, :ends], generated[number, :ends])
     if shown:
         again = mel_to_wav(inputs.target[shown], lengths[shown], [seeds[number] for number in shown]).cpu().numpy()
         for number, resynthesised in zip(shown, again, strict=True):
             mels = [x[number, :, : int(lengths[number])].cpu().numpy() for x in (spoken.mel, inputs.target)]
-            ends = SAMPLES_PER_FRAME * int(inputs.lengths[number])
-            sounds = {"generated": generated[number], "resynthesised": resynthesised, "original": originals[number]}
-            cut = {name: sound[:ends] for name, sound in sounds.items()}
-            tally.examples.append(Example(batch.keys[number], mels, cut))
+            sounds = {
+                "generated": generated[number, : ends_of[number]],
+                "resynthesised": resynthesised[: ends_of[number]],
+                "original": originals[number, : SAMPLES_PER_FRAME * int(inputs.lengths[number])],
+            }
+            tally.examples.append(Example(batch.keys[number], mels, sounds))
 
 
 def _speak(run: Run, inputs: Inputs, reference: Tensor) -> Spoken:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from eval.metrics.scorers import Scorers
+from eval.metrics.words import word_errors
 from shards.reading.batch import Batch
 from shards.reading.plan import MicroBatch, plan_evaluation
 from train.curriculum import whole_clips
@@ -96,7 +97,7 @@ def plan_validation(run: Run) -> Validation | None:
 
     Raises:
         ValueError: as `plan_evaluation`; or the score that the best is chosen by is not one of those measured.
-        ImportError: a package that scores is not installed.
+        PackageMissingError: a package that scores is not installed.
     """
     settings, ranks = run.settings.validation, run.ranks
     if settings.split is None:
@@ -107,8 +108,8 @@ def plan_validation(run: Run) -> Validation | None:
     draw = whole_clips(run.settings.segments)
     planned = plan_evaluation(run.dataset.index, [settings.split], draw, run.settings.batch, settings.clips)
     share = planned[ranks.rank :: ranks.world]
-    with Scorers(_speech(run), 0):
-        pass  # says now, and not after hours, what it lacks
+    with Scorers(_speech(run), 0):  # says now, and not after hours, what is not installed
+        word_errors("a", "a")
     rows = [visit.row for micro_batch in planned[:1] for visit in micro_batch.visits][: settings.examples]
     keys = run.dataset.index["key"]
     return Validation(share, run.recipe.scoring(run, share), frozenset(keys[row].as_py() for row in rows))

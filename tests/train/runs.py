@@ -12,9 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from model.mel import MelSettings
 from model.tokenizer import train_tokenizer
-from shards import Dataset
+from shards import Dataset, open_dataset
 from tests.shards.datasets import HALF, small_dataset
+from train.__main__ import parse
+from train.ranks import Ranks
+from train.recipes import RECIPES
+from train.run import Run
+from train.run_folder import RunFolder
+from train.start import fresh_network, identity_of, load_recogniser, load_tokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -101,3 +108,25 @@ def logged(run: Path, kind: str = "train") -> dict[int, dict[str, float]]:
         for line in lines
         if line["kind"] == kind
     }
+
+
+SMALL_RECOGNISER = "--recogniser={channels: [4, 8], conformer: {layers: 1, width: 16, heads: 2, kernel: 5}}"
+
+
+def recipe_flags(recipe: str, dataset: str, run: Path, **more: Any) -> list[str]:
+    """A command line for any recipe, its best checkpoint chosen by a score that needs no sound."""
+    best = "l1" if recipe == "lip2speech" else "ctc"
+    chosen = {"recipe": recipe, "keep.best": best, "workers": 0, **more}
+    return [*flags(dataset, run, **chosen), SMALL_RECOGNISER]
+
+
+def begun(arguments: list[str]) -> Run:
+    """The run of a command line, in this process, before its first step."""
+    settings, recipe = parse(arguments)[0], RECIPES[parse(arguments)[0].recipe]
+    dataset = open_dataset(settings.shards)
+    tokenizer = load_tokenizer(dataset, settings)
+    network = fresh_network(settings, recipe, tokenizer, lambda line: None)
+    ranks, identity = Ranks(0, 1, torch.device("cpu")), identity_of(settings, dataset, tokenizer)
+    recogniser = load_recogniser(settings, ranks.device)
+    folder = RunFolder(settings.out)
+    return Run(settings, dataset, tokenizer, MelSettings(), recipe, network, recogniser, ranks, folder, identity)

@@ -417,7 +417,7 @@ def test_both_of_two_ranks_end_when_an_epoch_has_one_micro_batch(
         processes.append(start(arguments))
     for process in processes:
         printed = finish(process, 1)
-        assert "error: 1 micro-batches an epoch for 2 ranks: lower batch.max_frames, or use fewer ranks" in printed
+        assert "error: 1 micro-batches in epoch 1 for 2 ranks: lower batch.max_frames, use fewer ranks" in printed
 
 
 @pytest.mark.slow

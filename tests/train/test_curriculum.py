@@ -1,0 +1,197 @@
+"""Short parts first: stages by epoch, of few words or few frames; what is left out comes back."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+import torch
+
+from model.segments import Segment, SegmentSettings, draw_words, whole_clip
+from shards import Dataset, open_dataset
+from shards.reading.plan import BatchSettings, Clip, MicroBatch, plan_epoch
+from tests.train.runs import flags, logged, recipe_flags, weights_of, write_small_dataset
+from train import loop
+from train.__main__ import main
+from train.curriculum import segment_of, stage_at, whole_clips
+from train.settings import Stage, TrainSettings
+
+STAGES = (Stage(epochs=2, max_words=2, max_frames=15), Stage(epochs=1, max_words=3, max_frames=20))
+SETTINGS = TrainSettings(curriculum=STAGES, segments=SegmentSettings(min_words=4, max_words=6))
+UNVALIDATED: dict[str, Any] = {"validation.split": "null"}
+WORDS = [(f"w{number}", number / 5, (number + 1) / 5) for number in range(12)]
+TIMED = Clip("pretrain/a/0", "train", "pretrain", "a", 60, "all of it", WORDS)
+SHORT, LONG = (Clip(f"main/a/{frames}", "train", "main", "a", frames, "a text", []) for frames in (15, 16))
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_small_dataset(tmp_path_factory.mktemp("dataset"))
+
+
+@pytest.fixture
+def dataset(shards: str) -> Dataset:
+    return open_dataset(shards)
+
+
+def drawn(clip: Clip, epoch: int, settings: TrainSettings = SETTINGS) -> list[Segment]:
+    """Two hundred draws; none where the clip is left out."""
+    found = [segment_of(settings, epoch)(clip, Random(number)) for number in range(200)]
+    return [part for part in found if isinstance(part, Segment)]
+
+
+def test_stages_follow_each_other_and_then_there_is_none() -> None:
+    assert [stage_at(STAGES, epoch) for epoch in range(1, 6)] == [STAGES[0], STAGES[0], STAGES[1], None, None]
+    assert stage_at((), 1) is None
+
+
+@pytest.mark.parametrize(("epoch", "most", "least"), [(1, 2, 2), (2, 2, 2), (3, 3, 3), (4, 6, 4)])
+def test_runs_of_words_are_as_long_as_the_stage_says_and_then_as_the_settings_say(
+    epoch: int, most: int, least: int
+) -> None:
+    parts = drawn(TIMED, epoch)
+    counts = [part.stop_word - part.first_word for part in parts]
+    assert (len(parts), min(counts), max(counts)) == (200, least, most)
+    assert {part.first_word for part in parts} == set(range(12 - least + 1)), "from anywhere in the clip"
+    for part in parts:
+        assert part.text == " ".join(word for word, _, _ in WORDS[part.first_word : part.stop_word])
+        assert part.stop_frame - part.start_frame == 5 * (part.stop_word - part.first_word)
+
+
+def test_a_stage_never_lengthens_what_the_settings_say() -> None:
+    settings = dataclasses.replace(
+        SETTINGS, segments=SegmentSettings(min_words=1, max_words=1), curriculum=(Stage(1, 9, 500),)
+    )
+    assert {part.stop_word - part.first_word for part in drawn(TIMED, 1, settings)} == {1}
+    assert {part.stop_frame for part in drawn(SHORT._replace(frames=400), 1, settings)} == {250}
+
+
+def test_a_run_of_long_words_is_cut_to_the_frames_of_the_stage() -> None:
+    slow = TIMED._replace(words=[("slow", 0.0, 0.5), ("words", 0.5, 1.2)])
+    assert {(part.stop_frame, part.text) for part in drawn(slow, 1)} == {(13, "slow")}
+    assert {part.stop_frame - part.start_frame for part in drawn(slow, 4)} == {30}
+
+
+def test_clips_without_word_times_that_are_too_long_are_left_out_and_come_back() -> None:
+    for epoch, short, long in ((1, 15, 0), (2, 15, 0), (3, 15, 16), (4, 15, 16)):
+        for clip, frames in ((SHORT, short), (LONG, long)):
+            whole = [Segment(0, frames, 0, 0, "a text")] * 200 if frames else []
+            assert drawn(clip, epoch) == whole
+
+
+def test_without_a_curriculum_parts_are_as_the_settings_say_from_the_first_epoch() -> None:
+    settings = TrainSettings()
+    for clip in (TIMED, LONG, LONG._replace(frames=400)):
+        for epoch in (1, 9):
+            for number in range(20):
+                plain = (
+                    draw_words(clip.words, clip.frames, Random(number), settings.segments)
+                    if clip.words
+                    else whole_clip(clip.text, clip.frames, settings.segments)
+                )
+                assert segment_of(settings, epoch)(clip, Random(number)) == plain
+
+
+def test_what_is_validated_knows_no_curriculum() -> None:
+    for clip in (TIMED, SHORT, LONG):
+        part = whole_clips(SETTINGS.segments)(clip, Random(0))
+        assert part is not None
+        assert (part.start_frame, part.stop_frame, part.text) == (0, clip.frames, clip.text)
+
+
+def _keys(dataset: Dataset, planned: list[MicroBatch]) -> list[str]:
+    keys = dataset.index["key"].to_pylist()
+    return sorted(keys[visit.row] for micro_batch in planned for visit in micro_batch.visits)
+
+
+def test_an_epoch_of_a_stage_has_every_clip_that_it_takes_once(dataset: Dataset) -> None:
+    rows = [row for row in dataset.index.to_pylist() if row["split"] == "train"]
+    for epoch, longest in ((1, 15), (3, 20), (4, 10**6)):
+        draw = segment_of(SETTINGS, epoch)
+        planned = plan_epoch(dataset.index, ["train"], 0, epoch, draw, BatchSettings(max_frames=80, window_shards=2))
+        taken = sorted(row["key"] for row in rows if row["words"] or row["frames"] <= longest)
+        assert _keys(dataset, planned) == taken
+        assert (len(taken) < len(rows)) == (epoch < 4)
+        for micro_batch in planned:
+            assert micro_batch.visits, "no micro-batch without clips"
+            assert all(visit.stop - visit.start <= longest for visit in micro_batch.visits)
+
+
+def _curriculum(shards: str, out: Path, **settings: Any) -> list[str]:
+    """Two stages of an epoch; windows and voices as short as these clips."""
+    stages = "[{epochs: 1, max_words: 2, max_frames: 15}, {epochs: 1, max_words: 3, max_frames: 25}]"
+    words = "--segments={min_words: 3, max_words: 5}"
+    given = {"steps": 8, "every": 1, "keep.last": 20, "workers": 0, "validation.split": "null", **settings}
+    return [*recipe_flags("visual", shards, out, **given), f"--curriculum={stages}", words]
+
+
+def _noted_plans(monkeypatch: pytest.MonkeyPatch) -> dict[int, list[MicroBatch]]:
+    plans: dict[int, list[MicroBatch]] = {}
+    plan = loop._epoch
+
+    def noted(run: Any) -> list[MicroBatch]:
+        plans[run.place.epoch] = plan(run)
+        return plans[run.place.epoch]
+
+    monkeypatch.setattr(loop, "_epoch", noted)
+    return plans
+
+
+def test_a_run_that_goes_on_in_mid_curriculum_keeps_the_plan(
+    shards: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noted = _noted_plans(monkeypatch)
+    assert main(_curriculum(shards, tmp_path / "straight")) == 0
+    straight_plans = dict(noted)
+    ends = sorted(logged(tmp_path / "straight", "epoch"))
+    assert len(ends) >= 2, "the third epoch has begun"
+    longest = [max(micro_batch.frames for micro_batch in straight_plans[epoch]) for epoch in (1, 2, 3)]
+    assert longest[0] <= 15 < longest[1] <= 25 < longest[2]
+    stop = ends[0] + 1
+    assert stop < ends[1], "inside the second stage"
+    noted.clear()
+    assert main(_curriculum(shards, tmp_path / "broken", steps=stop)) == 0
+    assert main([*_curriculum(shards, tmp_path / "broken"), "--resume=auto"]) == 0
+    assert noted == straight_plans
+    assert logged(tmp_path / "broken") == logged(tmp_path / "straight")
+    ours, theirs = weights_of(tmp_path / "broken", 8), weights_of(tmp_path / "straight", 8)
+    assert [name for name, x in theirs.items() if not torch.equal(ours[name], x)] == []
+
+
+def test_another_curriculum_is_another_run(shards: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(_curriculum(shards, tmp_path / "run", steps=1)) == 0
+    other = [*_curriculum(shards, tmp_path / "run"), "--curriculum=[{epochs: 3, max_words: 2}]", "--resume=auto"]
+    assert main(other) == 2
+    assert "curriculum was" in capsys.readouterr().err
+
+
+def test_a_stage_that_leaves_nothing_says_so_with_its_epoch(
+    shards: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stages = "--curriculum=[{epochs: 1, max_words: 5}, {epochs: 1, max_words: 2, max_frames: 5}]"
+    untimed = ["--splits=[val]", "--micro_batches=1"]
+    arguments = flags(shards, tmp_path / "run", steps=9, workers=0, **UNVALIDATED)
+    assert main([*arguments, *untimed, stages]) == 1
+    told = capsys.readouterr().err
+    assert "0 micro-batches in epoch 2 for 1 ranks" in told
+    assert "let the curriculum take longer clips" in told
+    assert sorted(logged(tmp_path / "run", "epoch")) == [1], "the first stage was trained"
+
+
+def test_a_stage_of_fewer_frames_than_the_shortest_segment_is_refused_at_once(
+    shards: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stages = "--curriculum=[{epochs: 1, max_words: 5}, {epochs: 1, max_words: 2, max_frames: 4}]"
+    arguments = flags(shards, tmp_path / "run", steps=40, workers=0, **UNVALIDATED)
+    assert main([*arguments, stages]) == 2
+    assert "curriculum" in capsys.readouterr().err
+    assert not (tmp_path / "run/log.jsonl").exists(), "nothing was begun"
+
+
+@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"max_words": 0}, {"max_frames": -1}])
+def test_stages_that_make_no_sense_are_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match=f"curriculum: {next(iter(wrong))} .* at least 1 was expected"):
+        Stage(**({"epochs": 1, "max_words": 2} | wrong))

@@ -1,0 +1,433 @@
+"""Validation: the same clips and the same figures every time, nothing moved by it, the best weights kept."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
+from torch import Tensor
+
+from eval.metrics import words
+from eval.metrics.packages import PackageMissingError
+from eval.metrics.scorers import Scorers
+from model.checkpoint import load_checkpoint
+from model.segments import Windows, loudest_windows, take_window
+from shards import Dataset
+from shards.reading.plan import MicroBatch, plan_evaluation
+from tests.shards.datasets import noise, write_dataset
+from tests.train.runs import begun, finish, logged, recipe_flags, start, write_tokenizer
+from train import speaking, validation
+from train.__main__ import main
+from train.curriculum import whole_clips
+from train.inputs import prepare
+from train.logbook import Logbook
+from train.run import Run
+from train.validation import plan_validation, validate
+
+VAL = {"main/a/00": 30, "main/a/01": 25, "main/b/00": 20, "main/a/02": 9}
+"""Frames of the clips that are validated on: of `b` there is one; the last is too short for STOI."""
+HOP = 160
+"""Samples by which a sound made from a mel falls short: there is one less between frames than there are frames."""
+RECIPES = ["visual", "asr", "lip2speech"]
+
+
+def _dataset(folder: Path) -> Dataset:
+    train = [noise(f"main/{speaker}/9{clip}", "train", 10 + clip) for speaker in "ab" for clip in range(4)]
+    val = [noise(key, "val", frames) for key, frames in VAL.items()]
+    dataset = write_dataset(str(folder), {"train-000000.tar": train, "val-000000.tar": val})
+    write_tokenizer(folder, dataset)
+    return dataset
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """Not to be changed by a test."""
+    return _dataset(tmp_path_factory.mktemp("dataset"))
+
+
+def _flags(dataset: Dataset, out: Path, recipe: Any = "lip2speech", **more: Any) -> list[str]:
+    settings = {"steps": 4, "every": 2, "validation.every": 2, "validation.processes": 0, **more}
+    return recipe_flags(recipe, dataset.store.url, out, **settings)
+
+
+def _validated(run: Run, step: int = 1) -> dict[str, float]:
+    """What one validation logs; its examples go to TensorBoard."""
+    book = Logbook(run.folder, step - 1, 10, quiet=False)
+    run.place.step = step
+    validate(run, plan_validation(run), book)
+    book.close()
+    return logged(run.folder.path, "validation")[step]
+
+
+def _board(run: Path) -> EventAccumulator:
+    found = EventAccumulator(str(run / "tensorboard"), {"images": 0, "audio": 0, "tensors": 0, "scalars": 0})
+    found.Reload()
+    return found
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_validated_twice_the_figures_are_the_same_and_weights_and_statistics_stay(
+    dataset: Dataset, tmp_path: Path, recipe: str
+) -> None:
+    speech = {"validation.speech": "[stoi,pesq]"} if recipe == "lip2speech" else {}
+    run = begun(_flags(dataset, tmp_path / "run", recipe, ema=0.5, **speech))
+    before = {name: x.clone() for name, x in run.network.state_dict().items()}
+    torch.manual_seed(1)
+    first = _validated(run, 1)
+    torch.manual_seed(2)
+    run.network.train()
+    again = _validated(run, 2)
+    assert {**first, "step": 0} == {**again, "step": 0}, "to the last bit, as JSON writes them"
+    assert set(run.recipe.scores) <= set(first)
+    assert ({"stoi", "pesq"} <= set(first)) == (recipe == "lip2speech")
+    after = run.network.state_dict()
+    assert [name for name, x in before.items() if not torch.equal(after[name], x)] == []
+    assert run.average is not None
+    assert [name for name, x in before.items() if not torch.equal(run.average[name], x)] == []
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_average_is_validated_and_kept_and_training_goes_on_from_its_own_weights(
+    dataset: Dataset, tmp_path: Path, recipe: str
+) -> None:
+    plain = begun(_flags(dataset, tmp_path / "plain", recipe))
+    run = begun(_flags(dataset, tmp_path / "run", recipe, ema=0.5))
+    own = {name: x.clone() for name, x in run.network.state_dict().items()}
+    assert run.average is not None
+    for name, x in run.average.items():
+        if x.is_floating_point() and "running_var" not in name:
+            x.add_(torch.rand(x.shape, generator=torch.Generator().manual_seed(len(name))), alpha=0.1)
+    average = {name: x.clone() for name, x in run.average.items()}
+    of_own = _validated(plain)
+    plain.network.load_state_dict(average)
+    of_average = _validated(plain, 2)
+    assert of_average["ctc"] != of_own["ctc"]
+    assert _validated(run, 2) == of_average
+    after = run.network.state_dict()
+    assert [name for name, x in own.items() if not torch.equal(after[name], x)] == []
+    kept = load_checkpoint(tmp_path / "run/best.pt").weights
+    assert [name for name, x in average.items() if not torch.equal(kept[name], x)] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("clips_a_batch", [1, 4])
+def test_two_ranks_come_to_the_means_of_one(dataset: Dataset, tmp_path: Path, clips_a_batch: int) -> None:
+    """After a step that moves nothing; with 4 there is one micro-batch, and the second rank has none."""
+    script = [str(Path(__file__).parent / "steady.py")]
+    still = {"steps": 1, "optimiser.learning_rate": 0, "batch.max_clips": clips_a_batch, "batch.max_frames": 400}
+    found = []
+    for ranks in (1, 2):
+        out = tmp_path / f"ranks{ranks}"
+        finish(start(_flags(dataset, out, **{"validation.speech": "[stoi]"}, **still), ranks, script))
+        found.append(logged(out, "validation")[1])
+    assert found[0] == pytest.approx(found[1], rel=1e-9)  # float64 sums in another order
+    assert {"l1", "ctc", "wer", "cer", "stoi", "stoi_failed"} <= set(found[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ema", ["null", 0.5])
+def test_two_ranks_validate_the_very_weights_and_statistics_that_they_keep(
+    dataset: Dataset, tmp_path: Path, ema: Any
+) -> None:
+    """Each has batch-norm statistics of its own: the first one's are what is kept."""
+    alone = {"batch.max_clips": 1, "ema": ema}
+    finish(start(_flags(dataset, tmp_path / "two", **alone), 2))
+    best = load_checkpoint(tmp_path / "two/best.pt")
+    run = begun(_flags(dataset, tmp_path / "one", **{**alone, "ema": "null"}))
+    run.network.load_state_dict(dict(best.weights))
+    assert _validated(run)["l1"] == pytest.approx(best.metrics["validation_l1"], rel=1e-6)
+
+
+def test_every_clip_is_validated_whole_or_as_many_as_are_asked_for(dataset: Dataset, tmp_path: Path) -> None:
+    run = begun(_flags(dataset, tmp_path / "run", **{"validation.clips": 2}))
+    assert _keys_of(run) == _keys_of(begun(_flags(dataset, tmp_path / "other", seed=5, **{"validation.clips": 2})))
+    assert len(_keys_of(run)) == 2
+    everything = begun(_flags(dataset, tmp_path / "all", **{"validation.clips": "null"}))
+    assert _keys_of(everything) == sorted(VAL)
+    planned = plan_validation(everything)
+    assert planned is not None
+    assert all(visit.whole for micro_batch in planned.share for visit in micro_batch.visits)
+    assert plan_validation(begun(_flags(dataset, tmp_path / "none", **{"validation.split": "null"}))) is None
+
+
+def _keys_of(run: Run) -> list[str]:
+    planned, keys = plan_validation(run), run.dataset.index["key"].to_pylist()
+    assert planned is not None
+    return sorted(keys[visit.row] for micro_batch in planned.share for visit in micro_batch.visits)
+
+
+def test_tensorboard_shows_and_plays_the_same_clips_at_every_validation(dataset: Dataset, tmp_path: Path) -> None:
+    assert main(_flags(dataset, tmp_path / "run", **{"validation.examples": 2})) == 0
+    board = _board(tmp_path / "run")
+    shown = ["main/a/00", "main/a/01"]  # of the first micro-batch, that of the longest
+    assert sorted(board.Tags()["images"]) == [f"{key}/generated above true" for key in shown]
+    assert sorted(board.Tags()["audio"]) == [
+        f"{key}/{name}" for key in shown for name in ("generated", "original", "resynthesised")
+    ]
+    for key in shown:
+        frames = VAL[key]
+        pictures = board.Images(f"{key}/generated above true")
+        assert [event.step for event in pictures] == [2, 4]
+        assert {(event.width, event.height) for event in pictures} == {(2 * 4 * frames, 2 * 2 * 80 + 4)}
+        for name, steps in (("generated", [2, 4]), ("original", [2]), ("resynthesised", [2])):
+            sounds = board.Audio(f"{key}/{name}")
+            assert [event.step for event in sounds] == steps, "what does not change is there once"
+            assert {event.sample_rate for event in sounds} == {16000}
+            missing = {640 * frames - event.length_frames for event in sounds}
+            assert missing <= ({0} if name == "original" else {0, HOP})
+        generated = [event.encoded_audio_string for event in board.Audio(f"{key}/generated")]
+        assert generated[0] != generated[1], "two steps later it speaks otherwise"
+        texts = board.Tensors(f"{key}/text_summary")
+        assert [event.step for event in texts] == [2, 4]
+        (said,) = {text.split("\n")[0] for text in (event.tensor_proto.string_val[0].decode() for event in texts)}
+        assert said == "said: " + " ".join(f"word{number}" for number in range(frames // 5))
+        assert all(b"\n\nread: " in event.tensor_proto.string_val[0] for event in texts)
+    assert [event.step for event in board.Scalars("validation/l1")] == [2, 4]
+
+
+def test_what_is_played_as_original_is_the_clips_own_sound(dataset: Dataset, tmp_path: Path) -> None:
+    run = begun(_flags(dataset, tmp_path / "run", **{"validation.examples": 2}))
+    heard: list[validation.Example] = []
+    with _spied(Logbook, "examples", lambda book, step, examples, *_, **__: heard.extend(examples)):
+        _validated(run)
+    stored = {sample.key: sample for sample in dataset.samples("val")}
+    for example in heard:
+        wav = stored[example.key].wav
+        np.testing.assert_allclose(example.sounds["original"], wav / 32768, atol=1e-6)
+        assert [mel.shape for mel in example.mels] == [(80, 4 * VAL[example.key])] * 2
+        assert {len(wav) - len(sound) for sound in example.sounds.values()} <= {0, HOP}
+    assert len(heard) == 2
+
+
+@contextmanager
+def _spied(owner: Any, name: str, instead: Any) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(owner, name, instead)
+        yield
+
+
+@pytest.mark.parametrize("recipe", ["visual", "asr"])
+def test_texts_of_recipes_that_only_read_are_shown_too(dataset: Dataset, tmp_path: Path, recipe: str) -> None:
+    assert main(_flags(dataset, tmp_path / "run", recipe, steps=2, **{"validation.examples": 1})) == 0
+    tags = _board(tmp_path / "run").Tags()
+    assert (tags["tensors"], tags["images"], tags["audio"]) == (["main/a/00/text_summary"], [], [])
+
+
+@pytest.mark.parametrize("processes", [0, 1])
+def test_a_clip_on_which_a_metric_fails_costs_that_figure_alone_and_is_counted(
+    dataset: Dataset, tmp_path: Path, processes: int
+) -> None:
+    """STOI wants 0.4 s of sound; PESQ has a figure of the shortest clip too."""
+    settings = {"validation.speech": "[stoi,pesq]", "validation.processes": processes}
+    run = begun(_flags(dataset, tmp_path / "run", **settings))
+    sums: dict[str, list[float]] = {}
+    means = validation._means
+    with _spied(validation, "_means", lambda run, tally: sums.update(tally.sums) or means(run, tally)):
+        found = _validated(run)
+    assert found["stoi_failed"] == 1
+    assert sums["stoi"][1] == len(VAL) - 1
+    assert sums["pesq"][1] == sums["l1"][1] == len(VAL)
+    assert found["stoi"] == pytest.approx(sums["stoi"][0] / (len(VAL) - 1))
+    assert "pesq_failed" not in found
+
+
+def test_where_the_score_of_the_best_is_measured_of_no_clip_nothing_is_kept_and_it_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    samples = {
+        "train-000000.tar": [noise(f"main/a/9{clip}", "train", 12) for clip in range(4)],
+        "val-000000.tar": [noise("main/a/00", "val", 9)],
+    }
+    dataset = write_dataset(str(tmp_path / "dataset"), samples)
+    write_tokenizer(tmp_path / "dataset", dataset)
+    settings = {"steps": 2, "validation.speech": "[stoi]", "keep.best": "stoi"}
+    assert main(_flags(dataset, tmp_path / "run", **settings)) == 0
+    assert "stoi could be measured of no clip" in capsys.readouterr().err
+    assert not (tmp_path / "run/best.pt").exists()
+    assert logged(tmp_path / "run", "validation")[2]["stoi_failed"] == 1
+
+
+def _damage(dataset: Dataset, key: str, *members: str) -> None:
+    row = next(row for row in dataset.index.to_pylist() if row["key"] == key)
+    with Path(dataset.store.path(row["shard"])).open("r+b") as file:
+        for member in members:
+            file.seek(row[f"{member}_offset"])
+            file.write(b"????")
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_damaged_clip_is_named_and_counted_or_stops_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], recipe: str
+) -> None:
+    dataset = _dataset(tmp_path / "dataset")
+    _damage(dataset, "main/a/01", "wav", "mel", "roi")
+    assert main(_flags(dataset, tmp_path / "run", recipe, on_damage="skip")) == 0
+    assert "validation: skipped main/a/01: " in capsys.readouterr().err
+    assert [line["skipped"] for line in logged(tmp_path / "run", "validation").values()] == [1, 1]
+    assert main(_flags(dataset, tmp_path / "stopped", recipe)) == 2
+    assert "main/a/01" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("recipe", "settings", "score"),
+    [
+        ("visual", {"keep.best": "l1"}, "l1"),
+        ("asr", {"keep.best": "stoi", "validation.speech": "[stoi]"}, "stoi"),
+        ("lip2speech", {"keep.best": "null"}, "stoi"),
+        ("lip2speech", {"keep.best": "pesq", "validation.speech": "[stoi]"}, "pesq"),
+    ],
+)
+def test_a_best_score_that_is_not_measured_is_refused_before_the_first_step(
+    dataset: Dataset,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    recipe: str,
+    settings: dict[str, Any],
+    score: str,
+) -> None:
+    assert main(_flags(dataset, tmp_path / "run", recipe, **settings)) == 2
+    assert re.search(rf"keep\.best: {score} is not measured by this recipe; it measures c", capsys.readouterr().err)
+    assert logged(tmp_path / "run") == {}
+
+
+@pytest.mark.parametrize(("score", "sign"), [("stoi", 1), ("l1", -1)])
+def test_speech_scores_are_best_when_high_and_errors_when_low(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, score: str, sign: int
+) -> None:
+    found = iter([0.5, 0.5 + sign * 0.2, 0.5 + sign * 0.1, 0.5 + sign * 0.2])
+    monkeypatch.setattr(validation, "_means", lambda run, tally: {score: next(found)})
+    settings = {"every": 4, "validation.every": 1, "validation.speech": "[stoi]", "keep.best": score}
+    assert main(_flags(dataset, tmp_path / "run", **settings)) == 0
+    best = load_checkpoint(tmp_path / "run/best.pt")
+    assert (best.step, best.metrics) == (2, {f"validation_{score}": 0.5 + sign * 0.2})
+
+
+@pytest.mark.parametrize("changed", [{"validation.clips": 2}, {"keep.best": "cer"}, {"validation.voice": "self"}])
+def test_going_on_the_best_is_remembered_unless_it_is_measured_otherwise(
+    dataset: Dataset, tmp_path: Path, changed: dict[str, Any]
+) -> None:
+    out = tmp_path / "run"
+    assert main(_flags(dataset, out, "asr", steps=2)) == 0
+    _exaggerate(out / "checkpoints/step-00000002.pt")
+    before = (out / "best.pt").read_bytes()
+    assert main([*_flags(dataset, out, "asr", steps=4), "--resume=auto"]) == 0
+    assert (out / "best.pt").read_bytes() == before
+    (out / "checkpoints/step-00000004.pt").unlink()
+    assert main([*_flags(dataset, out, "asr", steps=4, **changed), "--resume=auto"]) == 0
+    best = load_checkpoint(out / "best.pt")
+    assert best.step == 4
+    score = changed.get("keep.best", "ctc")
+    assert best.metrics == {f"validation_{score}": logged(out, "validation")[4][score]}
+
+
+def _exaggerate(path: Path) -> None:
+    """Give a checkpoint a best score that will not be reached."""
+    content = torch.load(path)
+    content["training"]["place"]["best"] = 0.0
+    torch.save(content, path)
+
+
+def _planned(run: Run) -> list[MicroBatch]:
+    return plan_evaluation(run.dataset.index, ["val"], whole_clips(run.settings.segments), run.settings.batch)
+
+
+def _references(run: Run) -> dict[str, Tensor]:
+    """What each clip of the validation is spoken with, padding of its batch aside."""
+    found: dict[str, Tensor] = {}
+    speak, planned = speaking._speak, plan_validation(run)
+    assert planned is not None
+    for micro_batch, batch in zip(planned.share, run.batches(planned.share, run.recipe.validated), strict=True):
+        assert batch is not None
+        heard: list[Tensor] = []
+        with _spied(speaking, "_speak", lambda run, inputs, x, heard=heard: heard.append(x) or speak(run, inputs, x)):
+            planned.score(batch, validation.Tally(Scorers((), 0), False, frozenset()))
+        assert len(micro_batch.visits) == len(batch.keys)
+        found |= dict(zip(batch.keys, heard[0], strict=True))
+    return found
+
+
+def test_a_clip_is_spoken_with_the_loudest_part_of_another_clip_of_its_speaker(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    run = begun(_flags(dataset, tmp_path / "run", **{"segments.reference_frames": 20}))
+    references = _references(run)
+    loudest = {
+        sample.key: _cut(torch.tensor(sample.mel), 20) for sample in dataset.samples("val") if "/a/" in sample.key
+    }
+    for key in loudest:
+        lent = [other for other, mel in loudest.items() if torch.equal(mel, references[key])]
+        assert len(lent) == 1
+        assert lent != [key]
+    again = _references(begun(_flags(dataset, tmp_path / "again", seed=9, **{"segments.reference_frames": 20})))
+    assert all(torch.equal(again[key], reference) for key, reference in references.items())
+
+
+def _cut(mel: Tensor, frames: int) -> Tensor:
+    windows: Windows = loudest_windows(mel[None], torch.tensor([mel.shape[1]]), frames)
+    return take_window(mel[None], *windows, length=frames, dim=2)[0]
+
+
+def test_a_speaker_of_one_clip_and_a_voice_asked_for_as_published_are_the_clips_own_first_frames(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    frames = {"segments.reference_frames": 20}
+    other = _references(begun(_flags(dataset, tmp_path / "other", **frames)))
+    own = _references(begun(_flags(dataset, tmp_path / "self", **{"validation.voice": "self"}, **frames)))
+    assert torch.equal(other["main/b/00"], own["main/b/00"])
+    assert not any(torch.equal(other[key], own[key]) for key in VAL if key != "main/b/00")
+    run = begun(_flags(dataset, tmp_path / "run", **frames))
+    (true,) = [batch for batch in run.batches(_planned(run)[:1], run.recipe.validated) if batch is not None]
+    mel = prepare(true, run.tokenizer, run.settings, torch.device("cpu"), None).target
+    for row, key in enumerate(true.keys):
+        torch.testing.assert_close(own[key], mel[row, :, :20], rtol=0, atol=1e-5)
+
+
+def test_a_damaged_clip_lends_no_voice_and_stops_nothing(tmp_path: Path) -> None:
+    """The clips that would have borrowed it are spoken with their own first frames. No mel is read of those scored."""
+    dataset = _dataset(tmp_path / "dataset")
+    whole = _references(begun(_flags(dataset, tmp_path / "whole")))
+    own = _references(begun(_flags(dataset, tmp_path / "self", **{"validation.voice": "self"})))
+    for key in ("main/a/00", "main/a/01"):
+        _damage(dataset, key, "mel")
+    lent = _references(begun(_flags(dataset, tmp_path / "run")))
+    for key in VAL:
+        assert torch.equal(lent[key], whole[key]) or torch.equal(lent[key], own[key])
+    assert not torch.equal(lent["main/a/02"], whole["main/a/02"]), "both others of its speaker are damaged"
+
+
+def test_what_is_scored_of_a_clip_does_not_depend_on_what_it_is_batched_with(dataset: Dataset, tmp_path: Path) -> None:
+    """Metrics compare over the common length."""
+    compared: list[dict[str, int]] = []
+    for clips in (1, 8):
+        lengths: dict[str, int] = {}
+        settings = {"validation.speech": "[stoi]", "batch.max_clips": clips, "batch.max_frames": 400}
+        with _spied(validation.Tally, "submit", _noted_lengths(lengths)):
+            _validated(begun(_flags(dataset, tmp_path / f"{clips}", **settings)))
+        compared.append(lengths)
+    assert sorted(compared[0]) == sorted(VAL)
+    assert compared[0] == compared[1]
+
+
+def _noted_lengths(lengths: dict[str, int]) -> Any:
+    def submit(tally: Any, key: str, original: Any, generated: Any) -> None:
+        lengths[key] = min(len(original), len(generated))
+
+    return submit
+
+
+def test_a_package_that_word_errors_want_is_missed_before_the_first_step(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(name: str) -> Any:
+        raise PackageMissingError(f"no {name}")
+
+    monkeypatch.setattr(words, "package", missing)
+    assert main(_flags(dataset, tmp_path / "run", "asr")) == 2
+    assert logged(tmp_path / "run") == {}
