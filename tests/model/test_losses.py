@@ -17,7 +17,9 @@ from model.losses import (
     freeze,
     mel_l1,
     optimiser,
+    slope_l1,
 )
+from model.mel import natural_log
 from model.padding import Padding
 from tests.model.networks import small_recogniser
 
@@ -91,3 +93,22 @@ def test_content_gradients_reach_the_generated_mel_only(padding: Padding) -> Non
     assert true.grad is None
     assert all(x.grad is None for x in recogniser.parameters())
     assert float(content_loss(recogniser, true, true, lengths).detach()) < 1e-10
+
+
+def test_slopes_are_those_between_neighbours_of_the_frames_that_are_there() -> None:
+    generator = torch.Generator().manual_seed(5)
+    generated, true = torch.randn(2, 2, 6, 9, generator=generator)
+    lengths = torch.tensor([9, 4])
+    expected = []
+    for clip, length in enumerate(lengths.tolist()):
+        off = (natural_log(generated[clip, :, :length]) - natural_log(true[clip, :, :length])).double()
+        expected += [off[:, 1:] - off[:, :-1], off[1:] - off[:-1]]
+    mean = torch.cat([slopes.abs().flatten() for slopes in expected]).mean()
+    assert float(slope_l1(generated, true, lengths)) == pytest.approx(float(mean), rel=1e-5)
+    assert float(slope_l1(true + 0.1, true, lengths)) < 1e-5, "a mel that is louder throughout has the same slopes"
+
+
+def test_slopes_have_nothing_to_say_of_a_single_frame_but_its_bands() -> None:
+    generated, true = torch.zeros(1, 6, 1), torch.linspace(-0.5, 0.5, 6)[None, :, None]
+    expected = float((natural_log(true).diff(dim=1)).abs().mean())
+    assert float(slope_l1(generated, true, torch.tensor([1]))) == pytest.approx(expected, rel=1e-5)
