@@ -1,0 +1,15 @@
+#!/bin/sh
+# From videos of one GRID speaker to a table of scores: sh configs/grid.sh FOLDER
+# FOLDER holds LRS2-BBC/main, LRS2_crop and the split lists. Run again, it goes on where it stopped. Meant for one GPU.
+set -eu
+folder=${1:?"the folder with LRS2-BBC, LRS2_crop and train.txt, val.txt, test.txt"}
+train="python -m train --config configs/grid.yaml --resume auto"
+
+pipeline build --config configs/grid.yaml --root "$folder/LRS2-BBC"
+test -e data/grid-shards/tokenizer.model || pipeline tokenizer data/grid-shards
+$train --recipe visual
+$train --recipe asr
+$train --init_visual runs/grid-visual/best.pt --init_asr runs/grid-asr/best.pt
+for split in val test; do
+    python -m eval table --shards data/grid-shards --split "$split" --checkpoints runs/grid/best.pt
+done
