@@ -34,7 +34,7 @@ benchmarks: $(INSTALLED)
 	$(BIN)/python -m tests.benchmarks
 
 clean:
-	rm -rf $(VENV) data/demo data/demo-shards data/demo-shards-preview.html runs/demo
+	rm -rf $(VENV) data/demo data/demo-shards data/demo-shards-preview.html runs/demo runs/demo-visual runs/demo-asr
 
 $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 	@sh .make/check-system.sh "$(PYTHON)"

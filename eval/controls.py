@@ -1,6 +1,6 @@
 """What a score is worth: the same clips by a network, and by what has learned nothing or has nothing to learn.
 
-`network`     the checkpoint
+`network`     a checkpoint
 `other lips`  the checkpoint, fed another clip's pictures with the right voice: what the voice alone gives
 `untrained`   the same network with new weights
 `mean mel`    the mean mel of the training set, for every clip
@@ -12,13 +12,14 @@ An untrained network alone reaches STOI 0.43 on synthetic speech, so a score by 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from eval.lips import lips_of, with_partners
 from eval.metrics.scorers import Scorers
 from eval.voices import voices_of
 from model.checkpoint import Checkpoint, build_network
@@ -27,19 +28,22 @@ from model.losses import mel_l1
 from model.mel import log_mel_batch
 from model.padding import mask_of
 from model.segments import SegmentSettings
-from model.transforms import apply
-from model.vocoder import mel_to_wav, samples_of
+from model.transforms import TransformSettings, apply
+from model.vocoder import DEFAULT, PUBLISHED, mel_to_wav, samples_of
 from shards import Dataset
 from shards.format.sample import MEL_BANDS, MEL_PER_FRAME, SAMPLES_PER_FRAME
 from shards.reading.batch import SILENCE, Batch, Contents
 from shards.reading.loader import LoaderSettings, load
-from shards.reading.plan import BatchSettings, MicroBatch, Visit, plan_epoch, plan_evaluation
+from shards.reading.plan import BatchSettings, MicroBatch, plan_epoch, plan_evaluation
 
-CONTROLS = ("network", "other lips", "untrained", "mean mel", "true mel")
+OF_NETWORKS = ("network", "other lips", "untrained")
+FIXED = ("mean mel", "true mel")
+CONTROLS = OF_NETWORKS + FIXED
 SPEECH = ("stoi", "estoi", "pesq")
 SCORES = ("l1", *SPEECH)
 Figures = dict[str, dict[str, dict[str, float]]]
 """Control -> score -> key -> value; what could not be measured is not in it."""
+VOCODERS = {"default": DEFAULT, "published": PUBLISHED}
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,8 @@ class Work:
         split: of the clips that are scored.
         trained_on: splits that the mean mel is of.
         clips: a fixed part of the split; None: all of it.
+        voice: of another clip of the speaker, or of the clip's own first frames, as published.
+        vocoder: a key of `VOCODERS`.
         max_frames: padded video frames of a batch.
         workers: processes that read.
         processes: that score.
@@ -61,99 +67,135 @@ class Work:
     split: str
     trained_on: Sequence[str]
     clips: int | None
+    voice: Literal["other", "self"]
+    vocoder: Literal["default", "published"]
     max_frames: int
     workers: int
     processes: int
     device: torch.device
 
 
+@dataclass(frozen=True)
+class Scene:
+    """The clips to speak, and their voices: what all checkpoints have in common."""
+
+    work: Work
+    planned: list[MicroBatch]
+    voices: dict[str, Tensor]
+
+
+def set_scene(work: Work) -> Scene:
+    """Plan the clips, and fetch their voices.
+
+    Raises:
+        ValueError: there is no such split, or a single clip in it.
+    """
+    batching = BatchSettings(max_frames=work.max_frames)
+    planned = plan_evaluation(work.dataset.index, [work.split], settings=batching, clips=work.clips)
+    with_partners(work.dataset.index, planned)  # says now what is wrong with it
+    voices = voices_of(work.dataset, planned, SegmentSettings(), LoaderSettings(work.workers))
+    return Scene(work, planned, voices if work.voice == "other" else {})
+
+
 @torch.no_grad()
-def score_controls(checkpoint: Checkpoint, work: Work, where: str) -> Figures:
-    """Speak every clip in each way, and score it.
+def score_network(checkpoint: Checkpoint, scene: Scene, where: str, seed: int = 0) -> Figures:
+    """Speak every clip by a checkpoint, by the same with other lips, and by its network with new weights.
 
     Args:
         checkpoint: of a lip-to-speech network.
-        work: on what.
+        scene: the clips.
         where: names the checkpoint in errors.
+        seed: of the new weights.
 
     Raises:
-        ValueError: another network, or no such split.
+        ValueError: another network.
     """
     trained = build_network(checkpoint, where)
     if not isinstance(trained, LipToSpeech):
         raise ValueError(f"{where}: a network of the recipe {checkpoint.kind}, and lip2speech was expected")
-    torch.manual_seed(0)
-    untrained = LipToSpeech(trained.settings).eval()
-    networks = {"network": trained.to(work.device), "untrained": untrained.to(work.device)}
-    batching = BatchSettings(max_frames=work.max_frames)
-    planned = plan_evaluation(work.dataset.index, [work.split], settings=batching, clips=work.clips)
+    work = scene.work
+    torch.manual_seed(seed)
+    untrained = LipToSpeech(trained.settings).eval().to(work.device)
+    trained = trained.to(work.device)
+    # a published file does not say what pictures it was trained on: the published ones, of the shards' own crop
+    pictures = checkpoint.transforms or TransformSettings(half=work.dataset.manifest.features["crop"]["half"])
     how = LoaderSettings(work.workers, contents=Contents(stored_mel=False))
-    voices = voices_of(work.dataset, planned, SegmentSettings(), how)
-    mean = mean_mel(work).to(work.device)
-    figures: Figures = {control: {score: {} for score in SCORES} for control in CONTROLS}
-    pairs = zip(load(work.dataset, planned, how), load(work.dataset, other_lips(work, planned), how), strict=True)
+    bare = LoaderSettings(work.workers, contents=Contents(sound=False))
+    swapped = load(work.dataset, with_partners(work.dataset.index, scene.planned), bare)
     with Scorers(SPEECH, work.processes) as scorers:
-        for batch, other in pairs:
+        sheet = _Sheet(OF_NETWORKS, scorers, work)
+        for batch, other in zip(load(work.dataset, scene.planned, how), swapped, strict=True):
             assert batch is not None
             assert other is not None
-            for control, mel, frames, true in _spoken(networks, checkpoint, batch, other, voices, mean):
-                _score(figures[control], scorers, control, batch, mel, frames, true)
-        for name, scored in scorers.results().items():
-            control, key = name.split("/", 1)
-            for score, value in scored.values.items():
-                figures[control][score][key] = value
-    return figures
+            true = _true_mels(batch, work.device)
+            reference = _references(batch, scene.voices, true)
+            lips, theirs = (
+                apply(roi.to(work.device), batch.lengths, None, pictures) for roi in (batch.roi, lips_of(other, batch))
+            )
+            for control, network, video in (
+                ("network", trained, lips),
+                ("other lips", trained, theirs),
+                ("untrained", untrained, lips),
+            ):
+                sheet.score(control, batch, network(video, batch.lengths, reference).mel.float(), true)
+        return sheet.figures()
 
 
-def _spoken(
-    networks: Mapping[str, LipToSpeech],
-    checkpoint: Checkpoint,
-    batch: Batch,
-    other: Batch,
-    voices: Mapping[str, Tensor],
-    mean: Tensor,
-) -> Iterator[tuple[str, Tensor, Tensor, Tensor]]:
-    """Each control's mels (B, n_mels, S), how many of their video frames count (B,), and the true mels."""
-    device, frames = mean.device, batch.roi.shape[1]
-    true = _true_mels(batch, device)
+@torch.no_grad()
+def score_fixed(scene: Scene) -> Figures:
+    """Score what does not depend on a checkpoint: the mean mel, and the true ones."""
+    work = scene.work
+    mean = mean_mel(work).to(work.device)
+    how = LoaderSettings(work.workers, contents=Contents(roi=False, stored_mel=False))
+    with Scorers(SPEECH, work.processes) as scorers:
+        sheet = _Sheet(FIXED, scorers, work)
+        for batch in load(work.dataset, scene.planned, how):
+            assert batch is not None
+            true = _true_mels(batch, work.device)
+            sheet.score("mean mel", batch, mean[None, :, None].expand_as(true), true)
+            sheet.score("true mel", batch, true, true)
+        return sheet.figures()
+
+
+def _references(batch: Batch, voices: Mapping[str, Tensor], true: Tensor) -> Tensor:
     own = true[..., : SegmentSettings().reference_frames]
-    reference = torch.stack([voices[key].to(device) if key in voices else own[at] for at, key in enumerate(batch.keys)])
-    for control, network, clips in (
-        ("network", networks["network"], batch),
-        ("other lips", networks["network"], other),
-        ("untrained", networks["untrained"], batch),
-    ):
-        video = apply(clips.roi.to(device), clips.lengths, None, checkpoint.transforms)
-        spoken = network(video, clips.lengths, reference)
-        yield control, spoken.mel.float(), torch.minimum(batch.lengths, clips.lengths), true
-    yield "mean mel", mean[None, :, None].expand(len(true), -1, MEL_PER_FRAME * frames), batch.lengths, true
-    yield "true mel", true, batch.lengths, true
+    return torch.stack([voices[key].to(own.device) if key in voices else own[at] for at, key in enumerate(batch.keys)])
 
 
 def _true_mels(batch: Batch, device: torch.device) -> Tensor:
-    frames = MEL_PER_FRAME * batch.roi.shape[1]
+    frames = batch.wav.shape[1] // SAMPLES_PER_FRAME * MEL_PER_FRAME
     mel = log_mel_batch(batch.wav.to(device), SAMPLES_PER_FRAME * batch.lengths)[..., :frames]
     return mel.masked_fill(~mask_of(MEL_PER_FRAME * batch.lengths, frames, device)[:, None], SILENCE)
 
 
-def _score(
-    figures: dict[str, dict[str, float]],
-    scorers: Scorers,
-    control: str,
-    batch: Batch,
-    mel: Tensor,
-    frames: Tensor,
-    true: Tensor,
-) -> None:
-    lengths = MEL_PER_FRAME * frames
-    steps = min(mel.shape[2], true.shape[2])
-    wavs = mel_to_wav(mel, lengths, [zlib.crc32(key.encode()) for key in batch.keys]).cpu().numpy()
-    originals = batch.wav.numpy()
-    for number, key in enumerate(batch.keys):
-        one, ends = slice(number, number + 1), int(samples_of(lengths)[number])
-        l1 = mel_l1(mel[one, :, :steps], true[one, :, :steps], lengths[one], "masked")
-        figures["l1"][key] = float(l1)
-        scorers.submit(f"{control}/{key}", originals[number, :ends], wavs[number, :ends])
+class _Sheet:
+    """Scores of some controls, as they come."""
+
+    def __init__(self, controls: Sequence[str], scorers: Scorers, work: Work) -> None:
+        self._scorers = scorers
+        self._vocoder = VOCODERS[work.vocoder]
+        self._figures: Figures = {control: {score: {} for score in SCORES} for control in controls}
+
+    def score(self, control: str, batch: Batch, mel: Tensor, true: Tensor) -> None:
+        """Have the clips of a batch scored: generated and true mels, (B, n_mels, S) both."""
+        lengths = MEL_PER_FRAME * batch.lengths
+        seeds = [zlib.crc32(key.encode()) for key in batch.keys]
+        wavs, originals = mel_to_wav(mel, lengths, seeds, self._vocoder).cpu().numpy(), batch.wav.numpy()
+        ends = samples_of(lengths).tolist()
+        for number, key in enumerate(batch.keys):
+            one = slice(number, number + 1)
+            l1 = float(mel_l1(mel[one], true[one], lengths[one], "masked"))
+            if l1 == l1:  # a mel that is no number is not measured
+                self._figures[control]["l1"][key] = l1
+            self._scorers.submit(f"{control}/{key}", originals[number, : ends[number]], wavs[number, : ends[number]])
+
+    def figures(self) -> Figures:
+        """All scores, once they are there."""
+        for name, scored in self._scorers.results().items():
+            control, key = name.split("/", 1)
+            for score, value in scored.values.items():
+                self._figures[control][score][key] = value
+        return self._figures
 
 
 def mean_mel(work: Work) -> Tensor:
@@ -168,27 +210,3 @@ def mean_mel(work: Work) -> Tensor:
         total += batch.mel.double().masked_fill(~there, 0.0).sum(dim=(0, 2))
         count += int(lengths.sum())
     return (total / count).float()
-
-
-def other_lips(work: Work, planned: Sequence[MicroBatch]) -> list[MicroBatch]:
-    """The same micro-batches with another clip in the place of each: of the same speaker if there is one in the plan,
-    of nearly the same length."""
-    index = work.dataset.index
-    rows = [visit.row for micro_batch in planned for visit in micro_batch.visits]
-    if len(rows) < 2:
-        raise ValueError(f"split {work.split!r}: a single clip, where another one's lips are wanted")
-    keys, speakers, frames = (index[name].take(rows).to_pylist() for name in ("key", "speaker", "frames"))
-    order = sorted(range(len(rows)), key=lambda at: (speakers[at], frames[at], keys[at]))
-    partner: dict[int, int] = {}
-    for _, group in groupby(order, key=lambda at: speakers[at]):
-        mine = [rows[at] for at in group]
-        others = mine if len(mine) > 1 else [row for row in rows if row != mine[0]]
-        partner |= dict(zip(mine, [*others[1:], others[0]], strict=False))
-    length = dict(zip(rows, frames, strict=True))
-    changed = []
-    for micro_batch in planned:
-        visits = tuple(
-            Visit(other, 0, length[other], None, True) for other in (partner[visit.row] for visit in micro_batch.visits)
-        )
-        changed.append(MicroBatch(micro_batch.number, max(visit.stop for visit in visits), visits))
-    return changed

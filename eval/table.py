@@ -1,58 +1,75 @@
-"""`python -m eval table`: what a checkpoint has learned, beside what has learned nothing, as a Markdown table."""
+"""Figures of several checkpoints and of the controls as Markdown: means, and by how much the network is better."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from eval.controls import CONTROLS, SCORES, Figures
+from eval.controls import CONTROLS, FIXED, SCORES, Figures
 from eval.intervals import bootstrap
 
 _DIGITS = {"l1": 3, "stoi": 3, "estoi": 3, "pesq": 2}
+Rows = dict[str, dict[str, dict[str, float]]]
+"""Row of the table -> score -> key -> value."""
 
 
-def table(runs: Mapping[str, Figures]) -> Iterator[str]:
-    """Lines of Markdown: a row for each control, means over checkpoints clip by clip, 95% intervals over clips.
+def table(runs: Mapping[str, Figures], fixed: Figures) -> Iterator[str]:
+    """Lines of Markdown: 95% bootstrap intervals over clips, of means and of differences clip by clip.
+
+    A row is over the clips that every row has a figure for: rows are compared on the same clips. Of several checkpoints
+    the mean is taken clip by clip, and each is shown by itself below.
 
     Args:
-        runs: by checkpoint; they have scored the same clips.
+        runs: by checkpoint (`score_network`).
+        fixed: of the same clips (`score_fixed`).
     """
+    rows = _rows(runs, fixed)
+    keys = {score: sorted(set.intersection(*(set(row[score]) for row in rows.values()))) for score in SCORES}
+    clips = len(fixed["true mel"]["l1"])
     yield "| | mel L1 | STOI | ESTOI | PESQ |"
     yield "|---|---:|---:|---:|---:|"
+    for name, row in rows.items():
+        cells = (_cell([row[score][key] for key in keys[score]], score) for score in SCORES)
+        yield f"| {name} | {' | '.join(cells)} |"
+    for control in ("other lips", "untrained", "mean mel"):
+        ours, theirs = rows["network"], rows[control]
+        cells = (_cell([ours[score][key] - theirs[score][key] for key in keys[score]], score) for score in SCORES)
+        yield f"| network - {control} | {' | '.join(cells)} |"
+    yield ""
+    left = ", ".join(f"{score} {clips - len(keys[score])}" for score in SCORES if len(keys[score]) < clips)
+    yield (
+        f"{clips} clips, {len(runs)} checkpoint{'s' if len(runs) > 1 else ''}; 95% intervals over clips"
+        + (f"; left out, since a row has no figure: {left}." if left else ".")
+    )
+
+
+def _rows(runs: Mapping[str, Figures], fixed: Figures) -> Rows:
+    rows: Rows = {}
     for control in CONTROLS:
-        yield f"| {control} | " + " | ".join(_cell(list(runs.values()), control, score) for score in SCORES) + " |"
+        if control in FIXED:
+            rows[control] = fixed[control]
+            continue
+        rows[control] = {}
+        for score in SCORES:
+            measured = set.intersection(*(set(run[control][score]) for run in runs.values()))
+            rows[control][score] = {
+                key: float(np.mean([run[control][score][key] for run in runs.values()])) for key in measured
+            }
     if len(runs) > 1:
-        for name, figures in runs.items():
-            yield f"| network, {name} | " + " | ".join(_cell([figures], "network", score) for score in SCORES) + " |"
-    lost = _lost(runs)
-    if lost:
-        yield ""
-        yield f"Not measured, and left out of the mean: {lost}."
+        rows |= {f"network, {name}": figures["network"] for name, figures in runs.items()}
+    return rows
 
 
-def _cell(runs: Sequence[Figures], control: str, score: str) -> str:
-    keys = sorted(runs[0][control]["l1"])
-    values = [float(np.mean([run[control][score].get(key, np.nan) for run in runs])) for key in keys]
+def _cell(values: list[float], score: str) -> str:
     found, digits = bootstrap(values), _DIGITS[score]
     return f"{found.mean:.{digits}f} [{found.low:.{digits}f}, {found.high:.{digits}f}]"
 
 
-def _lost(runs: Mapping[str, Figures]) -> str:
-    counted: dict[str, int] = {}
-    for figures in runs.values():
-        for control in CONTROLS:
-            for score in SCORES:
-                missing = len(figures[control]["l1"]) - len(figures[control][score])
-                if missing:
-                    counted[f"{score} of {control}"] = counted.get(f"{score} of {control}", 0) + missing
-    return ", ".join(f"{name} on {count} clips" for name, count in counted.items())
-
-
-def write_figures(path: str, runs: Mapping[str, Figures]) -> None:
+def write_figures(path: str, runs: Mapping[str, Figures], fixed: Figures) -> None:
     """Every figure of every clip as JSON, under a temporary name first."""
     unfinished = Path(path).with_name(f".{Path(path).name}")
-    unfinished.write_text(json.dumps(runs, indent=1) + "\n")
+    unfinished.write_text(json.dumps({"checkpoints": runs, "fixed": fixed}, indent=1) + "\n")
     unfinished.replace(path)

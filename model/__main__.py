@@ -16,6 +16,7 @@ from model.checkpoint import Checkpoint, build_network, load_checkpoint, save_ch
 from model.lip_to_speech import LipToSpeech
 from model.padding import Padding
 from model.tokenizer import Tokenizer
+from model.transforms import TransformSettings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -79,7 +80,7 @@ def _export(path: str, out: str, side: int | None) -> int:
     network = build_network(checkpoint, path)
     if not isinstance(network, LipToSpeech):
         raise ValueError(f"{path}: a {type(network).__name__}; only lip-to-speech networks are exported")
-    export_lip_to_speech(network, out, side or checkpoint.transforms.size)
+    export_lip_to_speech(network, out, side or (checkpoint.transforms or TransformSettings()).size)
     print(f"{out}: torch.export.load({out!r}).module()(video, lengths, reference)")
     return 0
 

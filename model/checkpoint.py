@@ -55,7 +55,7 @@ class Checkpoint:
         mel: the analysis that the network was trained with.
         step: training steps behind it.
         metrics: what it scored in validation, by name.
-        transforms: of the pictures that the network was trained on.
+        transforms: of the pictures that the network was trained on; None where it is not known, as in published files.
         training: what a run needs to go on from here (plain values and tensors); None where it is not kept.
     """
 
@@ -65,7 +65,7 @@ class Checkpoint:
     mel: MelSettings = field(default_factory=MelSettings)
     step: int = 0
     metrics: Mapping[str, float] = field(default_factory=dict)
-    transforms: TransformSettings = field(default_factory=TransformSettings)
+    transforms: TransformSettings | None = None
     training: Mapping[str, Any] | None = None
 
     @property
@@ -89,7 +89,7 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> Non
         "mel": dataclasses.asdict(checkpoint.mel),
         "step": int(checkpoint.step),
         "metrics": {str(name): float(value) for name, value in checkpoint.metrics.items()},
-        "transforms": dataclasses.asdict(checkpoint.transforms),
+        "transforms": None if checkpoint.transforms is None else dataclasses.asdict(checkpoint.transforms),
         "training": checkpoint.training,
     }
     path = Path(path)
@@ -158,7 +158,7 @@ def _ours(content: Any) -> Checkpoint:
         raise ValueError(f"format {content['format']}, and this version reads {FORMAT}")
     if content["kind"] not in _NETWORKS:
         raise ValueError(f"of a network {content['kind']!r}; there are {', '.join(_NETWORKS)}")
-    tokenizer = content["tokenizer"]
+    tokenizer, transforms = content["tokenizer"], content.get("transforms")
     weights = content["weights"]
     if not isinstance(weights, dict):
         raise ValueError(f"its weights are a {type(weights).__name__}, and a state dict was expected")
@@ -172,7 +172,7 @@ def _ours(content: Any) -> Checkpoint:
         mel=_dataclass(MelSettings, content["mel"]),
         step=int(content["step"]),
         metrics=dict(content["metrics"]),
-        transforms=_dataclass(TransformSettings, content["transforms"]),
+        transforms=None if transforms is None else _dataclass(TransformSettings, transforms),
         training=content["training"],
     )
     _check_vocabulary(checkpoint)

@@ -78,17 +78,17 @@ def _recipe_of(arguments: list[str]) -> str | None:
 
 
 def _with_section(arguments: list[str], recipe: str | None) -> list[str]:
-    """The arguments, with the `train` section of a recipe file in the place of its path."""
-    result = []
+    """The arguments, recipe files first and as their `train` section: whatever stands beside goes over them."""
+    files, result = [], []
     for number, argument in enumerate(arguments):
         name, equals, value = argument.partition("=")
         if name == "--config" and equals:
-            result.append(f"--config={_section(value, recipe)}")
+            files.append(f"--config={_section(value, recipe)}")
         elif number and arguments[number - 1] == "--config":
-            result.append(_section(argument, recipe))
-        else:
+            files.append(f"--config={_section(argument, recipe)}")
+        elif argument != "--config" or number + 1 == len(arguments):
             result.append(argument)
-    return result
+    return [*files, *result]
 
 
 def _section(path: str, recipe: str | None) -> str:
@@ -107,8 +107,9 @@ def _section(path: str, recipe: str | None) -> str:
         raise ValueError(
             f"{path}: train.recipes: no recipe {', '.join(sorted(unknown))}: there is {', '.join(RECIPES)}"
         )
-    section["recipe"] = chosen = recipe or section.get("recipe", TrainSettings.recipe)
-    return json.dumps(_merged(section, special.get(chosen) or {}))
+    if recipe is not None:
+        section["recipe"] = recipe
+    return json.dumps(_merged(section, special.get(section.get("recipe", TrainSettings.recipe)) or {}))
 
 
 def _merged(below: Any, above: Any) -> Any:
@@ -139,6 +140,8 @@ def _train(settings: TrainSettings, resume: str | None, ranks: Ranks) -> int:
     if chosen is not None:
         _go_on(run, chosen)
         say(f"going on from {chosen}")
+    if settings.recipe == "lip2speech" and settings.losses.content and recogniser is None:
+        say("the output content loss stays off: no recogniser is named (--init_asr)")
     described = {"ranks": ranks.world, "device": str(ranks.device), "identity": identity}
     ranks.first_does(lambda: folder.describe(dataclasses.asdict(settings), **described))
     book = Logbook(folder, run.place.step, settings.schedule.steps, quiet=not ranks.first)

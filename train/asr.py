@@ -21,7 +21,7 @@ from train.recipe import Losses, Recipe
 from train.run import Run
 from train.settings import TrainSettings
 from train.sound import mels
-from train.texts import pieces_of, score_texts
+from train.texts import pieces_of, score_ctc, score_texts
 from train.validation import Tally
 
 
@@ -54,8 +54,7 @@ def score(run: Run, batch: Batch, tally: Tally) -> None:
     """CTC, word and character errors, read greedily."""
     assert isinstance(run.network, Recogniser)
     heard = _hear(run, run.network, batch, None)
-    pieces = pieces_of(batch.texts, run.tokenizer)
-    tally.add("ctc", float(ctc_loss(heard.logits, heard.lengths, *pieces).loss) * len(batch.keys), len(batch.keys))
+    score_ctc(tally, heard.logits, heard.lengths, *pieces_of(batch.texts, run.tokenizer))
     score_texts(tally, batch.keys, batch.texts, heard.logits, heard.lengths, run.tokenizer)
 
 
@@ -70,6 +69,7 @@ RECIPE = Recipe(
     kind=Recogniser,
     build=build,
     contents=Contents(roi=False),
+    wants_voice=False,
     losses=losses,
     idle=idle,
     validated=Contents(roi=False),

@@ -32,7 +32,7 @@ def segment_of(settings: TrainSettings, epoch: int) -> Draw:
         longest = stage.max_frames
         ranges = replace(
             ranges,
-            min_words=min(ranges.min_words, stage.max_words),
+            min_words=1,
             max_words=min(ranges.max_words, stage.max_words),
             max_frames=min(ranges.max_frames, stage.max_frames),
         )

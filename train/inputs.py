@@ -37,6 +37,7 @@ class Inputs:
         video: (B, 1, T, size, size).
         lengths: (B,) video frames.
         reference: (B, n_mels, reference_padded) mel of the voice, and zeros.
+        reference_lengths: (B,) mel frames of each voice; None with `published` padding, where the zeros count.
         windows, window_frames: what is generated, on the device.
         target: (B, n_mels, 4 window_frames), -1 past each window.
         pieces, piece_lengths: (B, U) and (B,) of the texts, on the CPU; 0 pieces where none is known.
@@ -45,6 +46,7 @@ class Inputs:
     video: Tensor
     lengths: Tensor
     reference: Tensor
+    reference_lengths: Tensor | None
     windows: Windows
     window_frames: int
     target: Tensor
@@ -79,16 +81,18 @@ def prepare(
         voices = draw_windows(MEL_PER_FRAME * lengths, generator, ranges.reference_frames)
         augmentation = draw_augmentation(*windows, generator, settings.transforms)
     windows, voices = (Windows(*(x.to(device, non_blocking=True) for x in each)) for each in (windows, voices))
-    reference = speaker_reference(mel, voices, ranges.reference_padded)[0]
+    reference, sizes = speaker_reference(mel, voices, ranges.reference_padded)
     if seed is not None and on_device.voice.shape[2]:
         lent = F.pad(on_device.voice, (0, ranges.reference_padded - on_device.voice.shape[2]))
         has_one = (batch.voice_frames > 0).to(device, non_blocking=True)
         reference = torch.where(has_one[:, None, None], lent, reference)
+        sizes = torch.where(has_one, batch.voice_frames.to(device, non_blocking=True), sizes)
     pieces, piece_lengths = pieces_of(batch.texts, tokenizer)
     return Inputs(
         video=apply(on_device.roi, lengths, augmentation, settings.transforms),
         lengths=lengths,
         reference=reference,
+        reference_lengths=sizes if settings.network.padding == "masked" else None,
         windows=windows,
         window_frames=window_frames,
         target=take_window(

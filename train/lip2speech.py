@@ -40,6 +40,7 @@ def losses(run: Run, network: LipToSpeech, batch: Batch, seed: int) -> Losses:
             inputs.video,
             inputs.lengths,
             inputs.reference,
+            inputs.reference_lengths,
             windows=inputs.windows,
             window_frames=inputs.window_frames,
         )
@@ -75,6 +76,7 @@ RECIPE = Recipe(
     kind=LipToSpeech,
     build=build,
     contents=Contents(),
+    wants_voice=True,
     losses=losses,
     idle=idle,
     validated=Contents(stored_mel=False),

@@ -67,12 +67,14 @@ def train(run: Run, book: Logbook) -> bool:
                     if place.step % settings.keep.log_every == 0:
                         meter.write(run, book)
                     if place.step % settings.validation.every == 0 or place.step == settings.schedule.steps:
-                        validate(run, validation, book)
+                        with meter.paused():
+                            validate(run, validation, book)
                     ended = place.step_in_epoch == steps
                     if ended:
                         _end_epoch(run, book)
                     if stop or place.step % settings.keep.every == 0 or place.step == settings.schedule.steps:
-                        save(run)
+                        with meter.paused():
+                            save(run)
                     if stop:
                         return False
                     if ended:
@@ -83,7 +85,8 @@ def train(run: Run, book: Logbook) -> bool:
 def _epoch(run: Run) -> list[MicroBatch]:
     settings = run.settings
     draw = segment_of(settings, run.place.epoch)
-    voice_frames = settings.segments.reference_frames if settings.segments.reference_from == "other" else 0
+    lent = run.recipe.wants_voice and settings.segments.reference_from == "other"
+    voice_frames = settings.segments.reference_frames if lent else 0
     planned = plan_epoch(
         run.dataset.index, settings.splits, settings.seed, run.place.epoch, draw, settings.batch, voice_frames
     )
@@ -98,6 +101,7 @@ def _epoch(run: Run) -> list[MicroBatch]:
 def _end_epoch(run: Run, book: Logbook) -> None:
     place = run.place
     means = {name: total / place.counts[name] for name, total in place.sums.items() if place.counts[name]}
+    means["text_left_out"] = place.sums.get("text_left_out", 0.0)  # clips, not a mean
     book.scalars("epoch", place.step, epoch=place.epoch, **means, bad_steps=place.bad_steps, skipped=place.skipped)
     l1 = means.get("l1", math.inf)
     waiting = run.recogniser is not None and not place.content_on

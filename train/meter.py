@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 
 from shards.reading.loader import Batch
@@ -25,6 +26,13 @@ class Meter:
         self._sums: dict[str, float] = {}
         self._counts: dict[str, float] = {}
         self._norm = 0.0
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What is done in here is no part of the training's time."""
+        began = time.perf_counter()
+        yield
+        self._began += time.perf_counter() - began
 
     def waited(self, batches: Iterator[Batch | None], count: int) -> list[Batch | None]:
         """The next batches, and how long they took to come."""

@@ -54,13 +54,13 @@ class Ranks:
         dist.all_reduce(table, group=self.control)
         return [float(value) for value in table.tolist()]
 
-    def gathered(self, names: list[str]) -> list[str]:
-        """The names of all ranks, one after the other."""
+    def gathered(self, values: list[_T]) -> list[_T]:
+        """The values of all ranks, one rank's after the other's."""
         if self.world == 1:
-            return names
-        found: list[list[str]] = [[] for _ in range(self.world)]
-        dist.all_gather_object(found, names, group=self.control)
-        return [name for part in found for name in part]
+            return values
+        found: list[list[_T]] = [[] for _ in range(self.world)]
+        dist.all_gather_object(found, values, group=self.control)
+        return [value for part in found for value in part]
 
     def wait(self) -> None:
         """Until all are here."""

@@ -39,6 +39,7 @@ class Recipe:
         kind: of the network.
         build: a new network for the settings and the tokenizer.
         contents: what is read of a clip in training.
+        wants_voice: whether a clip may come with the voice of another.
         losses: of a micro-batch, given the run, its network (or what wraps that: parallel, compiled), the batch, and
             the seed of everything that is drawn for it.
         idle: a scalar of zero gradient that has gone through all of the network: what a rank does that has no batch
@@ -53,6 +54,7 @@ class Recipe:
     kind: type[Network]
     build: Callable[[TrainSettings, Tokenizer], Network]
     contents: Contents
+    wants_voice: bool
     losses: Callable[[Run, Any, Batch, int], Losses]
     idle: Callable[[Run, Any], Tensor]
     validated: Contents

@@ -34,6 +34,7 @@ class Place:
         step: global steps done.
         epoch, step_in_epoch: the next step is this one of this epoch; epochs count from 1.
         content_on: whether the output content loss is on.
+        scores: of the last validation.
         best: the best score in validation so far; None before the first.
         best_of: what it was measured on: it is forgotten when that changes.
         sums, counts: of each part of the loss, and of the micro-batches that had it, in this epoch so far, over all
@@ -46,6 +47,7 @@ class Place:
     epoch: int = 1
     step_in_epoch: int = 0
     content_on: bool = False
+    scores: dict[str, float] = field(default_factory=dict)
     best: float | None = None
     best_of: str = ""
     sums: dict[str, float] = field(default_factory=dict)
@@ -99,7 +101,7 @@ class Run:
             "optimiser": self.optimiser.state_dict(),
             "average": self.average,
         }
-        metrics = {} if self.place.best is None else {f"validation_{self.best_score}": self.place.best}
+        metrics = {f"validation_{name}": value for name, value in self.place.scores.items()}
         kept = None if averaged else training
         network, transforms = self.network.settings, self.settings.transforms
         return Checkpoint(network, weights, self.tokenizer, self.mel, self.place.step, metrics, transforms, kept)

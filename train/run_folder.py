@@ -103,7 +103,7 @@ def _lines_to(log: Path, step: int) -> Iterator[str]:
         try:
             if line.endswith("\n") and json.loads(line)["step"] <= step:
                 yield line
-        except ValueError:
+        except (ValueError, KeyError, TypeError):
             continue
 
 

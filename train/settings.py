@@ -50,13 +50,13 @@ class Stage:
 
     Attributes:
         epochs: how long it lasts.
-        max_words: runs of words of clips with word times have at most so many.
-        max_frames: clips without word times that are longer are left out.
+        max_words: runs of words of clips with word times have at most so many, and may have as few as one.
+        max_frames: runs of words are cut at it, clips without word times that are longer are left out.
     """
 
     epochs: int
     max_words: int
-    max_frames: int = 250
+    max_frames: int
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -137,8 +137,9 @@ class TrainSettings:
         precision: bf16 autocasts the networks on a GPU or CPU; losses stay in float32.
         compile: run the network through torch.compile.
         sync_batch_norm: batch-norm statistics over all ranks, on GPUs. A rank that has no micro-batch in the last step
-            of an epoch takes part with a clip of zeros, which the statistics then see. Without it each rank has its own
-            and the first rank's are kept, so that a run depends on the number of ranks.
+            of an epoch takes part with a clip of zeros, which the statistics then see. Without it each rank normalises
+            by its own micro-batch, and the first one's running statistics are kept, so that a run depends on the number
+            of ranks.
         workers: loader processes a rank; 0: none.
         on_damage: what cannot be read stops the run, or is skipped and counted.
         bad_steps: so many steps in a row whose loss or gradient is not finite stop the run; single ones are skipped.

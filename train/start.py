@@ -91,6 +91,8 @@ def fresh_network(settings: TrainSettings, recipe: Recipe, tokenizer: Tokenizer,
     network = recipe.build(settings, tokenizer)
     if settings.init is not None:
         checkpoint = _checkpoint_of(settings.init, settings.recipe)
+        if settings.recipe != "asr":
+            _check_pictures(checkpoint, settings, settings.init)
         if _other_pieces(checkpoint, tokenizer):
             raise ValueError(f"{settings.init}: trained with another tokenizer: its text head means other pieces")
         weights = checkpoint.weights
@@ -101,6 +103,7 @@ def fresh_network(settings: TrainSettings, recipe: Recipe, tokenizer: Tokenizer,
         if not isinstance(network, LipReader | LipToSpeech) or network.head is None:
             raise ValueError(f"init_visual: the recipe {settings.recipe} has no visual encoder")
         checkpoint = _checkpoint_of(settings.init_visual, "visual", "lip2speech")
+        _check_pictures(checkpoint, settings, settings.init_visual)
         weights = checkpoint.weights
         visual = {name.removeprefix("visual."): x for name, x in weights.items() if name.startswith("visual.")}
         check_weights(network.visual, visual, settings.init_visual)
@@ -113,6 +116,16 @@ def fresh_network(settings: TrainSettings, recipe: Recipe, tokenizer: Tokenizer,
         else:
             say(f"visual encoder from {settings.init_visual}, which has no CTC head of this tokenizer: a new one")
     return network
+
+
+def _check_pictures(checkpoint: Checkpoint, settings: TrainSettings, path: str) -> None:
+    """`ValueError` where a network is known to be trained on other pictures: it would take these without a word."""
+    theirs, ours = checkpoint.transforms, settings.transforms
+    for name in ("half", "size", "mean", "std"):
+        if theirs is not None and getattr(theirs, name) != getattr(ours, name):
+            raise ValueError(
+                f"{path}: trained with transforms.{name} {getattr(theirs, name)}, which is {getattr(ours, name)} here"
+            )
 
 
 def _checkpoint_of(path: str, *kinds: str) -> Checkpoint:
@@ -154,15 +167,21 @@ def load_recogniser(settings: TrainSettings, device: torch.device) -> Recogniser
 
 def identity_of(settings: TrainSettings, dataset: Dataset, tokenizer: Tokenizer) -> dict[str, Any]:
     """What has to be the same for a run to go on as if it had not stopped."""
-    recipe = dataclasses.asdict(settings)
-    for name in _MAY_CHANGE:
-        del recipe[name]
+    recipe = _leaves({name: x for name, x in dataclasses.asdict(settings).items() if name not in _MAY_CHANGE})
     return {
         "recipe": json.loads(json.dumps(recipe)),
         "index": dataset.manifest.sha256[INDEX_NAME],
         "tokenizer": hashlib.sha256(tokenizer.model_bytes).hexdigest(),
         "recogniser": None if settings.init_asr is None else _digest(settings.init_asr),
     }
+
+
+def _leaves(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Nested settings as `section.name: value`."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        found |= _leaves(value, f"{above}{name}.") if isinstance(value, dict) else {f"{above}{name}": value}
+    return found
 
 
 def _digest(path: str) -> str:
@@ -175,10 +194,11 @@ def check_identity(checkpoint: Checkpoint, identity: Mapping[str, Any], where: s
     if checkpoint.training is None:
         raise ValueError(f"{where}: it has weights, but not what a run needs to go on; start from it with --init")
     before = checkpoint.training["identity"]
+    default = json.loads(json.dumps(_leaves(dataclasses.asdict(TrainSettings()))))  # of settings that came later
     different = [
-        f"{name} was {before['recipe'].get(name)!r} and is {value!r}"
+        f"{name} was {before['recipe'].get(name, default[name])!r} and is {value!r}"
         for name, value in identity["recipe"].items()
-        if before["recipe"].get(name) != value
+        if before["recipe"].get(name, default[name]) != value
     ]
     different += [f"another {name}" for name in ("index", "tokenizer", "recogniser") if before[name] != identity[name]]
     if different:

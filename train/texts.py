@@ -9,6 +9,7 @@ from torch import Tensor
 
 from eval.metrics.words import character_errors, normalised, word_errors
 from model.ctc import greedy
+from model.losses import ctc_loss
 from model.tokenizer import Tokenizer
 from train.validation import Tally
 
@@ -20,6 +21,12 @@ def pieces_of(texts: Sequence[str | None], tokenizer: Tokenizer) -> tuple[Tensor
     longest = max(1, *map(len, encoded))
     padded = torch.tensor([pieces + [0] * (longest - len(pieces)) for pieces in encoded])
     return padded, torch.tensor([len(pieces) for pieces in encoded])
+
+
+def score_ctc(tally: Tally, logits: Tensor, lengths: Tensor, pieces: Tensor, piece_lengths: Tensor) -> None:
+    """The mean CTC loss of clips whose text is known and fits; arguments as of `ctc_loss`."""
+    found = ctc_loss(logits, lengths, pieces, piece_lengths)
+    tally.add("ctc", float(found.loss) * len(lengths), int((piece_lengths > 0).sum()) - int(found.left_out))
 
 
 def score_texts(

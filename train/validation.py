@@ -1,4 +1,4 @@
-"""Validation: the same clips, whole, every time; the best weights are kept apart.
+"""Validation: the same clips every time, cut at the longest segment; the best weights are kept apart.
 
 Each rank takes every so-many-th micro-batch; nothing is done together until the sums are, so shares may differ.
 """
@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -110,9 +111,9 @@ def plan_validation(run: Run) -> Validation | None:
     share = planned[ranks.rank :: ranks.world]
     with Scorers(_speech(run), 0):  # says now, and not after hours, what is not installed
         word_errors("a", "a")
-    rows = [visit.row for micro_batch in planned[:1] for visit in micro_batch.visits][: settings.examples]
-    keys = run.dataset.index["key"]
-    return Validation(share, run.recipe.scoring(run, share), frozenset(keys[row].as_py() for row in rows))
+    keys = run.dataset.index["key"].take([visit.row for micro_batch in planned for visit in micro_batch.visits])
+    chosen = sorted(keys.to_pylist(), key=lambda key: Random(f"shown {key}").random())[: settings.examples]
+    return Validation(share, run.recipe.scoring(run, share), frozenset(chosen))
 
 
 def _speech(run: Run) -> tuple[str, ...]:
@@ -124,7 +125,7 @@ def validate(run: Run, validation: Validation | None, book: Logbook) -> None:
     """Mean scores over the fixed clips; the best weights so far are kept apart."""
     if validation is None:
         return
-    # without `sync_batch_norm` each rank has statistics of its own; the first one's are what is saved
+    # of batch norm's statistics the first rank's are what is saved; the others' may be a step apart from them
     run.ranks.spread(run.network.buffers())
     kept = None
     if run.average is not None:
@@ -147,9 +148,11 @@ def validate(run: Run, validation: Validation | None, book: Logbook) -> None:
     if kept is not None:
         run.network.load_state_dict(kept)
     means = _means(run, tally)
+    run.place.scores = means
     book.scalars("validation", run.place.step, **means)
     book.say(f"step {run.place.step}: validation: {', '.join(f'{name} {value:.3g}' for name, value in means.items())}")
-    book.examples(run.place.step, tally.examples, tally.read, first=run.place.best is None)
+    examples = sorted(run.ranks.gathered(tally.examples), key=lambda example: example.key)
+    book.examples(run.place.step, examples, sorted(run.ranks.gathered(tally.read)), first=run.place.best is None)
     _keep_best(run, means, book)
 
 

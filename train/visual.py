@@ -16,7 +16,7 @@ from shards.reading.batch import Batch, Contents
 from train.recipe import Losses, Recipe
 from train.run import Run
 from train.settings import TrainSettings
-from train.texts import pieces_of, score_texts
+from train.texts import pieces_of, score_ctc, score_texts
 from train.validation import Tally
 
 
@@ -47,8 +47,7 @@ def score(run: Run, batch: Batch, tally: Tally) -> None:
     """CTC, word and character errors, read greedily."""
     assert isinstance(run.network, LipReader)
     read = _read(run, run.network, batch, None)
-    pieces = pieces_of(batch.texts, run.tokenizer)
-    tally.add("ctc", float(ctc_loss(read.logits, batch.lengths, *pieces).loss) * len(batch.keys), len(batch.keys))
+    score_ctc(tally, read.logits, batch.lengths, *pieces_of(batch.texts, run.tokenizer))
     score_texts(tally, batch.keys, batch.texts, read.logits, batch.lengths, run.tokenizer)
 
 
@@ -64,6 +63,7 @@ RECIPE = Recipe(
     kind=LipReader,
     build=build,
     contents=Contents(sound=False),
+    wants_voice=False,
     losses=losses,
     idle=idle,
     validated=Contents(sound=False),

@@ -18,8 +18,9 @@ import os
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import connection
@@ -36,6 +37,10 @@ _SECONDS_LEFT = 30
 
 _SECONDS_ORPHANED = 1.0
 """Between two looks whether the process that scores are for is still there."""
+
+
+_PAIRS_AHEAD = 32
+"""Pairs a process that may wait to be scored: each holds its two waveforms."""
 
 
 class Scored(NamedTuple):
@@ -63,6 +68,7 @@ class Scorers:
         self._names = tuple(dict.fromkeys(names))
         load_packages(list(self._names))  # here, before forking: processes then have them without importing anything
         self._scored: dict[str, Future[Scored]] = {}
+        self._waiting: deque[Future[Scored]] = deque()
         # Forked, since spawned processes would import the program that scores for its training: seconds, and hundreds
         # of MB each. A fork of a process with threads and a GPU is sound as long as it only does what these do: NumPy.
         self._pool = (
@@ -76,7 +82,7 @@ class Scorers:
                 self._pool.submit(os.getpid)  # the first task, whatever it is, forks them all
 
     def submit(self, key: str, original: Wave, generated: Wave) -> None:
-        """Have a pair scored.
+        """Have a pair scored; comes back at once, or, with many pairs under way, when one is done.
 
         Args:
             key: its name, given once between two `results`.
@@ -102,6 +108,9 @@ class Scorers:
             self._scored[key] = self._pool.submit(_score, self._names, *pair)
         except BrokenProcessPool as error:
             raise self._died() from error
+        self._waiting.append(self._scored[key])
+        if len(self._waiting) > _PAIRS_AHEAD * self._processes:
+            wait([self._waiting.popleft()])
 
     def results(self) -> dict[str, Scored]:
         """The scores of all pairs since the last call, in the order submitted; waits for those under way.

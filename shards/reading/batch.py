@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
@@ -127,11 +126,6 @@ def read_batch(reader: MemberReader, micro_batch: MicroBatch, skip: bool, conten
                 reader.mel(row, mel[number, :, : MEL_PER_FRAME * length].numpy())
             elif contents.sound:
                 reader.wav(row, visit.start, wav[len(wav_rows), : SAMPLES_PER_FRAME * length].numpy())
-            if visit.voice and contents.sound:
-                whole = np.empty((MEL_BANDS, MEL_PER_FRAME * int(members.frames[visit.voice.row])), np.float32)
-                reader.mel(visit.voice.row, whole)
-                sounded = torch.from_numpy(whole[:, visit.voice.start : visit.voice.stop])
-                voice[number] = F.pad(sounded, (0, voice.shape[2] - sounded.shape[1]))
         except DatasetError as error:
             if not skip:
                 raise
@@ -142,9 +136,19 @@ def read_batch(reader: MemberReader, micro_batch: MicroBatch, skip: bool, conten
         if not has:
             wav[len(wav_rows), SAMPLES_PER_FRAME * length :] = 0
             wav_rows.append(number)
+        frames_heard = 0
+        if visit.voice and contents.sound:
+            try:
+                lent = np.empty((MEL_BANDS, MEL_PER_FRAME * int(members.frames[visit.voice.row])), np.float32)
+                reader.mel(visit.voice.row, lent)
+                frames_heard = visit.voice.stop - visit.voice.start
+                voice[number, :, :frames_heard] = torch.from_numpy(lent[:, visit.voice.start : visit.voice.stop])
+            except DatasetError:
+                if not skip:  # else the clip does without: the damaged one is reported where it is used itself
+                    raise
         used.append(visit)
         has_mel.append(has)
-        voice_frames.append(visit.voice.stop - visit.voice.start if visit.voice and contents.sound else 0)
+        voice_frames.append(frames_heard)
     return Batch(
         number=micro_batch.number,
         keys=[members.keys[visit.row].as_py() for visit in used],

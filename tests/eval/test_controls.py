@@ -7,22 +7,28 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
 from eval.__main__ import main
-from eval.controls import CONTROLS, Work, mean_mel, other_lips, score_controls
+from eval.controls import CONTROLS, Figures, Work, mean_mel, score_fixed, score_network, set_scene
 from eval.intervals import bootstrap
+from eval.lips import lips_of, partners_of, with_partners
+from eval.table import table
 from model.checkpoint import Checkpoint, save_checkpoint
 from model.transforms import TransformSettings
 from shards import Dataset, Sample
-from shards.reading.plan import plan_evaluation
+from shards.reading.loader import LoaderSettings, load
+from shards.reading.plan import BatchSettings, plan_evaluation
 from tests.eval.sounds import sentence
 from tests.model.networks import small_lip_to_speech, small_recogniser
 from tests.shards.datasets import HALF, noise, write_dataset
 
 pytest.importorskip("pystoi")
 pytest.importorskip("pesq")
+
+HERE = LoaderSettings(workers=0)
 
 
 def _clip(key: str, split: str, frames: int) -> Sample:
@@ -46,7 +52,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 @pytest.fixture
 def work(dataset: Dataset) -> Work:
-    return Work(dataset, "val", ["train"], None, 200, 0, 0, torch.device("cpu"))
+    return Work(dataset, "val", ["train"], None, "other", "default", 200, 0, 0, torch.device("cpu"))
 
 
 def _checkpoint() -> Checkpoint:
@@ -55,8 +61,13 @@ def _checkpoint() -> Checkpoint:
     return Checkpoint(network.settings, network.state_dict(), transforms=TransformSettings(half=HALF, size=32))
 
 
+def _figures(work: Work) -> Figures:
+    scene = set_scene(work)
+    return score_network(_checkpoint(), scene, "x.pt") | score_fixed(scene)
+
+
 def test_true_mels_are_the_best_there_is_and_all_clips_are_scored_in_every_way(work: Work) -> None:
-    figures = score_controls(_checkpoint(), work, "x.pt")
+    figures = _figures(work)
     assert tuple(figures) == CONTROLS
     for control in CONTROLS:
         assert len(figures[control]["l1"]) == 6
@@ -70,23 +81,61 @@ def test_true_mels_are_the_best_there_is_and_all_clips_are_scored_in_every_way(w
 @pytest.mark.slow
 def test_the_same_clips_have_the_same_scores_again(work: Work) -> None:
     """Whatever the batches: a clip's score depends on itself alone, within float32's rounding."""
-    once = score_controls(_checkpoint(), work, "x.pt")
-    again = score_controls(_checkpoint(), replace(work, max_frames=70), "x.pt")
+    once, again = _figures(work), _figures(replace(work, max_frames=70))
     for control in CONTROLS:
         for key, value in once[control]["l1"].items():
             assert again[control]["l1"][key] == pytest.approx(value, abs=1e-4)
 
 
-def test_other_lips_are_another_clips_of_the_same_speaker_where_there_is_one(work: Work) -> None:
-    planned = plan_evaluation(work.dataset.index, ["val"])
-    keys = work.dataset.index["key"].to_pylist()
-    pairs = {}
-    for ours, theirs in zip(planned, other_lips(work, planned), strict=True):
-        for mine, other in zip(ours.visits, theirs.visits, strict=True):
-            pairs[keys[mine.row]] = keys[other.row]
-    assert all(key != other for key, other in pairs.items())
-    assert {key.split("/")[1] == other.split("/")[1] for key, other in pairs.items() if "alone" not in key} == {True}
-    assert len(pairs) == 6
+def _index(clips: list[tuple[str, int]]) -> pa.Table:
+    rows = [{"key": f"main/{speaker}/{n}", "speaker": speaker, "frames": f} for n, (speaker, f) in enumerate(clips)]
+    return pa.Table.from_pylist(rows)
+
+
+def test_other_lips_are_another_clips_of_the_same_speaker_and_of_about_the_same_length() -> None:
+    clips = [("a", 50), ("b", 90), ("a", 200), ("b", 91), ("a", 52), ("b", 30), ("a", 199), ("b", 33), ("b", 32)]
+    partner = partners_of(_index(clips), range(9))
+    assert sorted(partner) == sorted(partner.values()) == list(range(9)), "each clip lends its lips once"
+    for row, other in partner.items():
+        assert row != other
+        assert clips[row][0] == clips[other][0]
+        assert abs(clips[row][1] - clips[other][1]) <= 3 or clips[row][0] == "b"
+
+
+def test_clips_that_are_alone_with_their_speaker_are_paired_among_themselves() -> None:
+    clips = [("a", 50), ("a", 60), ("x", 100), ("y", 20), ("z", 98), ("u", 22)]
+    assert partners_of(_index(clips), range(6)) == {0: 1, 1: 0, 2: 4, 4: 2, 3: 5, 5: 3}
+    assert partners_of(_index([*clips[:2], ("x", 58)]), range(3)) == {0: 1, 1: 0, 2: 1}
+    with pytest.raises(ValueError, match="a single clip"):
+        partners_of(_index(clips[:1]), [0])
+
+
+def test_lips_of_a_shorter_clip_hold_their_last_picture_and_those_of_a_longer_one_are_cut(dataset: Dataset) -> None:
+    planned = plan_evaluation(dataset.index, ["val"], settings=BatchSettings(max_frames=400))
+    swapped = with_partners(dataset.index, planned)
+    for batch, other in zip(load(dataset, planned, HERE), load(dataset, swapped, HERE), strict=True):
+        assert batch is not None
+        assert other is not None
+        lips = lips_of(other, batch)
+        assert lips.shape == batch.roi.shape
+        for number, length in enumerate(batch.lengths.tolist()):
+            theirs = int(other.lengths[number])
+            assert batch.keys[number] != other.keys[number]
+            assert torch.equal(lips[number, : min(length, theirs)], other.roi[number, : min(length, theirs)])
+            assert (lips[number, theirs:length] == other.roi[number, theirs - 1]).all()
+            assert not lips[number, length:].any()
+
+
+def test_rows_are_over_the_clips_that_all_of_them_have_and_differences_are_clip_by_clip() -> None:
+    def figures(value: float, without: str = "") -> dict[str, dict[str, float]]:
+        scores = {f"clip{n}": value + n for n in range(4) if f"clip{n}" != without}
+        return {score: dict(scores) for score in ("l1", "stoi", "estoi", "pesq")}
+
+    run = {"network": figures(1.0), "other lips": figures(3.0, "clip3"), "untrained": figures(5.0)}
+    lines = list(table({"x.pt": run}, {"mean mel": figures(2.0), "true mel": figures(0.0)}))
+    assert lines[2].startswith("| network | 2.000 [")  # 1, 2 and 3: clip3 is nowhere
+    assert "| network - other lips | -2.000 [-2.000, -2.000]" in lines[7]
+    assert lines[-1].endswith("left out, since a row has no figure: l1 1, stoi 1, estoi 1, pesq 1.")
 
 
 def test_the_mean_mel_is_that_of_all_frames_that_were_trained_on(work: Work) -> None:
@@ -123,8 +172,10 @@ def test_the_command_prints_a_table_and_writes_every_figure(
         assert f"| {control} | " in printed
     assert f"| network, {first} | " in printed
     figures = json.loads(out.read_text())
-    assert figures[str(first)] == figures[str(second)]
-    mean = np.mean(list(figures[str(first)]["network"]["l1"].values()))
+    ours, theirs = (figures["checkpoints"][str(path)] for path in (first, second))
+    assert ours["network"] == theirs["network"]
+    assert ours["untrained"] != theirs["untrained"], "other new weights for each"
+    mean = np.mean(list(ours["network"]["l1"].values()))
     assert f"| network | {mean:.3f} [" in printed
 
 

@@ -48,7 +48,7 @@ def test_stages_follow_each_other_and_then_there_is_none() -> None:
     assert stage_at((), 1) is None
 
 
-@pytest.mark.parametrize(("epoch", "most", "least"), [(1, 2, 2), (2, 2, 2), (3, 3, 3), (4, 6, 4)])
+@pytest.mark.parametrize(("epoch", "most", "least"), [(1, 2, 1), (2, 2, 1), (3, 3, 1), (4, 6, 4)])
 def test_runs_of_words_are_as_long_as_the_stage_says_and_then_as_the_settings_say(
     epoch: int, most: int, least: int
 ) -> None:
@@ -71,7 +71,7 @@ def test_a_stage_never_lengthens_what_the_settings_say() -> None:
 
 def test_a_run_of_long_words_is_cut_to_the_frames_of_the_stage() -> None:
     slow = TIMED._replace(words=[("slow", 0.0, 0.5), ("words", 0.5, 1.2)])
-    assert {(part.stop_frame, part.text) for part in drawn(slow, 1)} == {(13, "slow")}
+    assert {(part.stop_frame, part.text) for part in drawn(slow, 1)} == {(13, "slow"), (27, None)}
     assert {part.stop_frame - part.start_frame for part in drawn(slow, 4)} == {30}
 
 
@@ -163,7 +163,11 @@ def test_a_run_that_goes_on_in_mid_curriculum_keeps_the_plan(
 
 def test_another_curriculum_is_another_run(shards: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(_curriculum(shards, tmp_path / "run", steps=1)) == 0
-    other = [*_curriculum(shards, tmp_path / "run"), "--curriculum=[{epochs: 3, max_words: 2}]", "--resume=auto"]
+    other = [
+        *_curriculum(shards, tmp_path / "run"),
+        "--curriculum=[{epochs: 3, max_words: 2, max_frames: 250}]",
+        "--resume=auto",
+    ]
     assert main(other) == 2
     assert "curriculum was" in capsys.readouterr().err
 
@@ -171,7 +175,7 @@ def test_another_curriculum_is_another_run(shards: str, tmp_path: Path, capsys: 
 def test_a_stage_that_leaves_nothing_says_so_with_its_epoch(
     shards: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    stages = "--curriculum=[{epochs: 1, max_words: 5}, {epochs: 1, max_words: 2, max_frames: 5}]"
+    stages = "--curriculum=[{epochs: 1, max_words: 5, max_frames: 250}, {epochs: 1, max_words: 2, max_frames: 5}]"
     untimed = ["--splits=[val]", "--micro_batches=1"]
     arguments = flags(shards, tmp_path / "run", steps=9, workers=0, **UNVALIDATED)
     assert main([*arguments, *untimed, stages]) == 1
@@ -184,7 +188,7 @@ def test_a_stage_that_leaves_nothing_says_so_with_its_epoch(
 def test_a_stage_of_fewer_frames_than_the_shortest_segment_is_refused_at_once(
     shards: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    stages = "--curriculum=[{epochs: 1, max_words: 5}, {epochs: 1, max_words: 2, max_frames: 4}]"
+    stages = "--curriculum=[{epochs: 1, max_words: 5, max_frames: 250}, {epochs: 1, max_words: 2, max_frames: 4}]"
     arguments = flags(shards, tmp_path / "run", steps=40, workers=0, **UNVALIDATED)
     assert main([*arguments, stages]) == 2
     assert "curriculum" in capsys.readouterr().err
@@ -194,4 +198,4 @@ def test_a_stage_of_fewer_frames_than_the_shortest_segment_is_refused_at_once(
 @pytest.mark.parametrize("wrong", [{"epochs": 0}, {"max_words": 0}, {"max_frames": -1}])
 def test_stages_that_make_no_sense_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=f"curriculum: {next(iter(wrong))} .* at least 1 was expected"):
-        Stage(**({"epochs": 1, "max_words": 2} | wrong))
+        Stage(**({"epochs": 1, "max_words": 2, "max_frames": 250} | wrong))

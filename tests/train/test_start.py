@@ -366,8 +366,8 @@ class _OneOf(Ranks):
     def totals(self, values: Any) -> list[float]:
         return [float(value) * self.world for value in values]
 
-    def gathered(self, names: list[str]) -> list[str]:
-        return names
+    def gathered(self, values: Any) -> Any:
+        return values
 
     def wait(self) -> None:
         pass
