@@ -9,7 +9,7 @@ pipeline build --config configs/grid.yaml --root "$folder/LRS2-BBC"
 test -e data/grid-shards/tokenizer.model || pipeline tokenizer data/grid-shards
 $train --recipe visual
 $train --recipe asr
-$train --init_visual runs/grid-visual/best.pt --init_asr runs/grid-asr/best.pt
+$train --init-visual runs/grid-visual/best.pt --init-asr runs/grid-asr/best.pt
 for split in val test; do
     python -m eval table --shards data/grid-shards --split "$split" --checkpoints runs/grid/best.pt
 done

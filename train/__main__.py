@@ -64,9 +64,16 @@ def parse(arguments: list[str]) -> tuple[TrainSettings, str | None, Device | Non
     parser.add_argument("--resume", type=str | None, default=None, help="auto, or a checkpoint of this run")
     parser.add_argument("--device", type=Device | None, default=None, help="default: cuda if there is one")
     parser.add_class_arguments(TrainSettings, as_group=False)
-    values = parser.instantiate(parser.parse_args(_with_section(arguments, _recipe_of(arguments))))
+    named = [_with_underscores(argument) for argument in arguments]
+    values = parser.instantiate(parser.parse_args(_with_section(named, _recipe_of(named))))
     settings = TrainSettings(**{field.name: getattr(values, field.name) for field in dataclasses.fields(TrainSettings)})
     return settings, values.resume, values.device
+
+
+def _with_underscores(argument: str) -> str:
+    """A flag as settings are named: `--init-visual` is `--init_visual`."""
+    name, equals, value = argument.partition("=")
+    return f"--{name[2:].replace('-', '_')}{equals}{value}" if name.startswith("--") else argument
 
 
 def _recipe_of(arguments: list[str]) -> str | None:
@@ -141,7 +148,7 @@ def _train(settings: TrainSettings, resume: str | None, ranks: Ranks) -> int:
         _go_on(run, chosen)
         say(f"going on from {chosen}")
     if settings.recipe == "lip2speech" and settings.losses.content and recogniser is None:
-        say("the output content loss stays off: no recogniser is named (--init_asr)")
+        say("the output content loss stays off: no recogniser is named (--init-asr)")
     described = {"ranks": ranks.world, "device": str(ranks.device), "identity": identity}
     ranks.first_does(lambda: folder.describe(dataclasses.asdict(settings), **described))
     book = Logbook(folder, run.place.step, settings.schedule.steps, quiet=not ranks.first)

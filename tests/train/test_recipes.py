@@ -301,6 +301,12 @@ def test_what_a_recipe_file_has_for_a_recipe_goes_over_the_rest_key_by_key(tmp_p
     assert parse(["--config", file])[0] == found["lip2speech"], "without a word about it"
 
 
+def test_flags_may_be_written_with_dashes(tmp_path: Path) -> None:
+    given = ["--micro-batches=7", "--init-visual", "x-y.pt", f"--config={_written(tmp_path / 'my-file.yaml')}"]
+    settings, _, _ = parse([*given, "--schedule.warm-up=3"])
+    assert (settings.micro_batches, settings.init_visual, settings.schedule.warm_up) == (7, "x-y.pt", 3)
+
+
 def test_a_recipe_file_may_say_itself_which_recipe_it_is_of(tmp_path: Path) -> None:
     file = _written(tmp_path / "x.yaml", recipe="asr")
     assert (parse(["--config", file])[0].recipe, parse(["--config", file])[0].micro_batches) == ("asr", 5)
