@@ -22,7 +22,7 @@ from model.checkpoint import load_checkpoint
 from shards import open_dataset
 from train.logbook import Logbook
 from train.loop import EXIT_STOPPED, train
-from train.ranks import Device, Ranks, joined
+from train.ranks import Device, Ranks, joined, leave
 from train.recipes import RECIPES
 from train.run import Run, TrainingError
 from train.run_folder import RunFolder, step_of
@@ -193,4 +193,4 @@ def _quiet(line: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -7,12 +7,13 @@ gloo on the CPU, so that no GPU is waited for.
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NoReturn, TypeVar
 from uuid import uuid4
 
 import torch
@@ -135,6 +136,16 @@ def _comes(store: dist.Store, key: str) -> bool:
     except dist.DistStoreError:
         return False
     return True
+
+
+def leave(status: int) -> NoReturn:
+    """End this process. After an error the others may be gone: what is tidied up between ranks at exit would wait for
+    them, or trip over its own threads and end with another status."""
+    if dist.is_available() and dist.is_initialized():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 @contextmanager

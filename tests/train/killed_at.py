@@ -11,6 +11,7 @@ from typing import Any
 
 from train import loop
 from train.__main__ import main
+from train.ranks import leave
 from train.step import take_step
 
 when, _, rank = sys.argv[1].partition("@")
@@ -26,4 +27,4 @@ def killed(run: Any, *arguments: Any) -> None:
 
 
 vars(loop)["take_step"] = killed
-sys.exit(main(sys.argv[3:]))
+leave(main(sys.argv[3:]))
