@@ -11,7 +11,6 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from model.losses import ctc_loss
 from model.recogniser import Recognised, Recogniser
 from model.spec_augment import draw_masks, mask_mel
 from model.tokenizer import Tokenizer
@@ -21,7 +20,7 @@ from train.recipe import Losses, Recipe
 from train.run import Run
 from train.settings import TrainSettings
 from train.sound import mels
-from train.texts import pieces_of, score_ctc, score_texts
+from train.texts import reading_losses, score_reading
 from train.validation import Tally
 
 
@@ -33,8 +32,7 @@ def build(settings: TrainSettings, tokenizer: Tokenizer) -> Recogniser:
 def losses(run: Run, network: Recogniser, batch: Batch, seed: int) -> Losses:
     """CTC of the texts."""
     heard = _hear(run, network, batch, seed)
-    ctc = ctc_loss(heard.logits, heard.lengths, *pieces_of(batch.texts, run.tokenizer))
-    return Losses(ctc.loss, {"ctc": ctc.loss.detach(), "text_left_out": ctc.left_out.detach().float()})
+    return reading_losses(heard.logits, heard.lengths, batch.texts, run.tokenizer)
 
 
 def _hear(run: Run, network: Recogniser, batch: Batch, seed: int | None) -> Recognised:
@@ -54,8 +52,7 @@ def score(run: Run, batch: Batch, tally: Tally) -> None:
     """CTC, word and character errors, read greedily."""
     assert isinstance(run.network, Recogniser)
     heard = _hear(run, run.network, batch, None)
-    score_ctc(tally, heard.logits, heard.lengths, *pieces_of(batch.texts, run.tokenizer))
-    score_texts(tally, batch.keys, batch.texts, heard.logits, heard.lengths, run.tokenizer)
+    score_reading(tally, batch, heard.logits, heard.lengths, run.tokenizer)
 
 
 def idle(run: Run, network: Recogniser) -> Tensor:

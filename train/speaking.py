@@ -22,7 +22,7 @@ from shards.reading.loader import LoaderSettings
 from shards.reading.plan import MicroBatch
 from train.inputs import Inputs, prepare
 from train.run import Run
-from train.texts import score_ctc, score_texts
+from train.texts import score_reading
 from train.validation import Example, Tally
 
 
@@ -52,8 +52,7 @@ def score(run: Run, voices: Mapping[str, Tensor], batch: Batch, tally: Tally) ->
     ones = [slice(number, number + 1) for number in range(len(lengths))]
     l1 = torch.stack([mel_l1(spoken.mel[one], inputs.target[one], lengths[one], "masked") for one in ones])
     tally.add("l1", float(l1.sum()), len(lengths))
-    score_ctc(tally, spoken.logits, inputs.lengths, inputs.pieces, inputs.piece_lengths)
-    score_texts(tally, batch.keys, batch.texts, spoken.logits, inputs.lengths, run.tokenizer)
+    score_reading(tally, batch, spoken.logits, inputs.lengths, run.tokenizer)
     shown = [number for number, key in enumerate(batch.keys) if tally.shows(key)]
     if not tally.speech and not shown:
         return

@@ -11,6 +11,8 @@ from eval.metrics.words import character_errors, normalised, word_errors
 from model.ctc import greedy
 from model.losses import ctc_loss
 from model.tokenizer import Tokenizer
+from shards.reading.batch import Batch
+from train.recipe import Losses
 from train.validation import Tally
 
 
@@ -23,28 +25,29 @@ def pieces_of(texts: Sequence[str | None], tokenizer: Tokenizer) -> tuple[Tensor
     return padded, torch.tensor([len(pieces) for pieces in encoded])
 
 
-def score_ctc(tally: Tally, logits: Tensor, lengths: Tensor, pieces: Tensor, piece_lengths: Tensor) -> None:
-    """The mean CTC loss of clips whose text is known and fits; arguments as of `ctc_loss`."""
-    found = ctc_loss(logits, lengths, pieces, piece_lengths)
-    tally.add("ctc", float(found.loss) * len(lengths), int((piece_lengths > 0).sum()) - int(found.left_out))
+def reading_losses(logits: Tensor, lengths: Tensor, texts: Sequence[str | None], tokenizer: Tokenizer) -> Losses:
+    """CTC alone, of recipes that learn to read; arguments as of `ctc_loss` and `pieces_of`."""
+    ctc = ctc_loss(logits, lengths, *pieces_of(texts, tokenizer))
+    return Losses(ctc.loss, {"ctc": ctc.loss.detach(), "text_left_out": ctc.left_out.detach().float()})
 
 
-def score_texts(
-    tally: Tally, keys: Sequence[str], texts: Sequence[str | None], logits: Tensor, lengths: Tensor, reader: Tokenizer
-) -> None:
-    """Word and character errors of what is read greedily, of clips whose text is known.
+def score_reading(tally: Tally, batch: Batch, logits: Tensor, lengths: Tensor, tokenizer: Tokenizer) -> None:
+    """The mean CTC loss of clips whose text is known and fits; word and character errors of what is read greedily.
 
     Args:
-        tally: takes wer and cer, and what was read of clips to show.
-        keys, texts: of the clips.
+        tally: takes ctc, wer and cer, and what was read of clips to show.
+        batch: the clips.
         logits: (B, T, vocabulary).
         lengths: (B,) frames.
-        reader: of the vocabulary.
+        tokenizer: of the vocabulary.
     """
-    for key, text, pieces in zip(keys, texts, greedy(logits.float(), lengths), strict=True):
+    pieces, piece_lengths = pieces_of(batch.texts, tokenizer)
+    found = ctc_loss(logits, lengths, pieces, piece_lengths)
+    tally.add("ctc", float(found.loss) * len(lengths), int((piece_lengths > 0).sum()) - int(found.left_out))
+    for key, text, read_pieces in zip(batch.keys, batch.texts, greedy(logits.float(), lengths), strict=True):
         if not text:
             continue
-        said, read = normalised(text), normalised(reader.decode(pieces))
+        said, read = normalised(text), normalised(tokenizer.decode(read_pieces))
         tally.add("wer", *word_errors(said, read))
         tally.add("cer", *character_errors(said, read))
         tally.show_text(key, said, read)

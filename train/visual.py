@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from model.lip_reader import LipReader, LipReaderSettings, Read
-from model.losses import ctc_loss
 from model.segments import whole_windows
 from model.tokenizer import Tokenizer
 from model.transforms import Augmentation, apply, draw_augmentation
@@ -16,7 +15,7 @@ from shards.reading.batch import Batch, Contents
 from train.recipe import Losses, Recipe
 from train.run import Run
 from train.settings import TrainSettings
-from train.texts import pieces_of, score_ctc, score_texts
+from train.texts import reading_losses, score_reading
 from train.validation import Tally
 
 
@@ -31,8 +30,7 @@ def losses(run: Run, network: LipReader, batch: Batch, seed: int) -> Losses:
     generator = torch.Generator().manual_seed(seed)
     drawn = draw_augmentation(*whole_windows(batch.lengths), generator, run.settings.transforms)
     read = _read(run, network, batch, drawn)
-    ctc = ctc_loss(read.logits, batch.lengths, *pieces_of(batch.texts, run.tokenizer))
-    return Losses(ctc.loss, {"ctc": ctc.loss.detach(), "text_left_out": ctc.left_out.detach().float()})
+    return reading_losses(read.logits, batch.lengths, batch.texts, run.tokenizer)
 
 
 def _read(run: Run, network: LipReader, batch: Batch, drawn: Augmentation | None) -> Read:
@@ -47,8 +45,7 @@ def score(run: Run, batch: Batch, tally: Tally) -> None:
     """CTC, word and character errors, read greedily."""
     assert isinstance(run.network, LipReader)
     read = _read(run, run.network, batch, None)
-    score_ctc(tally, read.logits, batch.lengths, *pieces_of(batch.texts, run.tokenizer))
-    score_texts(tally, batch.keys, batch.texts, read.logits, batch.lengths, run.tokenizer)
+    score_reading(tally, batch, read.logits, batch.lengths, run.tokenizer)
 
 
 def idle(run: Run, network: LipReader) -> Tensor:
