@@ -17,9 +17,12 @@ The published order is resize in colour, flip, then grey. Shards are grey from t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
+
+Still = Literal["kept", "removed"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,9 @@ class TransformSettings:
         margin: what shards keep around the square, native pixels.
         size: side of the picture that the networks see.
         mean, std: of grey levels in [0, 1].
+        still: what becomes of what does not move. `kept`, as published; `removed`: each pixel's mean over the segment is
+            taken off it, in place of `mean`, since it tells of face and light and not of speech. That helps where few
+            faces are all there is to learn from.
         max_shift: the square moves by up to so many native pixels, in x and y alike.
         flip_probability: of a horizontal flip.
         erase_size: side of the square that is set to 0, in pixels of a 112x112 picture, scaled along with `size`;
@@ -48,6 +54,7 @@ class TransformSettings:
     size: int = 112
     mean: float = 0.4136
     std: float = 0.1700
+    still: Still = "kept"
     max_shift: int = 5
     flip_probability: float = 0.5
     erase_size: int = 56
@@ -61,6 +68,8 @@ class TransformSettings:
             raise ValueError(
                 f"max_shift {self.max_shift}: shards keep a margin of {self.margin}, so 0 to {self.margin}"
             )
+        if self.still not in get_args(Still):
+            raise ValueError(f"still: {self.still!r}: expected {' or '.join(get_args(Still))}")
         if not 1 <= self.mask_min_frames <= self.mask_max_frames:
             raise ValueError(f"masked runs of {self.mask_min_frames} to {self.mask_max_frames} frames: 1 at least")
         if not 0 <= self.erase_size <= _PUBLISHED_SIZE:
@@ -170,10 +179,13 @@ def apply(
         pictures = _resize(_crop(roi, augmentation, settings), settings.size)
     frames = torch.arange(roi.shape[1], device=roi.device)
     shown = frames < lengths[:, None]
+    level: Tensor | float = 255 * settings.mean
+    if settings.still == "removed":
+        level = (pictures * shown[:, :, None, None]).sum(1, keepdim=True) / lengths.clamp_min(1)[:, None, None, None]
     if augmentation is not None:
         since = frames - augmentation.mask_start[:, None]
         shown &= (since < 0) | (since >= augmentation.mask_length[:, None])
-    pictures.sub_(255 * settings.mean).mul_((shown / (255 * settings.std))[:, :, None, None])
+    pictures.sub_(level).mul_((shown / (255 * settings.std))[:, :, None, None])
     if augmentation is not None:
         pictures.mul_(_kept_pixels(augmentation.erase_corner, settings)[:, None])
     return pictures.to(dtype)[:, None]

@@ -121,7 +121,7 @@ def fresh_network(settings: TrainSettings, recipe: Recipe, tokenizer: Tokenizer,
 def _check_pictures(checkpoint: Checkpoint, settings: TrainSettings, path: str) -> None:
     """`ValueError` where a network is known to be trained on other pictures: it would take these without a word."""
     theirs, ours = checkpoint.transforms, settings.transforms
-    for name in ("half", "size", "mean", "std"):
+    for name in ("half", "size", "mean", "std", "still"):
         if theirs is not None and getattr(theirs, name) != getattr(ours, name):
             raise ValueError(
                 f"{path}: trained with transforms.{name} {getattr(theirs, name)}, which is {getattr(ours, name)} here"

@@ -172,6 +172,23 @@ def test_masked_frames_are_zero_and_the_others_untouched() -> None:
     assert torch.equal(masked[:, :, kept], plain[:, :, kept])
 
 
+def test_what_does_not_move_can_be_removed_clip_by_clip() -> None:
+    moving = TransformSettings(still="removed")
+    roi, lengths = regions(frames=6), torch.tensor([6, 4])
+    face = torch.randint(0, 100, (1, 1, 90, 90), generator=torch.Generator().manual_seed(1)).byte()
+    seen = apply(roi // 2, lengths, settings=moving)
+    for clip, length in enumerate([6, 4]):
+        assert seen[clip, 0, :length].mean(dim=0).abs().max() < 1e-5
+        assert torch.equal(seen[clip, 0, length:], torch.zeros_like(seen[clip, 0, length:]))
+        alone = apply(roi[clip : clip + 1, :length] // 2, lengths[clip : clip + 1], settings=moving)
+        torch.testing.assert_close(seen[clip : clip + 1, :, :length], alone)
+    plain = apply(roi // 2, lengths)
+    torch.testing.assert_close(seen[0], plain[0] - plain[0].mean(dim=1, keepdim=True), atol=1e-4, rtol=0)
+    # two levels: rounding, after adding the face and without it
+    other = apply(roi // 2 + face, lengths, settings=moving)
+    assert (other[0] - seen[0]).abs().max() < 2 * LEVEL
+
+
 def test_frames_beyond_a_clips_length_are_zero_whatever_they_hold() -> None:
     roi, lengths = regions(clips=3, frames=6), torch.tensor([6, 4, 0])
     for numbers in (None, augmentation(3, shift=2, flip=True)):

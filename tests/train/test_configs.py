@@ -18,7 +18,7 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 PUBLISHED = ("network", "recogniser", "transforms", "segments", "losses", "optimiser")
 NOT_PUBLISHED = {
     *("network.vocabulary", "network.n_mels", "recogniser.vocabulary", "recogniser.n_mels"),  # the data's
-    *("segments.fps", "segments.min_frames", "transforms.margin", "losses.slope"),
+    *("segments.fps", "segments.min_frames", "transforms.margin", "transforms.still", "losses.slope"),
 }
 """Settings of those sections that METHOD.md has nothing to say of."""
 
