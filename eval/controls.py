@@ -12,7 +12,7 @@ An untrained network alone reaches STOI 0.43 on synthetic speech, so a score by 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,18 +21,18 @@ from torch import Tensor
 
 from eval.lips import lips_of, with_partners
 from eval.metrics.scorers import Scorers
-from eval.voices import voices_of
-from model.checkpoint import Checkpoint, build_network
-from model.lip_to_speech import LipToSpeech
+from eval.networks import networks_of, pictures_of, true_mels
+from eval.settings import VOCODERS
+from eval.voices import references_of, voices_of
+from model.checkpoint import Checkpoint
 from model.losses import mel_l1
-from model.mel import log_mel_batch
 from model.padding import mask_of
 from model.segments import SegmentSettings
-from model.transforms import TransformSettings, apply
-from model.vocoder import DEFAULT, PUBLISHED, mel_to_wav, samples_of
+from model.transforms import apply
+from model.vocoder import mel_to_wav, samples_of
 from shards import Dataset
-from shards.format.sample import MEL_BANDS, MEL_PER_FRAME, SAMPLES_PER_FRAME
-from shards.reading.batch import SILENCE, Batch, Contents
+from shards.format.sample import MEL_BANDS, MEL_PER_FRAME
+from shards.reading.batch import Batch, Contents
 from shards.reading.loader import LoaderSettings, load
 from shards.reading.plan import BatchSettings, MicroBatch, plan_epoch, plan_evaluation
 
@@ -43,7 +43,6 @@ SPEECH = ("stoi", "estoi", "pesq")
 SCORES = ("l1", *SPEECH)
 Figures = dict[str, dict[str, dict[str, float]]]
 """Control -> score -> key -> value; what could not be measured is not in it."""
-VOCODERS = {"default": DEFAULT, "published": PUBLISHED}
 
 
 @dataclass(frozen=True)
@@ -110,15 +109,9 @@ def score_network(checkpoint: Checkpoint, scene: Scene, where: str, seed: int = 
     Raises:
         ValueError: another network.
     """
-    trained = build_network(checkpoint, where)
-    if not isinstance(trained, LipToSpeech):
-        raise ValueError(f"{where}: a network of the recipe {checkpoint.kind}, and lip2speech was expected")
     work = scene.work
-    torch.manual_seed(seed)
-    untrained = LipToSpeech(trained.settings).eval().to(work.device)
-    trained = trained.to(work.device)
-    # a published file does not say what pictures it was trained on: the published ones, of the shards' own crop
-    pictures = checkpoint.transforms or TransformSettings(half=work.dataset.manifest.features["crop"]["half"])
+    networks = {name: network.to(work.device) for name, network in networks_of(checkpoint, where, seed).items()}
+    pictures = pictures_of(checkpoint, work.dataset)
     how = LoaderSettings(work.workers, contents=Contents(stored_mel=False))
     bare = LoaderSettings(work.workers, contents=Contents(sound=False))
     swapped = load(work.dataset, with_partners(work.dataset.index, scene.planned), bare)
@@ -127,15 +120,15 @@ def score_network(checkpoint: Checkpoint, scene: Scene, where: str, seed: int = 
         for batch, other in zip(load(work.dataset, scene.planned, how), swapped, strict=True):
             assert batch is not None
             assert other is not None
-            true = _true_mels(batch, work.device)
-            reference = _references(batch, scene.voices, true)
+            true = true_mels(batch, work.device)
+            reference = references_of(batch.keys, scene.voices, true, SegmentSettings().reference_frames)
             lips, theirs = (
                 apply(roi.to(work.device), batch.lengths, None, pictures) for roi in (batch.roi, lips_of(other, batch))
             )
             for control, network, video in (
-                ("network", trained, lips),
-                ("other lips", trained, theirs),
-                ("untrained", untrained, lips),
+                ("network", networks["network"], lips),
+                ("other lips", networks["network"], theirs),
+                ("untrained", networks["untrained"], lips),
             ):
                 sheet.score(control, batch, network(video, batch.lengths, reference).mel.float(), true)
         return sheet.figures()
@@ -151,21 +144,10 @@ def score_fixed(scene: Scene) -> Figures:
         sheet = _Sheet(FIXED, scorers, work)
         for batch in load(work.dataset, scene.planned, how):
             assert batch is not None
-            true = _true_mels(batch, work.device)
+            true = true_mels(batch, work.device)
             sheet.score("mean mel", batch, mean[None, :, None].expand_as(true), true)
             sheet.score("true mel", batch, true, true)
         return sheet.figures()
-
-
-def _references(batch: Batch, voices: Mapping[str, Tensor], true: Tensor) -> Tensor:
-    own = true[..., : SegmentSettings().reference_frames]
-    return torch.stack([voices[key].to(own.device) if key in voices else own[at] for at, key in enumerate(batch.keys)])
-
-
-def _true_mels(batch: Batch, device: torch.device) -> Tensor:
-    frames = batch.wav.shape[1] // SAMPLES_PER_FRAME * MEL_PER_FRAME
-    mel = log_mel_batch(batch.wav.to(device), SAMPLES_PER_FRAME * batch.lengths)[..., :frames]
-    return mel.masked_fill(~mask_of(MEL_PER_FRAME * batch.lengths, frames, device)[:, None], SILENCE)
 
 
 class _Sheet:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+
+Figures = np.ndarray[Any, np.dtype[np.float64]]
 
 _CHUNK = 1_000_000  # numbers in memory at once
 
@@ -18,11 +20,18 @@ class Interval(NamedTuple):
     high: float
 
 
-def bootstrap(values: Sequence[float], share: float = 0.95, draws: int = 10_000, seed: int = 0) -> Interval:
-    """The mean, and the percentile interval of means of values drawn with replacement (Efron, 1979).
+def bootstrap(
+    values: Sequence[float] | Figures,
+    weights: Sequence[float] | Figures | None = None,
+    share: float = 0.95,
+    draws: int = 10_000,
+    seed: int = 0,
+) -> Interval:
+    """The mean, and the percentile interval of means of clips drawn with replacement (Efron, 1979).
 
     Args:
         values: one a clip; NaN where there is none, which is left out.
+        weights: of the clips in the mean, such as the words that errors are counted over; default: all the same.
         share: of the draws that the interval holds.
         draws: how many.
         seed: of what is drawn: the same values have the same interval.
@@ -30,14 +39,16 @@ def bootstrap(values: Sequence[float], share: float = 0.95, draws: int = 10_000,
     Returns:
         NaN for all three where there is no value.
     """
-    known = np.array([value for value in values if not np.isnan(value)])
+    known = np.asarray(values, np.float64)
+    weight = np.ones(len(known)) if weights is None else np.asarray(weights, np.float64)
+    known, weight = known[~np.isnan(known)], weight[~np.isnan(known)]
     if not len(known):
         return Interval(np.nan, np.nan, np.nan)
     random = np.random.default_rng(seed)
     chunk = max(1, _CHUNK // len(known))
-    parts = [
-        known[random.integers(len(known), size=(min(chunk, draws - done), len(known)))].mean(axis=1)
-        for done in range(0, draws, chunk)
-    ]
+    parts = []
+    for done in range(0, draws, chunk):
+        drawn = random.integers(len(known), size=(min(chunk, draws - done), len(known)))
+        parts.append((known * weight)[drawn].sum(axis=1) / weight[drawn].sum(axis=1))
     low, high = np.quantile(np.concatenate(parts), [(1 - share) / 2, (1 + share) / 2])
-    return Interval(float(known.mean()), float(low), float(high))
+    return Interval(float(np.average(known, weights=weight)), float(low), float(high))

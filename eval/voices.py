@@ -6,17 +6,45 @@ silence, and the true sound is not to be had where speech is wanted of silent vi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from model.segments import SegmentSettings, loudest_windows, speaker_reference
 from shards import Dataset
 from shards.format.sample import MEL_PER_FRAME
+from shards.reading.batch import Batch
 from shards.reading.loader import Contents, LoaderSettings, load
 from shards.reading.plan import MicroBatch, Visit
 from shards.reading.speakers import other_clips
+
+OF_VOICES = Contents(roi=False)
+"""What is read of a clip that lends its voice."""
+
+
+def lenders_of(dataset: Dataset, planned: Sequence[MicroBatch]) -> dict[int, MicroBatch]:
+    """Row of a clip of the micro-batches -> the other clip that lends it its voice, a micro-batch of its own.
+
+    Clips whose speaker has no other clip in the split are not in it.
+    """
+    rows = [visit.row for micro_batch in planned for visit in micro_batch.visits]
+    found = zip(rows, other_clips(dataset.index, rows), strict=True)
+    others = {row: other for row, other in found if other is not None}
+    lent = sorted(set(others.values()))
+    frames = dataset.index["frames"].take(lent).to_pylist() if lent else []
+    single = {
+        row: MicroBatch(number, length, (Visit(row, 0, length, None, True),))
+        for number, (row, length) in enumerate(zip(lent, frames, strict=True))
+    }
+    return {row: single[other] for row, other in others.items()}
+
+
+def loudest(batch: Batch, frames: int) -> Tensor:
+    """(B, n_mels, frames) the loudest stretches of clips that were read whole."""
+    windows = loudest_windows(batch.mel, MEL_PER_FRAME * batch.lengths, frames)
+    return speaker_reference(batch.mel, windows, frames)[0]
 
 
 def voices_of(
@@ -32,20 +60,19 @@ def voices_of(
         ranges: how long a reference is.
         how: clips are read. Pictures are not, and a clip that is damaged is done without.
     """
-    how = replace(how, on_damage="skip", contents=Contents(roi=False))
-    rows = [visit.row for micro_batch in planned for visit in micro_batch.visits]
-    found = zip(rows, other_clips(dataset.index, rows), strict=True)
-    others = {row: other for row, other in found if other is not None}
-    lent = sorted(set(others.values()))
-    frames = dataset.index["frames"].take(lent).to_pylist() if lent else []
-    single = [
-        MicroBatch(number, length, (Visit(row, 0, length, None, True),))
-        for number, (row, length) in enumerate(zip(lent, frames, strict=True))
-    ]
-    references = {}
-    for row, batch in zip(lent, load(dataset, single, how), strict=True):
-        if batch is not None and batch.keys:
-            windows = loudest_windows(batch.mel, MEL_PER_FRAME * batch.lengths, ranges.reference_frames)
-            references[row] = speaker_reference(batch.mel, windows, ranges.reference_frames)[0][0]
+    lenders = lenders_of(dataset, planned)
+    single = sorted({each.number: each for each in lenders.values()}.values())
+    how = replace(how, on_damage="skip", contents=OF_VOICES)
+    references = {
+        one.number: loudest(batch, ranges.reference_frames)[0]
+        for one, batch in zip(single, load(dataset, single, how), strict=True)
+        if batch is not None and batch.keys
+    }
     keys = dataset.index["key"]
-    return {keys[row].as_py(): references[other] for row, other in others.items() if other in references}
+    return {keys[row].as_py(): references[one.number] for row, one in lenders.items() if one.number in references}
+
+
+def references_of(keys: Sequence[str], voices: Mapping[str, Tensor], mel: Tensor, frames: int) -> Tensor:
+    """(B, n_mels, frames) the voices of clips; the first frames of its own mel (B, n_mels, S) where a clip has none."""
+    own = mel[..., :frames]
+    return torch.stack([voices[key].to(own.device) if key in voices else own[at] for at, key in enumerate(keys)])

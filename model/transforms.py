@@ -34,9 +34,9 @@ class TransformSettings:
         margin: what shards keep around the square, native pixels.
         size: side of the picture that the networks see.
         mean, std: of grey levels in [0, 1].
-        still: what becomes of what does not move. `kept`, as published; `removed`: each pixel's mean over the segment is
-            taken off it, in place of `mean`, since it tells of face and light and not of speech. That helps where few
-            faces are all there is to learn from.
+        still: what becomes of what does not move. `kept`, as published; `removed`: each pixel's mean over the segment
+            is taken off it, in place of `mean`, since it tells of face and light and not of speech. That helps where
+            few faces are all there is to learn from.
         max_shift: the square moves by up to so many native pixels, in x and y alike.
         flip_probability: of a horizontal flip.
         erase_size: side of the square that is set to 0, in pixels of a 112x112 picture, scaled along with `size`;

@@ -117,7 +117,7 @@ class Runner:
         waiting = list(reversed(items))
         running: dict[Any, Item] = {}
         while waiting or running:
-            while waiting and len(running) < self._slots():
+            while waiting and len(running) < self.slots():
                 item = waiting.pop()
                 running[task.remote(item)] = item
             finished, _ = self.ray.wait(list(running), timeout=_POLL_SECONDS)
@@ -126,7 +126,7 @@ class Runner:
             for reference in finished:
                 yield self._outcome(reference, running.pop(reference))
 
-    def _slots(self) -> int:
+    def slots(self) -> int:
         """Items in flight at once: a cluster may grow and shrink meanwhile."""
         return self.workers or max(1, self.processors())
 

@@ -12,7 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from eval.voices import voices_of
+from eval.voices import references_of, voices_of
 from model.lip_to_speech import LipToSpeech, Spoken
 from model.losses import mel_l1
 from model.vocoder import mel_to_wav, samples_of
@@ -47,7 +47,9 @@ def score(run: Run, voices: Mapping[str, Tensor], batch: Batch, tally: Tally) ->
     """
     settings, device = run.settings, run.ranks.device
     inputs = prepare(batch, run.tokenizer, settings, device, None)
-    spoken = _speak(run, inputs, _references(batch.keys, voices, inputs, settings.segments.reference_frames))
+    spoken = _speak(
+        run, inputs, references_of(batch.keys, voices, inputs.reference, settings.segments.reference_frames)
+    )
     lengths = MEL_PER_FRAME * inputs.lengths
     ones = [slice(number, number + 1) for number in range(len(lengths))]
     l1 = torch.stack([mel_l1(spoken.mel[one], inputs.target[one], lengths[one], "masked") for one in ones])
@@ -80,8 +82,3 @@ def _speak(run: Run, inputs: Inputs, reference: Tensor) -> Spoken:
         # unpadded, as in the published evaluation: the mean over time runs over the voice alone
         spoken: Spoken = run.network(inputs.video, inputs.lengths, reference)
     return spoken._replace(mel=spoken.mel.float())
-
-
-def _references(keys: list[str], voices: Mapping[str, Tensor], inputs: Inputs, frames: int) -> Tensor:
-    own = inputs.reference[..., :frames]
-    return torch.stack([voices[key].to(own.device) if key in voices else own[at] for at, key in enumerate(keys)])

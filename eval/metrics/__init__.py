@@ -1,29 +1,49 @@
-"""Scores, of sound against sound and of words against words. NumPy only: neither torch nor Ray is imported.
+"""Scores, of sound against sound and of words against words. Neither torch nor Ray is imported, nor an extra.
 
 speech.py     STOI, ESTOI, PESQ of a pair of waveforms
+spectral.py   their log-spectral and mel-cepstral distance; warping.py: two sequences of frames aligned
+pitch.py      errors in F0 and in voicing
+judges.py     what others' networks think of a voice and of how natural it sounds
 words.py      errors in words and in characters of a pair of texts
-scorers.py    pairs scored in processes of their own, while the caller goes on
+registry.py   the metrics of waveforms by name, and how figures are shown
+scorers.py    a pair scored; many, in processes of their own, while the caller goes on
+waves.py      what metrics of waveforms are given
 packages.py   what each needs of the `eval` extra, imported when it is first used
 """
 
 from eval.metrics.packages import PackageMissingError
-from eval.metrics.scorers import Scored, Scorers
-from eval.metrics.speech import SPEECH, MetricError, estoi, pesq_narrow, pesq_wide, stoi
+from eval.metrics.pitch import f0_error, voicing_error
+from eval.metrics.registry import SPEECH, Figure, Metric, figure_of, load_packages, metric_of
+from eval.metrics.scorers import Scored, Scorers, score
+from eval.metrics.spectral import lsd, mcd
+from eval.metrics.speech import estoi, pesq_narrow, pesq_wide, stoi
+from eval.metrics.waves import MetricError, Wave
 from eval.metrics.words import Errors, character_errors, normalised, total, word_errors
 
 __all__ = [
     "SPEECH",
     "Errors",
+    "Figure",
+    "Metric",
     "MetricError",
     "PackageMissingError",
     "Scored",
     "Scorers",
+    "Wave",
     "character_errors",
     "estoi",
+    "f0_error",
+    "figure_of",
+    "load_packages",
+    "lsd",
+    "mcd",
+    "metric_of",
     "normalised",
     "pesq_narrow",
     "pesq_wide",
+    "score",
     "stoi",
     "total",
+    "voicing_error",
     "word_errors",
 ]

@@ -1,7 +1,8 @@
-"""Packages of the `eval` extra. Whoever never scores anything does without them, so they are imported on first use."""
+"""Packages of the extras. Whoever never scores anything does without them, so they are imported on first use."""
 
 from __future__ import annotations
 
+import warnings
 from importlib import import_module
 from typing import Any
 
@@ -10,15 +11,21 @@ class PackageMissingError(ValueError):
     """A package that a metric needs is not installed."""
 
 
-def package(name: str) -> Any:
+def package(name: str, extra: str = "eval") -> Any:
     """The package of this name, imported.
+
+    Args:
+        name: of the package, or of a module in it.
+        extra: of ours, that installs it.
 
     Raises:
         PackageMissingError: it is not installed; says how to install it.
     """
     try:
-        return import_module(name)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what it will miss one day: what works together is stated in setup.cfg
+            return import_module(name)
     except ImportError as error:
         raise PackageMissingError(
-            f"scores need the package {name}, which cannot be imported ({error}): pip install lip-to-speech[eval]"
+            f"scores need the package {name}, which cannot be imported ({error}): pip install lip-to-speech[{extra}]"
         ) from error

@@ -1,4 +1,6 @@
-"""Pairs of waveforms scored in processes of their own, while the caller goes on.
+"""Pairs of waveforms scored: one here and now, or many in processes of their own, while the caller goes on.
+
+    score(["stoi", "estoi", "pesq"], original, generated)
 
     with Scorers(["stoi", "estoi", "pesq"], processes=4) as scorers:
         for key, original, generated in pairs:
@@ -6,13 +8,14 @@
         for key, scored in scorers.results().items():    # waits for all
             ...
 
-All four scores of a clip take a core a few tenths of a second. A pair for which a metric has no figure costs that
+STOI, ESTOI and PESQ of a clip take a core a few tenths of a second. A pair for which a metric has no figure costs that
 figure and nothing else.
 """
 
 from __future__ import annotations
 
 import ctypes
+import math
 import multiprocessing
 import os
 import signal
@@ -30,14 +33,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from eval.metrics.speech import SPEECH, MetricError, Wave, load_packages
-
-_SECONDS_LEFT = 30
-"""That a process goes on for once it is told to end, as long as torchrun waits before it kills."""
+from eval.metrics.packages import PackageMissingError
+from eval.metrics.registry import load_packages, metric_of
+from eval.metrics.waves import MetricError, Wave
+from shards.reading.patience import outlive_sigterm
 
 _SECONDS_ORPHANED = 1.0
 """Between two looks whether the process that scores are for is still there."""
-
 
 _PAIRS_AHEAD = 32
 """Pairs a process that may wait to be scored: each holds its two waveforms."""
@@ -50,11 +52,40 @@ class Scored(NamedTuple):
     failed: dict[str, str]
 
 
+def score(names: Sequence[str], original: Wave, generated: Wave) -> Scored:
+    """Score one pair, here and now. Whatever goes wrong in a metric costs its figure only, and is said in `failed`.
+
+    Args:
+        names: of metrics, as `metric_of` takes them.
+        original, generated: float32 (L,) at 16 kHz; compared over their common length.
+
+    Raises:
+        ValueError: a name that is no metric.
+        PackageMissingError: a metric's package is not installed; so for any import that fails: it would for all pairs.
+    """
+    scored = Scored({}, {})
+    for name, metric in {name: metric_of(name) for name in names}.items():
+        try:
+            figure = float(metric.function(original, generated))
+        except MetricError as error:
+            scored.failed[name] = str(error)
+        except (ImportError, PackageMissingError):
+            raise
+        except Exception as error:
+            scored.failed[name] = f"{type(error).__name__}: {error}"
+        else:
+            if math.isfinite(figure):
+                scored.values[name] = figure
+            else:
+                scored.failed[name] = f"comes out as {figure}"
+    return scored
+
+
 class Scorers:
     """Processes that score pairs. They start here and end when this is closed.
 
     Args:
-        names: of metrics, keys of `SPEECH`.
+        names: of metrics, as `metric_of` takes them.
         processes: how many; 0: none but this one, and `submit` comes back when the pair is scored.
 
     Raises:
@@ -101,11 +132,11 @@ class Scorers:
         pair = np.array(original, np.float32), np.array(generated, np.float32)
         if self._pool is None:
             done: Future[Scored] = Future()
-            done.set_result(_score(self._names, *pair))
+            done.set_result(score(self._names, *pair))
             self._scored[key] = done
             return
         try:
-            self._scored[key] = self._pool.submit(_score, self._names, *pair)
+            self._scored[key] = self._pool.submit(score, self._names, *pair)
         except BrokenProcessPool as error:
             raise self._died() from error
         self._waiting.append(self._scored[key])
@@ -154,22 +185,10 @@ class Scorers:
         )
 
 
-def _score(names: Sequence[str], original: Wave, generated: Wave) -> Scored:
-    scored = Scored({}, {})
-    for name in names:
-        try:
-            scored.values[name] = SPEECH[name](original, generated)
-        except MetricError as error:
-            scored.failed[name] = str(error)
-    return scored
-
-
 def _start(parent: int) -> None:
     """What a new process does first."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal, for the parent to answer
-    # Launchers and schedulers send SIGTERM to every process, and the one that waits for scores may want to save.
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_SECONDS_LEFT))
+    outlive_sigterm()
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 

@@ -1,4 +1,4 @@
-"""How much synthesised speech is like the original: STOI, ESTOI and PESQ (METHOD.md, From mel to waveform, and scores).
+"""How intelligible synthesised speech is, and how good: STOI, ESTOI, PESQ (METHOD.md, From mel to waveform).
 
 Every metric takes two waveforms at 16 kHz, float32 (L,), the original first, and compares them over their common
 length. The result depends on the two waveforms alone. Where there is no figure, for want of sound say, `MetricError`
@@ -9,29 +9,21 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import soxr
 
 from eval.metrics.packages import package
-
-SAMPLE_RATE = 16_000
-
-Wave = np.ndarray[Any, np.dtype[np.float32]]
-
-
-class MetricError(ValueError):
-    """A metric has no figure for this pair; says why."""
+from eval.metrics.waves import SAMPLE_RATE, MetricError, Wave, over_common_length
 
 
 def stoi(original: Wave, generated: Wave) -> float:
     """Short-time objective intelligibility (Taal et al., 2011), of 1 at most.
 
     Raises:
-        MetricError: under 0.4 s of sound in the original, pauses left out; waveforms as `_pair` refuses them.
+        MetricError: under 0.4 s of sound in the original, pauses left out; waveforms that cannot be compared.
     """
     return _stoi(original, generated, extended=False)
 
@@ -51,9 +43,9 @@ def pesq_narrow(original: Wave, generated: Wave) -> float:
     Both are resampled by soxr in the quality that librosa resamples in by default.
 
     Raises:
-        MetricError: PESQ finds no utterance; under 0.25 s or over 20 s; waveforms as `_pair` refuses them.
+        MetricError: PESQ finds no utterance; under 0.25 s or over 20 s; waveforms that cannot be compared.
     """
-    original, generated = _pair(original, generated)
+    original, generated = over_common_length(original, generated)
     return _pesq(8000, _at_8_khz(original), _at_8_khz(generated), "nb")
 
 
@@ -63,45 +55,20 @@ def pesq_wide(original: Wave, generated: Wave) -> float:
     Raises:
         MetricError: as `pesq_narrow`.
     """
-    original, generated = _pair(original, generated)
+    original, generated = over_common_length(original, generated)
     return _pesq(SAMPLE_RATE, original, generated, "wb")
 
 
-SPEECH: dict[str, Callable[[Wave, Wave], float]] = {
-    "stoi": stoi,
-    "estoi": estoi,
-    "pesq": pesq_narrow,
-    "pesq_wide": pesq_wide,
-}
-"""The metrics by the names that they have in settings and reports."""
-
-_PACKAGES = {"stoi": "pystoi", "estoi": "pystoi", "pesq": "pesq", "pesq_wide": "pesq"}
-
 # 30 frames of 256 samples, 128 apart, at 10 kHz: what STOI correlates
 _STOI_SECONDS = (29 * 128 + 256) / 10_000
-
 
 # An utterance and a pause take 0.2 s each at least. The P.862 code has room for 50 and writes beyond it, which ends the
 # process that it runs in.
 _PESQ_SECONDS = 20.0
 
 
-def load_packages(names: list[str]) -> None:
-    """Import what these metrics need, so that it is there, and the first figure does not wait for it.
-
-    Raises:
-        ValueError: a name that is no metric.
-        PackageMissingError: a package that is not installed.
-    """
-    unknown = [name for name in names if name not in SPEECH]
-    if unknown:
-        raise ValueError(f"metrics {unknown}: expected some of {', '.join(SPEECH)}")
-    for name in names:
-        package(_PACKAGES[name])
-
-
 def _stoi(original: Wave, generated: Wave, extended: bool) -> float:
-    original, generated = _pair(original, generated)
+    original, generated = over_common_length(original, generated)
     reason = f"less than {_STOI_SECONDS:.1f} s of sound, pauses left out: STOI needs that much"
     if len(original) < _STOI_SECONDS * SAMPLE_RATE:
         raise MetricError(reason)
@@ -150,24 +117,3 @@ def _at_8_khz(wave: Wave) -> Wave:
     half: Wave = soxr.resample(wave, SAMPLE_RATE, 8000, quality="HQ")
     length = -(-len(wave) // 2)
     return np.pad(half[:length], (0, max(0, length - len(half))))
-
-
-def _pair(original: Wave, generated: Wave) -> tuple[Wave, Wave]:
-    """Both over their common length.
-
-    Raises:
-        MetricError: a waveform that is empty, silent throughout or not finite.
-        ValueError: not one-dimensional arrays of floating point.
-    """
-    for side, wave in (("original", original), ("generated", generated)):
-        if wave.ndim != 1 or wave.dtype.kind != "f":
-            raise ValueError(f"the {side} is {wave.dtype} {wave.shape}: expected float32 (samples,) at 16 kHz")
-        if not len(wave):
-            raise MetricError(f"the {side} is empty")
-    common = min(len(original), len(generated))
-    for side, wave in (("original", original), ("generated", generated)):
-        if not np.isfinite(wave[:common]).all():
-            raise MetricError(f"the {side} holds values that are not finite")
-        if not wave[:common].any():
-            raise MetricError(f"the {side} is silent throughout")
-    return original[:common].astype(np.float32), generated[:common].astype(np.float32)

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from functools import cache
+from typing import Any, NamedTuple
 
 from eval.metrics.packages import package
 
@@ -44,10 +45,55 @@ def normalised(text: str) -> str:
     return " ".join(kept.split())
 
 
+def whisper_english(text: str) -> str:
+    """Text as Whisper's error rates are measured on it (Radford et al., 2022, appendix C): English only.
+
+    Numbers become digits ("twenty one" is "21", and "o" and "oh" are "0"), contractions are written out ("it's" is "it
+    is"), titles too, British spelling becomes American, and hesitations and what stands in brackets vanish.
+
+    Raises:
+        PackageMissingError: whisper-normalizer is not installed.
+    """
+    return str(_whisper_english()(text))
+
+
+@cache
+def _whisper_english() -> Any:
+    return package("whisper_normalizer.english", "whisper").EnglishTextNormalizer()
+
+
+def as_it_is(text: str) -> str:
+    """The text, for those who have normalised it themselves."""
+    return text
+
+
+NORMALISERS: dict[str, Callable[[str], str]] = {
+    "plain": normalised,
+    "whisper-english": whisper_english,
+    "none": as_it_is,
+}
+"""What text goes through before it is compared, by the names that they have in settings and reports. Rates of different
+normalisers are not to be compared."""
+
+
+def normaliser_of(name: str) -> Callable[[str], str]:
+    """The normaliser of a name, ready to use.
+
+    Raises:
+        ValueError: there is none of this name.
+        PackageMissingError: the package that it needs is not installed.
+    """
+    if name not in NORMALISERS:
+        raise ValueError(f"normaliser {name!r}: expected one of {', '.join(NORMALISERS)}")
+    if name == "whisper-english":
+        _whisper_english()  # says now what is missing
+    return NORMALISERS[name]
+
+
 def word_errors(said: str, heard: str) -> Errors:
     """Errors in words (parted by white space), over the words said: the word error rate's two halves.
 
-    Texts are compared as they are: give both through `normalised`.
+    Texts are compared as they are: give both through the same of `NORMALISERS`.
 
     Raises:
         PackageMissingError: jiwer is not installed.

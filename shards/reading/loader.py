@@ -10,7 +10,6 @@ to go on elsewhere, start it with what is left of the plan. It draws nothing fro
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -22,13 +21,12 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from shards.format.errors import DatasetError, StorageError
-from shards.format.sample import roi_side
-from shards.format.store import Store
 from shards.reading.ahead import RunAhead, needs
-from shards.reading.batch import Batch, Contents, Skipped, read_batch
-from shards.reading.cache import CacheSettings, ShardCache
-from shards.reading.members import MemberReader, Members, open_local
+from shards.reading.batch import Batch, Contents, Skipped
+from shards.reading.cache import CacheSettings
+from shards.reading.patience import outlive_sigterm
 from shards.reading.plan import MicroBatch
+from shards.reading.reader import BatchReader
 from shards.reading.sequential import Dataset
 
 __all__ = ["Batch", "CacheSettings", "Contents", "LoaderSettings", "Skipped", "load"]
@@ -67,9 +65,6 @@ class LoaderSettings:
 
 DEFAULT = LoaderSettings()
 
-_SECONDS_LEFT = 30
-"""That a worker process goes on for once it is told to end, as long as torchrun waits before it kills."""
-
 
 def load(
     dataset: Dataset, slots: Sequence[MicroBatch | None], settings: LoaderSettings = DEFAULT
@@ -88,23 +83,23 @@ def load(
         StorageError: a disk or store failed, time and again.
         RuntimeError: a worker process died; names its process id.
     """
-    source = _Source(dataset, settings)
+    reader = BatchReader(dataset, settings.contents, settings.on_damage == "skip", settings.cache)
     planned = [slot for slot in slots if slot is not None]
     loader: DataLoader[Batch | Exception] = DataLoader(
-        source,
+        _Source(reader),
         batch_size=None,
         sampler=planned,
         num_workers=settings.workers,
         collate_fn=_as_it_is,
         pin_memory=torch.cuda.is_available(),
         prefetch_factor=settings.prefetch if settings.workers else None,
-        worker_init_fn=_outlive_sigterm,
+        worker_init_fn=_start,
         multiprocessing_context=settings.start_method if settings.workers else None,
         generator=torch.Generator(),  # else its seed is drawn from the global one, and a resumed run draws once more
     )
-    with closing(source):
+    with closing(reader):
         batches: Any = iter(loader)  # processes are started before threads
-        ahead = RunAhead(source.cache, needs(slots, source.shard_of_rows())) if source.cache else None
+        ahead = RunAhead(reader.cache, needs(slots, reader.shard_of_rows())) if reader.cache else None
         try:
             for place, slot in enumerate(slots):
                 if slot is None:
@@ -124,32 +119,16 @@ def load(
 
 
 class _Source(TorchDataset[Batch | Exception]):
-    """Reads a micro-batch when asked for it. Files are opened in the process that reads, at its first micro-batch."""
+    """Reads a micro-batch when a worker asks for it."""
 
-    def __init__(self, dataset: Dataset, settings: LoaderSettings) -> None:
-        self._url = dataset.store.url
-        self._members = Members.of(dataset.index, roi_side(dataset.manifest.features["crop"]["half"]))
-        self._skip, self._contents = settings.on_damage == "skip", settings.contents
-        remote = not dataset.store.is_local
-        self.cache = ShardCache(dataset.store, dataset.manifest, settings.cache) if remote else None
-        self._reader: MemberReader | None = None
+    def __init__(self, reader: BatchReader) -> None:
+        self._reader = reader
 
     def __getitem__(self, micro_batch: MicroBatch) -> Batch | Exception:
-        if self._reader is None:
-            where = Store(self._url).path
-            opened = self.cache.open if self.cache else lambda shard: open_local(where(shard))
-            self._reader = MemberReader(self._members, opened, where)
         try:
-            return read_batch(self._reader, micro_batch, self._skip, self._contents)
+            return self._reader.read(micro_batch)
         except (DatasetError, StorageError) as error:
             return error  # raised by a worker, it would come out as another error, of a page of text
-
-    def shard_of_rows(self) -> Sequence[str]:
-        return [self._members.shards[number] for number in self._members.shard.tolist()]
-
-    def close(self) -> None:
-        if self._reader is not None:
-            self._reader.close()
 
 
 def _next(batches: Any) -> Batch | Exception:
@@ -165,9 +144,9 @@ def _next(batches: Any) -> Batch | Exception:
         raise RuntimeError(f"loader worker (pid {', '.join(dead)}) died while it handed over a batch") from error
 
 
-def _outlive_sigterm(_: int) -> None:
-    """Launchers and schedulers send SIGTERM to every process, and the one that reads from this one may want to save."""
-    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_SECONDS_LEFT))
+def _start(_: int) -> None:
+    """What a worker does first; it is told its number."""
+    outlive_sigterm()
 
 
 def _as_it_is(batch: Any) -> Any:

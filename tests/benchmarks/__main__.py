@@ -19,7 +19,14 @@ if TYPE_CHECKING:
     from pipeline.datasets import Clip
     from pipeline.recipe import Recipe
 
-ON_FOOTAGE = ("build_speed", "roi_codecs", "griffin_lim", "loader", "training_plain")  # measure(recipe, clips, runs)
+ON_FOOTAGE = (
+    "build_speed",
+    "roi_codecs",
+    "griffin_lim",
+    "evaluation",
+    "loader",
+    "training_plain",
+)  # measure(recipe, clips, runs)
 WITHOUT = ("transforms", "ctc_decoding", "networks", "training_step")  # measure(runs)
 MEASUREMENTS = ON_FOOTAGE + WITHOUT
 

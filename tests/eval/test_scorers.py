@@ -8,11 +8,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from eval.metrics import PackageMissingError, Scored, Scorers
+from eval.metrics import SPEECH, Figure, PackageMissingError, Scored, Scorers, figure_of, metric_of, score
 from eval.metrics.scorers import _blas_threads
 from tests.eval.sounds import Wave, noisy, sentence
 from tests.processes import alive, wait_for
@@ -70,6 +71,83 @@ def test_a_metric_without_a_figure_costs_its_own_only() -> None:
     assert scored["silent"].values == {}
     assert set(scored["silent"].failed.values()) == {"the generated is silent throughout"}
     assert set(scored["empty"].failed.values()) == {"the generated is empty"}
+
+
+@pytest.fixture
+def plugs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module `plugs` of somebody's own metrics."""
+    (tmp_path / "plugs.py").write_text(
+        "from eval.metrics import Figure, Metric\n"
+        "def length(original, generated):\n"
+        "    return len(original) - len(generated)\n"
+        "def broken(original, generated):\n"
+        "    raise KeyError('speaker')\n"
+        "def endless(original, generated):\n"
+        "    return float('inf')\n"
+        "def untold(original, generated):\n"
+        "    return None\n"
+        "def missing(original, generated):\n"
+        "    import surely_not_installed\n"
+        "HUM = Metric(Figure('Hum', 1, False, 'dB'), length, alone=True)\n"
+        "NUMBER = 3\n"
+    )
+    (tmp_path / "lacking.py").write_text("import surely_not_installed\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+@pytest.mark.parametrize("processes", [0, 1])
+@pytest.mark.usefixtures("plugs")
+def test_an_error_inside_a_metric_costs_its_figure_only_and_is_told(processes: int, pair: tuple[Wave, Wave]) -> None:
+    names = ["plugs:broken", "plugs:endless", "plugs:untold", "plugs:length", "stoi"]
+    with Scorers(names, processes) as scorers:
+        scorers.submit("one", *pair)
+        scored = scorers.results()["one"]
+    assert scored == score(names, *pair)
+    assert scored.values == {"plugs:length": 0.0, "stoi": pytest.approx(SPEECH["stoi"].function(*pair), abs=1e-9)}
+    assert scored.failed.pop("plugs:untold").startswith("TypeError: ")
+    assert scored.failed == {"plugs:broken": "KeyError: 'speaker'", "plugs:endless": "comes out as inf"}
+
+
+@pytest.mark.usefixtures("plugs")
+def test_what_is_not_installed_is_no_fault_of_the_pair(
+    pair: tuple[Wave, Wave], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ImportError, match="surely_not_installed"):
+        score(["plugs:missing"], *pair)
+    monkeypatch.setitem(sys.modules, "pesq", None)
+    with pytest.raises(PackageMissingError, match="pesq"):
+        score(["stoi", "pesq"], *pair)
+    monkeypatch.setitem(sys.modules, "resemblyzer", None)
+    with pytest.raises(PackageMissingError, match=r"pip install lip-to-speech\[judges\]"):
+        Scorers(["similarity"], 0)
+
+
+@pytest.mark.usefixtures("plugs")
+def test_a_metric_is_found_by_its_import_path_and_shown_as_it_says() -> None:
+    assert metric_of("plugs:length").figure == Figure("length", 3, True)
+    assert metric_of("plugs:HUM").figure == figure_of("plugs:HUM") == Figure("Hum", 1, False, "dB")
+    assert metric_of("plugs:HUM").alone
+    for name, why in {
+        "l1": "expected one of stoi, .*mos, or package.module:function",
+        "plugs": "expected one of stoi",
+        "plugs:": "expected one of stoi",
+        "plugs:nothing": "plugs has no nothing; expected a function",
+        "plugs:NUMBER": "plugs has a int for NUMBER",
+        "surely_not:there": "surely_not cannot be imported",
+        "lacking:metric": "lacking cannot be imported: No module named 'surely_not_installed'",
+    }.items():
+        with pytest.raises(ValueError, match=f"metric '?{name}'?: .*{why}"):
+            metric_of(name)
+
+
+def test_every_figure_of_a_report_has_a_title_of_its_own_and_a_direction() -> None:
+    names = [*SPEECH, "l1", "wer", "cer", "lips_wer", "lips_cer"]
+    assert len({figure_of(name).title for name in names}) == len(names)
+    better_high = [name for name in names if figure_of(name).higher_is_better]
+    assert better_high == ["stoi", "estoi", "pesq", "pesq_wide", "similarity", "mos"]
+    assert [name for name in names if name in SPEECH and SPEECH[name].alone] == ["mos"]
+    with pytest.raises(ValueError, match="metric 'loudness': expected one of stoi"):
+        figure_of("loudness")
 
 
 @pytest.mark.parametrize("processes", [0, 1])
@@ -168,7 +246,9 @@ def test_processes_of_a_program_that_was_killed_end_too() -> None:
 
 
 def test_what_makes_no_sense_is_refused(pair: tuple[Wave, Wave], monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match=r"metrics \['stio'\]: expected some of stoi, estoi, pesq, pesq_wide"):
+    with pytest.raises(
+        ValueError, match=r"metric 'stio': expected one of stoi, estoi, pesq, pesq_wide, .*, or package.module"
+    ):
         Scorers(["stoi", "stio"], 0)
     with pytest.raises(ValueError, match="-1 scoring processes"):
         Scorers(["stoi"], -1)

@@ -15,13 +15,15 @@ from tests.eval.sounds import noisy, sentence
 
 pystoi = pytest.importorskip("pystoi")
 pesq = pytest.importorskip("pesq")
+librosa = pytest.importorskip("librosa")
 
-EVERY = pytest.mark.parametrize("metric", SPEECH.values(), ids=SPEECH)
+# those of a judge's opinion need packages that bring their weights
+MEASURED = {name: metric.function for name, metric in SPEECH.items() if name not in ("similarity", "mos")}
+EVERY = pytest.mark.parametrize("metric", MEASURED.values(), ids=MEASURED)
 
 
 @pytest.mark.parametrize("level", [0.003, 0.1])
 def test_scores_are_those_of_the_packages(level: float) -> None:
-    librosa = pytest.importorskip("librosa")
     original = sentence()
     generated = noisy(original, level)
     # ESTOI's own noise of 1e-16 leaves figures alike to 1e-6
@@ -34,7 +36,6 @@ def test_scores_are_those_of_the_packages(level: float) -> None:
 
 @pytest.mark.parametrize("samples", [16_000, 16_001, 16_002, 16_003, 641])
 def test_resampling_is_librosas_default(samples: int) -> None:
-    librosa = pytest.importorskip("librosa")
     wave = sentence()[4000 : 4000 + samples]
     expected = librosa.resample(wave, orig_sr=16_000, target_sr=8000)
     np.testing.assert_array_equal(_at_8_khz(wave), expected)
@@ -48,10 +49,11 @@ def test_what_is_beyond_the_common_length_counts_for_nothing(metric: Any) -> Non
     assert metric(original[:-1601], np.append(generated, np.float32(np.nan))) == expected
 
 
-@EVERY
-def test_more_noise_scores_less(metric: Any) -> None:
+@pytest.mark.parametrize("name", MEASURED)
+def test_more_noise_scores_worse(name: str) -> None:
     original = sentence()
-    assert metric(original, noisy(original, 0.003)) > metric(original, noisy(original, 0.1)) + 0.05
+    little, much = (MEASURED[name](original, noisy(original, level)) for level in (0.003, 0.05))
+    assert (little > much + 0.05) if SPEECH[name].figure.higher_is_better else (little < much - 0.05)
 
 
 @EVERY
@@ -134,5 +136,6 @@ def test_a_package_that_is_missing_is_named_with_what_installs_it(monkeypatch: p
 
 
 def test_importing_the_metrics_imports_neither_torch_nor_ray_nor_the_extra() -> None:
-    program = "import sys, eval.metrics; print(*{'torch', 'ray', 'pystoi', 'pesq', 'jiwer'} & {*sys.modules})"
+    dear = {"torch", "ray", "pystoi", "pesq", "jiwer", "librosa", "scipy", "numba"}
+    program = f"import sys, eval.metrics; print(*{dear} & {{*sys.modules}})"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "\n"

@@ -1,0 +1,98 @@
+"""`python -m eval compare reports/a reports/b --out reports/a-b`: evaluations compared clip by clip.
+
+comparison.json   every figure of the comparison
+comparison.md     its table, which is printed too
+report.html       the table, how the differences are spread, and the same clips side by side
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from eval.comparison import compare
+from eval.comparison_table import markdown
+from eval.report.compared import write_compared
+from eval.results import ABOUT_NAME, Evaluation, write_json
+from shards import Store
+
+JSON_NAME, MARKDOWN_NAME = "comparison.json", "comparison.md"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's flags."""
+    parser.add_argument(
+        "reports", nargs="+", metavar="REPORT", help="folders of evaluations; the others are compared with the first"
+    )
+    parser.add_argument("--out", required=True, metavar="FOLDER", help="that the comparison is written into")
+    parser.add_argument("--names", nargs="+", metavar="NAME", help="of the evaluations; default: those of the folders")
+    parser.add_argument(
+        "--examples",
+        type=int,
+        default=2,
+        metavar="N",
+        help="clips shown of the largest gain, of the largest loss and of the median; default: 2",
+    )
+
+
+def run(values: argparse.Namespace) -> int:
+    """Compare, print the table and write the folder; returns the exit status.
+
+    Raises:
+        ValueError: fewer than two evaluations, a folder that holds none, nothing that they have in common, names that
+            do not fit, or `--out` is an evaluation's own folder.
+        OSError: a file cannot be read or written.
+    """
+    folders = [Path(report) for report in values.reports]
+    if len(folders) < 2:
+        raise ValueError(f"compare: only {folders[0]} was given, and it takes two evaluations at least")
+    if values.examples < 1:
+        raise ValueError(f"--examples {values.examples}: at least 1 was expected")
+    out = Path(values.out)
+    if (out / ABOUT_NAME).exists():
+        raise ValueError(
+            f"--out {out}: an evaluation lies there, whose report would be overwritten; name another folder"
+        )
+    evaluations = {
+        name: Evaluation.open(folder) for name, folder in zip(_names(folders, values.names), folders, strict=True)
+    }
+    comparison = compare(evaluations)
+    lines = list(markdown(comparison))
+    store = Store(str(out.absolute()))
+    write_json(
+        store, JSON_NAME, comparison.as_json() | {"folders": dict(zip(evaluations, values.reports, strict=True))}
+    )
+    with store.create(MARKDOWN_NAME) as file:
+        file.write(("\n".join(lines) + "\n").encode("utf-8", "replace"))
+    page = write_compared(out, comparison, evaluations, values.examples)
+    print("\n".join(lines))
+    print(f"\nwritten to {out}; to look at and to listen to: {page}")
+    return 0
+
+
+def names_of(folders: Sequence[Path]) -> list[str]:
+    """A name for each folder: its own, with as many of those above as it takes to tell them apart.
+
+    Raises:
+        ValueError: a folder is named twice.
+    """
+    parts = [folder.resolve().parts for folder in folders]
+    twice = [str(folder) for place, folder in enumerate(folders) if parts[place] in parts[:place]]
+    if twice:
+        raise ValueError(f"{twice[0]}: named twice, and an evaluation does not differ from itself")
+    depth = 1
+    while True:
+        names = ["/".join(of[-depth:]) for of in parts]
+        if len(set(names)) == len(names):
+            return names
+        depth += 1
+
+
+def _names(folders: Sequence[Path], given: Sequence[str] | None) -> list[str]:
+    found = names_of(folders)
+    if given is None:
+        return found
+    if len(given) != len(folders) or len(set(given)) < len(given):
+        raise ValueError(f"--names {' '.join(given)}: {len(folders)} names were expected, each another one")
+    return list(given)

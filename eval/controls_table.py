@@ -1,0 +1,80 @@
+"""`python -m eval table`: scores of checkpoints, and what they are worth."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+import torch
+
+from eval.controls import Work, score_fixed, score_network, set_scene
+from eval.settings import VOCODERS
+from eval.table import table, write_figures
+from model.checkpoint import load_checkpoint
+from shards import open_dataset
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's flags."""
+    parser.add_argument("--shards", required=True, help="dataset, a local folder or an fsspec URL")
+    parser.add_argument("--split", required=True, help="of the clips that are scored")
+    parser.add_argument("--checkpoints", nargs="+", required=True, help="of the same recipe, say with other seeds")
+    parser.add_argument("--trained-on", nargs="+", help="splits of the mean mel; default: train and pretrain, if there")
+    parser.add_argument("--clips", type=_positive, help="a fixed part of the split; default: all of it")
+    parser.add_argument(
+        "--voice", choices=["other", "self"], default="other", help="another clip's; self: as published"
+    )
+    parser.add_argument(
+        "--vocoder", choices=sorted(VOCODERS), default="default", help="published: to compare with others"
+    )
+    parser.add_argument("--out", help="file for the figures of every clip, JSON")
+    parser.add_argument("--max-frames", type=int, default=1200, help="padded video frames of a batch; default: 1200")
+    parser.add_argument("--workers", type=int, default=1, help="processes that read; default: 1")
+    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="that score; default: one a core")
+    parser.add_argument("--device", choices=["cpu", "cuda"], help="default: cuda if there is one")
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
+def run(values: argparse.Namespace) -> int:
+    """Print the table; returns the exit status.
+
+    Raises:
+        ValueError, OSError: input that cannot be used.
+    """
+    device = torch.device(values.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if values.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device cuda: there is none")
+    dataset = open_dataset(values.shards)
+    work = Work(
+        dataset,
+        values.split,
+        values.trained_on or [name for name in ("train", "pretrain") if name in dataset.manifest.splits],
+        values.clips,
+        values.voice,
+        values.vocoder,
+        values.max_frames,
+        values.workers,
+        values.processes,
+        device,
+    )
+    checkpoints = {path: load_checkpoint(path) for path in values.checkpoints}
+    scene = set_scene(work)
+    alone = sum(len(micro_batch.visits) for micro_batch in scene.planned) - len(scene.voices)
+    if values.voice == "other" and alone:
+        print(f"{alone} clips are spoken with their own voice: their speaker has no other clip in {values.split}")
+    runs = {
+        path: score_network(checkpoint, scene, path, seed)
+        for seed, (path, checkpoint) in enumerate(checkpoints.items())
+    }
+    fixed = score_fixed(scene)
+    if values.out:
+        write_figures(values.out, runs, fixed)
+    for line in table(runs, fixed):
+        print(line)
+    return 0

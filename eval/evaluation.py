@@ -1,0 +1,256 @@
+"""From a checkpoint and shards to a report: plan, speak and score, gather, show.
+
+Micro-batches are planned over all clips, whatever is finished already, so that a clip is always spoken in the same
+company: an evaluation that was killed and goes on has the figures of one that was not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from torch import Tensor
+
+from eval.batches import read_batch, write_batch
+from eval.hearing import load_recogniser
+from eval.metrics import load_packages
+from eval.metrics.words import normaliser_of
+from eval.networks import networks_of, pictures_of, tokenizer_of
+from eval.report import write_report
+from eval.results import ABOUT_NAME, FORMAT, SUMMARY_NAME, Evaluation, table_of, write_clips, write_json
+from eval.running import crew
+from eval.scoring import rows_of
+from eval.settings import EvaluationSettings
+from eval.speaking import voice_of
+from eval.summary import summarise
+from eval.synthesis import Synthesiser
+from model.checkpoint import Checkpoint, load_checkpoint
+from pipeline.jobs import job_runner
+from pipeline.progress import ProgressReport, shown
+from shards import Dataset, DatasetError, Store, open_dataset
+from shards.format.manifest import ERRORS_NAME, MANIFEST_NAME
+from shards.format.sample import FPS
+from shards.reading.plan import BatchSettings, Clip, MicroBatch, Span, plan_evaluation
+
+_LIBRARIES = ("lip-to-speech", "torch", "numpy", "scipy", "librosa", "pystoi", "pesq", "jiwer", "ray")
+_KEY = re.compile(r"[^./\s][^.\s]*")
+
+
+def evaluate(settings: EvaluationSettings, command: str = "") -> Path:
+    """Evaluate a checkpoint; goes on where an evaluation of the same was stopped.
+
+    Args:
+        settings: what, and how.
+        command: as it was given, for the report.
+
+    Returns:
+        The report's page.
+
+    Raises:
+        ValueError: settings, checkpoint or dataset cannot be used, or `out` holds something else.
+        OSError: a file cannot be read or written.
+        RuntimeError: what speaks died time and again.
+    """
+    load_packages(settings.metrics)
+    normaliser_of(settings.normaliser)
+    dataset = open_dataset(settings.shards)
+    checkpoint = load_checkpoint(settings.checkpoint)
+    _check(checkpoint, dataset, settings)
+    file_voice = _file_voice(settings, checkpoint)
+    planned, left_out = plan(dataset, settings), left_out_of(dataset, settings.split)
+    store = Store(str(Path(settings.out).absolute()))
+    _claim(store, _about(settings, dataset, checkpoint, planned, command))
+    make = partial(Synthesiser, checkpoint, settings, file_voice)
+    _speak(store, make, planned, settings)
+    damaged = _gather(store, planned, settings.metrics)
+    evaluation = Evaluation.open(store.path())
+    summary = {**summarise(evaluation), "damaged": damaged, "left_out": left_out}
+    write_json(store, SUMMARY_NAME, summary)
+    return write_report(evaluation, dataset, summary, settings.examples)
+
+
+def plan(dataset: Dataset, settings: EvaluationSettings) -> list[MicroBatch]:
+    """The micro-batches of an evaluation: a function of index and settings.
+
+    Raises:
+        ValueError: there is no such split, or nothing in it.
+        DatasetError: a key that could name a file outside of a folder.
+    """
+    wrong = [key for key in dataset.index["key"].to_pylist() if not _KEY.fullmatch(key)]
+    if wrong:
+        raise DatasetError(f"{dataset.store.url}: {wrong[0]!r} is no key: dots, white space and a slash at its start")
+    most = None if settings.max_seconds is None else round(FPS * settings.max_seconds)
+
+    def cut(clip: Clip, random: Random) -> Span:
+        return Span(0, min(clip.frames, most or clip.frames), clip.text)
+
+    longest = max(dataset.index["frames"].to_pylist(), default=1)
+    batching = BatchSettings(max_frames=max(settings.max_frames, min(longest, most or longest)))
+    return plan_evaluation(dataset.index, [settings.split], cut, batching, settings.clips)
+
+
+def left_out_of(dataset: Dataset, split: str) -> list[dict[str, Any]]:
+    """The clips of a split that the dataset was built without: key, stage, reason, detail."""
+    where = dataset.store.path(ERRORS_NAME)
+    try:
+        entries = [json.loads(line) for line in dataset.store.read(ERRORS_NAME).splitlines()]
+        return [entry for entry in entries if entry["split"] == split]
+    except (FileNotFoundError, ValueError, TypeError, KeyError) as error:
+        raise DatasetError(f"{where}: no readable list of clips left out: {error}") from error
+
+
+def _check(checkpoint: Checkpoint, dataset: Dataset, settings: EvaluationSettings) -> None:
+    """Say now what the actors would trip over."""
+    networks_of(checkpoint, settings.checkpoint, settings.seed)
+    pictures_of(checkpoint, dataset)
+    if settings.recogniser is not None and ":" not in settings.recogniser:
+        import torch
+
+        load_recogniser(settings.recogniser, torch.device("cpu"), tokenizer_of(checkpoint, dataset))
+
+
+def _file_voice(settings: EvaluationSettings, checkpoint: Checkpoint) -> Tensor | None:
+    if settings.voice in ("self", "other"):
+        return None
+    if not Path(settings.voice).is_file():
+        raise ValueError(f"voice: {settings.voice}: no such file; expected other, self or a file with sound")
+    voice = voice_of(Path(settings.voice), checkpoint.mel)
+    if voice is None:
+        raise ValueError(f"voice: {settings.voice}: there is no sound in it")
+    return voice
+
+
+def _about(
+    settings: EvaluationSettings, dataset: Dataset, checkpoint: Checkpoint, planned: Sequence[MicroBatch], command: str
+) -> dict[str, Any]:
+    manifest = hashlib.sha256(dataset.store.read(MANIFEST_NAME)).hexdigest()
+    files = {name: _sha256(getattr(settings, name)) for name in ("recogniser", "voice")}
+    weights = _sha256(settings.checkpoint)
+    return {
+        "format": FORMAT,
+        "identity": {
+            **settings.identity(),
+            **{name: digest for name, digest in files.items() if digest is not None},
+            "checkpoint": weights,
+            "manifest": manifest,
+        },
+        "checkpoint": {
+            "path": settings.checkpoint,
+            "sha256": weights,
+            "step": checkpoint.step,
+            "parameters": sum(tensor.numel() for tensor in checkpoint.weights.values()),
+            "metrics": dict(checkpoint.metrics),
+        },
+        "dataset": {
+            "url": settings.shards,
+            "recipe": dataset.manifest.recipe["dataset"],
+            "plan": dataset.manifest.plan,
+            "manifest_sha256": manifest,
+            "split": settings.split,
+            "clips": sum(len(micro_batch.visits) for micro_batch in planned),
+        },
+        "settings": vars(settings),
+        "versions": {"python": sys.version.split()[0], **_versions()},
+        "command": command,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for library in _LIBRARIES:
+        try:
+            found[library] = metadata.version(library)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _sha256(path: str | None) -> str | None:
+    if path is None or not Path(path).is_file():
+        return None
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _claim(store: Store, about: dict[str, Any]) -> None:
+    """Write what is evaluated into an empty folder; accept one of the very same evaluation, and refuse others."""
+    if not store.exists(ABOUT_NAME):
+        if store.exists() and any(not name.startswith(".") for name in store.names()):
+            raise ValueError(f"{store.path()}: is not empty and holds no evaluation: choose another --out")
+        write_json(store, ABOUT_NAME, about)
+        return
+    try:
+        before = json.loads(store.read(ABOUT_NAME))["identity"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{store.path(ABOUT_NAME)}: not what an evaluation writes: {error}") from error
+    now = json.loads(json.dumps(about["identity"]))
+    different = [
+        f"{name} was {before.get(name)!r} and is {now.get(name)!r}"
+        for name in sorted(before.keys() | now.keys())
+        if before.get(name) != now.get(name)
+    ]
+    if different:
+        raise ValueError(
+            f"{store.path()}: holds another evaluation ({'; '.join(different)}): choose another --out, or delete it"
+        )
+
+
+def _speak(
+    store: Store, make: partial[Synthesiser], planned: Sequence[MicroBatch], settings: EvaluationSettings
+) -> None:
+    """Speak and score what is not finished, and write it batch by batch."""
+    report = ProgressReport(total=sum(len(micro_batch.visits) for micro_batch in planned))
+    todo = []
+    for micro_batch in planned:
+        record = read_batch(store, micro_batch.number)
+        if record is None:
+            todo.append(micro_batch)
+        else:
+            _count(report, micro_batch, len(record["damaged"]), reused=True)
+    frames_of = {micro_batch.number: micro_batch for micro_batch in planned}
+    with shown(report, "evaluation") as progress:
+        if not todo:
+            return
+        with (
+            job_runner(settings.address, settings.workers) as runner,
+            crew(runner, make, settings.device, len(todo)) as everyone,
+        ):
+            for batch, scores in everyone.work(todo, settings.metrics, progress.update):
+                rows = [
+                    row
+                    for clip in batch.clips
+                    for row in rows_of(clip, scores[clip.key], settings.split, settings.metrics, settings.normaliser)
+                ]
+                write_batch(store, batch, rows)
+                _count(report, frames_of[batch.number], len(batch.damaged), reused=False)
+                progress.update()
+
+
+def _count(report: ProgressReport, micro_batch: MicroBatch, damaged: int, reused: bool) -> None:
+    seconds = sum(visit.stop - visit.start for visit in micro_batch.visits) / FPS
+    report.add(len(micro_batch.visits) - damaged, seconds, damaged, reused)
+
+
+def _gather(store: Store, planned: Sequence[MicroBatch], metrics: Sequence[str]) -> list[dict[str, str]]:
+    """Write the rows of all batches as one table; the clips that could not be read."""
+    rows: list[dict[str, Any]] = []
+    damaged: list[dict[str, str]] = []
+    for micro_batch in planned:
+        record = read_batch(store, micro_batch.number)
+        assert record is not None, "every batch is finished"
+        rows += record["rows"]
+        damaged += record["damaged"]
+    if not rows:
+        raise ValueError(f"not one clip could be evaluated: {damaged[0]['key']}: {damaged[0]['reason']}")
+    write_clips(store, table_of(rows, ["l1", *metrics]))
+    return sorted(damaged, key=lambda clip: clip["key"])

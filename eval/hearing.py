@@ -1,0 +1,217 @@
+"""What listens to a waveform: anything that makes texts of waveforms, under a name.
+
+A recogniser is a function: waveforms in, one text each out. `load_recogniser` makes one of
+
+`runs/asr/best.pt`        a checkpoint of the recipe `asr`, or a published recogniser
+`whisper:small.en`        Whisper, run by faster-whisper (the extra `whisper`)
+`package.module:factory`  whatever factory(device) returns
+
+None of them is given what cannot be heard, a waveform that is empty, silent or broken: there the text is "".
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from importlib import import_module
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from eval.metrics.packages import package
+from eval.metrics.waves import SAMPLE_RATE, Wave
+from model import recogniser as network
+from model.checkpoint import Checkpoint, build_network, load_checkpoint
+from model.ctc import BeamSettings, beam_search, greedy
+from model.mel import DEFAULT, MelSettings, log_mel_batch
+from model.tokenizer import Tokenizer
+
+Recogniser = Callable[[Sequence[Wave]], list[str]]
+"""float32 (L,) waveforms at 16 kHz, of any lengths -> what is heard in each."""
+
+WHISPER = "whisper:"
+
+_IMPORT_PATH = re.compile(r"([^\W\d]\w*(?:\.[^\W\d]\w*)*):([^\W\d]\w*)")
+
+_PADDED_SECONDS = 240.0
+"""Of a batch, unless a single waveform is longer."""
+
+
+def load_recogniser(
+    name: str,
+    device: torch.device,
+    tokenizer: Tokenizer | None = None,
+    *,
+    beam: BeamSettings | None = None,
+    language: str = "en",
+) -> Recogniser:
+    """The recogniser of a name, ready to listen.
+
+    Args:
+        name: a checkpoint file, `whisper:NAME` or `package.module:factory`. NAME is one of faster-whisper's models,
+            which it fetches where it has it not yet, or a folder with one. factory(device) returns a `Recogniser`.
+        device: that it runs on.
+        tokenizer: for a published recogniser, whose file holds none: that of its training. A checkpoint's own goes
+            before it.
+        beam: a prefix beam search in place of the best path, for checkpoints only.
+        language: for Whisper.
+
+    Returns:
+        A function that does not depend on what is heard together: a clip's text is the same alone and in a batch, but
+        for float32's rounding, where two pieces are equally likely.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a checkpoint of another network, or without a tokenizer that fits; a Whisper model that cannot be
+            loaded; what cannot be imported or makes no recogniser; a beam for what has none. The recogniser itself
+            raises it for arrays of another kind, and where it has another number of texts than waveforms.
+        PackageMissingError: faster-whisper is not installed.
+    """
+    is_file = os.path.exists(name)
+    if beam is not None and not is_file:
+        raise ValueError(f"recogniser {name}: a beam is for checkpoints: leave it out")
+    if is_file:
+        checkpoint = load_checkpoint(name)
+        _check(checkpoint, name)
+        return _guarded(name, _ours(checkpoint, name, device, tokenizer, beam), checkpoint.mel)
+    if name.startswith(WHISPER):
+        return _guarded(name, _whisper(name.removeprefix(WHISPER), device, language))
+    path = _IMPORT_PATH.fullmatch(name)
+    if path is None:
+        raise FileNotFoundError(
+            f"recogniser {name}: there is no such file; expected a checkpoint, {WHISPER}NAME or package.module:factory"
+        )
+    return _guarded(name, _imported(name, path[1], path[2], device))
+
+
+def _guarded(name: str, recogniser: Recogniser, mel: MelSettings = DEFAULT) -> Recogniser:
+    """The recogniser, given only what can be heard, and held to one text a waveform."""
+
+    def recognise(waves: Sequence[Wave]) -> list[str]:
+        for number, wave in enumerate(waves):
+            if wave.ndim != 1 or wave.dtype.kind != "f":
+                raise ValueError(f"waveform {number} is {wave.dtype} {wave.shape}: expected float32 (samples,)")
+        audible = [number for number, wave in enumerate(waves) if _can_be_heard(wave, mel)]
+        heard = recogniser([np.asarray(waves[number], np.float32) for number in audible]) if audible else []
+        if not isinstance(heard, list) or not all(isinstance(text, str) for text in heard):
+            raise ValueError(f"recogniser {name}: returned {type(heard).__name__}: expected a list of str")
+        if len(heard) != len(audible):
+            raise ValueError(f"recogniser {name}: {len(heard)} texts of {len(audible)} waveforms: expected one each")
+        texts = dict(zip(audible, heard, strict=True))
+        return [texts.get(number, "") for number in range(len(waves))]
+
+    return recognise
+
+
+def _can_be_heard(wave: Wave, mel: MelSettings) -> bool:
+    return len(wave) > mel.n_fft // 2 and bool(np.isfinite(wave).all()) and bool(wave.any())
+
+
+def _check(checkpoint: Checkpoint, path: str) -> None:
+    """`ValueError` unless it is a recogniser of sound as it comes here."""
+    if not isinstance(checkpoint.settings, network.RecogniserSettings):
+        raise ValueError(f"{path}: a network of the recipe {checkpoint.kind}, and asr was expected")
+    mel, bands = checkpoint.mel, checkpoint.settings.n_mels
+    if (mel.sample_rate, mel.n_mels) != (SAMPLE_RATE, bands):
+        raise ValueError(
+            f"{path}: trained on {mel.n_mels} bands at {mel.sample_rate} Hz: expected {bands}, which it has, "
+            f"at {SAMPLE_RATE} Hz"
+        )
+
+
+def _tokenizer_of(checkpoint: Checkpoint, path: str, given: Tokenizer | None) -> Tokenizer:
+    """The checkpoint's own, or the given one."""
+    if checkpoint.tokenizer is not None:
+        return checkpoint.tokenizer
+    pieces = checkpoint.settings.vocabulary
+    if given is None:
+        raise ValueError(f"{path}: holds no tokenizer, as published files do: give the one of its {pieces} pieces")
+    if given.vocabulary_size != pieces:
+        raise ValueError(
+            f"{path}: has {pieces} pieces, and the tokenizer {given.vocabulary_size}: give the one that it was "
+            "trained with"
+        )
+    return given
+
+
+def _ours(
+    checkpoint: Checkpoint, path: str, device: torch.device, given: Tokenizer | None, beam: BeamSettings | None
+) -> Recogniser:
+    """A checkpoint's network with masked padding, batches of waveforms of nearly the same length."""
+    tokenizer = _tokenizer_of(checkpoint, path, given)
+    masked = replace(checkpoint, settings=replace(checkpoint.settings, padding="masked"))
+    built = build_network(masked, path).to(device)
+    assert isinstance(built, network.Recogniser)
+
+    def read(logits: Tensor, lengths: Tensor) -> list[list[int]]:
+        if beam is None:
+            return greedy(logits, lengths)
+        return [found[0].tokens for found in beam_search(logits.log_softmax(dim=-1), lengths, beam)]
+
+    @torch.inference_mode()
+    def recognise(waves: Sequence[Wave]) -> list[str]:
+        texts = [""] * len(waves)
+        for rows in _batches([len(wave) for wave in waves]):
+            samples = torch.tensor([len(waves[row]) for row in rows])
+            padded = torch.zeros(len(rows), int(samples.max()))
+            for place, row in enumerate(rows):
+                padded[place, : len(waves[row])] = torch.from_numpy(waves[row])
+            # whole hops: the last frame, half of it reflection, is not trained on either
+            lengths = samples // checkpoint.mel.hop_length
+            mel = log_mel_batch(padded.to(device), samples, checkpoint.mel)[..., : int(lengths.max())]
+            heard = built(mel, lengths)
+            for row, pieces in zip(rows, read(heard.logits.float(), heard.lengths), strict=True):
+                texts[row] = tokenizer.decode(pieces)
+        return texts
+
+    return recognise
+
+
+def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Rows, the longest first, as many together as `_PADDED_SECONDS` have room for."""
+    rows = sorted(range(len(lengths)), key=lambda row: -lengths[row])
+    while rows:
+        fit = max(1, int(_PADDED_SECONDS * SAMPLE_RATE) // lengths[rows[0]])
+        yield rows[:fit]
+        rows = rows[fit:]
+
+
+def _whisper(model: str, device: torch.device, language: str) -> Recogniser:
+    """Whisper, waveform by waveform, greedily: temperature 0 alone, and each window without a word of those before."""
+    make = package("faster_whisper", "whisper").WhisperModel
+    compute = "float16" if device.type == "cuda" else "float32"
+    try:
+        loaded = make(model, device=device.type, device_index=device.index or 0, compute_type=compute, cpu_threads=1)
+    except (OSError, RuntimeError, ValueError) as error:  # no such model, none to be fetched, or a damaged one
+        raise ValueError(f"recogniser {WHISPER}{model}: cannot be loaded: {error}") from error
+
+    def recognise(waves: Sequence[Wave]) -> list[str]:
+        texts = []
+        for wave in waves:
+            segments, _ = loaded.transcribe(
+                wave,
+                language=language,
+                beam_size=1,
+                temperature=0.0,
+                without_timestamps=True,
+                condition_on_previous_text=False,
+            )
+            texts.append(" ".join(segment.text.strip() for segment in segments))
+        return texts
+
+    return recognise
+
+
+def _imported(name: str, module: str, factory: str, device: torch.device) -> Recogniser:
+    """What a factory of someone else's makes."""
+    try:
+        make = getattr(import_module(module), factory)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"recogniser {name}: cannot be imported: {error}") from error
+    recogniser = make(device)
+    if not callable(recogniser):
+        raise ValueError(f"recogniser {name}: made {type(recogniser).__name__}: expected a function of waveforms")
+    return recogniser  # type: ignore[no-any-return]

@@ -1,0 +1,128 @@
+"""The metrics by name, and how each figure of a report is shown.
+
+    metric_of("estoi")                      one of ours
+    metric_of("mypackage.noise:snr")        a function (original, generated) -> float, or a `Metric`, of anybody's
+
+`original` and `generated` are float32 (L,) at 16 kHz. A function raises `MetricError` where there is no figure, and
+must not depend on what it was asked before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib import import_module
+
+from eval.metrics.judges import PACKAGES, mos, similarity
+from eval.metrics.packages import package
+from eval.metrics.pitch import f0_error, voicing_error
+from eval.metrics.spectral import lsd, mcd
+from eval.metrics.speech import estoi, pesq_narrow, pesq_wide, stoi
+from eval.metrics.waves import Wave
+
+
+@dataclass(frozen=True)
+class Figure:
+    """How a figure is shown to people.
+
+    Attributes:
+        title: what it is called.
+        digits: after the point.
+        higher_is_better: else lower is.
+        unit: empty where there is none.
+    """
+
+    title: str
+    digits: int
+    higher_is_better: bool
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A score of a pair of waveforms.
+
+    Attributes:
+        figure: how it is shown.
+        function: of the original and the generated waveform.
+        packages: that it imports when it is first used.
+        extra: of ours, that installs them.
+        alone: whether it judges the generated waveform by itself, so that the original, too, can be given its score.
+    """
+
+    figure: Figure
+    function: Callable[[Wave, Wave], float]
+    packages: tuple[str, ...] = ()
+    extra: str = "eval"
+    alone: bool = False
+
+
+SPEECH: dict[str, Metric] = {
+    "stoi": Metric(Figure("STOI", 3, True), stoi, ("pystoi",)),
+    "estoi": Metric(Figure("ESTOI", 3, True), estoi, ("pystoi",)),
+    "pesq": Metric(Figure("PESQ", 2, True), pesq_narrow, ("pesq",)),
+    "pesq_wide": Metric(Figure("PESQ, wide band", 2, True), pesq_wide, ("pesq",)),
+    "lsd": Metric(Figure("Log-spectral distance", 2, False, "dB"), lsd),
+    "mcd": Metric(Figure("Mel-cepstral distortion", 2, False, "dB"), mcd),
+    "f0_error": Metric(Figure("F0 error", 0, False, "cents"), f0_error, ("librosa",)),
+    "voicing_error": Metric(Figure("Voicing error", 1, False, "%"), voicing_error, ("librosa",)),
+    "similarity": Metric(Figure("Speaker similarity", 3, True), similarity, PACKAGES["similarity"], "judges"),
+    "mos": Metric(Figure("MOS by DNSMOS", 2, True), mos, PACKAGES["mos"], "judges", alone=True),
+}
+"""Metrics of a pair of waveforms, by the names that they have in settings and reports."""
+
+_OTHERS = {
+    "l1": Figure("Mel L1", 3, False, "natural log"),
+    "wer": Figure("WER", 1, False, "%"),
+    "cer": Figure("CER", 1, False, "%"),
+    "lips_wer": Figure("WER, lips", 1, False, "%"),
+    "lips_cer": Figure("CER, lips", 1, False, "%"),
+}
+"""What is measured of mels and of words, not of a pair of waveforms."""
+
+
+def metric_of(name: str) -> Metric:
+    """A metric by its name in `SPEECH`, or by its import path `package.module:name`.
+
+    A function found there is shown under its own name with three digits, and higher is taken to be better; whoever
+    wants it otherwise puts a `Metric` there.
+
+    Raises:
+        ValueError: no such name, module or function.
+    """
+    if name in SPEECH:
+        return SPEECH[name]
+    module, colon, attribute = name.partition(":")
+    if not (module and colon and attribute):
+        raise ValueError(f"metric {name!r}: expected one of {', '.join(SPEECH)}, or package.module:function")
+    try:
+        found = getattr(import_module(module), attribute, None)
+    except ImportError as error:
+        raise ValueError(f"metric {name}: {module} cannot be imported: {error}") from error
+    if isinstance(found, Metric):
+        return found
+    if not callable(found):
+        what = "no" if found is None else f"a {type(found).__name__} for"
+        raise ValueError(f"metric {name}: {module} has {what} {attribute}; expected a function or a Metric")
+    return Metric(Figure(attribute, 3, True), found)
+
+
+def figure_of(name: str) -> Figure:
+    """How the figures of a metric (any name that `metric_of` takes), or l1, wer, cer, lips_wer, lips_cer, are shown.
+
+    Raises:
+        ValueError: there are no such figures.
+    """
+    return _OTHERS[name] if name in _OTHERS else metric_of(name).figure
+
+
+def load_packages(names: Iterable[str]) -> None:
+    """Import what these metrics need, so that what is missing is said now, and not by the first clip.
+
+    Raises:
+        ValueError: a name that is no metric.
+        PackageMissingError: a package that is not installed.
+    """
+    for metric in [metric_of(name) for name in names]:
+        for needed in metric.packages:
+            package(needed, metric.extra)

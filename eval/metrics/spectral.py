@@ -1,0 +1,104 @@
+"""How far the spectrum of synthesised speech is from the original's, in dB: log-spectral and mel-cepstral distance.
+
+Both waveforms are compared over their common length, in whole frames: what is left at the end counts for nothing. NumPy
+alone, but for the alignment. Published figures of either measure differ by the analysis more than systems do, so these
+are to be compared with each other only.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from eval.metrics.waves import SAMPLE_RATE, MetricError, Wave, over_common_length
+
+Spectrum = np.ndarray[Any, np.dtype[np.float64]]
+
+_LSD_WINDOW, _LSD_HOP = 512, 128  # 32 ms, 8 ms
+
+# The power that the rounding of a 16-bit recording leaves in a bin: variance 2 ** -30 / 12, times the window's 192.
+# What is softer is no sound, and digital silence would be infinitely far from anything else.
+_LSD_FLOOR = 192 * 2.0**-30 / 12
+
+_MCD_WINDOW, _MCD_HOP, _MCD_FFT = 400, 80, 512  # 25 ms, 5 ms
+_MCD_BANDS = 40
+_MCD_ORDER = 24
+_MCD_FLOOR = 1e-8  # -80 dB, below the wave's strongest band: level is no matter, and neither is digital silence
+
+
+def lsd(original: Wave, generated: Wave) -> float:
+    """Log-spectral distance in dB: of each frame the RMS, over frequency, of the difference of both power spectra in dB
+    (Gray and Markel, Distance measures for speech processing, 1976), then the mean over frames.
+
+    Frames of 32 ms (Hann) every 8 ms, 0 to 8 kHz in 257 bins; power below what rounding to 16 bits leaves counts as
+    that much. Levels count: a wave and its double are 6.02 dB apart, so scale both alike first. Frame stands against
+    frame, without alignment.
+
+    Raises:
+        MetricError: less than 32 ms; waveforms that cannot be compared.
+    """
+    one, other = (
+        10 * np.log10(np.maximum(_power(wave, _LSD_WINDOW, _LSD_HOP, _LSD_WINDOW), _LSD_FLOOR))
+        for wave in over_common_length(original, generated)
+    )
+    return float(np.sqrt(np.square(one - other).mean(axis=1)).mean())
+
+
+def mcd(original: Wave, generated: Wave) -> float:
+    """Mel-cepstral distortion in dB, (10 / ln 10) sqrt(2 (sum over c of (difference of the c-th coefficients)^2)), with
+    c from 1 to 24 (Kubichek, Mel-cepstral distance measure for objective speech quality assessment, 1993).
+
+    The mel cepstrum is the cosine transform of the logarithms of the power in 40 mel bands (triangles evenly spaced on
+    2595 log10(1 + f / 700), 0 to 8 kHz; frames of 25 ms, Hann, every 5 ms), scaled so that the figure is the RMS
+    difference, in dB, of the two spectra as 24 coefficients draw them. c0, the level, is left out. Where others take
+    the mel-generalised cepstra of SPTK or WORLD, their figures are of the same kind but not comparable.
+
+    Frames are aligned by dynamic time warping (steps of one frame in either or both, of equal weight, anywhere): the
+    figure is the mean over the pairs of frames on the path of least sum.
+
+    Raises:
+        MetricError: less than 25 ms; waveforms that cannot be compared.
+    """
+    from eval.metrics.warping import warped  # importing it compiles
+
+    total, pairs = warped(*(_mel_cepstrum(wave) for wave in over_common_length(original, generated)))
+    return 10 / math.log(10) * math.sqrt(2) * total / pairs
+
+
+def _power(wave: Wave, window: int, hop: int, n_fft: int) -> Spectrum:
+    """(L,) -> (frames, n_fft / 2 + 1), whole frames only."""
+    if len(wave) < window:
+        raise MetricError(f"{len(wave)} samples: less than a frame of {1000 * window / SAMPLE_RATE:.0f} ms")
+    frames = np.lib.stride_tricks.sliding_window_view(wave, window)[::hop]
+    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window) / window)
+    spectrum = np.fft.rfft(frames * hann, n_fft)
+    power: Spectrum = spectrum.real**2 + spectrum.imag**2
+    return power
+
+
+def _mel_cepstrum(wave: Wave) -> Spectrum:
+    """(L,) -> (frames, 24): c1 and on, such that ln power is about c0 + 2 sum of c cos(c-th wave over the bands)."""
+    power = _power(wave, _MCD_WINDOW, _MCD_HOP, _MCD_FFT) @ _mel_bands().T
+    floor = max(power.max() * _MCD_FLOOR, np.finfo(np.float64).tiny)  # of what is silent in every whole frame, too
+    cepstrum: Spectrum = np.log(np.maximum(power, floor)) @ _cosines().T
+    return cepstrum
+
+
+@lru_cache
+def _mel_bands() -> Spectrum:
+    """(bands, bins): triangles of height 1."""
+    mels = np.linspace(0, 2595 * np.log10(1 + SAMPLE_RATE / 2 / 700), _MCD_BANDS + 2)
+    edges = 700 * (10 ** (mels / 2595) - 1)
+    bins = np.linspace(0, SAMPLE_RATE / 2, _MCD_FFT // 2 + 1)
+    lower, centre, upper = edges[:-2, None], edges[1:-1, None], edges[2:, None]
+    return np.maximum(0, np.minimum((bins - lower) / (centre - lower), (upper - bins) / (upper - centre)))
+
+
+@lru_cache
+def _cosines() -> Spectrum:
+    """(coefficients, bands): the DCT-II's, over the number of bands."""
+    places = (np.arange(_MCD_BANDS) + 0.5) / _MCD_BANDS
+    return np.cos(np.pi * np.arange(1, _MCD_ORDER + 1)[:, None] * places) / _MCD_BANDS

@@ -1,0 +1,36 @@
+"""What metrics of speech are given, and what they say where they have no figure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+SAMPLE_RATE = 16_000
+
+Wave = np.ndarray[Any, np.dtype[np.float32]]
+
+
+class MetricError(ValueError):
+    """A metric has no figure for this pair; says why."""
+
+
+def over_common_length(original: Wave, generated: Wave) -> tuple[Wave, Wave]:
+    """Both (L,) float32, L the shorter one's length.
+
+    Raises:
+        MetricError: a waveform that is empty, silent throughout or not finite.
+        ValueError: not one-dimensional arrays of floating point.
+    """
+    for side, wave in (("original", original), ("generated", generated)):
+        if wave.ndim != 1 or wave.dtype.kind != "f":
+            raise ValueError(f"the {side} is {wave.dtype} {wave.shape}: expected float32 (samples,) at 16 kHz")
+        if not len(wave):
+            raise MetricError(f"the {side} is empty")
+    common = min(len(original), len(generated))
+    for side, wave in (("original", original), ("generated", generated)):
+        if not np.isfinite(wave[:common]).all():
+            raise MetricError(f"the {side} holds values that are not finite")
+        if not wave[:common].any():
+            raise MetricError(f"the {side} is silent throughout")
+    return original[:common].astype(np.float32), generated[:common].astype(np.float32)

@@ -1,0 +1,127 @@
+"""What was evaluated, in words; and the published figures, where they are of the same clips."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from eval.report.page import counted
+from eval.results import Evaluation
+
+TITLES = {"network": "Network", "untrained": "Untrained", "ceiling": "Ceiling", "original": "Original"}
+MEANING = {
+    "network": "the checkpoint",
+    "untrained": "the same network, new weights",
+    "ceiling": "the true mel, same vocoder",
+    "original": "the recording itself",
+}
+
+_VOICES = {
+    "self": "the first frames of the very clip that is scored, as published",
+    "other": "the loudest stretch of another clip of the same speaker",
+}
+
+
+_SECTIONS = ("settings", "checkpoint", "dataset", "versions")
+
+
+@dataclass(frozen=True)
+class Published:
+    """Figures of the published system on a test split (METHOD.md, From mel to waveform, and scores).
+
+    Attributes:
+        corpus, split: what they are of, in words.
+        figures: metric -> mean.
+        clips: in the split as its owners list it; None where METHOD.md and the corpus do not say.
+    """
+
+    corpus: str
+    figures: dict[str, float]
+    clips: int | None
+
+
+_PUBLISHED = {
+    "lrs2": Published("LRS2, test split", {"stoi": 0.526}, 1243),
+    "lrs3": Published("LRS3, test part of the unseen split", {"stoi": 0.497}, None),
+}
+
+
+def published_of(evaluation: Evaluation, listed: int) -> tuple[Published | None, str]:
+    """The published figures, if this evaluation is of their clips, and a note on them.
+
+    Any corpus can be laid out as LRS2 is, and a part of a split is not the split: the number of clips tells.
+
+    Args:
+        evaluation: what it is of.
+        listed: clips of the split, those included that are not in the shards or could not be read.
+    """
+    dataset, settings = evaluation.about.get("dataset", {}), evaluation.about.get("settings", {})
+    found = _PUBLISHED.get(str(dataset.get("recipe"))) if dataset.get("split") == "test" else None
+    if found is None:
+        return None, ""
+    if settings.get("clips") is not None or found.clips not in (None, listed):
+        of = f"of {found.clips:,} clips" if found.clips else "the whole split"
+        return None, (
+            f"The published figures are of {found.corpus}, {of}; these are {counted(listed, 'clip')} of a split of "
+            "that name and layout, so the figures do not stand beside them."
+        )
+    same = settings.get("protocol") == "published"
+    return found, (
+        f"The published figures are means over {found.corpus}: Griffin-Lim of 60 rounds, the voice taken from the "
+        "first 50 mel frames of the very clip that is scored, clips cut at 10 s, padding leaking between the "
+        "clips of a batch. "
+        + ("This evaluation has that protocol, without the leak." if same else "This evaluation has another protocol.")
+    )
+
+
+def lead(evaluation: Evaluation, summary: Mapping[str, Any]) -> dict[str, str]:
+    """The parts of the sentence that says what was evaluated."""
+    about, dataset = evaluation.about, evaluation.about.get("dataset", {})
+    checkpoint, settings = about.get("checkpoint", {}), about.get("settings", {})
+    facts = []
+    if checkpoint.get("step") is not None:
+        facts.append(f"step {checkpoint['step']:,}")
+    if checkpoint.get("parameters"):
+        facts.append(f"{checkpoint['parameters'] / 1e6:.1f} million parameters")
+    return {
+        "checkpoint": os.path.basename(str(checkpoint.get("path", "checkpoint"))),
+        "folder": os.path.basename(os.path.dirname(str(checkpoint.get("path", "")))),
+        "facts": ", ".join(facts),
+        "split": str(dataset.get("split", "")),
+        "dataset": str(dataset.get("url", "")).rstrip("/").rpartition("/")[2],
+        "clips": counted(summary["clips"], "clip"),
+        "length": length(summary["seconds"]),
+        "speakers": counted(len(summary["speakers"]), "speaker"),
+        "voice": _voice(evaluation, settings.get("voice", "")),
+        "vocoder": str(settings.get("vocoder", "")),
+    }
+
+
+def length(seconds: float) -> str:
+    """1.25 hours; 3.1 minutes."""
+    return f"{seconds / 3600:.2f} hours" if seconds >= 3600 else f"{seconds / 60:.1f} minutes"
+
+
+def _voice(evaluation: Evaluation, voice: str) -> str:
+    """Whose voice the clips are spoken with, exceptions included."""
+    said = _VOICES.get(voice, f"the loudest stretch of {os.path.basename(voice)}" if voice else "not recorded")
+    own = evaluation.rows("network")["voice"].to_pylist().count("self") if voice == "other" else 0
+    return f"{said} ({counted(own, 'clip')} without such another: the clip's own)" if own else said
+
+
+def settings_of(about: Mapping[str, Any]) -> dict[str, list[tuple[str, str]]]:
+    """What `evaluation.json` says of settings, checkpoint, dataset and versions, nested names joined by dots."""
+    sections = {name.capitalize(): _flat(about.get(name, {})) for name in _SECTIONS}
+    return {title: values for title, values in sections.items() if values}
+
+
+def _flat(values: Any, before: str = "") -> list[tuple[str, str]]:
+    if isinstance(values, Mapping):
+        return [
+            pair for name, value in values.items() for pair in _flat(value, f"{before}.{name}" if before else str(name))
+        ]
+    if isinstance(values, list) and not any(isinstance(value, Mapping | list) for value in values):
+        return [(before, ", ".join(map(str, values)) or "none")]
+    return [(before, "none" if values is None else str(values))]

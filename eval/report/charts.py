@@ -1,0 +1,163 @@
+"""Charts as SVG, drawn here and coloured by the page's style: how figures are distributed, and figures against length.
+
+A distribution has a row of bars a system, one above the other on one axis, so that they are told apart without colour.
+All clips of a system are one path, so that ten thousand of them keep a page small.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup, escape
+
+from eval.report.tables import Look
+
+Array = np.ndarray[Any, np.dtype[np.float64]]
+
+_WIDTH = 360
+_LEFT, _RIGHT = 74, 10
+_ROW, _AXIS = 46, 34
+_PLOT = 200
+_PIXELS = _WIDTH - _LEFT - _RIGHT
+_MOST_BINS = 30
+_WINDOWS = 48  # points of the running mean
+_FEWEST = 30  # clips that have a running mean
+_FEW = 300  # points that are drawn large
+
+
+def distribution(look: Look, figures: Mapping[str, tuple[str, Array, float]]) -> Markup:
+    """Shares of clips by figure.
+
+    Args:
+        look: of the metric.
+        figures: system -> its title, its figures and its mean, in stored units; at least one has figures.
+
+    Returns:
+        An svg element that says in words what it shows.
+    """
+    of = {system: (title, values * look.scale, mean * look.scale) for system, (title, values, mean) in figures.items()}
+    low, high = _range(np.concatenate([values for _, values, _ in of.values()]))
+    bins = int(np.clip(2 * math.sqrt(max(len(values) for _, values, _ in of.values())), 8, _MOST_BINS))
+    shares = {
+        system: np.histogram(values.clip(low, high), bins, (low, high))[0] / max(1, len(values))
+        for system, (_, values, _) in of.items()
+    }
+    most = max(float(share.max()) for share in shares.values())
+    parts, said = [], []
+    for row, (system, (title, values, mean)) in enumerate(of.items()):
+        base = (row + 1) * _ROW
+        tops = base - (_ROW - 10) * shares[system] / most
+        steps = "".join(f"V{_short(top)}h{_short(_PIXELS / bins)}" for top in tops)
+        parts.append(Markup('<text class="label" x="{}" y="{}">{}</text>').format(_LEFT - 8, base - 6, title))
+        parts.append(Markup('<path class="bars {}" d="M{} {}{}V{}Z"/>').format(system, _LEFT, base, steps, base))
+        parts.append(Markup('<path class="base" d="M{} {}h{}"/>').format(_LEFT, base, _PIXELS))
+        if math.isfinite(mean):
+            x = _LEFT + _PIXELS * min(1.0, max(0.0, (mean - low) / (high - low)))
+            parts.append(Markup('<path class="mean" d="M{} {}v{}"/>').format(_short(x), base - _ROW + 8, _ROW - 8))
+            said.append(f"{title}: mean {mean:.{look.figure.digits}f} of {len(values):,}")
+    height = len(of) * _ROW + _AXIS
+    parts.append(_across(low, high, len(of) * _ROW, look.title))
+    return _svg(height, f"How {look.title} is distributed. {'; '.join(said)}", parts)
+
+
+def against_length(look: Look, seconds: Array, values: Array, weights: Array) -> Markup:
+    """A point a clip, and the running mean over clips of about the same length.
+
+    Args:
+        look: of the metric.
+        seconds, values, weights: (N,) of the clips, N > 0; values in stored units, weights in the mean.
+    """
+    values = values * look.scale
+    low, high = _range(values)
+    first, last = _range(seconds)
+    x = _LEFT + _PIXELS * ((seconds - first) / (last - first)).clip(0, 1)
+    y = 8 + (_PLOT - 8) * (1 - ((values - low) / (high - low)).clip(0, 1))
+    points = dict.fromkeys(f"M{_short(one)} {_short(other)}h0" for one, other in zip(x, y, strict=True))
+    parts = [_down(low, high)]
+    parts.append(Markup('<path class="points{}" d="{}"/>').format(" few" * (len(points) < _FEW), "".join(points)))
+    if len(values) >= _FEWEST:
+        along, means = _running_mean(seconds, values, weights)
+        line = [
+            f"{_short(_LEFT + _PIXELS * min(1.0, max(0.0, (at - first) / (last - first))))} "
+            f"{_short(8 + (_PLOT - 8) * (1 - min(1.0, max(0.0, (mean - low) / (high - low)))))}"
+            for at, mean in zip(along, means, strict=True)
+        ]
+        parts.append(Markup('<path class="running" d="M{}"/>').format("L".join(line)))
+    parts.append(_across(first, last, _PLOT, "length of the clip, s"))
+    said = f"{look.title} of {len(values):,} clips against their length, {seconds.min():.1f} to {seconds.max():.1f} s"
+    if len(values) >= _FEWEST:
+        said += f". Running mean: {means[0]:.{look.figure.digits}f} among the shortest, "
+        said += f"{means[-1]:.{look.figure.digits}f} among the longest"
+    return _svg(_PLOT + _AXIS, said, parts)
+
+
+def beyond(look: Look, values: Array) -> int:
+    """Figures outside of what the charts span, which are drawn at their edge."""
+    low, high = _range(values * look.scale)
+    return int(((values * look.scale < low) | (values * look.scale > high)).sum())
+
+
+def _running_mean(seconds: Array, values: Array, weights: Array) -> tuple[Array, Array]:
+    """Means of windows of an eighth of the clips, by length: where they are, and what."""
+    order = np.lexsort((values, seconds))
+    seconds, values, weights = seconds[order], values[order], weights[order]
+    size = max(10, len(values) // 8)
+    starts = np.unique(np.linspace(0, len(values) - size, _WINDOWS).round().astype(int))
+    summed, weighed, timed = (np.concatenate([[0.0], np.cumsum(of)]) for of in (values * weights, weights, seconds))
+    ends = starts + size
+    return (timed[ends] - timed[starts]) / size, (summed[ends] - summed[starts]) / (weighed[ends] - weighed[starts])
+
+
+def _range(values: Array) -> tuple[float, float]:
+    """What an axis spans: all values, but for a few that lie far from the rest."""
+    low, high = float(values.min()), float(values.max())
+    inner = np.quantile(values, [0.005, 0.995])
+    reach = float(inner[1] - inner[0]) / 4
+    if reach > 0:
+        low, high = max(low, float(inner[0]) - reach), min(high, float(inner[1]) + reach)
+    if not high > low:
+        low, high = low - max(0.05, abs(low) / 20), high + max(0.05, abs(high) / 20)
+    return low, high
+
+
+def _ticks(low: float, high: float, most: int) -> list[float]:
+    """Round numbers from low to high, at most so many."""
+    rough = (high - low) / most
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = power * next(factor for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
+    return [count * step for count in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
+
+
+def _across(low: float, high: float, top: int, title: str) -> Markup:
+    """The axis below a chart."""
+    parts = [Markup('<path class="base" d="M{} {}h{}"/>').format(_LEFT, top, _PIXELS)]
+    for tick in _ticks(low, high, 5):
+        x = _short(_LEFT + _PIXELS * (tick - low) / (high - low))
+        parts.append(Markup('<path class="tick" d="M{} {}v4"/>').format(x, top))
+        parts.append(Markup('<text class="at" x="{}" y="{}">{:g}</text>').format(x, top + 16, round(tick, 9)))
+    parts.append(Markup('<text class="at title" x="{}" y="{}">{}</text>').format(_LEFT + _PIXELS / 2, top + 31, title))
+    return Markup("").join(parts)
+
+
+def _down(low: float, high: float) -> Markup:
+    """The axis at the left, with lines across."""
+    parts = []
+    for tick in _ticks(low, high, 5):
+        y = 8 + (_PLOT - 8) * (1 - (tick - low) / (high - low))
+        parts.append(Markup('<path class="grid" d="M{} {}h{}"/>').format(_LEFT, _short(y), _PIXELS))
+        where = _LEFT - 8, _short(y + 4), round(tick, 9)
+        parts.append(Markup('<text class="label" x="{}" y="{}">{:g}</text>').format(*where))
+    return Markup("").join(parts)
+
+
+def _svg(height: int, said: str, parts: Sequence[Markup]) -> Markup:
+    content = Markup("").join(parts)
+    start = Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">')
+    return start.format(_WIDTH, height, escape(said)) + content + Markup("</svg>")
+
+
+def _short(number: float) -> str:
+    return f"{number:.1f}".removesuffix(".0")

@@ -1,0 +1,71 @@
+"""Waveforms of a report's folder: read with care, and drawn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import torch
+from markupsafe import Markup
+
+from model.mel import log_mel
+from pipeline.pictures import mel_picture
+from shards.format.sample import MEL_BANDS, SAMPLE_RATE
+
+Array = np.ndarray[Any, Any]
+
+_HOP = 160
+_COLUMNS = 400  # of a waveform's picture
+
+
+class SoundError(ValueError):
+    """There is no such sound in the folder; says why."""
+
+
+def read_sound(folder: Path, name: str) -> Array:
+    """int16 (L,) at 16 kHz of a file in the folder; the name comes from a table, and may not lead out of the folder.
+
+    Raises:
+        SoundError: there is none, or it is not 16 kHz mono.
+    """
+    file = folder / name
+    if not file.resolve().is_relative_to(folder.resolve()):
+        raise SoundError(f"{name} lies outside of the report's folder")
+    try:
+        samples, rate = soundfile.read(file, dtype="int16")
+    except (soundfile.SoundFileError, OSError) as error:
+        raise SoundError(f"{name} cannot be read" if file.exists() else f"{name} is missing") from error
+    if rate != SAMPLE_RATE or samples.ndim != 1 or not len(samples):
+        raise SoundError(f"{name} is not a sound of 16 kHz and one channel")
+    return np.asarray(samples, np.int16)
+
+
+def draw_mel(samples: Array, length: int) -> str:
+    """The mel of a waveform as it is measured everywhere, of `length` samples of time, silence where the sound has
+    ended; empty for less than a mel can be measured of."""
+    try:
+        mel = log_mel(torch.from_numpy(samples.astype(np.float32)))[:, : len(samples) // _HOP].numpy()
+    except ValueError:
+        return ""
+    frames = max(1, length // _HOP)
+    whole = np.full((MEL_BANDS, frames), -1.0, np.float32)
+    whole[:, : min(frames, mel.shape[1])] = mel[:, :frames]
+    return mel_picture(whole)
+
+
+def draw_wave(samples: Array, length: int) -> Markup:
+    """The extent of a waveform over `length` samples of time, its peak to full height, as an svg path's element."""
+    whole = np.zeros(max(length, _COLUMNS), np.float64)
+    whole[: min(len(samples), len(whole))] = samples[: len(whole)] / max(1, int(np.abs(samples.astype(int)).max()))
+    starts = np.linspace(0, len(whole), _COLUMNS, endpoint=False).astype(int)
+    highest = np.maximum.reduceat(whole, starts)
+    lowest = np.minimum.reduceat(whole, starts)
+    # at least a line of height 0.4, so that silence is seen to be some
+    top, bottom = 20 - 19 * highest - 0.2, 20 - 19 * lowest + 0.2
+    up = "L".join(f"{x} {y:.1f}" for x, y in enumerate(top))
+    down = "L".join(f"{_COLUMNS - 1 - x} {y:.1f}" for x, y in enumerate(bottom[::-1]))
+    return Markup('<svg class="wave" viewBox="0 0 {} 40" preserveAspectRatio="none" aria-hidden="true">').format(
+        _COLUMNS - 1
+    ) + Markup('<path d="M{}L{}Z"/></svg>').format(up, down)

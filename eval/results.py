@@ -1,0 +1,198 @@
+"""What an evaluation leaves behind, written and read: a row a clip and system, and what was evaluated.
+
+    evaluation.json      what was evaluated, and how; written first
+    batches/*.json       a finished micro-batch each, the unit of going on
+    wav/<system>/*.wav   what was heard
+    clips.parquet        a row a clip and system, by key and system; clips.csv is the same
+    summary.json         means, and how sure they are
+
+A figure that could not be measured is null, and `failed` says why.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+
+from shards import Store
+
+FORMAT = 1
+ABOUT_NAME, CLIPS_NAME, CSV_NAME, SUMMARY_NAME = "evaluation.json", "clips.parquet", "clips.csv", "summary.json"
+
+SYSTEMS = ("network", "untrained", "ceiling", "original")
+"""What is scored side by side: the checkpoint, its network with new weights, the true mel through the same vocoder, and
+the recording itself, for what looks at one waveform alone."""
+
+RATES = {
+    "wer": ("word_errors", "words"),
+    "cer": ("character_errors", "characters"),
+    "lips_wer": ("lips_word_errors", "lips_words"),
+    "lips_cer": ("lips_character_errors", "lips_characters"),
+}
+"""Error rates by name: columns of errors and of what they are counted over. The rate of many clips is that of their
+sums."""
+
+_ABOUT_CLIP = [
+    ("key", pa.string()),
+    ("split", pa.string()),
+    ("speaker", pa.string()),
+    ("frames", pa.int32()),
+    ("seconds", pa.float64()),
+    ("text", pa.string()),
+    ("voice", pa.string()),
+    ("system", pa.string()),
+]
+_HEARD = [
+    ("heard", pa.string()),
+    *((column, pa.int32()) for column in (*RATES["wer"], *RATES["cer"])),
+    ("lips_heard", pa.string()),
+    *((column, pa.int32()) for column in (*RATES["lips_wer"], *RATES["lips_cer"])),
+    ("failed", pa.string()),
+    ("wav", pa.string()),
+]
+
+
+class ResultsError(ValueError):
+    """A folder that holds no evaluation, or a damaged one; names the file."""
+
+
+def schema_of(metrics: Sequence[str]) -> pa.Schema:
+    """Columns of `clips.parquet`: `key`, `split`, `speaker`, `frames` and `seconds` of the clip, `text` that was said,
+    `voice` (the key of the clip that the voice is of, or how it was chosen), `system`; a float64 a metric; `heard` and
+    `lips_heard` with the counts of `RATES`; `failed`, JSON of metric -> reason; `wav`, the waveform's path in the
+    folder. What does not apply is null."""
+    return pa.schema([*_ABOUT_CLIP, *((name, pa.float64()) for name in metrics), *_HEARD])
+
+
+def table_of(rows: Iterable[dict[str, Any]], metrics: Sequence[str]) -> pa.Table:
+    """Rows (columns that lack are null) as a table, by key and by the order of `SYSTEMS`."""
+    ordered = sorted(rows, key=lambda row: (row["key"], SYSTEMS.index(row["system"])))
+    return pa.Table.from_pylist(ordered, schema=schema_of(metrics))
+
+
+def write_clips(store: Store, table: pa.Table) -> None:
+    """Write the rows as parquet and as CSV; the same rows give the same bytes (same pyarrow)."""
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd", store_schema=False)
+    lines = io.BytesIO()
+    pacsv.write_csv(table, lines)
+    for name, content in ((CLIPS_NAME, buffer), (CSV_NAME, lines)):
+        store.write(name, content.getvalue())
+
+
+def write_json(store: Store, name: str, content: Any) -> None:
+    """Write JSON, with what is not a number as null."""
+    text = json.dumps(_plain(content), indent=1, ensure_ascii=False, allow_nan=False)
+    store.write(name, f"{text}\n".encode("utf-8", "replace"))
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A finished evaluation: `Evaluation.open(folder)`.
+
+    Attributes:
+        folder: where it lies.
+        about: what was evaluated (`evaluation.json`): identity, settings, checkpoint, dataset, versions, command.
+        clips: the rows, `schema_of` its metrics.
+    """
+
+    folder: Path
+    about: dict[str, Any]
+    clips: pa.Table
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Evaluation:
+        """Read a report's folder.
+
+        Raises:
+            ResultsError: there is none, it is not finished, or it is damaged.
+        """
+        folder = Path(folder)
+        try:
+            about = json.loads((folder / ABOUT_NAME).read_text("utf-8"))
+            if about["format"] != FORMAT:
+                raise ResultsError(f"{folder / ABOUT_NAME}: format {about['format']}, this version reads {FORMAT}")
+        except FileNotFoundError as error:
+            raise ResultsError(f"{folder}: no evaluation lies here ({ABOUT_NAME} is missing)") from error
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            raise ResultsError(f"{folder / ABOUT_NAME}: not what an evaluation writes: {error}") from error
+        try:
+            clips = pq.read_table(folder / CLIPS_NAME)
+        except FileNotFoundError as error:
+            raise ResultsError(f"{folder}: the evaluation has not finished ({CLIPS_NAME} is missing)") from error
+        except (pa.ArrowException, OSError) as error:
+            raise ResultsError(f"{folder / CLIPS_NAME}: not readable: {error}") from error
+        missing = [name for name in schema_of(()).names if name not in clips.column_names]
+        if missing:
+            raise ResultsError(f"{folder / CLIPS_NAME}: has no column {', '.join(missing)}")
+        return cls(folder, about, clips)
+
+    @cached_property
+    def measured(self) -> list[str]:
+        """Metrics, columns first and then rates, of which there is a figure or a failure."""
+        columns = [name for name in self.clips.column_names if name not in schema_of(()).names]
+        return columns + [
+            name for name, (_, counted) in RATES.items() if self.clips[counted].null_count < len(self.clips)
+        ]
+
+    @cached_property
+    def systems(self) -> list[str]:
+        """Systems that there are rows of, in the order of `SYSTEMS`."""
+        there = set(self.clips["system"].unique().to_pylist())
+        return [name for name in SYSTEMS if name in there]
+
+    def rows(self, system: str) -> pa.Table:
+        """The rows of a system, by key."""
+        return self.clips.filter(pc.field("system") == system)
+
+    def figures(self, system: str, metric: str) -> tuple[list[str], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """Keys, figures and weights of the clips of a system that have this figure.
+
+        A rate's weight is what its errors are counted over (a clip where nothing was said has none, and is not among
+        them); any other figure's weight is 1. The mean of many clips is the weighted one.
+        """
+        rows = self.rows(system)
+        keys = np.array(rows["key"].to_pylist(), dtype=object)
+        if metric in RATES:
+            errors, weights = (_floats(rows[column]) for column in RATES[metric])
+            with np.errstate(divide="ignore", invalid="ignore"):
+                values = errors / np.where(weights > 0, weights, np.nan)
+        else:
+            values = _floats(rows[metric])
+            weights = np.ones(len(values))
+        there = ~np.isnan(values)
+        return keys[there].tolist(), values[there], weights[there]
+
+    def failures(self, system: str) -> dict[str, dict[str, str]]:
+        """Metric -> key -> why there is no figure."""
+        found: dict[str, dict[str, str]] = {}
+        rows = self.rows(system)
+        for key, text in zip(rows["key"].to_pylist(), rows["failed"].to_pylist(), strict=True):
+            for metric, reason in json.loads(text or "{}").items():
+                found.setdefault(metric, {})[key] = reason
+        return found
+
+
+def _floats(column: pa.ChunkedArray) -> np.ndarray[Any, Any]:
+    return np.array([np.nan if value is None else value for value in column.to_pylist()], np.float64)
+
+
+def _plain(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {str(name): _plain(value) for name, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_plain(value) for value in content]
+    if isinstance(content, float | np.floating):
+        return float(content) if np.isfinite(content) else None
+    return content

@@ -1,0 +1,87 @@
+"""Settings of an evaluation; the class is the schema of the command's flags."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from model.vocoder import DEFAULT, PUBLISHED
+
+VOCODERS = {"default": DEFAULT, "published": PUBLISHED}
+
+PUBLISHED_SECONDS = 10.0
+"""At which the published test cuts clips (METHOD.md, Segments)."""
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """What is evaluated, and how.
+
+    Attributes:
+        checkpoint: of the recipe lip2speech, ours or a published file.
+        shards: dataset, a local folder or an fsspec URL.
+        split: of the clips that are spoken.
+        out: folder of the report.
+        protocol: `published` sets voice, vocoder and max_seconds to what METHOD.md says of the published test.
+        voice: `other`, the loudest stretch of another clip of the same speaker; `self`, the first frames of the very
+            clip that is scored, as published; or a file with sound whose loudest stretch everybody is spoken with.
+        vocoder: `default` or `published`.
+        max_seconds: clips are cut there; None: whole.
+        clips: a fixed part of the split, so many clips; None: all of it.
+        metrics: names of metrics (eval/metrics), or import paths `package.module:function`. The mel's L1 is always
+            there.
+        recogniser: whose word errors on the waveforms are counted: a checkpoint of the recipe asr, `whisper:NAME`, or
+            an import path `package.module:factory`; None: no one's.
+        normaliser: of texts before they are compared.
+        mels: also write the networks' mels.
+        max_frames: padded video frames of a batch. A longer clip is a batch of its own.
+        seed: of the untrained network's weights.
+        examples: clips shown of the best, of the median and of the worst.
+        device: of the networks and the vocoder; None: GPUs if there are any.
+        workers: processes that score at once; None: one a core; 0: everything in this process, without Ray.
+        address: of a Ray cluster, `auto` or HOST:PORT; None: this machine.
+    """
+
+    checkpoint: str
+    shards: str
+    split: str
+    out: str
+    protocol: Literal["published"] | None = None
+    voice: str = "other"
+    vocoder: Literal["default", "published"] = "default"
+    max_seconds: float | None = None
+    clips: int | None = None
+    metrics: list[str] = field(
+        default_factory=lambda: ["stoi", "estoi", "pesq", "pesq_wide", "lsd", "mcd", "f0_error", "voicing_error"]
+    )
+    recogniser: str | None = None
+    normaliser: str = "plain"
+    mels: bool = False
+    max_frames: int = 1200
+    seed: int = 0
+    examples: int = 3
+    device: Literal["cpu", "cuda"] | None = None
+    workers: int | None = None
+    address: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, least in (("clips", 1), ("max_frames", 1), ("examples", 1), ("workers", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"{name}: {value} is too small, at least {least} was expected")
+        if self.max_seconds is not None and not self.max_seconds >= 0.2:
+            raise ValueError(f"max_seconds: {self.max_seconds} is too short, at least 0.2 was expected")
+        if len(set(self.metrics)) < len(self.metrics):
+            raise ValueError(f"metrics: one is named twice: {', '.join(self.metrics)}")
+        if self.protocol == "published":
+            for name, value in (("voice", "self"), ("vocoder", "published"), ("max_seconds", PUBLISHED_SECONDS)):
+                default = next(each.default for each in dataclasses.fields(self) if each.name == name)
+                if getattr(self, name) not in (default, value):
+                    raise ValueError(f"{name}: {getattr(self, name)}, and the published protocol has {value}")
+                object.__setattr__(self, name, value)
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that figures depend on, but for files, of which the bytes count."""
+        apart = ("checkpoint", "shards", "out", "protocol", "examples", "device", "workers", "address")
+        return {name: value for name, value in dataclasses.asdict(self).items() if name not in apart}

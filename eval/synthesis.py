@@ -1,0 +1,205 @@
+"""Speak a micro-batch: pictures of lips and a voice in, waveforms of every system out.
+
+The network, the same network with new weights, and the true mel go through the same vocoder, with start phases seeded
+by the clip's key. Waveforms are rounded to 16 bits here, so that what is scored, what is heard by a recogniser and what
+lies in the files is the same sound.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from eval.hearing import load_recogniser
+from eval.networks import networks_of, pictures_of, tokenizer_of, true_mels
+from eval.settings import VOCODERS, EvaluationSettings
+from eval.voices import OF_VOICES, lenders_of, loudest, references_of
+from model.checkpoint import Checkpoint
+from model.ctc import greedy
+from model.losses import mel_l1
+from model.segments import SegmentSettings
+from model.transforms import apply
+from model.vocoder import mel_to_wav, samples_of
+from shards import open_dataset
+from shards.format.sample import MEL_PER_FRAME, SAMPLES_PER_FRAME
+from shards.reading.batch import Batch, Contents, Skipped
+from shards.reading.plan import MicroBatch
+from shards.reading.reader import BatchReader
+
+Array = np.ndarray[Any, Any]
+_REFERENCE = SegmentSettings().reference_frames
+
+
+@dataclass(frozen=True)
+class SpokenClip:
+    """A clip by every system.
+
+    Attributes:
+        key, speaker, text: of the clip; the text is None where it is not known.
+        frames: video frames that were spoken.
+        voice: the key of the clip that lent its voice; `self` or `file`.
+        waves: system -> int16 samples at 16 kHz.
+        l1: system -> mean absolute difference of its mel from the true one, natural-log units.
+        heard: system -> what the recogniser heard; empty without one.
+        lips_heard: what the CTC head of the network read from the lips; None where its pieces are not known.
+        mels: system -> float32 (n_mels, 4 frames), where they are wanted.
+    """
+
+    key: str
+    speaker: str
+    text: str | None
+    frames: int
+    voice: str
+    waves: dict[str, Array]
+    l1: dict[str, float]
+    heard: dict[str, str]
+    lips_heard: str | None
+    mels: dict[str, Array]
+
+
+@dataclass(frozen=True)
+class SpokenBatch:
+    """The clips of a micro-batch, and those that could not be read."""
+
+    number: int
+    clips: list[SpokenClip]
+    damaged: list[Skipped]
+
+
+class Synthesiser:
+    """Speaks micro-batches. Two threads may speak at once: while one reads, the networks are the other's.
+
+    Args:
+        checkpoint: of a lip-to-speech network.
+        settings: of the evaluation.
+        file_voice: (1, n_mels, 50), where the voice is that of a file.
+        device: for networks and vocoder.
+        threads: of the CPU for torch; None: as it is.
+
+    Raises:
+        ValueError: the checkpoint is of another recipe, or a recogniser cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        settings: EvaluationSettings,
+        file_voice: Tensor | None,
+        device: str,
+        threads: int | None = None,
+    ) -> None:
+        if threads is not None:
+            torch.set_num_threads(threads)
+        self._settings, self._file_voice = settings, file_voice
+        self._device = torch.device(device)
+        self._dataset = open_dataset(settings.shards)
+        networks = networks_of(checkpoint, settings.checkpoint, settings.seed)
+        self._networks = {name: network.to(self._device) for name, network in networks.items()}
+        self._tokenizer = tokenizer_of(checkpoint, self._dataset)
+        self._pictures = pictures_of(checkpoint, self._dataset)
+        self._recogniser = None
+        if settings.recogniser is not None:
+            self._recogniser = load_recogniser(settings.recogniser, self._device, self._tokenizer)
+        self._clips = BatchReader(self._dataset, Contents(stored_mel=False), skip=True)
+        self._voices = BatchReader(self._dataset, OF_VOICES, skip=True)
+        self._reading, self._speaking = Lock(), Lock()
+
+    def speak(self, micro_batch: MicroBatch) -> SpokenBatch:
+        """Every clip of a micro-batch by every system.
+
+        Raises:
+            StorageError: the disk or the store failed.
+        """
+        with self._reading:
+            batch = self._clips.read(micro_batch)
+            voices, lent_by = self._read_voices(micro_batch)
+        with self._speaking, torch.no_grad():
+            clips = self._spoken(batch, voices, lent_by) if batch.keys else []
+        return SpokenBatch(micro_batch.number, clips, batch.skipped)
+
+    def _read_voices(self, micro_batch: MicroBatch) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """References by key, and by key the name of what they are of."""
+        keys = {visit.row: self._dataset.index["key"][visit.row].as_py() for visit in micro_batch.visits}
+        if self._settings.voice == "self":
+            return {}, {}
+        if self._file_voice is not None:
+            return dict.fromkeys(keys.values(), self._file_voice[0]), dict.fromkeys(keys.values(), "file")
+        voices, lent_by = {}, {}
+        for row, lender in lenders_of(self._dataset, [micro_batch]).items():
+            batch = self._voices.read(lender)
+            if batch.keys:
+                voices[keys[row]] = loudest(batch, _REFERENCE)[0]
+                lent_by[keys[row]] = batch.keys[0]
+        return voices, lent_by
+
+    def _spoken(self, batch: Batch, voices: Mapping[str, Tensor], lent_by: Mapping[str, str]) -> list[SpokenClip]:
+        lengths = MEL_PER_FRAME * batch.lengths
+        true = true_mels(batch, self._device)
+        reference = references_of(batch.keys, voices, true, _REFERENCE)
+        video = apply(batch.roi.to(self._device), batch.lengths, None, self._pictures)
+        mels, l1 = {"ceiling": true}, dict[str, list[float]]()
+        read: list[str | None] = [None] * len(batch.keys)
+        for system, network in self._networks.items():
+            spoken = network(video, batch.lengths, reference)
+            mels[system] = spoken.mel.float()
+            l1[system] = _l1_of(mels[system], true, lengths)
+            if system == "network" and self._tokenizer is not None:
+                read = [self._tokenizer.decode(pieces) for pieces in greedy(spoken.logits.float(), batch.lengths)]
+        vocoder = VOCODERS[self._settings.vocoder]
+        seeds = [zlib.crc32(key.encode()) for key in batch.keys]
+        waves = {system: pcm16(mel_to_wav(mel, lengths, seeds, vocoder).cpu().numpy()) for system, mel in mels.items()}
+        ends = samples_of(lengths).tolist()
+        clips = [
+            SpokenClip(
+                key=key,
+                speaker=batch.speakers[at],
+                text=batch.texts[at],
+                frames=int(batch.lengths[at]),
+                voice=lent_by.get(key, "self"),
+                waves={
+                    **{system: wave[at, : ends[at]] for system, wave in waves.items()},
+                    "original": pcm16(batch.wav[at, : SAMPLES_PER_FRAME * int(batch.lengths[at])].numpy()),
+                },
+                l1={system: values[at] for system, values in l1.items()},
+                heard={},
+                lips_heard=read[at],
+                mels={name: mel[at, :, : int(lengths[at])].cpu().numpy() for name, mel in mels.items()}
+                if self._settings.mels
+                else {},
+            )
+            for at, key in enumerate(batch.keys)
+        ]
+        return clips if self._recogniser is None else heard_by(self._recogniser, clips)
+
+
+def heard_by(recogniser: Callable[[Sequence[Array]], list[str]], clips: list[SpokenClip]) -> list[SpokenClip]:
+    """The same clips with what a recogniser hears of each system."""
+    pairs = [(at, system) for at, clip in enumerate(clips) for system in clip.waves]
+    texts = recogniser([float_wave(clips[at].waves[system]) for at, system in pairs])
+    heard: list[dict[str, str]] = [{} for _ in clips]
+    for (at, system), text in zip(pairs, texts, strict=True):
+        heard[at][system] = text
+    return [replace(clip, heard=of) for clip, of in zip(clips, heard, strict=True)]
+
+
+def pcm16(wave: Array) -> Array:
+    """Samples in [-1, 1] as int16."""
+    rounded: Array = np.clip(np.round(wave * 32768.0), -32768, 32767).astype(np.int16)
+    return rounded
+
+
+def float_wave(wave: Array) -> Array:
+    """int16 samples as float32 in [-1, 1]."""
+    return wave.astype(np.float32) / np.float32(32768)
+
+
+def _l1_of(mel: Tensor, true: Tensor, lengths: Tensor) -> list[float]:
+    ones = (slice(number, number + 1) for number in range(len(mel)))
+    return [float(mel_l1(mel[one], true[one], lengths[one], "masked")) for one in ones]

@@ -1,0 +1,347 @@
+"""The report of an evaluation: what it shows is what was measured, whatever the clips are called."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import wave
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from eval.report import write_report
+from eval.report.charts import against_length, beyond, distribution
+from eval.report.clips import choose
+from eval.report.marking import mark
+from eval.report.tables import look_of
+from eval.results import SYSTEMS, Evaluation, table_of, write_clips
+from model.mel import log_mel
+from pipeline.pictures import colour_map
+from shards import Dataset, Store
+from shards.format.sample import encode_wav
+from tests.eval.evaluations import (
+    CLIPS,
+    HOSTILE,
+    HOSTILE_KEY,
+    METRICS,
+    all_rows,
+    evaluation_of,
+    row_of,
+    sixty_clips,
+    summary_of,
+    tone,
+)
+from tests.pipeline.test_preview import Page, content_of, picture_of
+
+Made = tuple[Evaluation, Dataset, dict[str, Any]]
+
+
+def islands(source: str) -> dict[str, Any]:
+    """The data of a page's tables, by the table's name."""
+    found = re.findall(
+        r'id="table-(\w+)">(?:(?!id="table-).)*?<script type="application/json">(.*?)</script>', source, re.S
+    )
+    return {name: json.loads(data) for name, data in found}
+
+
+@pytest.fixture(scope="module")
+def made_up(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return sixty_clips(tmp_path_factory.mktemp("report"))
+
+
+@pytest.fixture(scope="module")
+def file(made_up: Made) -> Path:
+    return write_report(*made_up)
+
+
+@pytest.fixture(scope="module")
+def evaluation(made_up: Made) -> Evaluation:
+    return made_up[0]
+
+
+@pytest.fixture(scope="module")
+def dataset(made_up: Made) -> Dataset:
+    return made_up[1]
+
+
+@pytest.fixture(scope="module")
+def summary(made_up: Made) -> dict[str, Any]:
+    return made_up[2]
+
+
+def test_a_report_is_one_file_that_refers_to_nothing_outside_itself(file: Path, evaluation: Evaluation) -> None:
+    assert file == evaluation.folder / "report.html"
+    page = Page(file)
+    assert "://" not in page.source
+    assert "url(" not in page.source
+    assert "@import" not in page.source
+    references = [
+        found[name]
+        for _, found in page.elements
+        for name in ("src", "srcset", "href", "poster", "action")
+        if name in found
+    ]
+    assert len(references) > 9 * 6
+    assert all(reference.startswith(("data:", "#")) for reference in references)
+
+
+def test_its_policy_lets_its_own_styles_and_scripts_in_and_nothing_else(file: Path) -> None:
+    page = Page(file)
+    (policy,) = [meta["content"] for meta in page.all("meta") if meta.get("http-equiv") == "Content-Security-Policy"]
+    for tag, directive in (("style", "style-src"), ('script type="module"', "script-src")):
+        contents = re.findall(rf"<{tag}>(.*?)</{tag.split()[0]}>", page.source, re.S)
+        digests = [base64.b64encode(hashlib.sha256(content.encode()).digest()).decode() for content in contents]
+        allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
+        assert f"{directive} {allowed};" in policy
+        assert len(digests) == 2
+    assert policy.startswith("default-src 'none'; img-src data:; media-src data:;")
+    assert "unsafe" not in policy
+    assert not any("style" in found for _, found in page.elements)
+
+
+def test_whatever_an_evaluation_says_is_shown_as_text(file: Path) -> None:
+    page = Page(file)
+    assert "<script>alert" not in page.source
+    assert "<img src=x" not in page.source
+    assert not any(name.startswith("on") for _, found in page.elements for name in found)
+    assert page.text.count(HOSTILE) >= 5  # said, speaker, voice, why there is no figure, why it was left out
+    assert HOSTILE_KEY in page.text
+    assert sum(tag == "script" for tag, _ in page.elements) == 2 + len(islands(page.source))
+
+
+def test_the_table_of_systems_has_means_intervals_and_failures(file: Path, summary: dict[str, Any]) -> None:
+    page = Page(file)
+    cells = [found for tag, found in page.elements if tag == "td" and "data-metric" in found]
+    names = [system for system in SYSTEMS for _ in summary["systems"][system]]
+    assert len(cells) == len(names)
+    for system, cell in zip(names, cells, strict=True):
+        expected = summary["systems"][system][cell["data-metric"]]
+        shown = [float(cell[name]) for name in ("data-value", "data-low", "data-high")]
+        assert shown == [expected["mean"], expected["low"], expected["high"]]
+    stoi = summary["systems"]["network"]["stoi"]
+    assert f"{stoi['mean']:.3f} {stoi['low']:.3f} to {stoi['high']:.3f}" in page.text
+    assert "4 failed" in page.text
+    wer = summary["systems"]["network"]["wer"]
+    assert f"{100 * wer['mean']:.1f} {100 * wer['low']:.1f} to" in page.text  # shown in percent
+    assert [row[3] for row in zip(*islands(page.source)["failures"]["values"], strict=True)] == [4]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "split", "clips", "left_out", "expected"),
+    [
+        ("lrs2", "test", None, 1242, "0.526"),
+        ("lrs2", "test", None, 5, None),
+        ("lrs2", "val", None, 1242, None),
+        ("lrs2", "test", 1, 1242, None),
+        ("lrs3", "test", None, 5, "0.497"),
+        ("demo", "test", None, 1242, None),
+    ],
+)
+def test_published_figures_stand_beside_those_of_the_same_clips_only(
+    tmp_path: Path, recipe: str, split: str, clips: int | None, left_out: int, expected: str | None
+) -> None:
+    about: dict[str, Any] = {
+        "dataset": {"url": "data/set", "recipe": recipe, "split": split},
+        "settings": {"voice": "other", "clips": clips},
+    }
+    made = evaluation_of(tmp_path, all_rows(["main/s/1"]), **about)
+    lost = [{"key": f"main/z/{n}", "stage": "sound", "reason": "silent", "detail": ""} for n in range(left_out)]
+    page = Page(write_report(made, None, summary_of(made, left_out=lost)))
+    assert len([row for row in page.all("tr") if row.get("data-system") == "published"]) == (expected is not None)
+    assert (f"Published {'LRS2' if recipe == 'lrs2' else 'LRS3'}" in page.text) == (expected is not None)
+    assert expected is None or expected in page.text
+    if recipe == "lrs2" and split == "test" and expected is None:
+        assert "the figures do not stand beside them" in page.text
+
+
+def test_the_best_the_median_and_the_worst_clips_are_shown(tmp_path: Path) -> None:
+    rows = [row_of(f"main/s/{n}", "network", estoi=n / 10, l1=n / 10) for n in (3, 0, 4, 1, 2, 5, 6)]
+    made = evaluation_of(tmp_path, rows)
+    best = {"best": ["main/s/6", "main/s/5"], "median": ["main/s/4", "main/s/3"], "worst": ["main/s/1", "main/s/0"]}
+    assert choose(made, look_of("estoi"), 2) == best
+    assert choose(made, look_of("l1"), 1) == {"best": ["main/s/0"], "median": ["main/s/3"], "worst": ["main/s/6"]}
+    # of seven clips, two of each are the most that are all different
+    assert sum(map(len, choose(made, look_of("estoi"), 9).values())) == 6
+
+
+def test_clips_are_ranked_by_estoi_or_by_what_there_is(tmp_path: Path) -> None:
+    rows = [row_of(f"main/s/{n}", "network", stoi=None, estoi=None, pesq=1.0 + n, l1=-n) for n in range(3)]
+    for row in rows:
+        row["failed"] = json.dumps({"stoi": "too short", "estoi": "too short"})
+    made = evaluation_of(tmp_path, rows)
+    page = Page(write_report(made, None, summary_of(made)))
+    assert "best, median and worst by PESQ" in page.text
+    assert [clip["data-key"] for clip in page.all("article")] == ["main/s/2", "main/s/1", "main/s/0"]
+
+
+def test_true_and_generated_mel_are_measured_on_the_sounds_on_one_axis_and_scale(tmp_path: Path) -> None:
+    made = evaluation_of(tmp_path, all_rows(["main/s/1"], frames=20, seconds=0.8))
+    short = tone("network", 20)[:-1600]
+    (tmp_path / "wav/network/main/s/1.wav").write_bytes(encode_wav(short))
+    true, generated = (
+        picture_of(found["src"]) for found in Page(write_report(made, None, summary_of(made))).all("img", "mel")
+    )
+    for picture, samples in ((true, tone("original", 20)), (generated, short)):
+        frames = len(samples) // 160
+        mel = log_mel(torch.from_numpy(samples.astype(np.float32)))[:, :frames].numpy().clip(-1, 1)
+        expected = colour_map()[((mel + 1) * 127.5).round().astype(int)]
+        np.testing.assert_array_equal(picture[::-1][:, :frames], expected)
+    assert true.shape == generated.shape == (80, 80, 3)
+    np.testing.assert_array_equal(generated[:, 70:], np.broadcast_to(colour_map()[0], (80, 10, 3)))  # it has ended
+
+
+def test_the_sounds_are_those_of_the_folder(file: Path, evaluation: Evaluation) -> None:
+    sounds = Page(file).all("audio")
+    assert [sound["data-system"] for sound in sounds] == ["original", "network", "ceiling"] * 9
+    frames = {row["key"]: row["frames"] for row in evaluation.rows("network").to_pylist()}
+    clips = Page(file).all("article")
+    for number, sound in enumerate(sounds):
+        with wave.open(content_of(sound["src"])) as wav:
+            played = np.frombuffer(wav.readframes(wav.getnframes()), "<i2")
+        expected = tone(sound["data-system"], frames[clips[number // 3]["data-key"]])
+        np.testing.assert_array_equal(played, expected)
+
+
+def test_a_sound_that_cannot_be_had_is_said_to_be_missing(tmp_path: Path) -> None:
+    (tmp_path / "secret.wav").write_bytes(encode_wav(tone("network", 12)))
+    rows = [row_of("main/s/1", system) for system in ("network", "untrained", "ceiling")]
+    made = evaluation_of(tmp_path / "report", rows)
+    (tmp_path / "report/wav/ceiling/main/s/1.wav").write_bytes(b"RIFF")
+    rows[0]["wav"] = "../secret.wav"
+    write_clips(Store(str(tmp_path / "report")), table_of(rows, METRICS))
+    made = Evaluation.open(tmp_path / "report")
+    page = Page(write_report(made, None, summary_of(made)))
+    assert not page.all("audio")
+    assert "../secret.wav lies outside of the report's folder" in page.text
+    assert "wav/ceiling/main/s/1.wav cannot be read" in page.text
+    assert "wav/original/main/s/1.wav is missing" in page.text
+
+
+def test_the_original_is_heard_without_a_row_of_its_own(tmp_path: Path) -> None:
+    made = evaluation_of(tmp_path, [row_of("main/s/1", "network", frames=12)])
+    there = tmp_path / "wav/original/main/s/1.wav"
+    there.parent.mkdir(parents=True)
+    there.write_bytes(encode_wav(tone("original", 12)))
+    sounds = Page(write_report(made, None, summary_of(made))).all("audio")
+    assert [sound["data-system"] for sound in sounds] == ["original", "network"]
+
+
+def test_lips_are_those_of_the_dataset_and_without_one_the_report_says_so(
+    tmp_path: Path, file: Path, dataset: Dataset
+) -> None:
+    page = Page(file)
+    strip = picture_of(page.all("img", "strip")[0]["src"])[:, :, 0]
+    roi = dataset.sample(page.all("article")[0]["data-key"]).roi
+    middle = np.asarray(Image.fromarray(roi[len(roi) // 24]).resize((96, 96))).astype(int)
+    assert np.abs(strip[:, :96] - middle).mean() < 12  # JPEG of noise
+    made = evaluation_of(tmp_path, all_rows(["main/s/1"]))
+    page = Page(write_report(made, None, summary_of(made)))
+    assert not page.all("img", "strip")
+    assert "The lips are not shown: the report was made without the dataset." in page.text
+    made = evaluation_of(tmp_path, all_rows(["main/unknown/1"]))
+    assert "main/unknown/1: no such clip" in Page(write_report(made, dataset, summary_of(made))).text
+
+
+def test_errors_in_recognised_text_are_marked_word_by_word(tmp_path: Path) -> None:
+    marked = mark("place blue at f two now", "place green at two now please")
+    kinds = [(part.kind, part.said, part.heard) for part in marked.stretches if part.kind != "equal"]
+    assert kinds == [("substitute", "blue", "green"), ("delete", "f", ""), ("insert", "", "please")]
+    assert marked.counts == "1 substituted, 1 left out, 1 put in"
+    assert mark("a b", "a b").counts == "no error"
+    assert [part.kind for part in mark("a b", "").stretches] == ["delete"]
+    assert mark("", "a b").counts == "2 put in"
+    rows = all_rows(["main/s/1"], text="Place, BLUE!", heard="place green", lips_heard="place")
+    made = evaluation_of(tmp_path, rows)
+    page = Page(write_report(made, None, summary_of(made)))
+    assert "place blue \N{RIGHTWARDS ARROW} green 1 substituted" in page.text
+    assert "Recognised in the lips place \N{MINUS SIGN}blue 1 left out" in page.text
+
+
+def test_clips_that_were_not_evaluated_are_listed_with_their_reasons(file: Path) -> None:
+    page = Page(file)
+    rows = list(zip(*islands(page.source)["missing"]["values"], strict=True))
+    assert (HOSTILE_KEY, "building the shards: sound", "sound_silent", HOSTILE) in rows
+    assert ("main/z/2", "reading the shards", "its checksum is wrong", None) in rows
+    assert len(rows) == 3
+    assert "sound_silent 1" in page.text
+
+
+def test_the_data_of_the_table_of_clips_equals_the_parquet_file(file: Path, evaluation: Evaluation) -> None:
+    data = islands(Page(file).source)["clips"]
+    columns = {column["name"]: values for column, values in zip(data["columns"], data["values"], strict=True)}
+    rows = evaluation.rows("network").to_pylist()
+    for name in ("key", "speaker", "seconds", *METRICS):
+        assert columns[name] == [row[name] for row in rows]
+    assert columns["wer"] == [row["word_errors"] / row["words"] for row in rows]
+    assert [value is None for value in columns["pesq"]].count(True) == 4
+
+
+def test_the_page_says_what_was_evaluated_and_with_what(file: Path) -> None:
+    text = Page(file).text
+    for part in (
+        "The checkpoint best.pt (step 12,000, 27.3 million parameters) spoke the split test of set",
+        f"{CLIPS} clips",
+        "the loudest stretch of another clip of the same speaker",
+        "ab12" * 16,
+        "cd34" * 16,
+        "torch 2.13.0",
+        "python -m eval --checkpoint runs/x/best.pt",
+    ):
+        assert part in text
+
+
+def test_the_same_evaluation_gives_the_same_bytes(
+    file: Path, evaluation: Evaluation, dataset: Dataset, summary: dict[str, Any]
+) -> None:
+    before = file.read_bytes()
+    write_report(Evaluation.open(evaluation.folder), dataset, summary)
+    assert file.read_bytes() == before
+
+
+def test_a_failed_attempt_leaves_the_former_page_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = evaluation_of(tmp_path, all_rows(["main/s/1"]))
+    before = write_report(made, None, summary_of(made)).read_bytes()
+    broken = summary_of(made, left_out=[{"key": 1, "stage": "x", "reason": object(), "detail": ""}])
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        write_report(made, None, broken)
+    assert (tmp_path / "report.html").read_bytes() == before
+    assert not list(tmp_path.glob("*.part*"))
+    with pytest.raises(ValueError, match="0 clips cannot be shown"):
+        write_report(made, None, summary_of(made), shown=0)
+
+
+def test_a_report_of_one_clip_without_a_single_figure_can_be_made(tmp_path: Path) -> None:
+    nothing = dict.fromkeys(METRICS) | {"failed": json.dumps(dict.fromkeys(METRICS, "silent"))}
+    nothing |= {"heard": None, "word_errors": None, "words": None, "character_errors": None, "characters": None}
+    made = evaluation_of(tmp_path, [row_of("main/s/1", "network", **nothing)])
+    text = Page(write_report(made, None, summary_of(made))).text
+    assert "No clip has a figure to be ranked by" in text
+    assert text.count("1 failed") == len(METRICS)
+
+
+def test_a_chart_says_what_it_shows_and_draws_every_figure() -> None:
+    values = np.array([0.1, 0.2, 0.2, 0.4])
+    drawn = str(distribution(look_of("estoi"), {"network": ("Network", values, 0.225)}))
+    assert "Network: mean 0.225 of 4" in drawn
+    (bars,) = re.findall(r'class="bars network" d="M74 46(.*?)V46Z"', drawn)
+    heights = [46 - float(top) for top in re.findall(r"V([\d.]+)h", bars)]
+    # half of the clips stand at full height, 36, a quarter at half of it
+    assert sorted(height for height in heights if height) == [18, 18, 36]
+    seconds = np.array([1.0, 2.0, 3.0, 3.0])
+    points = re.findall(r"M([\d.]+) ([\d.]+)h0", str(against_length(look_of("estoi"), seconds, values, np.ones(4))))
+    assert points == [("74", "200"), ("212", "136"), ("350", "136"), ("350", "8")]
+
+
+def test_the_running_mean_of_a_rate_is_weighted_and_outliers_stay_at_the_edge() -> None:
+    seconds = np.arange(100.0)
+    values, weights = np.where(np.arange(100) % 2, 1.0, 0.0), np.where(np.arange(100) % 2, 3.0, 1.0)
+    drawn = str(against_length(look_of("wer"), seconds, values, weights))
+    assert "Running mean: 75.0 among the shortest, 75.0 among the longest" in drawn
+    assert beyond(look_of("wer"), values) == 0
+    assert beyond(look_of("wer"), np.append(np.linspace(0, 1, 1000), 50.0)) == 1

@@ -1,0 +1,139 @@
+"""Spectral distances are what their definitions say, step by step and by another library."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numba
+import numpy as np
+import pytest
+
+from eval.metrics import MetricError, lsd, mcd
+from eval.metrics import warping as warping_module
+from eval.metrics.spectral import _cosines, _mel_bands, _mel_cepstrum
+from eval.metrics.warping import warped
+from tests.eval.sounds import Wave, noisy, sentence
+
+
+def _noise(seed: int = 0, samples: int = 16_000) -> Wave:
+    return np.random.default_rng(seed).normal(0, 0.1, samples).astype(np.float32)
+
+
+def _aside(one: Wave, other: Wave) -> float:
+    """Mel-cepstral distortion without alignment."""
+    squares = np.square(_mel_cepstrum(one) - _mel_cepstrum(other)).sum(axis=1)
+    return float(10 / math.log(10) * np.sqrt(2 * squares).mean())
+
+
+@pytest.mark.parametrize("metric", [lsd, mcd])
+def test_a_wave_is_at_no_distance_from_itself(metric: Any) -> None:
+    assert metric(sentence(), sentence()) == 0
+
+
+@pytest.mark.parametrize("gain", [0.5, 2.0, 8.0])
+def test_a_gain_is_its_decibels_to_the_one_and_nothing_to_the_other(gain: float) -> None:
+    # powers of two, which samples take without rounding
+    assert lsd(_noise(), np.float32(gain) * _noise()) == pytest.approx(abs(20 * math.log10(gain)), abs=1e-9)
+    assert mcd(_noise(), np.float32(gain) * _noise()) == pytest.approx(0, abs=1e-9)
+
+
+def test_log_spectral_distance_is_its_definition_frame_by_frame() -> None:
+    original, generated = sentence()[:8000], noisy(sentence())[:8000]
+    hann = [math.sin(math.pi * n / 512) ** 2 for n in range(512)]
+    floor = 192 * (2**-15) ** 2 / 12  # sum of the window's squares, times the variance of a rounded 16-bit sample
+    distances = []
+    for start in range(0, 8000 - 511, 128):
+        decibels = []
+        for wave in (original, generated):
+            power = np.abs(np.fft.rfft(wave[start : start + 512].astype(np.float64) * hann)) ** 2
+            decibels.append(10 * np.log10(np.maximum(power, floor)))
+        distances.append(math.sqrt(((decibels[0] - decibels[1]) ** 2).mean()))
+    assert lsd(original, generated) == pytest.approx(np.mean(distances), abs=1e-9)
+
+
+def test_digital_silence_is_as_far_off_as_what_16_bits_do_not_tell_from_it() -> None:
+    soft = sentence() + _noise(1, len(sentence())) * np.float32(1e-6)
+    assert lsd(sentence(), soft) < 0.5
+
+
+def test_mel_cepstral_distortion_is_that_of_librosa_and_scipy() -> None:
+    librosa = pytest.importorskip("librosa")
+    fft = pytest.importorskip("scipy.fft")
+    cepstra = []
+    for wave in (sentence(), noisy(sentence())[800:]):
+        framed = librosa.util.frame(wave[: len(sentence()) - 800].astype(np.float64), frame_length=400, hop_length=80)
+        power = np.abs(np.fft.rfft(framed.T * np.hanning(401)[:-1], 512)) ** 2
+        bands = power @ librosa.filters.mel(sr=16_000, n_fft=512, n_mels=40, htk=True, norm=None, dtype=np.float64).T
+        logs = np.log(np.maximum(bands, bands.max() * 1e-8))
+        # scipy's DCT-II is twice the sum
+        cepstra.append(fft.dct(logs, type=2, axis=1)[:, 1:25] / 2 / 40)
+    summed, path = librosa.sequence.dtw(cepstra[0].T, cepstra[1].T)
+    expected = 10 / math.log(10) * math.sqrt(2) * summed[-1, -1] / len(path)
+    # the bands' edges lie on bins of the one or the other side by rounding
+    assert mcd(sentence(), noisy(sentence())[800:]) == pytest.approx(expected, rel=1e-6)
+
+
+def test_mel_cepstral_distortion_is_the_rms_difference_of_smoothed_spectra_in_decibels() -> None:
+    one, other = (_mel_cepstrum(wave)[40] for wave in (sentence(), noisy(sentence())))
+    drawn = 2 * (one - other) @ (_cosines() * _mel_bands().shape[0])
+    rms = 10 / math.log(10) * np.sqrt(np.square(drawn).mean())
+    assert rms == pytest.approx(10 / math.log(10) * np.sqrt(2 * np.square(one - other).sum()), rel=1e-9)
+
+
+def test_a_delay_and_a_slower_pace_are_aligned() -> None:
+    original = noisy(sentence(), 1e-3)
+    late = noisy(np.append(np.zeros(1600, np.float32), sentence())[: len(original)], 1e-3, seed=0)
+    assert mcd(original, late) < 0.4 * _aside(original, late)
+    held = np.concatenate([original[:8000], original[7200:8000], original[7200:8000], original[8000:]])
+    assert mcd(original, held[: len(original)]) < 0.4 * _aside(original, held[: len(original)])
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "total", "pairs"),
+    [
+        ([0, 1, 2], [0, 1, 2], 0, 3),
+        ([0, 1, 2], [0, 0, 1, 2, 2], 0, 5),
+        ([0, 3], [1], 3, 2),  # 1 and 2
+        ([5], [5, 6, 8], 4, 3),
+        ([0, 4, 0], [0, 0], 4, 3),
+        ([1, 1], [2, 2], 2, 2),  # straight on, though three pairs of the same sum there are not
+        ([0, 0], [0, 0], 0, 2),  # of equal paths the straight one
+    ],
+)
+def test_the_path_of_least_sum_is_found(one: list[int], other: list[int], total: float, pairs: int) -> None:
+    sequences = [np.array(values, np.float64)[:, None] for values in (one, other)]
+    assert warped(*sequences) == (total, pairs)
+    assert warped(*reversed(sequences)) == (total, pairs)
+    assert warping_module._warped(*sequences) == (total, pairs)
+
+
+@pytest.mark.parametrize(("metric", "samples", "least"), [(lsd, 511, "32 ms"), (mcd, 399, "25 ms")])
+def test_less_than_a_frame_has_no_figure(metric: Any, samples: int, least: str) -> None:
+    with pytest.raises(MetricError, match=f"{samples} samples: less than a frame of {least}"):
+        metric(_noise(), _noise()[:samples])
+    assert metric(_noise(), _noise(1)[: samples + 1]) > 1
+
+
+@pytest.mark.parametrize("metric", [lsd, mcd])
+def test_sound_outside_all_whole_frames_leaves_finite_figures(metric: Any) -> None:
+    click = np.zeros(1000, np.float32)
+    click[0] = click[-1] = 0.5  # where the window is 0, and beyond the last frame
+    assert np.isfinite(metric(click, _noise(0, 1000)))
+    assert metric(click, click) == 0
+
+
+def test_where_compiled_code_cannot_be_kept_it_is_compiled_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[bool] = []
+
+    def njit_without_a_place(*arguments: Any, cache: bool = False, **settings: Any) -> Any:
+        kept.append(cache)
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return numba.njit(*arguments, **settings)
+
+    monkeypatch.setattr(warping_module, "njit", njit_without_a_place)
+    ones = np.ones((2, 3))
+    total, pairs = warping_module._compiled(warping_module._warped)(ones, 0 * ones)
+    assert (total, pairs) == (2 * np.sqrt(3.0), 2)
+    assert kept == [True, False]
