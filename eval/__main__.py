@@ -17,14 +17,16 @@ from collections.abc import Callable, Sequence
 
 from jsonargparse import ArgumentParser
 
-from eval import compare, controls_table, one_clip
+from eval.compare import command as compare
+from eval.controls import command as controls
 from eval.evaluation import evaluate
+from eval.one_clip import command as one_clip
 from eval.settings import EvaluationSettings
 
 _COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], int], str]] = {
     "compare": (compare.add_arguments, compare.run, "evaluations beside each other, clip by clip"),
     "synthesize": (one_clip.add_arguments, one_clip.run, "one video, with the sound of its lips"),
-    "table": (controls_table.add_arguments, controls_table.run, "a checkpoint beside what has learned nothing"),
+    "table": (controls.add_arguments, controls.run, "a checkpoint beside what has learned nothing"),
 }
 
 

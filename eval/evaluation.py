@@ -25,12 +25,12 @@ from eval.hearing import load_recogniser
 from eval.metrics import load_packages
 from eval.metrics.words import normaliser_of
 from eval.networks import networks_of, pictures_of, tokenizer_of
+from eval.one_clip.speaking import voice_of
 from eval.report import write_report
 from eval.results import ABOUT_NAME, FORMAT, SUMMARY_NAME, Evaluation, table_of, write_clips, write_json
 from eval.running import crew
 from eval.scoring import rows_of
 from eval.settings import EvaluationSettings
-from eval.speaking import voice_of
 from eval.summary import summarise
 from eval.synthesis import Synthesiser
 from model.checkpoint import Checkpoint, load_checkpoint

@@ -16,8 +16,8 @@ import numpy as np
 import pyarrow.compute as pc
 from markupsafe import Markup
 
-from eval.comparison import Compared, Comparison
-from eval.comparison_table import heading, left_out_of, lines_of, notes_of, signed
+from eval.compare.comparison import Compared, Comparison
+from eval.compare.table import heading, left_out_of, lines_of, notes_of, signed
 from eval.metrics.words import NORMALISERS, normaliser_of
 from eval.report.about import settings_of
 from eval.report.charts import beyond, distribution

@@ -15,11 +15,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from eval.compare import add_arguments, names_of, run
-from eval.comparison import LeftOut, compare
-from eval.comparison_table import lines_of, markdown
+from eval.compare.command import add_arguments, names_of, run
+from eval.compare.comparison import LeftOut, compare
+from eval.compare.significance import FLIPS, holm, sign_flip_p
+from eval.compare.table import lines_of, markdown
 from eval.results import ABOUT_NAME, FORMAT, Evaluation, schema_of, table_of, write_clips, write_json
-from eval.significance import FLIPS, holm, sign_flip_p
 from shards import Store
 from shards.format.sample import encode_wav
 from tests.eval.browser import chromium, opened

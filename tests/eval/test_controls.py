@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from eval.__main__ import main
-from eval.controls import CONTROLS, Figures, Work, mean_mel, score_fixed, score_network, set_scene
+from eval.controls.lips import lips_of, partners_of, with_partners
+from eval.controls.scores import CONTROLS, Figures, Work, mean_mel, score_fixed, score_network, set_scene
+from eval.controls.table import table
 from eval.intervals import bootstrap
-from eval.lips import lips_of, partners_of, with_partners
-from eval.table import table
 from model.checkpoint import Checkpoint, save_checkpoint
 from model.transforms import TransformSettings
 from shards import Dataset, Sample

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eval import lip_square
-from eval.lip_square import Square, look_at, read_box, read_lips, read_track
+from eval.one_clip import lip_square
+from eval.one_clip.lip_square import Square, look_at, read_box, read_lips, read_track
 from model.transforms import TransformSettings
 from pipeline.clip import Corpus, build_sample
 from pipeline.datasets import Clip

@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 
-from eval.muxing import check_container, mux_sound
+from eval.one_clip.muxing import check_container, mux_sound
 from pipeline.decode import decode_video
 from pipeline.timing import sound_at_16k
 from tests.corpora import click_track, pictures, write_video

@@ -13,9 +13,9 @@ import soundfile
 import torch
 from PIL import Image
 
-from eval import one_clip
-from eval.lip_square import look_at
-from eval.muxing import COMMENT
+from eval.one_clip import command as one_clip
+from eval.one_clip.lip_square import look_at
+from eval.one_clip.muxing import COMMENT
 from model.checkpoint import Checkpoint, save_checkpoint
 from model.transforms import TransformSettings
 from tests.corpora import click_track, coordinate_line, pictures, write_video

@@ -11,7 +11,7 @@ import soundfile
 import torch
 from torch import Tensor
 
-from eval.speaking import FADE, WINDOW, fades, speak, voice_of, window_starts
+from eval.one_clip.speaking import FADE, WINDOW, fades, speak, voice_of, window_starts
 from model.lip_to_speech import Spoken
 from model.mel import MelSettings, log_mel
 from model.transforms import TransformSettings

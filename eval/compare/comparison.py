@@ -22,11 +22,11 @@ from typing import Any
 
 import numpy as np
 
-from eval.alike import Clips, clips_of, nothing_shared, unlike_clips, unlike_settings
+from eval.compare.alike import Clips, clips_of, nothing_shared, unlike_clips, unlike_settings
+from eval.compare.significance import FLIPS, holm, sign_flip_p
 from eval.intervals import Figures, bootstrap
 from eval.metrics import Figure, figure_of
 from eval.results import RATES, Evaluation
-from eval.significance import FLIPS, holm, sign_flip_p
 
 MAIN = ("estoi", "stoi")
 """Metrics whose clips are shown, the first that there are figures of; else the first metric."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from eval.controls import CONTROLS, FIXED, SCORES, Figures
+from eval.controls.scores import CONTROLS, FIXED, SCORES, Figures
 from eval.intervals import bootstrap
 
 _DIGITS = {"l1": 3, "stoi": 3, "estoi": 3, "pesq": 2}

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
-from eval.comparison import Compared, Comparison, LeftOut
+from eval.compare.comparison import Compared, Comparison, LeftOut
+from eval.compare.significance import FLIPS
 from eval.report.page import counted
 from eval.report.tables import Look, look_of
-from eval.significance import FLIPS
 
 ALPHA = 0.05
 _MOST_REASONS = 5  # of a metric's left-out clips; the rest is summed up

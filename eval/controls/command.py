@@ -7,9 +7,9 @@ import os
 
 import torch
 
-from eval.controls import Work, score_fixed, score_network, set_scene
+from eval.controls.scores import Work, score_fixed, score_network, set_scene
+from eval.controls.table import table, write_figures
 from eval.settings import VOCODERS
-from eval.table import table, write_figures
 from model.checkpoint import load_checkpoint
 from shards import open_dataset
 

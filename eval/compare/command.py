@@ -11,8 +11,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from eval.comparison import compare
-from eval.comparison_table import markdown
+from eval.compare.comparison import compare
+from eval.compare.table import markdown
 from eval.report.compared import write_compared
 from eval.results import ABOUT_NAME, Evaluation, write_json
 from shards import Store

@@ -19,7 +19,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from eval.lips import lips_of, with_partners
+from eval.controls.lips import lips_of, with_partners
 from eval.metrics.scorers import Scorers
 from eval.networks import networks_of, pictures_of, true_mels
 from eval.settings import VOCODERS

@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from eval.lip_square import Shown, Square, look_at, read_box, read_lips, read_track
-from eval.muxing import check_container, mux_sound
+from eval.one_clip.lip_square import Shown, Square, look_at, read_box, read_lips, read_track
+from eval.one_clip.muxing import check_container, mux_sound
+from eval.one_clip.speaking import speak, voice_of
 from eval.settings import VOCODERS
-from eval.speaking import speak, voice_of
 from model.checkpoint import Checkpoint, build_network, load_checkpoint
 from model.lip_to_speech import LipToSpeech
 from model.transforms import TransformSettings
