@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from threading import Lock
 from typing import Any, Protocol
 
 from eval.metrics import Scored
@@ -89,23 +90,24 @@ def crew(runner: Runner, make: Callable[..., Speaks], device: str | None, batche
     )(_Actor)
     arguments = {"device": "cuda", "threads": None} if on_gpus else {"device": "cpu", "threads": 1}
     shared = runner.ray.put(partial(make, **arguments))
-    actors = [actor.remote([shared]) for _ in range(min(count, batches))]
+    actors = [actor.remote() for _ in range(min(count, batches))]
     try:
-        yield _Actors(runner, actors)
+        yield _Actors(runner, actors, shared)
     finally:
         for one in actors:
             runner.ray.kill(one)
 
 
 class _Actor:
-    """What speaks, in a process of its own."""
+    """What speaks, in a process of its own. It is made with the first micro-batch, and again after a restart."""
 
-    def __init__(self, shared: list[Any]) -> None:
-        import ray
+    def __init__(self) -> None:
+        self._speaks: Speaks | None = None
+        self._making = Lock()
 
-        self._speaks: Speaks = ray.get(shared[0])()
-
-    def speak(self, micro_batch: MicroBatch) -> SpokenBatch:
+    def speak(self, make: Callable[[], Speaks], micro_batch: MicroBatch) -> SpokenBatch:
+        with self._making:
+            self._speaks = self._speaks or make()
         return self._speaks.speak(micro_batch)
 
 
@@ -129,11 +131,12 @@ class _Actors:
 
     runner: Runner
     actors: list[Any]
+    make: Any
 
     def work(
         self, planned: Sequence[MicroBatch], metrics: Sequence[str], on_wait: Callable[[], None] = lambda: None
     ) -> Iterator[Finished]:
-        yield from _Work(self.runner, self.actors, deque(planned), list(metrics)).done(on_wait)
+        yield from _Work(self.runner, self.actors, self.make, deque(planned), list(metrics)).done(on_wait)
 
 
 def _own_device() -> str:
@@ -165,7 +168,10 @@ class _Task:
 class _Work:
     """What is to be spoken, and what is under way."""
 
-    def __init__(self, runner: Runner, actors: list[Any], planned: deque[MicroBatch], metrics: list[str]) -> None:
+    def __init__(
+        self, runner: Runner, actors: list[Any], make: Any, planned: deque[MicroBatch], metrics: list[str]
+    ) -> None:
+        self._make = make
         self._ray, self._runner, self._planned, self._metrics = runner.ray, runner, planned, metrics
         self._idle = deque(actors * _BATCHES_AHEAD)
         self._speaking: dict[Any, Any] = {}
@@ -177,7 +183,7 @@ class _Work:
         while self._planned or self._speaking or self._scoring:
             while self._planned and self._idle and len(self._scoring) < _CLIPS_AHEAD * self._runner.slots():
                 actor = self._idle.popleft()
-                self._speaking[actor.speak.remote(self._planned.popleft())] = actor
+                self._speaking[actor.speak.remote(self._make, self._planned.popleft())] = actor
             under_way = [*self._speaking, *self._scoring]
             ready, _ = self._ray.wait(under_way, num_returns=1, timeout=_POLL_SECONDS)
             if not ready:

@@ -200,7 +200,9 @@ def check_identity(checkpoint: Checkpoint, identity: Mapping[str, Any], where: s
         for name, value in identity["recipe"].items()
         if before["recipe"].get(name, default[name]) != value
     ]
-    different += [f"another {name}" for name in ("index", "tokenizer", "recogniser") if before[name] != identity[name]]
+    different += [
+        f"another {name}" for name in ("index", "tokenizer", "recogniser") if before.get(name) != identity[name]
+    ]
     if different:
         raise ValueError(
             f"{where}: of another run: {'; '.join(different)}. Give this one another --out, or start it from those "

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from eval.metrics.packages import package
-from eval.metrics.waves import SAMPLE_RATE, MetricError, Wave
+from eval.metrics.waves import SAMPLE_RATE, MetricError, Wave, check_kind, check_sound
 
 PACKAGES = {"similarity": ("resemblyzer",), "mos": ("speechmos.dnsmos", "onnxruntime")}
 """What each imports when it is first used, of the extra `judges`."""
@@ -68,14 +68,8 @@ def _embedded(side: str, wave: Wave) -> Wave:
 
 def _sound(side: str, wave: Wave) -> Wave:
     """The waveform as it would be played: both packages want samples within -1 and 1."""
-    if wave.ndim != 1 or wave.dtype.kind != "f":
-        raise ValueError(f"the {side} is {wave.dtype} {wave.shape}: expected float32 (samples,) at 16 kHz")
-    if not len(wave):
-        raise MetricError(f"the {side} is empty")
-    if not np.isfinite(wave).all():
-        raise MetricError(f"the {side} holds values that are not finite")
-    if not wave.any():
-        raise MetricError(f"the {side} is silent throughout")
+    check_kind(side, wave)
+    check_sound(side, wave)
     if len(wave) < _LEAST_SECONDS * SAMPLE_RATE:
         raise MetricError(f"{len(wave) / SAMPLE_RATE:.2f} s of the {side}: {_LEAST_SECONDS} s are needed")
     return wave.astype(np.float32).clip(-1.0, 1.0)

@@ -23,14 +23,24 @@ def over_common_length(original: Wave, generated: Wave) -> tuple[Wave, Wave]:
         ValueError: not one-dimensional arrays of floating point.
     """
     for side, wave in (("original", original), ("generated", generated)):
-        if wave.ndim != 1 or wave.dtype.kind != "f":
-            raise ValueError(f"the {side} is {wave.dtype} {wave.shape}: expected float32 (samples,) at 16 kHz")
-        if not len(wave):
-            raise MetricError(f"the {side} is empty")
+        check_kind(side, wave)
     common = min(len(original), len(generated))
     for side, wave in (("original", original), ("generated", generated)):
-        if not np.isfinite(wave[:common]).all():
-            raise MetricError(f"the {side} holds values that are not finite")
-        if not wave[:common].any():
-            raise MetricError(f"the {side} is silent throughout")
+        check_sound(side, wave[:common])
     return original[:common].astype(np.float32), generated[:common].astype(np.float32)
+
+
+def check_kind(side: str, wave: Wave) -> None:
+    """`ValueError` unless it is a one-dimensional array of floating point, `MetricError` where it is empty."""
+    if wave.ndim != 1 or wave.dtype.kind != "f":
+        raise ValueError(f"the {side} is {wave.dtype} {wave.shape}: expected float32 (samples,) at 16 kHz")
+    if not len(wave):
+        raise MetricError(f"the {side} is empty")
+
+
+def check_sound(side: str, wave: Wave) -> None:
+    """`MetricError` where it is not finite or silent throughout."""
+    if not np.isfinite(wave).all():
+        raise MetricError(f"the {side} holds values that are not finite")
+    if not wave.any():
+        raise MetricError(f"the {side} is silent throughout")
