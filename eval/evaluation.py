@@ -6,6 +6,7 @@ company: an evaluation that was killed and goes on has the figures of one that w
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import re
@@ -39,6 +40,7 @@ from pipeline.progress import ProgressReport, shown
 from shards import Dataset, DatasetError, Store, open_dataset
 from shards.format.manifest import ERRORS_NAME, MANIFEST_NAME
 from shards.format.sample import FPS
+from shards.format.store import absolute_url
 from shards.reading.plan import BatchSettings, Clip, MicroBatch, Span, plan_evaluation
 
 _LIBRARIES = ("lip-to-speech", "torch", "numpy", "scipy", "librosa", "pystoi", "pesq", "jiwer", "ray")
@@ -69,7 +71,7 @@ def evaluate(settings: EvaluationSettings, command: str = "") -> Path:
     planned, left_out = plan(dataset, settings), left_out_of(dataset, settings.split)
     store = Store(str(Path(settings.out).absolute()))
     _claim(store, _about(settings, dataset, checkpoint, planned, command))
-    make = partial(Synthesiser, checkpoint, settings, file_voice)
+    make = partial(Synthesiser, checkpoint, _anywhere(settings), file_voice)
     _speak(store, make, planned, settings)
     damaged = _gather(store, planned, settings.metrics)
     evaluation = Evaluation.open(store.path())
@@ -127,6 +129,14 @@ def _file_voice(settings: EvaluationSettings, checkpoint: Checkpoint) -> Tensor 
     if voice is None:
         raise ValueError(f"voice: {settings.voice}: there is no sound in it")
     return voice
+
+
+def _anywhere(settings: EvaluationSettings) -> EvaluationSettings:
+    """The settings with paths that hold in any working folder, as actors have another."""
+    recogniser = settings.recogniser
+    if recogniser is not None and Path(recogniser).exists():
+        recogniser = str(Path(recogniser).absolute())
+    return dataclasses.replace(settings, shards=absolute_url(settings.shards), recogniser=recogniser)
 
 
 def _about(

@@ -28,7 +28,7 @@ def demo(arguments: Sequence[str]) -> int:
 
     parser = CommandParser("demo", demo.__doc__ or "")
     parser.add_argument("--out", type=str, default="data/demo", help="folder of the corpus")
-    parser.add_argument("--clips", type=int, default=120, help="how many clips, over all splits")
+    parser.add_argument("--clips", type=int, default=240, help="how many clips, over all splits")
     parser.add_argument("--speakers", type=int, default=6, help="how many speakers; a third of them only in test")
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same files")
     parser.add_argument("--workers", type=int | None, default=None, help="processes; default: one a processor")

@@ -52,7 +52,7 @@ class CorpusSummary:
 def write_corpus(
     out: str | os.PathLike[str],
     *,
-    clips: int = 120,
+    clips: int = 240,
     speakers: int = 6,
     seed: int = 0,
     workers: int | None = None,

@@ -18,12 +18,12 @@ from eval.controls.table import table
 from eval.intervals import bootstrap
 from model.checkpoint import Checkpoint, save_checkpoint
 from model.transforms import TransformSettings
-from shards import Dataset, Sample
+from shards import Dataset
 from shards.reading.loader import LoaderSettings, load
 from shards.reading.plan import BatchSettings, plan_evaluation
-from tests.eval.sounds import sentence
+from tests.eval.small import spoken_clip
 from tests.model.networks import small_lip_to_speech, small_recogniser
-from tests.shards.datasets import HALF, noise, write_dataset
+from tests.shards.datasets import HALF, write_dataset
 
 pytest.importorskip("pystoi")
 pytest.importorskip("pesq")
@@ -31,20 +31,14 @@ pytest.importorskip("pesq")
 HERE = LoaderSettings(workers=0)
 
 
-def _clip(key: str, split: str, frames: int) -> Sample:
-    """Noise for lips, and a stretch of a spoken sentence, so that there is something to understand."""
-    spoken = np.resize(np.roll(sentence(), 97 * len(key)), 640 * frames)
-    return replace(noise(key, split, frames), wav=(20_000 * spoken).astype(np.int16))
-
-
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     named = {
-        "train-000000.tar": [_clip(f"main/a/{clip}", "train", 20 + clip) for clip in range(3)],
+        "train-000000.tar": [spoken_clip(f"main/a/{clip}", "train", 20 + clip) for clip in range(3)],
         "val-000000.tar": [
-            *(_clip(f"main/a/{clip}", "val", 50 + clip) for clip in range(10, 13)),
-            *(_clip(f"main/b/{clip}", "val", 49 + clip) for clip in range(2)),
-            _clip("main/alone/0", "val", 51),
+            *(spoken_clip(f"main/a/{clip}", "val", 50 + clip) for clip in range(10, 13)),
+            *(spoken_clip(f"main/b/{clip}", "val", 49 + clip) for clip in range(2)),
+            spoken_clip("main/alone/0", "val", 51),
         ],
     }
     return write_dataset(str(tmp_path_factory.mktemp("dataset")), named)
@@ -126,7 +120,7 @@ def test_lips_of_a_shorter_clip_hold_their_last_picture_and_those_of_a_longer_on
             assert not lips[number, length:].any()
 
 
-def test_rows_are_over_the_clips_that_all_of_them_have_and_differences_are_clip_by_clip() -> None:
+def test_rows_are_over_the_clips_that_all_of_them_have_and_differences_are_clip_byspoken_clip() -> None:
     def figures(value: float, without: str = "") -> dict[str, dict[str, float]]:
         scores = {f"clip{n}": value + n for n in range(4) if f"clip{n}" != without}
         return {score: dict(scores) for score in ("l1", "stoi", "estoi", "pesq")}
@@ -139,7 +133,7 @@ def test_rows_are_over_the_clips_that_all_of_them_have_and_differences_are_clip_
 
 
 def test_the_mean_mel_is_that_of_all_frames_that_were_trained_on(work: Work) -> None:
-    mels = [_clip(f"main/a/{clip}", "train", 20 + clip).mel for clip in range(3)]
+    mels = [spoken_clip(f"main/a/{clip}", "train", 20 + clip).mel for clip in range(3)]
     expected = np.concatenate(mels, axis=1).astype(np.float64).mean(axis=1)
     assert np.allclose(mean_mel(work).numpy(), expected, atol=1e-6)
 

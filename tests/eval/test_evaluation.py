@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,72 +18,30 @@ from eval.__main__ import main, parse
 from eval.evaluation import evaluate
 from eval.metrics import estoi, stoi
 from eval.results import Evaluation
-from eval.settings import EvaluationSettings
 from model.checkpoint import Checkpoint, save_checkpoint
-from model.transforms import TransformSettings
-from shards import Dataset, Sample
+from shards import Dataset
 from shards.reading.speakers import other_clips
+from tests.eval.small import digests, small_checkpoint, small_evaluation, spoken_dataset
 from tests.eval.sounds import sentence
-from tests.model.networks import small_lip_to_speech, small_recogniser
-from tests.shards.datasets import HALF, noise, write_dataset
+from tests.model.networks import small_recogniser
 
 pytest.importorskip("pystoi")
-
-ROOT = Path(__file__).resolve().parents[2]
-DATED = {"started", "date"}
-
-
-def _clip(key: str, split: str, frames: int) -> Sample:
-    """Noise for lips, and a stretch of a spoken sentence, so that there is something to understand."""
-    spoken = np.resize(np.roll(sentence(), 97 * len(key)), 640 * frames)
-    return replace(noise(key, split, frames), wav=(20_000 * spoken).astype(np.int16), text="now now")
 
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    named = {
-        "test-000000.tar": [_clip(f"main/a/{number}", "test", 40 + 5 * number) for number in range(4)],
-        "test-000001.tar": [_clip(f"main/b/{number}", "test", 51 + number) for number in range(3)],
-        "test-000002.tar": [_clip("main/alone/0", "test", 60)],
-    }
-    folder = tmp_path_factory.mktemp("dataset")
-    lost = {"key": "main/b/9", "split": "test", "stage": "decode", "reason": "video_short", "detail": "3 frames"}
-    (folder / "errors.jsonl").write_text(
-        "".join(f"{json.dumps(lost | {'split': split})}\n" for split in ("test", "val"))
-    )
-    return write_dataset(str(folder), named)
+    return spoken_dataset(tmp_path_factory.mktemp("dataset"))
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(1)
-    network = small_lip_to_speech()
-    path = tmp_path_factory.mktemp("run") / "best.pt"
-    pictures = TransformSettings(half=HALF, size=32)
-    save_checkpoint(path, Checkpoint(network.settings, network.state_dict(), transforms=pictures))
-    return path
-
-
-def _settings(dataset: Dataset, checkpoint: Path, out: Path, **more: Any) -> EvaluationSettings:
-    """In this process, by one quick metric, in batches of two or three clips."""
-    quick: dict[str, Any] = {"metrics": ["stoi", "estoi"], "workers": 0, "max_frames": 160, "device": "cpu"}
-    where = {"checkpoint": str(checkpoint), "shards": dataset.store.url, "split": "test", "out": str(out)}
-    return EvaluationSettings(**{**quick, **where, **more})
-
-
-def _files(folder: Path) -> dict[str, str]:
-    """Digests of all files but the report, which has dates in it."""
-    found = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name not in ("report.html", "evaluation.json"):
-            found[str(path.relative_to(folder))] = hashlib.sha256(path.read_bytes()).hexdigest()
-    return found
+    return small_checkpoint(tmp_path_factory.mktemp("run") / "best.pt")
 
 
 def test_every_clip_has_a_row_a_system_with_its_figures_and_its_sound(
     dataset: Dataset, checkpoint: Path, tmp_path: Path
 ) -> None:
-    page = evaluate(_settings(dataset, checkpoint, tmp_path / "x"))
+    page = evaluate(small_evaluation(dataset, checkpoint, tmp_path / "x"))
     assert page == tmp_path / "x" / "report.html"
     assert page.stat().st_size > 1000
     evaluation = Evaluation.open(tmp_path / "x")
@@ -119,8 +71,8 @@ def test_every_clip_has_a_row_a_system_with_its_figures_and_its_sound(
 def test_a_voice_is_never_that_of_the_clip_itself_but_where_nobody_else_lends_one(
     dataset: Dataset, checkpoint: Path, tmp_path: Path
 ) -> None:
-    evaluate(_settings(dataset, checkpoint, tmp_path / "other", metrics=[]))
-    evaluate(_settings(dataset, checkpoint, tmp_path / "self", metrics=[], voice="self"))
+    evaluate(small_evaluation(dataset, checkpoint, tmp_path / "other", metrics=[]))
+    evaluate(small_evaluation(dataset, checkpoint, tmp_path / "self", metrics=[], voice="self"))
     lent = dict(
         zip(
             *(Evaluation.open(tmp_path / "other").rows("network")[name].to_pylist() for name in ("key", "voice")),
@@ -140,29 +92,29 @@ def test_a_voice_is_never_that_of_the_clip_itself_but_where_nobody_else_lends_on
 
 def test_a_voice_may_be_that_of_a_file(dataset: Dataset, checkpoint: Path, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "voice.wav", sentence(), 16_000)
-    evaluate(_settings(dataset, checkpoint, tmp_path / "x", metrics=[], voice=str(tmp_path / "voice.wav")))
+    evaluate(small_evaluation(dataset, checkpoint, tmp_path / "x", metrics=[], voice=str(tmp_path / "voice.wav")))
     assert set(Evaluation.open(tmp_path / "x").clips["voice"].to_pylist()) == {"file"}
     with pytest.raises(ValueError, match="nobody: no such file"):
-        evaluate(_settings(dataset, checkpoint, tmp_path / "y", voice="nobody"))
+        evaluate(small_evaluation(dataset, checkpoint, tmp_path / "y", voice="nobody"))
 
 
 def test_the_published_protocol_takes_the_clips_own_voice_and_cuts_it(
     dataset: Dataset, checkpoint: Path, tmp_path: Path
 ) -> None:
-    settings = _settings(dataset, checkpoint, tmp_path / "x", protocol="published")
+    settings = small_evaluation(dataset, checkpoint, tmp_path / "x", protocol="published")
     assert (settings.voice, settings.vocoder, settings.max_seconds) == ("self", "published", 10.0)
     with pytest.raises(ValueError, match=r"voice: file\.wav, and the published protocol has self"):
         replace(settings, voice="file.wav")
-    evaluate(_settings(dataset, checkpoint, tmp_path / "cut", metrics=[], max_seconds=1.8))
+    evaluate(small_evaluation(dataset, checkpoint, tmp_path / "cut", metrics=[], max_seconds=1.8))
     frames = Evaluation.open(tmp_path / "cut").rows("network")["frames"].to_pylist()
     assert sorted(frames) == [40, *[45] * 7]
 
 
-def test_going_on_after_a_stop_leaves_the_same_files(dataset: Dataset, checkpoint: Path, tmp_path: Path) -> None:
+def test_going_on_after_a_stop_leaves_the_samedigests(dataset: Dataset, checkpoint: Path, tmp_path: Path) -> None:
     more: dict[str, Any] = {"recogniser": "tests.eval.plugs:listener", "mels": True, "max_frames": 110}
-    settings = _settings(dataset, checkpoint, tmp_path / "straight", **more)
+    settings = small_evaluation(dataset, checkpoint, tmp_path / "straight", **more)
     evaluate(settings)
-    straight = _files(tmp_path / "straight")
+    straight = digests(tmp_path / "straight")
     assert sum(name.startswith("batches/") for name in straight) >= 4
     stopped = tmp_path / "stopped"
     shutil.copytree(tmp_path / "straight", stopped)
@@ -170,20 +122,20 @@ def test_going_on_after_a_stop_leaves_the_same_files(dataset: Dataset, checkpoin
         (stopped / name).unlink()
     (stopped / "wav" / "network" / "main" / "b" / "1.wav").unlink()  # of another batch: someone tidied up
     evaluate(replace(settings, out=str(stopped)))
-    assert _files(stopped) == straight
+    assert digests(stopped) == straight
 
 
 def test_a_folder_of_another_evaluation_is_refused_and_the_difference_named(
     dataset: Dataset, checkpoint: Path, tmp_path: Path
 ) -> None:
-    settings = _settings(dataset, checkpoint, tmp_path / "x", metrics=[])
+    settings = small_evaluation(dataset, checkpoint, tmp_path / "x", metrics=[])
     evaluate(settings)
-    before = _files(tmp_path / "x")
+    before = digests(tmp_path / "x")
     with pytest.raises(ValueError, match="vocoder was 'default' and is 'published'"):
         evaluate(replace(settings, vocoder="published"))
-    assert _files(tmp_path / "x") == before
+    assert digests(tmp_path / "x") == before
     evaluate(settings)
-    assert _files(tmp_path / "x") == before, "the same once more"
+    assert digests(tmp_path / "x") == before, "the same once more"
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("years")
     with pytest.raises(ValueError, match="is not empty and holds no evaluation"):
@@ -192,7 +144,7 @@ def test_a_folder_of_another_evaluation_is_refused_and_the_difference_named(
 
 def test_a_clip_that_breaks_a_metric_costs_that_figure_only(dataset: Dataset, checkpoint: Path, tmp_path: Path) -> None:
     names = ["stoi", "tests.eval.plugs:choosy", "tests.eval.plugs:faulty"]
-    evaluate(_settings(dataset, checkpoint, tmp_path / "x", metrics=names))
+    evaluate(small_evaluation(dataset, checkpoint, tmp_path / "x", metrics=names))
     evaluation = Evaluation.open(tmp_path / "x")
     short = [
         key
@@ -216,7 +168,9 @@ def test_a_recogniser_hears_every_system_and_the_recording_itself(
     dataset: Dataset, checkpoint: Path, tmp_path: Path
 ) -> None:
     metrics = ["tests.eval.plugs:level"]
-    evaluate(_settings(dataset, checkpoint, tmp_path / "x", metrics=metrics, recogniser="tests.eval.plugs:listener"))
+    evaluate(
+        small_evaluation(dataset, checkpoint, tmp_path / "x", metrics=metrics, recogniser="tests.eval.plugs:listener")
+    )
     evaluation = Evaluation.open(tmp_path / "x")
     assert evaluation.systems == ["network", "untrained", "ceiling", "original"]
     for row in evaluation.clips.to_pylist():
@@ -235,7 +189,9 @@ def test_a_damaged_clip_costs_that_clip(dataset: Dataset, checkpoint: Path, tmp_
     with (tmp_path / "data" / row["shard"]).open("r+b") as file:
         file.seek(row["roi_offset"])
         file.write(b"not an array")
-    page = evaluate(replace(_settings(dataset, checkpoint, tmp_path / "x", metrics=[]), shards=str(tmp_path / "data")))
+    page = evaluate(
+        replace(small_evaluation(dataset, checkpoint, tmp_path / "x", metrics=[]), shards=str(tmp_path / "data"))
+    )
     assert "main/b/1" not in Evaluation.open(tmp_path / "x").clips["key"].to_pylist()
     summary = json.loads((tmp_path / "x" / "summary.json").read_text())
     assert [clip["key"] for clip in summary["damaged"]] == ["main/b/1"]
@@ -272,49 +228,3 @@ def test_what_cannot_be_used_is_said_before_anything_is_written(
         assert not (tmp_path / "x").exists()
     with pytest.raises(SystemExit):
         parse([*flags, "--split", "test", "--colour", "red"])
-
-
-@pytest.mark.slow
-def test_ray_workers_leave_the_same_files_as_one_process(dataset: Dataset, checkpoint: Path, tmp_path: Path) -> None:
-    more: dict[str, Any] = {"recogniser": "tests.eval.plugs:listener", "mels": True}
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as the actors have it
-    try:
-        evaluate(_settings(dataset, checkpoint, tmp_path / "one", **more))
-    finally:
-        torch.set_num_threads(threads)
-    evaluate(_settings(dataset, checkpoint, tmp_path / "two", **more, workers=2))
-    assert _files(tmp_path / "one") == _files(tmp_path / "two")
-
-
-@pytest.mark.slow
-def test_a_metric_that_takes_its_process_with_it_costs_its_own_figure(
-    dataset: Dataset, checkpoint: Path, tmp_path: Path
-) -> None:
-    evaluate(_settings(dataset, checkpoint, tmp_path / "x", metrics=["stoi", "tests.eval.plugs:deadly"], workers=2))
-    evaluation = Evaluation.open(tmp_path / "x")
-    failed = evaluation.failures("network")["tests.eval.plugs:deadly"]
-    assert failed
-    assert all("died" in reason for reason in failed.values())
-    assert len(evaluation.figures("network", "stoi")[0]) == 8
-    assert len(evaluation.figures("network", "tests.eval.plugs:deadly")[0]) == 8 - len(failed)
-
-
-@pytest.mark.slow
-def test_killed_and_run_again_it_leaves_the_same_files(dataset: Dataset, checkpoint: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "eval", "--checkpoint", str(checkpoint), "--shards", dataset.store.url]
-    command += ["--split=test", "--metrics=[stoi]", "--workers=1", "--max-frames=60", "--device=cpu", "--out"]
-    subprocess.run([*command, str(tmp_path / "straight")], check=True, cwd=ROOT)
-    straight = _files(tmp_path / "straight")
-    stopped = tmp_path / "stopped"
-    for records in (1, 3):
-        process = subprocess.Popen([*command, str(stopped)], cwd=ROOT, start_new_session=True)
-        limit = time.monotonic() + 120
-        while len(list(stopped.glob("batches/*.json"))) < records and process.poll() is None:
-            assert time.monotonic() < limit
-            time.sleep(0.01)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    subprocess.run([*command, str(stopped)], check=True, cwd=ROOT)
-    left = {name: digest for name, digest in _files(stopped).items() if not name.endswith(".part")}
-    assert left == straight
