@@ -17,8 +17,8 @@ demo: $(INSTALLED)
 	$(BIN)/pipeline verify
 	$(BIN)/pipeline info
 	$(BIN)/pipeline preview
-	$(BIN)/pipeline tokenizer data/demo-shards
-	$(BIN)/python -m train --config configs/demo.yaml --recipe visual --resume auto
+	$(BIN)/pipeline tokenizer data/demo-shards --vocabulary-size 40
+	$(BIN)/python -m train --config configs/demo.yaml --recipe visual --schedule.steps 300 --resume auto
 	$(BIN)/python -m train --config configs/demo.yaml --recipe asr --resume auto
 	$(BIN)/python -m train --config configs/demo.yaml --schedule.steps $(STEPS) --resume auto
 	rm -rf reports/demo

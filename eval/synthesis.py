@@ -95,8 +95,7 @@ class Synthesiser:
         device: str,
         threads: int | None = None,
     ) -> None:
-        if threads is not None:
-            torch.set_num_threads(threads)
+        self._threads = threads
         self._settings, self._file_voice = settings, file_voice
         self._device = torch.device(device)
         self._dataset = open_dataset(settings.shards)
@@ -117,6 +116,8 @@ class Synthesiser:
         Raises:
             StorageError: the disk or the store failed.
         """
+        if self._threads is not None:
+            torch.set_num_threads(self._threads)  # of this thread alone, with OpenMP
         with self._reading:
             batch = self._clips.read(micro_batch)
             voices, lent_by = self._read_voices(micro_batch)

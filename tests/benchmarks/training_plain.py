@@ -181,6 +181,7 @@ def run_on(samples: list[Sample], folder: str, flags: list[str]) -> Run:
     dataset = written(f"{folder}/shards", samples, "npy")
     train_on_dataset(dataset.store.url, vocabulary_size=4000)
     fixed = ["--device=cpu", "--splits=[train]", f"--transforms.half={samples[0].meta.half}"]
+    fixed += ["--transforms.still=kept", "--batch.max_clips=null"]  # the plain way knows neither
     places = [f"--shards={dataset.store.url}", f"--out={folder}/run"]
     settings, _, _ = parse([f"--config={CONFIG}", *fixed, *places, *flags])
     tokenizer, recipe = load_tokenizer(dataset, settings), RECIPES[settings.recipe]
