@@ -36,26 +36,29 @@ def write_batch(store: Store, batch: SpokenBatch, rows: Sequence[dict[str, Any]]
     Raises:
         StorageError: the disk failed or is full.
     """
+    files = []
     for clip in batch.clips:
         for system, wave in clip.waves.items():
-            store.write(wav_name(system, clip.key), encode_wav(wave))
+            files.append(wav_name(system, clip.key))
+            store.write(files[-1], encode_wav(wave))
         for system, mel in clip.mels.items():
             content = io.BytesIO()
             np.save(content, mel)
-            store.write(f"mel/{system}/{clip.key}.npy", content.getvalue())
+            files.append(f"mel/{system}/{clip.key}.npy")
+            store.write(files[-1], content.getvalue())
     damaged = [skipped._asdict() for skipped in batch.damaged]
-    write_json(store, record_name(batch.number), {"rows": list(rows), "damaged": damaged})
+    write_json(store, record_name(batch.number), {"rows": list(rows), "damaged": damaged, "files": files})
 
 
 def read_batch(store: Store, number: int) -> dict[str, Any] | None:
-    """The record of a micro-batch, `rows` and `damaged`; None if it is not finished, or a waveform of it is gone.
+    """The record of a micro-batch, `rows` and `damaged`; None if it is not finished, or a file of it is gone.
 
     Raises:
         ResultsError: the record is damaged.
     """
     try:
         record: dict[str, Any] = json.loads(store.read(record_name(number)))
-        there = all(store.exists(row["wav"]) for row in record["rows"])
+        there = all(store.exists(name) for name in record["files"])
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:

@@ -19,10 +19,11 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from eval.batches import read_batch, write_batch
-from eval.hearing import load_recogniser
+from eval.hearing import WHISPER, check_recogniser
 from eval.metrics import load_packages
 from eval.metrics.words import normaliser_of
 from eval.networks import networks_of, pictures_of, tokenizer_of
@@ -40,11 +41,13 @@ from pipeline.progress import ProgressReport, shown
 from shards import Dataset, DatasetError, Store, open_dataset
 from shards.format.manifest import ERRORS_NAME, MANIFEST_NAME
 from shards.format.sample import FPS
-from shards.format.store import absolute_url
+from shards.format.store import PART_SUFFIX, absolute_url
 from shards.reading.plan import BatchSettings, Clip, MicroBatch, Span, plan_evaluation
 
 _LIBRARIES = ("lip-to-speech", "torch", "numpy", "scipy", "librosa", "pystoi", "pesq", "jiwer", "ray")
-_KEY = re.compile(r"[^./\s][^.\s]*")
+_KEY = re.compile(r"[^./\s\0]+(/[^./\s\0]+)*")
+_LONGEST_NAME = 200
+"""Bytes between slashes: file systems have room for 255, of which a name while it is written takes some."""
 
 
 def evaluate(settings: EvaluationSettings, command: str = "") -> Path:
@@ -65,13 +68,15 @@ def evaluate(settings: EvaluationSettings, command: str = "") -> Path:
     load_packages(settings.metrics)
     normaliser_of(settings.normaliser)
     dataset = open_dataset(settings.shards)
-    checkpoint = load_checkpoint(settings.checkpoint)
+    checkpoint = dataclasses.replace(load_checkpoint(settings.checkpoint), training=None)  # it travels to every actor
     _check(checkpoint, dataset, settings)
     file_voice = _file_voice(settings, checkpoint)
     planned, left_out = plan(dataset, settings), left_out_of(dataset, settings.split)
     store = Store(str(Path(settings.out).absolute()))
     _claim(store, _about(settings, dataset, checkpoint, planned, command))
     make = partial(Synthesiser, checkpoint, _anywhere(settings), file_voice)
+    for unfinished in Path(store.path()).rglob(f".*{PART_SUFFIX}"):
+        unfinished.unlink()
     _speak(store, make, planned, settings)
     damaged = _gather(store, planned, settings.metrics)
     evaluation = Evaluation.open(store.path())
@@ -87,17 +92,27 @@ def plan(dataset: Dataset, settings: EvaluationSettings) -> list[MicroBatch]:
         ValueError: there is no such split, or nothing in it.
         DatasetError: a key that could name a file outside of a folder.
     """
-    wrong = [key for key in dataset.index["key"].to_pylist() if not _KEY.fullmatch(key)]
+    wrong = [key for key in dataset.index["key"].to_pylist() if not _names_a_file(key)]
     if wrong:
-        raise DatasetError(f"{dataset.store.url}: {wrong[0]!r} is no key: dots, white space and a slash at its start")
+        raise DatasetError(
+            f"{dataset.store.url}: {wrong[0][:300]!r} cannot name a file: expected names between slashes"
+        )
     most = None if settings.max_seconds is None else round(FPS * settings.max_seconds)
 
     def cut(clip: Clip, random: Random) -> Span:
-        return Span(0, min(clip.frames, most or clip.frames), clip.text)
+        stop = min(clip.frames, most or clip.frames)
+        if stop == clip.frames:
+            return Span(0, stop, clip.text)
+        said = " ".join(word for word, _, end in clip.words if FPS * end <= stop)
+        return Span(0, stop, said or None)  # without word times it is not known what is said until there
 
-    longest = max(dataset.index["frames"].to_pylist(), default=1)
-    batching = BatchSettings(max_frames=max(settings.max_frames, min(longest, most or longest)))
+    batching = BatchSettings(max_frames=settings.max_frames, long_alone=True)
     return plan_evaluation(dataset.index, [settings.split], cut, batching, settings.clips)
+
+
+def _names_a_file(key: str) -> bool:
+    parts = key.encode("utf-8", "replace").split(b"/")
+    return _KEY.fullmatch(key) is not None and max(map(len, parts)) <= _LONGEST_NAME
 
 
 def left_out_of(dataset: Dataset, split: str) -> list[dict[str, Any]]:
@@ -114,10 +129,10 @@ def _check(checkpoint: Checkpoint, dataset: Dataset, settings: EvaluationSetting
     """Say now what the actors would trip over."""
     networks_of(checkpoint, settings.checkpoint, settings.seed)
     pictures_of(checkpoint, dataset)
-    if settings.recogniser is not None and ":" not in settings.recogniser:
-        import torch
-
-        load_recogniser(settings.recogniser, torch.device("cpu"), tokenizer_of(checkpoint, dataset))
+    if settings.recogniser is not None:
+        check_recogniser(settings.recogniser, tokenizer_of(checkpoint, dataset))
+    if settings.device == "cuda" and settings.address is None and not torch.cuda.is_available():
+        raise ValueError("device: cuda, and torch finds no GPU here")
 
 
 def _file_voice(settings: EvaluationSettings, checkpoint: Checkpoint) -> Tensor | None:
@@ -134,8 +149,10 @@ def _file_voice(settings: EvaluationSettings, checkpoint: Checkpoint) -> Tensor 
 def _anywhere(settings: EvaluationSettings) -> EvaluationSettings:
     """The settings with paths that hold in any working folder, as actors have another."""
     recogniser = settings.recogniser
-    if recogniser is not None and Path(recogniser).exists():
-        recogniser = str(Path(recogniser).absolute())
+    if recogniser is not None:
+        kind = WHISPER if recogniser.startswith(WHISPER) else ""
+        if Path(recogniser.removeprefix(kind)).exists():
+            recogniser = kind + str(Path(recogniser.removeprefix(kind)).absolute())
     return dataclasses.replace(settings, shards=absolute_url(settings.shards), recogniser=recogniser)
 
 
@@ -223,7 +240,7 @@ def _speak(
     todo = []
     for micro_batch in planned:
         record = read_batch(store, micro_batch.number)
-        if record is None:
+        if record is None or record["damaged"]:  # what was damaged may be whole now
             todo.append(micro_batch)
         else:
             _count(report, micro_batch, len(record["damaged"]), reused=True)

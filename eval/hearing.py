@@ -16,6 +16,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from importlib import import_module
+from typing import Any
 
 import numpy as np
 import torch
@@ -85,6 +86,17 @@ def load_recogniser(
             f"recogniser {name}: there is no such file; expected a checkpoint, {WHISPER}NAME or package.module:factory"
         )
     return _guarded(name, _imported(name, path[1], path[2], device))
+
+
+def check_recogniser(name: str, tokenizer: Tokenizer | None) -> None:
+    """Say now what `load_recogniser` would trip over, as far as that is quick. Arguments and errors are its own."""
+    path = _IMPORT_PATH.fullmatch(name)
+    if name.startswith(WHISPER):
+        package("faster_whisper", "whisper")
+    elif path is not None and not os.path.exists(name):
+        _factory(name, path[1], path[2])
+    else:
+        load_recogniser(name, torch.device("cpu"), tokenizer)
 
 
 def _guarded(name: str, recogniser: Recogniser, mel: MelSettings = DEFAULT) -> Recogniser:
@@ -207,11 +219,15 @@ def _whisper(model: str, device: torch.device, language: str) -> Recogniser:
 
 def _imported(name: str, module: str, factory: str, device: torch.device) -> Recogniser:
     """What a factory of someone else's makes."""
-    try:
-        make = getattr(import_module(module), factory)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"recogniser {name}: cannot be imported: {error}") from error
-    recogniser = make(device)
+    recogniser = _factory(name, module, factory)(device)
     if not callable(recogniser):
         raise ValueError(f"recogniser {name}: made {type(recogniser).__name__}: expected a function of waveforms")
     return recogniser  # type: ignore[no-any-return]
+
+
+def _factory(name: str, module: str, factory: str) -> Callable[[torch.device], Any]:
+    try:
+        found: Callable[[torch.device], Any] = getattr(import_module(module), factory)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"recogniser {name}: cannot be imported: {error}") from error
+    return found

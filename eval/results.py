@@ -142,8 +142,11 @@ class Evaluation:
     def measured(self) -> list[str]:
         """Metrics, columns first and then rates, of which there is a figure or a failure."""
         columns = [name for name in self.clips.column_names if name not in schema_of(()).names]
+        failed = {name for text in self.clips["failed"].unique().to_pylist() for name in json.loads(text or "{}")}
         return columns + [
-            name for name, (_, counted) in RATES.items() if self.clips[counted].null_count < len(self.clips)
+            name
+            for name, (_, counted) in RATES.items()
+            if self.clips[counted].null_count < len(self.clips) or name in failed
         ]
 
     @cached_property

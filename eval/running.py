@@ -15,7 +15,9 @@ from functools import partial
 from threading import Lock
 from typing import Any, Protocol
 
-from eval.metrics import Scored
+import torch
+
+from eval.metrics import Scored, metric_of
 from eval.scoring import Waves, score_waves
 from eval.synthesis import SpokenBatch
 from pipeline.jobs import Runner
@@ -73,11 +75,12 @@ def crew(runner: Runner, make: Callable[..., Speaks], device: str | None, batche
         ValueError: a GPU is asked for, and there is none.
     """
     if runner.ray is None:
-        yield _Here(make(device=device or _own_device(), threads=None))
+        yield _Here(make(device=device or ("cuda" if torch.cuda.is_available() else "cpu"), threads=None))
         return
-    gpus = int(runner.ray.cluster_resources().get("GPU", 0))
+    # those that other jobs hold would be waited for
+    gpus = int(runner.ray.available_resources().get("GPU", 0))
     if device == "cuda" and not gpus:
-        raise ValueError("device: cuda, and Ray knows of no GPU here")
+        raise ValueError("device: cuda, and Ray has no free GPU here")
     on_gpus = bool(gpus) and device != "cpu"
     count = gpus if on_gpus else max(1, runner.slots() // 2)
     actor = runner.ray.remote(
@@ -105,9 +108,13 @@ class _Actor:
         self._speaks: Speaks | None = None
         self._making = Lock()
 
-    def speak(self, make: Callable[[], Speaks], micro_batch: MicroBatch) -> SpokenBatch:
+    def speak(self, make: list[Any], micro_batch: MicroBatch) -> SpokenBatch:
+        """`make` holds the reference of what makes it: weights are fetched once, not with every micro-batch."""
+        import ray
+
         with self._making:
-            self._speaks = self._speaks or make()
+            if self._speaks is None:
+                self._speaks = ray.get(make[0])()
         return self._speaks.speak(micro_batch)
 
 
@@ -137,12 +144,6 @@ class _Actors:
         self, planned: Sequence[MicroBatch], metrics: Sequence[str], on_wait: Callable[[], None] = lambda: None
     ) -> Iterator[Finished]:
         yield from _Work(self.runner, self.actors, self.make, deque(planned), list(metrics)).done(on_wait)
-
-
-def _own_device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 @dataclass
@@ -183,7 +184,7 @@ class _Work:
         while self._planned or self._speaking or self._scoring:
             while self._planned and self._idle and len(self._scoring) < _CLIPS_AHEAD * self._runner.slots():
                 actor = self._idle.popleft()
-                self._speaking[actor.speak.remote(self._make, self._planned.popleft())] = actor
+                self._speaking[actor.speak.remote([self._make], self._planned.popleft())] = actor
             under_way = [*self._speaking, *self._scoring]
             ready, _ = self._ray.wait(under_way, num_returns=1, timeout=_POLL_SECONDS)
             if not ready:
@@ -195,7 +196,12 @@ class _Work:
 
     def _spoken(self, reference: Any) -> Finished | None:
         self._idle.append(self._speaking.pop(reference))
-        batch: SpokenBatch = self._result(reference)
+        try:
+            batch: SpokenBatch = self._result(reference)
+        except _ProcessDiedError as error:
+            raise RuntimeError(
+                f"an actor that speaks died: {error}; is there memory for fewer --max-frames?"
+            ) from error
         if not batch.clips:
             return batch, {}
         self._batches[batch.number] = _Scoring(batch, 0)
@@ -214,10 +220,8 @@ class _Work:
         try:
             self._merge(of, task.key, self._result(reference))
         except _ProcessDiedError as error:
-            if task.tried:
-                reason = f"the process that measured it died: {error}"
-                systems = [system for system in task.waves if system != "original"]
-                self._merge(of, task.key, {name: Scored({}, dict.fromkeys(task.metrics, reason)) for name in systems})
+            if task.tried or not task.metrics:
+                self._merge(of, task.key, _all_failed(task, f"the process that measured it died: {error}"))
             else:
                 for name in task.metrics:
                     self._begin(_Task(task.number, task.key, task.waves, [name], True))
@@ -248,12 +252,18 @@ class _Work:
             raise RuntimeError(f"an actor that speaks died: {error}") from error
 
 
-class _ProcessDiedError(Exception):
+class _ProcessDiedError(RuntimeError):
     """The process of a task is gone."""
 
 
-def _score_on_one_thread(waves: Waves, metrics: list[str]) -> dict[str, Scored]:
-    import torch
+def _all_failed(task: _Task, reason: str) -> dict[str, Scored]:
+    alone = [name for name in task.metrics if metric_of(name).alone]
+    return {
+        system: Scored({}, dict.fromkeys(alone if system == "original" else task.metrics, reason))
+        for system in task.waves
+    }
 
+
+def _score_on_one_thread(waves: Waves, metrics: list[str]) -> dict[str, Scored]:
     torch.set_num_threads(1)
     return score_waves(waves, metrics)

@@ -51,7 +51,7 @@ def rows_of(
     """
     rows = []
     for system in (name for name in SYSTEMS if name in clip.waves):
-        of = scored[system]
+        of = scored.get(system, Scored({}, {}))
         row: dict[str, Any] = {
             "key": clip.key,
             "split": split,
@@ -71,11 +71,12 @@ def rows_of(
         if system in clip.heard:
             row["heard"] = clip.heard[system]
             row |= _errors(clip.text, clip.heard[system], normaliser, RATES["wer"] + RATES["cer"])
+        failed |= dict.fromkeys(("wer", "cer"), clip.unheard[system]) if system in clip.unheard else {}
         if system == "network" and clip.lips_heard is not None:
             row["lips_heard"] = clip.lips_heard
             row |= _errors(clip.text, clip.lips_heard, normaliser, RATES["lips_wer"] + RATES["lips_cer"])
         row["failed"] = json.dumps(failed, ensure_ascii=False, sort_keys=True)
-        if system != "original" or of.values or of.failed or clip.heard:
+        if system != "original" or of.values or failed or clip.heard:
             rows.append(row)
     return rows
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -70,8 +71,8 @@ class EvaluationSettings:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"{name}: {value} is too small, at least {least} was expected")
-        if self.max_seconds is not None and not self.max_seconds >= 0.2:
-            raise ValueError(f"max_seconds: {self.max_seconds} is too short, at least 0.2 was expected")
+        if self.max_seconds is not None and not 0.2 <= self.max_seconds < math.inf:
+            raise ValueError(f"max_seconds: {self.max_seconds}: a number of 0.2 or more was expected")
         if len(set(self.metrics)) < len(self.metrics):
             raise ValueError(f"metrics: one is named twice: {', '.join(self.metrics)}")
         if self.protocol == "published":

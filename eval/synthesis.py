@@ -8,7 +8,7 @@ lies in the files is the same sound.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any
@@ -17,10 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from eval.hearing import load_recogniser
+from eval.hearing import Recogniser, load_recogniser
+from eval.metrics import PackageMissingError
 from eval.networks import networks_of, pictures_of, tokenizer_of, true_mels
 from eval.settings import VOCODERS, EvaluationSettings
-from eval.voices import OF_VOICES, lenders_of, loudest, references_of
+from eval.voices import OF_VOICES, lenders_of, loudest, own_voices, references_of
 from model.checkpoint import Checkpoint
 from model.ctc import greedy
 from model.losses import mel_l1
@@ -48,6 +49,7 @@ class SpokenClip:
         waves: system -> int16 samples at 16 kHz.
         l1: system -> mean absolute difference of its mel from the true one, natural-log units.
         heard: system -> what the recogniser heard; empty without one.
+        unheard: system -> why the recogniser failed.
         lips_heard: what the CTC head of the network read from the lips; None where its pieces are not known.
         mels: system -> float32 (n_mels, 4 frames), where they are wanted.
     """
@@ -60,6 +62,7 @@ class SpokenClip:
     waves: dict[str, Array]
     l1: dict[str, float]
     heard: dict[str, str]
+    unheard: dict[str, str]
     lips_heard: str | None
     mels: dict[str, Array]
 
@@ -143,7 +146,7 @@ class Synthesiser:
     def _spoken(self, batch: Batch, voices: Mapping[str, Tensor], lent_by: Mapping[str, str]) -> list[SpokenClip]:
         lengths = MEL_PER_FRAME * batch.lengths
         true = true_mels(batch, self._device)
-        reference = references_of(batch.keys, voices, true, _REFERENCE)
+        reference = references_of(batch.keys, voices, own_voices(true, lengths, _REFERENCE))
         video = apply(batch.roi.to(self._device), batch.lengths, None, self._pictures)
         mels, l1 = {"ceiling": true}, dict[str, list[float]]()
         read: list[str | None] = [None] * len(batch.keys)
@@ -170,6 +173,7 @@ class Synthesiser:
                 },
                 l1={system: values[at] for system, values in l1.items()},
                 heard={},
+                unheard={},
                 lips_heard=read[at],
                 mels={name: mel[at, :, : int(lengths[at])].cpu().numpy() for name, mel in mels.items()}
                 if self._settings.mels
@@ -180,14 +184,24 @@ class Synthesiser:
         return clips if self._recogniser is None else heard_by(self._recogniser, clips)
 
 
-def heard_by(recogniser: Callable[[Sequence[Array]], list[str]], clips: list[SpokenClip]) -> list[SpokenClip]:
-    """The same clips with what a recogniser hears of each system."""
+def heard_by(recogniser: Recogniser, clips: list[SpokenClip]) -> list[SpokenClip]:
+    """The same clips with what a recogniser hears of each system, or why it fails: alone, if not together."""
     pairs = [(at, system) for at, clip in enumerate(clips) for system in clip.waves]
-    texts = recogniser([float_wave(clips[at].waves[system]) for at, system in pairs])
+    waves = [float_wave(clips[at].waves[system]) for at, system in pairs]
     heard: list[dict[str, str]] = [{} for _ in clips]
-    for (at, system), text in zip(pairs, texts, strict=True):
-        heard[at][system] = text
-    return [replace(clip, heard=of) for clip, of in zip(clips, heard, strict=True)]
+    unheard: list[dict[str, str]] = [{} for _ in clips]
+    try:
+        texts: list[str | None] = list(recogniser(waves))
+    except Exception:
+        texts = [None] * len(waves)
+    for (at, system), wave, text in zip(pairs, waves, texts, strict=True):
+        try:
+            heard[at][system] = recogniser([wave])[0] if text is None else text
+        except (ImportError, PackageMissingError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            unheard[at][system] = f"{type(error).__name__}: {error}"
+    return [replace(clip, heard=of, unheard=why) for clip, of, why in zip(clips, heard, unheard, strict=True)]
 
 
 def pcm16(wave: Array) -> Array:

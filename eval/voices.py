@@ -12,7 +12,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from model.segments import SegmentSettings, loudest_windows, speaker_reference
+from model.segments import SegmentSettings, first_windows, loudest_windows, speaker_reference
 from shards import Dataset
 from shards.format.sample import MEL_PER_FRAME
 from shards.reading.batch import Batch
@@ -72,7 +72,11 @@ def voices_of(
     return {keys[row].as_py(): references[one.number] for row, one in lenders.items() if one.number in references}
 
 
-def references_of(keys: Sequence[str], voices: Mapping[str, Tensor], mel: Tensor, frames: int) -> Tensor:
-    """(B, n_mels, frames) the voices of clips; the first frames of its own mel (B, n_mels, S) where a clip has none."""
-    own = mel[..., :frames]
+def own_voices(mel: Tensor, lengths: Tensor, frames: int) -> Tensor:
+    """(B, n_mels, frames) the first frames of mels (B, n_mels, S) of so many frames (B,), as published; then zeros."""
+    return speaker_reference(mel, first_windows(lengths, frames), frames)[0]
+
+
+def references_of(keys: Sequence[str], voices: Mapping[str, Tensor], own: Tensor) -> Tensor:
+    """(B, n_mels, frames) the voices of clips; its own (B, n_mels, frames) where a clip has none."""
     return torch.stack([voices[key].to(own.device) if key in voices else own[at] for at, key in enumerate(keys)])

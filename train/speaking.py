@@ -48,7 +48,7 @@ def score(run: Run, voices: Mapping[str, Tensor], batch: Batch, tally: Tally) ->
     settings, device = run.settings, run.ranks.device
     inputs = prepare(batch, run.tokenizer, settings, device, None)
     spoken = _speak(
-        run, inputs, references_of(batch.keys, voices, inputs.reference, settings.segments.reference_frames)
+        run, inputs, references_of(batch.keys, voices, inputs.reference[..., : settings.segments.reference_frames])
     )
     lengths = MEL_PER_FRAME * inputs.lengths
     ones = [slice(number, number + 1) for number in range(len(lengths))]

@@ -23,7 +23,7 @@ from eval.controls.lips import lips_of, with_partners
 from eval.metrics.scorers import Scorers
 from eval.networks import networks_of, pictures_of, true_mels
 from eval.settings import VOCODERS
-from eval.voices import references_of, voices_of
+from eval.voices import own_voices, references_of, voices_of
 from model.checkpoint import Checkpoint
 from model.losses import mel_l1
 from model.padding import mask_of
@@ -39,6 +39,7 @@ from shards.reading.plan import BatchSettings, MicroBatch, plan_epoch, plan_eval
 OF_NETWORKS = ("network", "other lips", "untrained")
 FIXED = ("mean mel", "true mel")
 CONTROLS = OF_NETWORKS + FIXED
+_REFERENCE = SegmentSettings().reference_frames
 SPEECH = ("stoi", "estoi", "pesq")
 SCORES = ("l1", *SPEECH)
 Figures = dict[str, dict[str, dict[str, float]]]
@@ -121,7 +122,9 @@ def score_network(checkpoint: Checkpoint, scene: Scene, where: str, seed: int = 
             assert batch is not None
             assert other is not None
             true = true_mels(batch, work.device)
-            reference = references_of(batch.keys, scene.voices, true, SegmentSettings().reference_frames)
+            reference = references_of(
+                batch.keys, scene.voices, own_voices(true, MEL_PER_FRAME * batch.lengths, _REFERENCE)
+            )
             lips, theirs = (
                 apply(roi.to(work.device), batch.lengths, None, pictures) for roi in (batch.roi, lips_of(other, batch))
             )

@@ -57,6 +57,7 @@ class BatchSettings:
         max_clips: at most so many clips; None: as many as fit.
         round_frames: micro-batches are padded to a multiple of so many frames, so that they have few distinct shapes,
             for what is compiled for each.
+        long_alone: a clip that is longer than `max_frames` is a micro-batch of its own, in place of an error.
 
     Raises:
         ValueError: a number below 1, or no room for one clip of `round_frames`.
@@ -66,10 +67,11 @@ class BatchSettings:
     window_shards: int = 8
     max_clips: int | None = None
     round_frames: int = 1
+    long_alone: bool = False
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if value is not None and value < 1:
+            if value is not None and name != "long_alone" and value < 1:
                 raise ValueError(f"{name}: {value} is too small, at least 1 was expected")
         if self.round_frames > self.max_frames:
             raise ValueError(f"round_frames: {self.round_frames} is more than max_frames, {self.max_frames}")
@@ -218,7 +220,7 @@ def _visits(index: pa.Table, rows: list[int], seed: str, draw: Draw, settings: B
         start, stop = part.start_frame, part.stop_frame
         if not 0 <= start < stop <= clip.frames:
             raise ValueError(f"{clip.key}: frames {start} to {stop} were drawn of a clip of {clip.frames}")
-        if _rounded(stop - start, settings) > settings.max_frames:
+        if _rounded(stop - start, settings) > settings.max_frames and not settings.long_alone:
             raise ValueError(
                 f"{clip.key}: {stop - start} frames do not fit into a micro-batch of {settings.max_frames}: "
                 "raise max_frames, or cut long clips"
@@ -254,7 +256,7 @@ def _packed(visits: list[Visit], settings: BatchSettings) -> list[tuple[int, tup
     packed, first = [], 0
     while first < len(longest_first):
         frames = _rounded(longest_first[first].stop - longest_first[first].start, settings)
-        count = min(settings.max_frames // frames, settings.max_clips or len(visits))
+        count = min(max(1, settings.max_frames // frames), settings.max_clips or len(visits))
         packed.append((frames, tuple(longest_first[first : first + count])))
         first += count
     return packed

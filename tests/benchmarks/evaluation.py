@@ -102,4 +102,4 @@ class Sounds:
 
 def _clip(sample: Sample, wave: np.ndarray[Any, Any]) -> SpokenClip:
     waves = {"ceiling": wave, "original": sample.wav}
-    return SpokenClip(sample.key, "", None, sample.meta.frames, "self", waves, {}, {}, None, {})
+    return SpokenClip(sample.key, "", None, sample.meta.frames, "self", waves, {}, {}, {}, None, {})

@@ -35,9 +35,22 @@ def deadly(original: Wave, generated: Wave) -> float:
     return 1.0
 
 
+deadly_alone = Metric(Figure("Deadly", 3, True), deadly, alone=True)
 level = Metric(Figure("Level", 3, True), loudness, alone=True)
 
 
 def listener(device: torch.device) -> Callable[[Sequence[Wave]], list[str]]:
     """Hears a word for each second."""
     return lambda waves: [" ".join(["now"] * round(len(wave) / 16_000)) for wave in waves]
+
+
+def stumbler(device: torch.device) -> Callable[[Sequence[Wave]], list[str]]:
+    """Hears like `listener`, and fails on short waveforms."""
+    hear = listener(device)
+
+    def recognise(waves: Sequence[Wave]) -> list[str]:
+        if min(map(len, waves)) <= SHORT:
+            raise RuntimeError("too short to hear")
+        return hear(waves)
+
+    return recognise

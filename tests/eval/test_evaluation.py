@@ -9,21 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.csv as pacsv
 import pytest
 import soundfile
 import torch
 
 from eval.__main__ import main, parse
-from eval.evaluation import evaluate
+from eval.evaluation import evaluate, plan
 from eval.metrics import estoi, stoi
 from eval.results import Evaluation
 from model.checkpoint import Checkpoint, save_checkpoint
-from shards import Dataset
+from shards import Dataset, DatasetError
 from shards.reading.speakers import other_clips
-from tests.eval.small import digests, small_checkpoint, small_evaluation, spoken_dataset
+from tests.eval.small import digests, small_checkpoint, small_evaluation, spoken_clip, spoken_dataset
 from tests.eval.sounds import sentence
 from tests.model.networks import small_recogniser
+from tests.shards.datasets import write_dataset
 
 pytest.importorskip("pystoi")
 
@@ -120,7 +122,8 @@ def test_going_on_after_a_stop_leaves_the_samedigests(dataset: Dataset, checkpoi
     shutil.copytree(tmp_path / "straight", stopped)
     for name in ("clips.parquet", "clips.csv", "summary.json", "report.html", "batches/000001.json"):
         (stopped / name).unlink()
-    (stopped / "wav" / "network" / "main" / "b" / "1.wav").unlink()  # of another batch: someone tidied up
+    (stopped / "wav" / "original" / "main" / "b" / "1.wav").unlink()  # of another batch: someone tidied up
+    (stopped / "wav" / "network" / "main" / "a" / ".0.wav.1234.part").write_bytes(b"half")  # killed while it wrote
     evaluate(replace(settings, out=str(stopped)))
     assert digests(stopped) == straight
 
@@ -183,20 +186,83 @@ def test_a_recogniser_hears_every_system_and_the_recording_itself(
     assert summary["systems"]["network"]["wer"]["mean"] == pytest.approx(errors / 16)
 
 
+def test_a_recogniser_that_fails_on_a_clip_costs_what_it_would_have_heard(
+    dataset: Dataset, checkpoint: Path, tmp_path: Path
+) -> None:
+    plugs: dict[str, Any] = {"metrics": [], "recogniser": "tests.eval.plugs:stumbler"}
+    evaluate(small_evaluation(dataset, checkpoint, tmp_path / "x", **plugs))
+    for row in Evaluation.open(tmp_path / "x").clips.to_pylist():
+        short = 640 * row["frames"] - (0 if row["system"] == "original" else 160) <= 32_000
+        assert (row["heard"] is None) == short
+        reason = "RuntimeError: too short to hear"
+        assert json.loads(row["failed"]) == ({"wer": reason, "cer": reason} if short else {})
+
+
+def test_the_text_of_a_clip_is_cut_where_the_clip_is(checkpoint: Path, tmp_path: Path) -> None:
+    timed = spoken_clip("main/a/0", "test", 60)
+    words = [("now", 0.2, 0.6), ("or", 0.9, 1.4), ("never", 1.5, 2.2)]
+    timed = replace(timed, text="now or never", meta=replace(timed.meta, words=words))
+    clips = [timed, spoken_clip("main/a/1", "test", 61), spoken_clip("main/a/2", "test", 20)]
+    (tmp_path / "errors.jsonl").touch()
+    dataset = write_dataset(str(tmp_path), {"test-000000.tar": clips})
+    plugs: dict[str, Any] = {"metrics": [], "recogniser": "tests.eval.plugs:listener", "max_seconds": 1.5}
+    evaluate(small_evaluation(dataset, checkpoint, tmp_path / "x", **plugs))
+    rows = Evaluation.open(tmp_path / "x").rows("ceiling").to_pylist()
+    assert [(row["frames"], row["text"], row["words"]) for row in rows] == [
+        (38, "now or", 2),
+        (38, None, None),  # without word times it is not known
+        (20, "now now", 2),
+    ]
+
+
+def test_clips_too_short_for_a_voice_and_a_long_one_are_spoken_alike_in_any_company(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    clips = [spoken_clip("main/a/0", "test", 7), spoken_clip("main/a/1", "test", 9), spoken_clip("main/b/0", "test", 8)]
+    clips += [spoken_clip("main/c/0", "test", 150), spoken_clip("main/c/1", "train", 400)]
+    (tmp_path / "errors.jsonl").touch()
+    named = {f"{split}-000000.tar": [clip for clip in clips if clip.meta.split == split] for split in ("test", "train")}
+    dataset = write_dataset(str(tmp_path), named)
+    together, alone = (
+        small_evaluation(dataset, checkpoint, tmp_path / name, metrics=[], voice=voice, max_frames=frames)
+        for name, voice, frames in (("together", "other", 60), ("alone", "other", 9))
+    )
+    assert [micro_batch.frames for micro_batch in plan(dataset, together)] == [150, 9]
+    for settings in (together, alone):
+        evaluate(settings)
+    one, other = (Evaluation.open(tmp_path / name).figures("network", "l1") for name in ("together", "alone"))
+    assert one[0] == other[0]
+    np.testing.assert_allclose(one[1], other[1], atol=1e-5)
+
+
+@pytest.mark.parametrize("key", ["main/../../x", "/main/x", "main//x", "main/a\0b", "main/" + "x" * 250])
+def test_a_key_that_could_leave_the_folder_is_refused(
+    dataset: Dataset, checkpoint: Path, tmp_path: Path, key: str
+) -> None:
+    keys = pa.array([key, *dataset.index["key"].to_pylist()[1:]])
+    hostile = Dataset(dataset.store, dataset.manifest)
+    vars(hostile)["index"] = dataset.index.set_column(0, "key", keys)
+    with pytest.raises(DatasetError, match="cannot name a file"):
+        plan(hostile, small_evaluation(dataset, checkpoint, tmp_path / "x"))
+
+
 def test_a_damaged_clip_costs_that_clip(dataset: Dataset, checkpoint: Path, tmp_path: Path) -> None:
     shutil.copytree(dataset.store.url, tmp_path / "data")
     row = next(row for row in dataset.index.to_pylist() if row["key"] == "main/b/1")
     with (tmp_path / "data" / row["shard"]).open("r+b") as file:
         file.seek(row["roi_offset"])
         file.write(b"not an array")
-    page = evaluate(
-        replace(small_evaluation(dataset, checkpoint, tmp_path / "x", metrics=[]), shards=str(tmp_path / "data"))
-    )
+    settings = small_evaluation(dataset, checkpoint, tmp_path / "x", metrics=[])
+    settings = replace(settings, shards=str(tmp_path / "data"))
+    page = evaluate(settings)
     assert "main/b/1" not in Evaluation.open(tmp_path / "x").clips["key"].to_pylist()
     summary = json.loads((tmp_path / "x" / "summary.json").read_text())
     assert [clip["key"] for clip in summary["damaged"]] == ["main/b/1"]
     assert summary["clips"] == 7
     assert "main/b/1" in page.read_text()
+    shutil.copy(Path(dataset.store.url) / row["shard"], tmp_path / "data" / row["shard"])
+    evaluate(settings)
+    assert "main/b/1" in Evaluation.open(tmp_path / "x").clips["key"].to_pylist(), "whole again, it is spoken after all"
 
 
 def test_what_cannot_be_used_is_said_before_anything_is_written(
@@ -220,6 +286,8 @@ def test_what_cannot_be_used_is_said_before_anything_is_written(
         (["--split", "test", "--checkpoint", str(tmp_path / "none.pt")], "none.pt"),
         (["--split", "test", "--metrics=[loudness]"], "loudness"),
         (["--split", "test", "--recogniser", "nobody"], "nobody: there is no such file"),
+        (["--split", "test", "--recogniser", "no.such:factory"], "no.such:factory: cannot be imported"),
+        (["--split", "test", "--max-seconds", ".inf"], "max_seconds: inf: a number of 0.2 or more was expected"),
         (["--split", "test", "--normaliser", "nothing"], "normaliser 'nothing'"),
         (["--split", "test", "--voice", "nobody"], "nobody: no such file"),
     ):

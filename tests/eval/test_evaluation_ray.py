@@ -80,15 +80,23 @@ def test_ray_workers_leave_the_files_of_one_process(
 def test_a_metric_that_takes_its_process_with_it_costs_its_own_figure(
     dataset: Dataset, checkpoint: Path, tmp_path: Path
 ) -> None:
-    evaluate(
-        small_evaluation(dataset, checkpoint, tmp_path / "x", metrics=["stoi", "tests.eval.plugs:deadly"], workers=2)
-    )
+    names = ["stoi", "tests.eval.plugs:deadly", "tests.eval.plugs:deadly_alone"]
+    evaluate(small_evaluation(dataset, checkpoint, tmp_path / "x", metrics=names, workers=2))
     evaluation = Evaluation.open(tmp_path / "x")
     failed = evaluation.failures("network")["tests.eval.plugs:deadly"]
     assert failed
     assert all("died" in reason for reason in failed.values())
+    assert set(evaluation.failures("original")) == {"tests.eval.plugs:deadly_alone"}, "nothing is lost without a word"
     assert len(evaluation.figures("network", "stoi")[0]) == 8
     assert len(evaluation.figures("network", "tests.eval.plugs:deadly")[0]) == 8 - len(failed)
+
+
+def test_a_metric_that_is_deadly_to_every_process_leaves_a_report_without_its_figures(
+    dataset: Dataset, checkpoint: Path, tmp_path: Path
+) -> None:
+    settings = small_evaluation(dataset, checkpoint, tmp_path / "x", metrics=["tests.eval.plugs:deadly"], workers=2)
+    evaluate(replace(settings, max_seconds=1.5))
+    assert len(Evaluation.open(tmp_path / "x").failures("network")["tests.eval.plugs:deadly"]) == 8
 
 
 def test_an_actor_that_is_killed_is_made_again(

@@ -251,6 +251,15 @@ def test_a_clip_longer_than_a_micro_batch_is_named_unless_it_is_cut() -> None:
     plan_epoch(INDEX, ["train"], 0, 0, lambda clip, random: Span(0, 20, None), settings)
 
 
+def test_a_clip_too_long_for_a_micro_batch_may_have_one_of_its_own() -> None:
+    longest = max(INDEX["frames"].to_pylist())
+    settings = BatchSettings(max_frames=longest - 1, long_alone=True)
+    planned = plan_evaluation(INDEX, ["train"], settings=settings)
+    for micro_batch in planned:
+        assert len(micro_batch.visits) == 1 or micro_batch.frames * len(micro_batch.visits) < longest
+    assert sum(len(micro_batch.visits) for micro_batch in planned) == INDEX["split"].to_pylist().count("train")
+
+
 @pytest.mark.parametrize("span", [(-1, 5), (5, 5), (0, 1000)])
 def test_a_part_outside_of_its_clip_is_named(span: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match=rf"(main|pretrain)/a/\d+: frames {span[0]} to {span[1]} were drawn"):
@@ -292,7 +301,7 @@ def test_a_split_without_clips_is_named_with_those_that_have_some() -> None:
 @pytest.mark.parametrize("setting", ["max_frames", "window_shards", "max_clips", "round_frames"])
 def test_settings_that_make_no_sense_are_named(setting: str) -> None:
     with pytest.raises(ValueError, match=setting):
-        BatchSettings(**{setting: 0})
+        BatchSettings(**{setting: 0})  # type: ignore[arg-type]
 
 
 def test_a_pass_that_scores_has_every_clip_whole_and_in_the_same_order() -> None:
