@@ -2,7 +2,8 @@
 
 evaluation.py   the whole of it: plan, speak and score, gather, show
 settings.py     what is evaluated, and how
-running.py      actors that speak, tasks that score
+identity.py     what an evaluation is of, so that another one is refused in its folder
+running.py      who speaks and scores; work.py: what is under way
 synthesis.py    a micro-batch spoken by every system; networks.py: which; voices.py: with whose voice; hearing.py: what
                 a recogniser hears of it
 scoring.py      a clip's figures

@@ -7,14 +7,10 @@ company: an evaluation that was killed and goes on has the figures of one that w
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import re
-import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -24,12 +20,13 @@ from torch import Tensor
 
 from eval.batches import read_batch, write_batch
 from eval.hearing import WHISPER, check_recogniser
+from eval.identity import about_of, claim
 from eval.metrics import load_packages
 from eval.metrics.words import normaliser_of
 from eval.networks import networks_of, pictures_of, tokenizer_of
 from eval.one_clip.speaking import voice_of
 from eval.report import write_report
-from eval.results import ABOUT_NAME, FORMAT, SUMMARY_NAME, Evaluation, table_of, write_clips, write_json
+from eval.results import SUMMARY_NAME, Evaluation, table_of, write_clips, write_json
 from eval.running import crew
 from eval.scoring import rows_of
 from eval.settings import EvaluationSettings
@@ -39,12 +36,11 @@ from model.checkpoint import Checkpoint, load_checkpoint
 from pipeline.jobs import job_runner
 from pipeline.progress import ProgressReport, shown
 from shards import Dataset, DatasetError, Store, open_dataset
-from shards.format.manifest import ERRORS_NAME, MANIFEST_NAME
+from shards.format.manifest import ERRORS_NAME
 from shards.format.sample import FPS
 from shards.format.store import PART_SUFFIX, absolute_url
 from shards.reading.plan import BatchSettings, Clip, MicroBatch, Span, plan_evaluation
 
-_LIBRARIES = ("lip-to-speech", "torch", "numpy", "scipy", "librosa", "pystoi", "pesq", "jiwer", "ray")
 _KEY = re.compile(r"[^./\s\0]+(/[^./\s\0]+)*")
 _LONGEST_NAME = 200
 """Bytes between slashes: file systems have room for 255, of which a name while it is written takes some."""
@@ -73,7 +69,7 @@ def evaluate(settings: EvaluationSettings, command: str = "") -> Path:
     file_voice = _file_voice(settings, checkpoint)
     planned, left_out = plan(dataset, settings), left_out_of(dataset, settings.split)
     store = Store(str(Path(settings.out).absolute()))
-    _claim(store, _about(settings, dataset, checkpoint, planned, command))
+    claim(store, about_of(settings, dataset, checkpoint, planned, command))
     make = partial(Synthesiser, checkpoint, _anywhere(settings), file_voice)
     for unfinished in Path(store.path()).rglob(f".*{PART_SUFFIX}"):
         unfinished.unlink()
@@ -154,82 +150,6 @@ def _anywhere(settings: EvaluationSettings) -> EvaluationSettings:
         if Path(recogniser.removeprefix(kind)).exists():
             recogniser = kind + str(Path(recogniser.removeprefix(kind)).absolute())
     return dataclasses.replace(settings, shards=absolute_url(settings.shards), recogniser=recogniser)
-
-
-def _about(
-    settings: EvaluationSettings, dataset: Dataset, checkpoint: Checkpoint, planned: Sequence[MicroBatch], command: str
-) -> dict[str, Any]:
-    manifest = hashlib.sha256(dataset.store.read(MANIFEST_NAME)).hexdigest()
-    files = {name: _sha256(getattr(settings, name)) for name in ("recogniser", "voice")}
-    weights = _sha256(settings.checkpoint)
-    return {
-        "format": FORMAT,
-        "identity": {
-            **settings.identity(),
-            **{name: digest for name, digest in files.items() if digest is not None},
-            "checkpoint": weights,
-            "manifest": manifest,
-        },
-        "checkpoint": {
-            "path": settings.checkpoint,
-            "sha256": weights,
-            "step": checkpoint.step,
-            "parameters": sum(tensor.numel() for tensor in checkpoint.weights.values()),
-            "metrics": dict(checkpoint.metrics),
-        },
-        "dataset": {
-            "url": settings.shards,
-            "recipe": dataset.manifest.recipe["dataset"],
-            "plan": dataset.manifest.plan,
-            "manifest_sha256": manifest,
-            "split": settings.split,
-            "clips": sum(len(micro_batch.visits) for micro_batch in planned),
-        },
-        "settings": vars(settings),
-        "versions": {"python": sys.version.split()[0], **_versions()},
-        "command": command,
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for library in _LIBRARIES:
-        try:
-            found[library] = metadata.version(library)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def _sha256(path: str | None) -> str | None:
-    if path is None or not Path(path).is_file():
-        return None
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _claim(store: Store, about: dict[str, Any]) -> None:
-    """Write what is evaluated into an empty folder; accept one of the very same evaluation, and refuse others."""
-    if not store.exists(ABOUT_NAME):
-        if store.exists() and any(not name.startswith(".") for name in store.names()):
-            raise ValueError(f"{store.path()}: is not empty and holds no evaluation: choose another --out")
-        write_json(store, ABOUT_NAME, about)
-        return
-    try:
-        before = json.loads(store.read(ABOUT_NAME))["identity"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{store.path(ABOUT_NAME)}: not what an evaluation writes: {error}") from error
-    now = json.loads(json.dumps(about["identity"]))
-    different = [
-        f"{name} was {before.get(name)!r} and is {now.get(name)!r}"
-        for name in sorted(before.keys() | now.keys())
-        if before.get(name) != now.get(name)
-    ]
-    if different:
-        raise ValueError(
-            f"{store.path()}: holds another evaluation ({'; '.join(different)}): choose another --out, or delete it"
-        )
 
 
 def _speak(
