@@ -163,8 +163,8 @@ def _speak(
         if record is None or record["damaged"]:  # what was damaged may be whole now
             todo.append(micro_batch)
         else:
-            _count(report, micro_batch, len(record["damaged"]), reused=True)
-    frames_of = {micro_batch.number: micro_batch for micro_batch in planned}
+            _count(report, micro_batch, 0, reused=True)
+    by_number = {micro_batch.number: micro_batch for micro_batch in planned}
     with shown(report, "evaluation") as progress:
         if not todo:
             return
@@ -179,7 +179,7 @@ def _speak(
                     for row in rows_of(clip, scores[clip.key], settings.split, settings.metrics, settings.normaliser)
                 ]
                 write_batch(store, batch, rows)
-                _count(report, frames_of[batch.number], len(batch.damaged), reused=False)
+                _count(report, by_number[batch.number], len(batch.damaged), reused=False)
                 progress.update()
 
 

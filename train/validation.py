@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from eval.metrics.registry import SPEECH
 from eval.metrics.scorers import Scorers
 from eval.metrics.words import word_errors
 from shards.reading.batch import Batch
@@ -22,8 +23,6 @@ from shards.reading.plan import MicroBatch, plan_evaluation
 from train.curriculum import whole_clips
 from train.logbook import Logbook
 from train.run import Run
-
-HIGHER_IS_BETTER = frozenset({"stoi", "estoi", "pesq", "pesq_wide"})
 
 
 @dataclass(frozen=True)
@@ -171,7 +170,8 @@ def _keep_best(run: Run, means: dict[str, float], book: Logbook) -> None:
     if not math.isfinite(value):
         book.say(f"step {place.step}: {name} could be measured of no clip; this is not the best")
         return
-    better = place.best is None or (value > place.best if name in HIGHER_IS_BETTER else value < place.best)
+    higher = name in SPEECH and SPEECH[name].figure.higher_is_better  # losses and error rates are not
+    better = place.best is None or (value > place.best if higher else value < place.best)
     if better:
         place.best = value
         if run.ranks.first:

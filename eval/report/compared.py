@@ -18,11 +18,10 @@ from markupsafe import Markup
 
 from eval.compare.comparison import Compared, Comparison
 from eval.compare.table import heading, left_out_of, lines_of, notes_of, signed
-from eval.metrics.words import NORMALISERS, normaliser_of
 from eval.report.about import settings_of
 from eval.report.charts import beyond, distribution
 from eval.report.clips import Sound, Text
-from eval.report.marking import mark
+from eval.report.marking import mark, normaliser_used
 from eval.report.page import write_page
 from eval.report.tables import Look, look_of
 from eval.report.waveforms import SoundError, draw_mel, read_sound
@@ -195,7 +194,7 @@ def _card(ranks: list[Rank], key: str, comparison: Comparison, evaluations: Mapp
         rows[first],
         frames / FPS,
         sounds,
-        texts=[text for name, row in rows.items() for text in _texts(name, row, _normaliser(evaluations[name]))],
+        texts=[text for name, row in rows.items() for text in _texts(name, row, normaliser_used(evaluations[name]))],
         figures=[
             (look_of(metric), [_figure(of, name, key) for name in comparison.names])
             for metric, of in comparison.metrics.items()
@@ -229,9 +228,3 @@ def _texts(name: str, row: Mapping[str, Any], normalise: Callable[[str], str]) -
     if row["heard"] is None:
         return []
     return [Text(name, row["heard"], mark(normalise(row["text"]), normalise(row["heard"])) if row["text"] else None)]
-
-
-def _normaliser(evaluation: Evaluation) -> Callable[[str], str]:
-    """What texts went through before their errors were counted."""
-    name = evaluation.about.get("settings", {}).get("normaliser", "plain")
-    return normaliser_of(name if name in NORMALISERS else "plain")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 from eval.metrics.packages import package
+from eval.metrics.words import NORMALISERS, normaliser_of
+from eval.results import Evaluation
 
 Kind = Literal["equal", "substitute", "delete", "insert"]
 
@@ -56,3 +59,9 @@ def mark(said: str, heard: str) -> Marked:
         for chunk in found.alignments[0]
     ]
     return Marked(stretches, found.substitutions, found.deletions, found.insertions)
+
+
+def normaliser_used(evaluation: Evaluation) -> Callable[[str], str]:
+    """What texts went through before their errors were counted."""
+    name = evaluation.about.get("settings", {}).get("normaliser", "plain")
+    return normaliser_of(name if name in NORMALISERS else "plain")

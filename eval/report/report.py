@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from markupsafe import Markup
 
-from eval.metrics.words import NORMALISERS, normaliser_of
 from eval.report import about
 from eval.report.charts import against_length, beyond, distribution
 from eval.report.clips import NARROW_STRIP, STRIP, card_of, choose
+from eval.report.marking import normaliser_used
 from eval.report.page import write_page
 from eval.report.tables import Look, clips_table, failures_table, look_of, missing_table, speakers_table
 from eval.results import Evaluation
@@ -76,7 +76,7 @@ def write_report(evaluation: Evaluation, dataset: Dataset | None, summary: Mappi
     published, note = about.published_of(evaluation, summary["clips"] + len(missing.rows))
     ranked_by = _ranked_by(evaluation, looks)
     ranks = choose(evaluation, ranked_by, shown) if ranked_by else {}
-    normalise = _normaliser(evaluation)
+    normalise = normaliser_used(evaluation)
     return write_page(
         evaluation.folder / PAGE_NAME,
         "report.html",
@@ -152,9 +152,3 @@ def _charts(evaluation: Evaluation, summary: Mapping[str, Any], look: Look) -> C
     return Charts(
         look, distribution(look, figures), drawn, beyond(look, np.concatenate([of for _, of, _ in figures.values()]))
     )
-
-
-def _normaliser(evaluation: Evaluation) -> Callable[[str], str]:
-    """What texts went through before their errors were counted."""
-    name = evaluation.about.get("settings", {}).get("normaliser", "plain")
-    return normaliser_of(name if name in NORMALISERS else "plain")
