@@ -7,7 +7,6 @@ company: an evaluation that was killed and goes on has the figures of one that w
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 from collections.abc import Sequence
 from functools import partial
@@ -36,7 +35,7 @@ from model.checkpoint import Checkpoint, load_checkpoint
 from pipeline.jobs import job_runner
 from pipeline.progress import ProgressReport, shown
 from shards import Dataset, DatasetError, Store, open_dataset
-from shards.format.manifest import ERRORS_NAME
+from shards.format.manifest import read_left_out
 from shards.format.sample import FPS
 from shards.format.store import PART_SUFFIX, absolute_url
 from shards.reading.plan import BatchSettings, Clip, MicroBatch, Span, plan_evaluation
@@ -67,7 +66,8 @@ def evaluate(settings: EvaluationSettings, command: str = "") -> Path:
     checkpoint = dataclasses.replace(load_checkpoint(settings.checkpoint), training=None)  # it travels to every actor
     _check(checkpoint, dataset, settings)
     file_voice = _file_voice(settings, checkpoint)
-    planned, left_out = plan(dataset, settings), left_out_of(dataset, settings.split)
+    planned = plan(dataset, settings)
+    left_out = [entry for entry in read_left_out(dataset.store) if entry["split"] == settings.split]
     store = Store(str(Path(settings.out).absolute()))
     claim(store, about_of(settings, dataset, checkpoint, planned, command))
     make = partial(Synthesiser, checkpoint, _anywhere(settings), file_voice)
@@ -109,16 +109,6 @@ def plan(dataset: Dataset, settings: EvaluationSettings) -> list[MicroBatch]:
 def _names_a_file(key: str) -> bool:
     parts = key.encode("utf-8", "replace").split(b"/")
     return _KEY.fullmatch(key) is not None and max(map(len, parts)) <= _LONGEST_NAME
-
-
-def left_out_of(dataset: Dataset, split: str) -> list[dict[str, Any]]:
-    """The clips of a split that the dataset was built without: key, stage, reason, detail."""
-    where = dataset.store.path(ERRORS_NAME)
-    try:
-        entries = [json.loads(line) for line in dataset.store.read(ERRORS_NAME).splitlines()]
-        return [entry for entry in entries if entry["split"] == split]
-    except (FileNotFoundError, ValueError, TypeError, KeyError) as error:
-        raise DatasetError(f"{where}: no readable list of clips left out: {error}") from error
 
 
 def _check(checkpoint: Checkpoint, dataset: Dataset, settings: EvaluationSettings) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import os
 from collections import Counter
 from collections.abc import Iterable
@@ -27,7 +26,7 @@ from markupsafe import Markup
 
 from pipeline.pictures import COLOURS, COLUMNS, TILE, data_uri, jpeg, make_tiles, mel_picture, sheet, strip
 from shards import Dataset, DatasetError, Sample, Store, open_dataset
-from shards.format.manifest import ERRORS_NAME
+from shards.format.manifest import read_left_out
 from shards.format.sample import FPS, MEL_BANDS, MEL_PER_FRAME, SAMPLE_RATE, SAMPLES_PER_FRAME, encode_wav
 
 _MOST_FRAMES = 160  # shown of one clip: 6.4 s keep a page small and hold most utterances whole
@@ -145,11 +144,7 @@ def split_totals(dataset: Dataset) -> list[SplitTotals]:
 
 def reasons_left_out(dataset: Dataset) -> list[tuple[str, int]]:
     """Why clips were left out and how many, the most frequent reason first."""
-    try:
-        lines = dataset.store.read(ERRORS_NAME).splitlines()
-        return Counter(str(json.loads(line)["reason"]) for line in lines).most_common()
-    except (FileNotFoundError, ValueError, TypeError, KeyError) as error:
-        raise DatasetError(f"{dataset.store.path(ERRORS_NAME)}: no readable list of clips left out: {error}") from error
+    return Counter(str(entry["reason"]) for entry in read_left_out(dataset.store)).most_common()
 
 
 def _read(dataset: Dataset, key: str) -> Sample:

@@ -107,6 +107,19 @@ def read_plan(store: Store) -> tuple[str, dict[str, Any]] | None:
         return None
 
 
+def read_left_out(store: Store) -> list[dict[str, Any]]:
+    """The clips that a dataset was built without: key, split, stage, reason and detail of each.
+
+    Raises:
+        DatasetError: there is no list of them, or not a readable one.
+    """
+    try:
+        entries = [json.loads(line) for line in store.read(ERRORS_NAME).splitlines()]
+        return [{**entry, "split": entry["split"], "reason": entry["reason"]} for entry in entries]
+    except (FileNotFoundError, ValueError, TypeError, KeyError) as error:
+        raise DatasetError(f"{store.path(ERRORS_NAME)}: no readable list of clips left out: {error}") from error
+
+
 def _check(manifest: Manifest, where: str) -> None:
     """Raise unless what readers rely on is there and of its type: a manifest may be edited, or a stranger's."""
     for entry in (entry for entries in manifest.splits.values() for entry in entries):
