@@ -2,30 +2,25 @@
 
 A clip is shown as a strip of its lip region over its mel on one time axis, with its transcript, its word times and its
 sound, and with all its frames as a sheet that a few lines of script play in step with that sound. Pictures and sound
-are data URIs. Every text comes from the dataset and is escaped, and the page's own policy lets no other script run and
-nothing be fetched, so a page made from a stranger's tars is safe to open and to pass on.
+are data URIs.
 
 The clips depend only on the dataset and the seed, and the page's bytes only on these and the library versions.
 """
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib import resources
 from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
-import jinja2
-from markupsafe import Markup
-
+from pipeline.page import check_page, write_page
 from pipeline.pictures import COLOURS, COLUMNS, TILE, data_uri, jpeg, make_tiles, mel_picture, sheet, strip
-from shards import Dataset, DatasetError, Sample, Store, open_dataset
+from shards import Dataset, DatasetError, Sample, open_dataset
 from shards.format.manifest import read_left_out
 from shards.format.sample import FPS, MEL_BANDS, MEL_PER_FRAME, SAMPLE_RATE, SAMPLES_PER_FRAME, encode_wav
 
@@ -82,18 +77,21 @@ def write_preview(
     """
     if n < 1:
         raise ValueError(f"n: {n} clips cannot be shown, at least 1 was expected")
-    file = Path(page).absolute()
-    if file.is_dir():
-        raise ValueError(f"{page}: is a folder, the name of a file to write was expected")
+    check_page(Path(page))
     dataset = open_dataset(dataset_url)
     dataset.manifest.shard_names(split)
     drawn = draw_clips(dataset, n, split, seed)
     shown = sum(len(keys) for keys in drawn.values())
     if not shown:
         raise ValueError(f"{dataset_url}: no clips to show{f' in split {split}' if split else ''}")
-    script, style = (_asset(name) for name in ("preview.js", "preview.css"))
-    parts = _template().generate(
-        name=dataset.store.path().rstrip("/").rpartition("/")[2] or dataset_url,
+    name = dataset.store.path().rstrip("/").rpartition("/")[2] or dataset_url
+    write_page(
+        Path(page),
+        "preview.html",
+        styles=("preview.css",),
+        scripts=("preview.js",),
+        title=f"{name}: preview",
+        name=name,
         manifest=dataset.manifest,
         totals=split_totals(dataset),
         reasons=reasons_left_out(dataset),
@@ -101,16 +99,14 @@ def write_preview(
         seed=seed,
         drawn=drawn,
         make_card=lambda key: _card(_read(dataset, key)),
-        script=script,
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        style=style,
+        fps=FPS,
+        bands=MEL_BANDS,
+        colours=[f"rgb{colour}" for colour in COLOURS],
+        tile=TILE,
+        columns=COLUMNS,
+        strip=_STRIP,
+        narrow_strip=_NARROW_STRIP,
     )
-    try:
-        with Store(str(file.parent)).create(file.name) as out:
-            # a lone surrogate can stand in a clip's JSON, but not in UTF-8
-            out.writelines(part.encode("utf-8", "replace") for part in parts)
-    except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
-        raise ValueError(f"{page}: cannot be written: {error.strerror}") from error
     return shown
 
 
@@ -180,21 +176,3 @@ def _card(sample: Sample) -> Card:
         mel=mel_picture(sample.mel[:, : MEL_PER_FRAME * frames]),
         sound=data_uri("audio/wav", encode_wav(sample.wav[: frames * SAMPLES_PER_FRAME])),
     )
-
-
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("pipeline"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals |= {"fps": FPS, "bands": MEL_BANDS, "colours": [f"rgb{colour}" for colour in COLOURS]}
-    environment.globals |= {"tile": TILE, "columns": COLUMNS, "strip": _STRIP, "narrow_strip": _NARROW_STRIP}
-    return environment.get_template("preview.html")
-
-
-def _asset(name: str) -> Markup:
-    """Our own style or script, which goes into the page as it is."""
-    return Markup((resources.files("pipeline") / "templates" / name).read_text("utf-8").strip())

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from eval.report.page import counted
 from eval.results import Evaluation
+from pipeline.page import counted
 
 TITLES = {"network": "Network", "untrained": "Untrained", "ceiling": "Ceiling", "original": "Original"}
 MEANING = {

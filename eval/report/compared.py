@@ -22,11 +22,11 @@ from eval.report.about import settings_of
 from eval.report.charts import beyond, distribution
 from eval.report.clips import Sound, Text
 from eval.report.marking import mark, normaliser_used
-from eval.report.page import write_page
 from eval.report.tables import Look, look_of
 from eval.report.waveforms import SoundError, draw_mel, read_sound
 from eval.results import Evaluation
 from eval.scoring import wav_name
+from pipeline.page import write_page
 from pipeline.pictures import data_uri, mel_picture
 from shards.format.sample import FPS, SAMPLES_PER_FRAME, encode_wav
 
@@ -103,8 +103,9 @@ def write_compared(folder: Path, comparison: Comparison, evaluations: Mapping[st
     return write_page(
         folder / PAGE_NAME,
         "compare.html",
-        styles=("report.css",),
-        scripts=("report.js",),
+        styles=("figures.css", "report.css"),
+        scripts=("tables.js", "report.js"),
+        package="eval.report",
         title=f"{' and '.join(others)} compared with {first}",
         comparison=comparison,
         columns=heading(comparison),

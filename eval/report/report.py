@@ -16,9 +16,9 @@ from eval.report import about
 from eval.report.charts import against_length, beyond, distribution
 from eval.report.clips import NARROW_STRIP, STRIP, card_of, choose
 from eval.report.marking import normaliser_used
-from eval.report.page import write_page
 from eval.report.tables import Look, clips_table, failures_table, look_of, missing_table, speakers_table
 from eval.results import Evaluation
+from pipeline.page import write_page
 from pipeline.pictures import TILE, mel_picture
 from shards import Dataset
 
@@ -80,8 +80,9 @@ def write_report(evaluation: Evaluation, dataset: Dataset | None, summary: Mappi
     return write_page(
         evaluation.folder / PAGE_NAME,
         "report.html",
-        styles=("report.css",),
-        scripts=("report.js",),
+        styles=("figures.css", "report.css"),
+        scripts=("tables.js", "report.js"),
+        package="eval.report",
         title="Evaluation",
         about=evaluation.about,
         lead=about.lead(evaluation, summary),

@@ -1,4 +1,3 @@
-"use strict";
 // Moves each clip's lips, and a line over its pictures, with its sound.
 for (const clip of document.querySelectorAll("article")) {
   const { frames, fps, columns, tile } = Object.fromEntries(Object.entries(clip.dataset).map(([k, v]) => [k, Number(v)]));

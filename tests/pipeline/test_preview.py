@@ -103,6 +103,19 @@ class Page(HTMLParser):
     def text(self) -> str:
         return " ".join(" ".join(self.texts).split())
 
+    @property
+    def policy(self) -> str:
+        (policy,) = [
+            meta["content"] for meta in self.all("meta") if meta.get("http-equiv") == "Content-Security-Policy"
+        ]
+        return policy
+
+    def allowed(self, tag: str) -> str:
+        """What a policy has to say to let in the page's own styles, or scripts, and no other."""
+        contents = re.findall(rf'<{tag}(?: type="module")?>(.*?)</{tag}>', self.source, re.DOTALL)
+        digests = [base64.b64encode(hashlib.sha256(content.encode()).digest()).decode() for content in contents]
+        return " ".join(f"'sha256-{digest}'" for digest in digests)
+
     def all(self, tag: str, name: str | None = None) -> list[dict[str, str]]:
         """Attributes of every element of this tag, with this class where one is given."""
         return [found for kind, found in self.elements if kind == tag and name in (None, found.get("class"))]
@@ -149,11 +162,9 @@ def test_a_page_is_one_file_that_refers_to_nothing_outside_itself(tmp_path: Path
 def test_the_policy_of_a_page_lets_its_own_script_run_and_nothing_be_fetched(tmp_path: Path, file: Path) -> None:
     write_preview(many(tmp_path), file, n=1)
     page = Page(file)
-    (policy,) = [meta["content"] for meta in page.all("meta") if meta.get("http-equiv") == "Content-Security-Policy"]
-    (script,) = re.findall(r"<script>(.*?)</script>", page.source, re.DOTALL)
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    assert f"script-src 'sha256-{digest}'" in policy
-    assert policy.startswith("default-src 'none'; img-src data:; media-src data:;")
+    assert f"; style-src {page.allowed('style')};" in page.policy
+    assert f"; script-src {page.allowed('script')};" in page.policy
+    assert page.policy.startswith("default-src 'none'; img-src data:; media-src data:;")
 
 
 def test_clips_are_taken_from_splits_and_speakers_in_turn(tmp_path: Path, file: Path) -> None:

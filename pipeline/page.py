@@ -2,7 +2,7 @@
 
 A template extends `base.html` and fills its blocks. Every text is escaped; data for scripts goes through `tojson`,
 which leaves no `<` in it. The page's policy names its styles and scripts by their hash, so that whatever a key or a
-transcript holds stays text, and the page is safe to open and to pass on.
+transcript holds stays text: a page made from a stranger's tars is safe to open and to pass on.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from markupsafe import Markup
 
 from shards import Store
 
-_PACKAGE = "eval.report"
-_STYLES, _SCRIPTS = ("base.css",), ("tables.js",)
+_PACKAGE, _STYLE = "pipeline", "base.css"
 
 
 class Asset(NamedTuple):
@@ -34,8 +33,8 @@ def write_page(
     file: Path,
     template: str,
     *,
-    styles: Sequence[str] = (),
-    scripts: Sequence[str] = (),
+    styles: Sequence[str],
+    scripts: Sequence[str],
     package: str = _PACKAGE,
     **values: Any,
 ) -> Path:
@@ -44,8 +43,8 @@ def write_page(
     Args:
         file: the page.
         template: extends `base.html`.
-        styles, scripts: files beside the template that the page has beyond `base.css` and `tables.js`. Scripts are
-            modules, each with names of its own.
+        styles, scripts: files beside the template; `base.css` goes before the styles. Scripts are modules, each with
+            names of its own.
         package: whose `templates` hold these; what is not there is looked for here.
         values: what the template shows.
 
@@ -56,25 +55,29 @@ def write_page(
         ValueError: `file` cannot be a file.
         StorageError: the disk failed.
     """
-    file = file.absolute()
-    if file.is_dir():
-        raise ValueError(f"{file}: is a folder, the name of a file to write was expected")
+    check_page(file)
     parts = (
         _environment(package)
         .get_template(template)
         .generate(
-            styles=[_asset(name, package) for name in (*_STYLES, *styles)],
-            scripts=[_asset(name, package) for name in (*_SCRIPTS, *scripts)],
+            styles=[_asset(name, package) for name in (_STYLE, *styles)],
+            scripts=[_asset(name, package) for name in scripts],
             **values,
         )
     )
     try:
-        with Store(str(file.parent)).create(file.name) as out:
+        with Store(str(file.absolute().parent)).create(file.name) as out:
             # a lone surrogate can stand in a clip's JSON, but not in UTF-8
             out.writelines(part.encode("utf-8", "replace") for part in parts)
     except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
         raise ValueError(f"{file}: cannot be written: {error.strerror}") from error
     return file
+
+
+def check_page(file: Path) -> None:
+    """Refuse what cannot be a page before there is work for it (ValueError)."""
+    if file.is_dir():
+        raise ValueError(f"{file}: is a folder, the name of a file to write was expected")
 
 
 def counted(number: int, what: str, many: str | None = None) -> str:
