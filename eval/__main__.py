@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 
 from jsonargparse import ArgumentParser
 
+from configs.command_line import as_setting
 from eval.compare import command as compare
 from eval.controls import command as controls
 from eval.evaluation import evaluate
@@ -57,16 +58,10 @@ def parse(arguments: Sequence[str]) -> EvaluationSettings:
     )
     parser.add_argument("--config", action="config", help="YAML file of settings")
     parser.add_class_arguments(EvaluationSettings, as_group=False)
-    values = parser.instantiate(parser.parse_args([_with_underscores(argument) for argument in arguments]))
+    values = parser.instantiate(parser.parse_args([as_setting(argument) for argument in arguments]))
     return EvaluationSettings(
         **{field.name: getattr(values, field.name) for field in dataclasses.fields(EvaluationSettings)}
     )
-
-
-def _with_underscores(argument: str) -> str:
-    """A flag as settings are named: `--max-seconds` is `--max_seconds`."""
-    name, equals, value = argument.partition("=")
-    return f"--{name[2:].replace('-', '_')}{equals}{value}" if name.startswith("--") else argument
 
 
 if __name__ == "__main__":

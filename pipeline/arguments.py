@@ -9,9 +9,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jsonargparse import ArgumentParser, Namespace
 
+from configs.command_line import as_setting, read_yaml
 from pipeline.recipe import DATASETS, Recipe, recipe_file
 
 
@@ -29,10 +29,8 @@ class CommandParser(ArgumentParser):
 
     def _as_parsed(self, argument: str) -> str:
         """`--shard-mb=1` -> `--shard_mb=1`; `--split`, where it may be repeated, -> `--split+`, which appends."""
-        name, equals, value = argument.partition("=")
-        if not name.startswith("--"):
-            return argument
-        return "--" + name[2:].replace("-", "_") + ("+" if name in self.repeated else "") + equals + value
+        name, equals, value = as_setting(argument).partition("=")
+        return f"{name}+{equals}{value}" if name in self.repeated else f"{name}{equals}{value}"
 
     def format_help(self, formatter: HelpFormatter | None = None) -> str:
         return re.sub(r"--[a-z]\w*", lambda match: match[0].replace("_", "-"), super().format_help(formatter))
@@ -66,10 +64,7 @@ def _named_dataset(arguments: Sequence[str]) -> str:
     if "--dataset" in flags:
         return flags["--dataset"]
     if "--config" in flags and Path(flags["--config"]).is_file():
-        try:
-            content = yaml.safe_load(Path(flags["--config"]).read_text())
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ValueError(f"{flags['--config']}: not readable YAML: {error}") from error
+        content = read_yaml(flags["--config"])
         if isinstance(content, dict) and "dataset" in content:
             return str(content["dataset"])
     return DATASETS[0]

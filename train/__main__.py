@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jsonargparse import ArgumentParser
 
+from configs.command_line import as_setting, read_yaml
 from model.checkpoint import load_checkpoint
 from shards import open_dataset
 from train.logbook import Logbook
@@ -64,16 +64,10 @@ def parse(arguments: list[str]) -> tuple[TrainSettings, str | None, Device | Non
     parser.add_argument("--resume", type=str | None, default=None, help="auto, or a checkpoint of this run")
     parser.add_argument("--device", type=Device | None, default=None, help="default: cuda if there is one")
     parser.add_class_arguments(TrainSettings, as_group=False)
-    named = [_with_underscores(argument) for argument in arguments]
+    named = [as_setting(argument) for argument in arguments]
     values = parser.instantiate(parser.parse_args(_with_section(named, _recipe_of(named))))
     settings = TrainSettings(**{field.name: getattr(values, field.name) for field in dataclasses.fields(TrainSettings)})
     return settings, values.resume, values.device
-
-
-def _with_underscores(argument: str) -> str:
-    """A flag as settings are named: `--init-visual` is `--init_visual`."""
-    name, equals, value = argument.partition("=")
-    return f"--{name[2:].replace('-', '_')}{equals}{value}" if name.startswith("--") else argument
 
 
 def _recipe_of(arguments: list[str]) -> str | None:
@@ -99,10 +93,7 @@ def _with_section(arguments: list[str], recipe: str | None) -> list[str]:
 
 
 def _section(path: str, recipe: str | None) -> str:
-    try:
-        content = yaml.safe_load(Path(path).read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not readable YAML: {error}") from error
+    content = read_yaml(path)
     if not isinstance(content, dict) or not isinstance(content.get("train"), dict):
         raise ValueError(f"{path}: has no section `train`")
     section = dict(content["train"])
