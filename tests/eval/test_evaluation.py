@@ -112,7 +112,7 @@ def test_the_published_protocol_takes_the_clips_own_voice_and_cuts_it(
     assert sorted(frames) == [40, *[45] * 7]
 
 
-def test_going_on_after_a_stop_leaves_the_samedigests(dataset: Dataset, checkpoint: Path, tmp_path: Path) -> None:
+def test_going_on_after_a_stop_leaves_the_same_files(dataset: Dataset, checkpoint: Path, tmp_path: Path) -> None:
     more: dict[str, Any] = {"recogniser": "tests.eval.plugs:listener", "mels": True, "max_frames": 110}
     settings = small_evaluation(dataset, checkpoint, tmp_path / "straight", **more)
     evaluate(settings)

@@ -13,7 +13,7 @@ import torch
 from model.segments import Segment, SegmentSettings, draw_words, whole_clip
 from shards import Dataset, open_dataset
 from shards.reading.plan import BatchSettings, Clip, MicroBatch, plan_epoch
-from tests.train.runs import flags, logged, recipe_flags, weights_of, write_small_dataset
+from tests.train.runs import flags, logged, recipe_flags, weights_of
 from train import loop
 from train.__main__ import main
 from train.curriculum import segment_of, stage_at, whole_clips
@@ -25,11 +25,6 @@ UNVALIDATED: dict[str, Any] = {"validation.split": "null"}
 WORDS = [(f"w{number}", number / 5, (number + 1) / 5) for number in range(12)]
 TIMED = Clip("pretrain/a/0", "train", "pretrain", "a", 60, "all of it", WORDS)
 SHORT, LONG = (Clip(f"main/a/{frames}", "train", "main", "a", frames, "a text", []) for frames in (15, 16))
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return write_small_dataset(tmp_path_factory.mktemp("dataset"))
 
 
 @pytest.fixture

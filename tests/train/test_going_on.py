@@ -23,15 +23,9 @@ from tests.train.runs import (
     recipe_flags,
     start,
     weights_of,
-    write_small_dataset,
     write_tokenizer,
 )
 from train.__main__ import main
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return write_small_dataset(tmp_path_factory.mktemp("dataset"))
 
 
 def _flags(shards: str, out: Path, **more: Any) -> list[str]:

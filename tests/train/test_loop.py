@@ -24,18 +24,12 @@ from tests.train.runs import (
     run_killed_at,
     start,
     weights_of,
-    write_small_dataset,
     write_tokenizer,
 )
 from train import inputs, lip2speech, loop
 from train.__main__ import main, parse
 from train.schedule import rate_at
 from train.settings import ScheduleSettings
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return write_small_dataset(tmp_path_factory.mktemp("dataset"))
 
 
 def _run(dataset: str, out: Path, *more: str, **settings: Any) -> int:

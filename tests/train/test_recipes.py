@@ -31,7 +31,6 @@ from tests.train.runs import (
     run_killed_at,
     start,
     weights_of,
-    write_small_dataset,
 )
 from train.__main__ import main, parse
 from train.run import Run
@@ -41,11 +40,6 @@ from train.validation import Tally
 
 ALL = list(get_args(RecipeName))
 NEW = ["visual", "asr"]
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return write_small_dataset(tmp_path_factory.mktemp("dataset"))
 
 
 @pytest.mark.parametrize("recipe", ALL)

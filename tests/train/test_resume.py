@@ -10,12 +10,7 @@ import pytest
 import torch
 
 from tests.processes import wait_for
-from tests.train.runs import finish, flags, logged, run_killed_at, start, weights_of, write_small_dataset
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return write_small_dataset(tmp_path_factory.mktemp("dataset"))
+from tests.train.runs import finish, flags, logged, run_killed_at, start, weights_of
 
 
 def _assert_same(ours: Path, theirs: Path, step: int) -> None:

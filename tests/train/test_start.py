@@ -27,7 +27,7 @@ from shards import open_dataset
 from tests.model.networks import lively
 from tests.model.test_checkpoint import _published
 from tests.shards.datasets import small_dataset
-from tests.train.runs import finish, flags, logged, start, weights_of, write_small_dataset
+from tests.train.runs import finish, flags, logged, start, weights_of
 from train import __main__ as command
 from train import loop
 from train.__main__ import main, parse
@@ -37,11 +37,6 @@ from train.settings import TrainSettings
 from train.start import fresh_network, load_recogniser, load_tokenizer
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return write_small_dataset(tmp_path_factory.mktemp("dataset"))
 
 
 @pytest.fixture
