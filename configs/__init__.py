@@ -1,1 +1,1 @@
-"""Recipes: one YAML file each; and what the command lines that read them have in common."""
+"""Recipes, one YAML file each; and what all commands share: how flags are spelt, what versions are told."""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from configs.versions import versions_of
 from eval.results import ABOUT_NAME, FORMAT, write_json
 from eval.settings import EvaluationSettings
 from model.checkpoint import Checkpoint
@@ -52,20 +51,10 @@ def about_of(
             "clips": sum(len(micro_batch.visits) for micro_batch in planned),
         },
         "settings": vars(settings),
-        "versions": {"python": sys.version.split()[0], **_versions()},
+        "versions": versions_of(_LIBRARIES),
         "command": command,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for library in _LIBRARIES:
-        try:
-            found[library] = metadata.version(library)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def _sha256(path: str | None) -> str | None:

@@ -6,11 +6,10 @@ written first and the sidecar after it, each whole or not at all, so a sidecar m
 
 from __future__ import annotations
 
-import platform
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import version
 
+from configs.versions import versions_of
 from pipeline.clip import Corpus, build_sample
 from pipeline.errors import ClipError
 from pipeline.plan import ShardPlan
@@ -105,4 +104,4 @@ def _write(task: ShardTask, out: Store) -> Sidecar:
 @cache
 def library_versions() -> dict[str, str]:
     """What a shard's bytes depend on besides the plan."""
-    return {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}}
+    return versions_of(_LIBRARIES)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
+import hypothesis
 import pytest
 import torch
 
@@ -16,6 +17,9 @@ from tests.corpora import Lrs2Corpus
 from tests.s3 import s3_server
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+hypothesis.settings.register_profile("any machine", deadline=None)  # how long an example takes says nothing
+hypothesis.settings.load_profile("any machine")
 
 torch.set_num_threads(1)  # on a busy machine, threads that wait for each other cost small tests more than they bring
 

@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import re
 import subprocess
 from collections.abc import Iterator, Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from configs.versions import versions_of
 from model.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 
 _PACKAGES = ("lip-to-speech", "torch", "numpy", "webdataset", "sentencepiece")
@@ -92,7 +91,7 @@ class RunFolder:
     def describe(self, settings: Mapping[str, Any], **more: Any) -> None:
         """Write settings, versions and the state of the source tree beside the log."""
         self.path.mkdir(parents=True, exist_ok=True)
-        content = {"settings": settings, "versions": _versions(), "source": _source(), **more}
+        content = {"settings": settings, "versions": versions_of(_PACKAGES), "source": _source(), **more}
         unfinished = self.path / ".settings.json"
         unfinished.write_text(json.dumps(content, indent=1) + "\n")
         unfinished.replace(self.path / "settings.json")
@@ -105,16 +104,6 @@ def _lines_to(log: Path, step: int) -> Iterator[str]:
                 yield line
         except (ValueError, KeyError, TypeError):
             continue
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
 
 
 def _source() -> dict[str, Any]:

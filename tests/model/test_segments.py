@@ -55,7 +55,7 @@ def clips(draw: st.DrawFn) -> tuple[list[Word], int]:
     return words, frames
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(clips(), st.integers(0, 2**32))
 def test_a_segment_lies_inside_its_clip_and_its_text_inside_the_segment(
     clip: tuple[list[Word], int], seed: int
@@ -171,7 +171,7 @@ def test_ctc_fits_says_exactly_when_the_loss_is_finite() -> None:
     assert ctc_feasible(no_text, torch.tensor([0, 0]), torch.tensor([1, 9])).all()
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.lists(st.integers(1, 400), min_size=1, max_size=10), st.integers(1, 120), st.integers(0, 2**32))
 def test_windows_lie_inside_their_clips(frames: list[int], size: int, seed: int) -> None:
     lengths = torch.tensor(frames)

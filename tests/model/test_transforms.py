@@ -250,7 +250,7 @@ def test_settings_turn_each_variation_off() -> None:
     assert torch.equal(apply(roi, whole(roi), drawn, still), apply(roi, whole(roi)))
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(st.integers(0, 300), st.integers(0, 60)), min_size=1, max_size=8), st.integers(0, 999))
 def test_masked_runs_lie_inside_their_windows(windows: list[tuple[int, int]], seed: int) -> None:
     starts, sizes = torch.tensor(windows).unbind(1)
