@@ -1,5 +1,5 @@
 #!/bin/sh
-# From videos of one GRID speaker to a table of scores: sh configs/grid.sh FOLDER
+# From videos of one GRID speaker to tables of scores and a report: sh configs/grid.sh FOLDER
 # FOLDER holds LRS2-BBC/main, LRS2_crop and the split lists. Run again, it goes on where it stopped. Meant for one GPU.
 set -eu
 folder=${1:?"the folder with LRS2-BBC, LRS2_crop and train.txt, val.txt, test.txt"}
@@ -13,3 +13,5 @@ $train --init-visual runs/grid-visual/best.pt --init-asr runs/grid-asr/best.pt
 for split in val test; do
     python -m eval table --shards data/grid-shards --split "$split" --checkpoints runs/grid/best.pt
 done
+python -m eval --checkpoint runs/grid/best.pt --shards data/grid-shards --split test --out reports/grid \
+       --recogniser runs/grid-asr/best.pt
