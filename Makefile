@@ -1,4 +1,5 @@
-# `make demo` and `make test` do everything on a fresh machine; the rest is for those who work on the code.
+# `make demo` and `make test` do everything on a fresh machine, `make install` only what both begin with; the rest is for
+# those who work on the code.
 # PYTHON chooses the interpreter. A torch that is already in .venv is kept, so a CPU or CUDA build of one's own choice
 # may be installed there first.
 
@@ -10,7 +11,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint format benchmarks clean
+.PHONY: install demo test lint format benchmarks clean
+
+install: $(INSTALLED)
 
 demo: $(INSTALLED)
 	$(BIN)/pipeline build

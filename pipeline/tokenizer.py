@@ -7,18 +7,14 @@ depends on what was said and not on how it is spread over shards.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow.compute as pc
 
 from model.tokenizer import FILE_NAME, Tokenizer, train_tokenizer
-from shards import Dataset, Store, open_dataset
+from shards import Store, open_dataset
 from shards.format.store import absolute_url
-
-TRAINING_SPLITS = ("train", "pretrain")
-_HELD_OUT = re.compile("val|dev|test|eval")
 
 
 @dataclass(frozen=True)
@@ -41,7 +37,7 @@ def train_on_dataset(
         url: local folder or fsspec URL of a finished dataset.
         out: file to write, a local path or URL; None: `tokenizer.model` in the dataset.
         vocabulary_size: pieces wanted (see `train_tokenizer`).
-        splits: whose transcripts; None: see `training_splits`.
+        splits: whose transcripts; None: see `Dataset.training_splits`.
 
     Raises:
         DatasetError: there is no dataset, or no such split.
@@ -52,7 +48,7 @@ def train_on_dataset(
     dataset = open_dataset(url)
     for split in splits or ():
         dataset.manifest.shard_names(split)
-    chosen = list(splits) if splits else training_splits(dataset)
+    chosen = list(splits) if splits else list(dataset.training_splits())
     clips = dataset.index.select(["key", "split", "text"]).filter(pc.field("split").isin(chosen)).sort_by("key")
     texts = [text for text in clips["text"].to_pylist() if text.strip()]
     if not texts:
@@ -60,22 +56,6 @@ def train_on_dataset(
     tokenizer = train_tokenizer(texts, vocabulary_size)
     store.write(name, tokenizer.model_bytes)
     return TrainedTokenizer(tokenizer, chosen, len(texts), sum(len(text.split()) for text in texts), store.path(name))
-
-
-def training_splits(dataset: Dataset) -> list[str]:
-    """The splits whose text may be learnt from: train and pretrain; without these, all but those named as held out.
-
-    Raises:
-        ValueError: all splits are held out by their names: those with val, dev, test or eval in them.
-    """
-    there = list(dataset.manifest.splits)
-    chosen = [split for split in there if split in TRAINING_SPLITS]
-    chosen = chosen or [split for split in there if not _HELD_OUT.search(split)]
-    if not chosen:
-        raise ValueError(
-            f"{dataset.store.url}: no split to train on among {', '.join(there) or 'none'}: name some with --splits"
-        )
-    return chosen
 
 
 def _place_of(out: str) -> tuple[Store, str]:

@@ -12,29 +12,21 @@ import dataclasses
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentParser
 
 from configs.command_line import as_setting, read_yaml
-from model.checkpoint import load_checkpoint
 from shards import open_dataset
+from train.going_on import go_on, identity_of, to_go_on_from
 from train.logbook import Logbook
 from train.loop import EXIT_STOPPED, train
 from train.ranks import Device, Ranks, joined, leave
 from train.recipes import RECIPES
 from train.run import Run, TrainingError
-from train.run_folder import RunFolder, step_of
+from train.run_folder import RunFolder
 from train.settings import TrainSettings
-from train.start import (
-    check_features,
-    check_identity,
-    fresh_network,
-    identity_of,
-    load_recogniser,
-    load_tokenizer,
-)
+from train.start import check_features, fresh_network, load_recogniser, load_tokenizer
 
 EXIT_USER, EXIT_FAILED = 2, 1
 
@@ -121,6 +113,7 @@ def _train(settings: TrainSettings, resume: str | None, ranks: Ranks) -> int:
     if settings.micro_batches % ranks.world:
         raise ValueError(f"micro_batches: {settings.micro_batches} cannot be dealt to {ranks.world} ranks evenly")
     dataset = open_dataset(settings.shards)
+    settings = dataclasses.replace(settings, splits=settings.splits or dataset.training_splits())
     tokenizer = load_tokenizer(dataset, settings)
     mel = check_features(dataset, settings)
     if settings.sync_batch_norm and ranks.device.type == "cpu":
@@ -128,7 +121,7 @@ def _train(settings: TrainSettings, resume: str | None, ranks: Ranks) -> int:
     folder = RunFolder(settings.out)
     identity = identity_of(settings, dataset, tokenizer)
     # the first rank's choice: files may come and go between one rank's look and another's
-    chosen = ranks.first_does(lambda: _to_resume(folder, resume))
+    chosen = ranks.first_does(lambda: to_go_on_from(folder, resume))
     say = print if ranks.first else _quiet
     fresh = settings if chosen is None else dataclasses.replace(settings, init=None, init_visual=None)
     recipe = RECIPES[settings.recipe]
@@ -136,7 +129,7 @@ def _train(settings: TrainSettings, resume: str | None, ranks: Ranks) -> int:
     recogniser = load_recogniser(settings, ranks.device)
     run = Run(settings, dataset, tokenizer, mel, recipe, network, recogniser, ranks, folder, identity)
     if chosen is not None:
-        _go_on(run, chosen)
+        go_on(run, chosen)
         say(f"going on from {chosen}")
     if settings.recipe == "lip2speech" and settings.losses.content and recogniser is None:
         say("the output content loss stays off: no recogniser is named (--init-asr)")
@@ -152,31 +145,6 @@ def _train(settings: TrainSettings, resume: str | None, ranks: Ranks) -> int:
         return EXIT_STOPPED
     say(f"step {run.place.step}: done; {folder.path / 'checkpoints'}")
     return 0
-
-
-def _go_on(run: Run, where: Path) -> None:
-    checkpoint = load_checkpoint(where)
-    check_identity(checkpoint, run.identity, str(where))
-    run.restore(checkpoint)
-
-
-def _to_resume(folder: RunFolder, resume: str | None) -> Path | None:
-    if resume is None:
-        if folder.checkpoints():
-            raise ValueError(
-                f"{folder.path}: there is a run with checkpoints: go on with --resume auto, or name another --out"
-            )
-        return None
-    if resume == "auto":
-        return folder.newest()
-    chosen = Path(resume)
-    step = load_checkpoint(chosen).step
-    later = [path.name for path in folder.checkpoints() if step_of(path) > step]
-    if later:
-        raise ValueError(
-            f"{chosen}: there are later checkpoints, {', '.join(later)}: move them away to go on from here"
-        )
-    return chosen
 
 
 def _quiet(line: str) -> None:

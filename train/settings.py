@@ -126,7 +126,8 @@ class TrainSettings:
             `lip2speech`.
         shards: dataset to train on, a local folder or an fsspec URL.
         out: folder of the run: checkpoints, logs, the resolved settings.
-        splits: to train on.
+        splits: to train on; empty: train and pretrain, whichever there are, or else all that are not held out by their
+            names (see `Dataset.training_splits`).
         tokenizer: SentencePiece model; None: `tokenizer.model` of the dataset.
         seed: of everything that is drawn.
         micro_batches: G, micro-batches of a global step, dealt to ranks and accumulation steps; a multiple of the
@@ -155,7 +156,7 @@ class TrainSettings:
     recipe: RecipeName = "lip2speech"
     shards: str = "data/demo-shards"
     out: str = "runs/demo"
-    splits: tuple[str, ...] = ("train", "pretrain")
+    splits: tuple[str, ...] = ()
     tokenizer: str | None = None
     seed: int = 0
     micro_batches: int = 1
@@ -196,8 +197,6 @@ class TrainSettings:
                     f"curriculum: max_frames {stage.max_frames} of stage {number} is below segments.min_frames, "
                     f"{self.segments.min_frames}"
                 )
-        if not self.splits:
-            raise ValueError("splits: none is named; there is nothing to train on")
         if self.ema is not None and not 0 < self.ema < 1:
             raise ValueError(f"ema: {self.ema}, a decay between 0 and 1 was expected")
         if self.clip_norm is not None and not self.clip_norm > 0:

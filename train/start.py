@@ -1,4 +1,4 @@
-"""Where a run begins: fresh, from other checkpoints, or where it stopped.
+"""What a run begins with: tokenizer, the shards' features, networks, fresh or from other checkpoints.
 
 What does not match is an error that names it; nothing is loaded in part without a word.
 """
@@ -6,11 +6,7 @@ What does not match is an error that names it; nothing is loaded in part without
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
 import torch
 
@@ -21,18 +17,11 @@ from model.losses import freeze
 from model.mel import MelSettings
 from model.recogniser import Recogniser
 from model.tokenizer import FILE_NAME, Tokenizer
-from shards import Dataset, Store
-from shards.format.index import INDEX_NAME
+from shards import Dataset
 from train.recipe import Recipe
 from train.settings import TrainSettings
 
 Say = Callable[[str], None]
-
-_MAY_CHANGE = (
-    *("out", "shards", "workers", "cache", "compile", "keep", "validation", "schedule", "on_damage", "bad_steps"),
-    *("init", "init_visual", "init_asr"),
-)
-"""Settings that a resumed run may have otherwise: they say where and how long, or have had their effect."""
 
 
 def load_tokenizer(dataset: Dataset, settings: TrainSettings) -> Tokenizer:
@@ -44,8 +33,7 @@ def load_tokenizer(dataset: Dataset, settings: TrainSettings) -> Tokenizer:
     """
     if settings.tokenizer is not None:
         return Tokenizer.load(settings.tokenizer)
-    where = dataset.store.url
-    store = Store(where)
+    where, store = dataset.store.url, dataset.store
     if not store.exists(FILE_NAME):
         raise ValueError(
             f"{where}: there is no {FILE_NAME}: run `pipeline tokenizer {where}`, or name one with --tokenizer"
@@ -163,48 +151,3 @@ def load_recogniser(settings: TrainSettings, device: torch.device) -> Recogniser
         )
     freeze(network)
     return network.to(device)
-
-
-def identity_of(settings: TrainSettings, dataset: Dataset, tokenizer: Tokenizer) -> dict[str, Any]:
-    """What has to be the same for a run to go on as if it had not stopped."""
-    recipe = _leaves({name: x for name, x in dataclasses.asdict(settings).items() if name not in _MAY_CHANGE})
-    return {
-        "recipe": json.loads(json.dumps(recipe)),
-        "index": dataset.manifest.sha256[INDEX_NAME],
-        "tokenizer": hashlib.sha256(tokenizer.model_bytes).hexdigest(),
-        "recogniser": None if settings.init_asr is None else _digest(settings.init_asr),
-    }
-
-
-def _leaves(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """Nested settings as `section.name: value`."""
-    found: dict[str, Any] = {}
-    for name, value in values.items():
-        found |= _leaves(value, f"{above}{name}.") if isinstance(value, dict) else {f"{above}{name}": value}
-    return found
-
-
-def _digest(path: str) -> str:
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def check_identity(checkpoint: Checkpoint, identity: Mapping[str, Any], where: str) -> None:
-    """`ValueError` that names what differs, where a checkpoint is of another run."""
-    if checkpoint.training is None:
-        raise ValueError(f"{where}: it has weights, but not what a run needs to go on; start from it with --init")
-    before = checkpoint.training["identity"]
-    default = json.loads(json.dumps(_leaves(dataclasses.asdict(TrainSettings()))))  # of settings that came later
-    different = [
-        f"{name} was {before['recipe'].get(name, default[name])!r} and is {value!r}"
-        for name, value in identity["recipe"].items()
-        if before["recipe"].get(name, default[name]) != value
-    ]
-    different += [
-        f"another {name}" for name in ("index", "tokenizer", "recogniser") if before.get(name) != identity[name]
-    ]
-    if different:
-        raise ValueError(
-            f"{where}: of another run: {'; '.join(different)}. Give this one another --out, or start it from those "
-            "weights with --init"
-        )

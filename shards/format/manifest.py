@@ -71,6 +71,7 @@ def hours_of(frames: int) -> float:
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
+    """The bytes of `manifest.json`."""
     return (json.dumps({"format": FORMAT_VERSION, **asdict(manifest)}, ensure_ascii=False, indent=1) + "\n").encode()
 
 

@@ -6,6 +6,7 @@ what the manifest says is named.
 
 from __future__ import annotations
 
+import re
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ from shards.format.manifest import Manifest, read_manifest
 from shards.format.sample import Sample, decode_sample
 from shards.format.store import Store
 
+_TRAINING_SPLITS = ("train", "pretrain")
+_HELD_OUT = re.compile("val|dev|test|eval")
 _MAX_MEMBER_BYTES = 8 << 30
 
 
@@ -36,6 +39,21 @@ class Dataset:
     def index(self) -> pa.Table:
         """The index, a row a clip (columns: `INDEX_SCHEMA`)."""
         return read_index(self.store)
+
+    def training_splits(self) -> tuple[str, ...]:
+        """The splits that may be learnt from: train and pretrain; without these, all but those named as held out.
+
+        Raises:
+            ValueError: all splits are held out by their names: those with val, dev, test or eval in them.
+        """
+        there = self.manifest.splits
+        chosen = [split for split in _TRAINING_SPLITS if split in there]
+        chosen = chosen or [split for split in there if not _HELD_OUT.search(split)]
+        if not chosen:
+            raise ValueError(
+                f"{self.store.url}: no split to train on among {', '.join(there) or 'none'}: name some with --splits"
+            )
+        return tuple(chosen)
 
     def samples(self, split: str | None = None) -> Iterator[Sample]:
         """Every clip of a split (or of all), in stored order.
@@ -75,7 +93,7 @@ def read_row(store: Store, row: dict[str, Any]) -> Sample:
     for member in MEMBERS:
         with _missing_named(store, row["shard"]):
             content = store.read_range(row["shard"], row[f"{member}_offset"], row[f"{member}_size"])
-        members[member_extension(row, member)] = content
+        members[member_extension(member, str(row["roi_member"]))] = content
     return decode_sample(row["key"], members)
 
 

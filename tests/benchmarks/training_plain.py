@@ -41,13 +41,14 @@ from shards.reading.plan import MicroBatch, plan_epoch
 from tests.benchmarks.loader import written
 from tests.benchmarks.plain_training import Example, PlainClips, padded, plain_step
 from train.__main__ import parse
+from train.going_on import identity_of
 from train.logbook import Logbook
 from train.meter import Meter
 from train.ranks import Ranks
 from train.recipes import RECIPES
 from train.run import Run
 from train.run_folder import RunFolder
-from train.start import check_features, fresh_network, identity_of, load_tokenizer
+from train.start import check_features, fresh_network, load_tokenizer
 from train.step import take_step
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "demo.yaml"

@@ -17,11 +17,12 @@ from model.tokenizer import train_tokenizer
 from shards import Dataset, open_dataset
 from tests.shards.datasets import HALF, small_dataset
 from train.__main__ import parse
+from train.going_on import identity_of
 from train.ranks import Ranks
 from train.recipes import RECIPES
 from train.run import Run
 from train.run_folder import RunFolder
-from train.start import fresh_network, identity_of, load_recogniser, load_tokenizer
+from train.start import fresh_network, load_recogniser, load_tokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from pipeline.datasets.lrs import LRS2, LRS3, Layout
 from train.__main__ import main, parse
 from train.recipes import RECIPES
 from train.settings import TrainSettings
@@ -58,6 +59,12 @@ def test_what_a_file_says_is_what_is_run(path: Path, recipe: str) -> None:
         else:
             assert resolved[name] == value, name
     assert settings.transforms.half == content["half"], "shards and training cut the same square"
+
+
+@pytest.mark.parametrize(("corpus", "layout"), [("lrs2", LRS2), ("lrs3", LRS3)])
+def test_what_is_trained_and_validated_on_are_splits_that_a_build_makes(corpus: str, layout: Layout) -> None:
+    settings, _, _ = parse(["--config", str(CONFIGS / f"{corpus}.yaml")])
+    assert {*settings.splits, settings.validation.split} <= set(layout.splits)
 
 
 def _status(arguments: list[str]) -> Any:

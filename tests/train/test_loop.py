@@ -15,7 +15,7 @@ from model.checkpoint import load_checkpoint
 from model.lip_to_speech import LipToSpeech, LipToSpeechSettings
 from pipeline.arguments import recipe_parser
 from pipeline.recipe import recipe_file
-from shards import Dataset
+from shards import Dataset, open_dataset
 from tests.shards.datasets import noise, write_dataset
 from tests.train.runs import (
     finish,
@@ -172,6 +172,14 @@ def test_the_rate_warms_up_and_falls() -> None:
     assert [rate_at(step, cosine) for step in (0, 9, 10, 109)] == pytest.approx([0.1, 1, 1, 0.1])
     assert rate_at(60, cosine) == pytest.approx(0.55, abs=0.01)
     assert rate_at(10**6, ScheduleSettings()) == 1
+
+
+def test_splits_that_are_not_named_are_those_that_are_for_training(shards: str, tmp_path: Path) -> None:
+    assert _run(shards, tmp_path / "run", splits="[]", steps=1) == 0
+    described = json.loads((tmp_path / "run/settings.json").read_text())
+    there = open_dataset(shards).manifest.splits
+    assert described["settings"]["splits"] == [split for split in ("train", "pretrain") if split in there]
+    assert described["settings"]["splits"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,108 @@
+"""What a run goes on from, and whether it is of the same run: settings, index and tokenizer decide.
+
+What does not match is an error that names it; nothing is loaded in part without a word.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from model.checkpoint import Checkpoint, load_checkpoint
+from model.tokenizer import Tokenizer
+from shards import Dataset
+from shards.format.index import INDEX_NAME
+from train.run import Run
+from train.run_folder import RunFolder, step_of
+from train.settings import TrainSettings
+
+_MAY_CHANGE = (
+    *("out", "shards", "workers", "cache", "compile", "keep", "validation", "schedule", "on_damage", "bad_steps"),
+    *("init", "init_visual", "init_asr"),
+)
+"""Settings that a resumed run may have otherwise: they say where and how long, or have had their effect."""
+
+
+def to_go_on_from(folder: RunFolder, resume: str | None) -> Path | None:
+    """The checkpoint that a run goes on from; None: it begins.
+
+    Args:
+        folder: of the run.
+        resume: `auto`, the newest that can be read; the name of one; or None.
+
+    Raises:
+        ValueError: there are checkpoints, and nothing is said of going on; or there are later ones than the named.
+        CheckpointError: the named one is no checkpoint.
+    """
+    if resume is None:
+        if folder.checkpoints():
+            raise ValueError(
+                f"{folder.path}: there is a run with checkpoints: go on with --resume auto, or name another --out"
+            )
+        return None
+    if resume == "auto":
+        return folder.newest()
+    chosen = Path(resume)
+    step = load_checkpoint(chosen).step
+    later = [path.name for path in folder.checkpoints() if step_of(path) > step]
+    if later:
+        raise ValueError(
+            f"{chosen}: there are later checkpoints, {', '.join(later)}: move them away to go on from here"
+        )
+    return chosen
+
+
+def go_on(run: Run, where: Path) -> None:
+    """Restore a run from a checkpoint of the same run (ValueError: it is of another)."""
+    checkpoint = load_checkpoint(where)
+    check_identity(checkpoint, run.identity, str(where))
+    run.restore(checkpoint)
+
+
+def identity_of(settings: TrainSettings, dataset: Dataset, tokenizer: Tokenizer) -> dict[str, Any]:
+    """What has to be the same for a run to go on as if it had not stopped."""
+    recipe = _leaves({name: x for name, x in dataclasses.asdict(settings).items() if name not in _MAY_CHANGE})
+    return {
+        "recipe": json.loads(json.dumps(recipe)),
+        "index": dataset.manifest.sha256[INDEX_NAME],
+        "tokenizer": hashlib.sha256(tokenizer.model_bytes).hexdigest(),
+        "recogniser": None if settings.init_asr is None else _digest(settings.init_asr),
+    }
+
+
+def _leaves(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Nested settings as `section.name: value`."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        found |= _leaves(value, f"{above}{name}.") if isinstance(value, dict) else {f"{above}{name}": value}
+    return found
+
+
+def _digest(path: str) -> str:
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_identity(checkpoint: Checkpoint, identity: Mapping[str, Any], where: str) -> None:
+    """`ValueError` that names what differs, where a checkpoint is of another run."""
+    if checkpoint.training is None:
+        raise ValueError(f"{where}: it has weights, but not what a run needs to go on; start from it with --init")
+    before = checkpoint.training["identity"]
+    default = json.loads(json.dumps(_leaves(dataclasses.asdict(TrainSettings()))))  # of settings that came later
+    different = [
+        f"{name} was {before['recipe'].get(name, default[name])!r} and is {value!r}"
+        for name, value in identity["recipe"].items()
+        if before["recipe"].get(name, default[name]) != value
+    ]
+    different += [
+        f"another {name}" for name in ("index", "tokenizer", "recogniser") if before.get(name) != identity[name]
+    ]
+    if different:
+        raise ValueError(
+            f"{where}: of another run: {'; '.join(different)}. Give this one another --out, or start it from those "
+            "weights with --init"
+        )
