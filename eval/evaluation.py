@@ -14,16 +14,15 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from eval.batches import read_batch, write_batch
+from eval.file_voice import voice_of
 from eval.hearing import WHISPER, check_recogniser
 from eval.identity import about_of, claim
 from eval.metrics import load_packages
 from eval.metrics.words import normaliser_of
-from eval.networks import networks_of, pictures_of, tokenizer_of
-from eval.one_clip.speaking import voice_of
+from eval.networks import device_of, networks_of, pictures_of, tokenizer_of
 from eval.report import write_report
 from eval.results import SUMMARY_NAME, Evaluation, table_of, write_clips, write_json
 from eval.running import crew
@@ -38,7 +37,8 @@ from shards import Dataset, DatasetError, Store, open_dataset
 from shards.format.manifest import read_left_out
 from shards.format.sample import FPS
 from shards.format.store import PART_SUFFIX, absolute_url
-from shards.reading.plan import BatchSettings, Clip, MicroBatch, Span, plan_evaluation
+from shards.reading.clips import Clip
+from shards.reading.plan import BatchSettings, MicroBatch, Span, plan_evaluation
 
 _KEY = re.compile(r"[^./\s\0]+(/[^./\s\0]+)*")
 _LONGEST_NAME = 200
@@ -116,9 +116,9 @@ def _check(checkpoint: Checkpoint, dataset: Dataset, settings: EvaluationSetting
     networks_of(checkpoint, settings.checkpoint, settings.seed)
     pictures_of(checkpoint, dataset)
     if settings.recogniser is not None:
-        check_recogniser(settings.recogniser, tokenizer_of(checkpoint, dataset))
-    if settings.device == "cuda" and settings.address is None and not torch.cuda.is_available():
-        raise ValueError("device: cuda, and torch finds no GPU here")
+        check_recogniser(settings.recogniser, tokenizer_of(checkpoint, dataset), settings.beam)
+    if settings.address is None:
+        device_of(settings.device)
 
 
 def _file_voice(settings: EvaluationSettings, checkpoint: Checkpoint) -> Tensor | None:

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from eval.metrics.packages import package
 from eval.metrics.waves import SAMPLE_RATE, Wave
+from eval.networks import check_recipe
 from model import recogniser as network
 from model.checkpoint import Checkpoint, build_network, load_checkpoint
 from model.ctc import BeamSettings, beam_search, greedy
@@ -45,9 +46,7 @@ def load_recogniser(
     name: str,
     device: torch.device,
     tokenizer: Tokenizer | None = None,
-    *,
-    beam: BeamSettings | None = None,
-    language: str = "en",
+    beam: int = 1,
 ) -> Recogniser:
     """The recogniser of a name, ready to listen.
 
@@ -57,8 +56,8 @@ def load_recogniser(
         device: that it runs on.
         tokenizer: for a published recogniser, whose file holds none: that of its training. A checkpoint's own goes
             before it.
-        beam: a prefix beam search in place of the best path, for checkpoints only.
-        language: for Whisper.
+        beam: how many beginnings of a text are kept on the way. 1: the best path of a checkpoint, and greedily by
+            Whisper; more: a prefix beam search, and Whisper's own.
 
     Returns:
         A function that does not depend on what is heard together: a clip's text is the same alone and in a batch, but
@@ -67,36 +66,42 @@ def load_recogniser(
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: a checkpoint of another network, or without a tokenizer that fits; a Whisper model that cannot be
-            loaded; what cannot be imported or makes no recogniser; a beam for what has none. The recogniser itself
-            raises it for arrays of another kind, and where it has another number of texts than waveforms.
+            loaded; what cannot be imported or makes no recogniser; a beam for what has none, or below 1. The recogniser
+            itself raises it for arrays of another kind, and where it has another number of texts than waveforms.
         PackageMissingError: faster-whisper is not installed.
     """
-    is_file = os.path.exists(name)
-    if beam is not None and not is_file:
-        raise ValueError(f"recogniser {name}: a beam is for checkpoints: leave it out")
-    if is_file:
+    if beam < 1:
+        raise ValueError(f"beam: {beam} is too small, at least 1 was expected")
+    if os.path.exists(name):
         checkpoint = load_checkpoint(name)
         _check(checkpoint, name)
         return _guarded(name, _ours(checkpoint, name, device, tokenizer, beam), checkpoint.mel)
     if name.startswith(WHISPER):
-        return _guarded(name, _whisper(name.removeprefix(WHISPER), device, language))
+        return _guarded(name, _whisper(name.removeprefix(WHISPER), device, beam))
     path = _IMPORT_PATH.fullmatch(name)
     if path is None:
         raise FileNotFoundError(
             f"recogniser {name}: there is no such file; expected a checkpoint, {WHISPER}NAME or package.module:factory"
         )
+    _check_beam(name, beam)
     return _guarded(name, _imported(name, path[1], path[2], device))
 
 
-def check_recogniser(name: str, tokenizer: Tokenizer | None) -> None:
+def check_recogniser(name: str, tokenizer: Tokenizer | None, beam: int = 1) -> None:
     """Say now what `load_recogniser` would trip over, as far as that is quick. Arguments and errors are its own."""
     path = _IMPORT_PATH.fullmatch(name)
     if name.startswith(WHISPER):
         package("faster_whisper", "whisper")
     elif path is not None and not os.path.exists(name):
+        _check_beam(name, beam)
         _factory(name, path[1], path[2])
     else:
-        load_recogniser(name, torch.device("cpu"), tokenizer)
+        load_recogniser(name, torch.device("cpu"), tokenizer, beam)
+
+
+def _check_beam(name: str, beam: int) -> None:
+    if beam != 1:
+        raise ValueError(f"recogniser {name}: beam {beam}, which is for checkpoints and Whisper: leave it out")
 
 
 def _guarded(name: str, recogniser: Recogniser, mel: MelSettings = DEFAULT) -> Recogniser:
@@ -124,8 +129,8 @@ def _can_be_heard(wave: Wave, mel: MelSettings) -> bool:
 
 def _check(checkpoint: Checkpoint, path: str) -> None:
     """`ValueError` unless it is a recogniser of sound as it comes here."""
-    if not isinstance(checkpoint.settings, network.RecogniserSettings):
-        raise ValueError(f"{path}: a network of the recipe {checkpoint.kind}, and asr was expected")
+    check_recipe(checkpoint, path, "asr")
+    assert isinstance(checkpoint.settings, network.RecogniserSettings)
     mel, bands = checkpoint.mel, checkpoint.settings.n_mels
     if (mel.sample_rate, mel.n_mels) != (SAMPLE_RATE, bands):
         raise ValueError(
@@ -149,9 +154,7 @@ def _tokenizer_of(checkpoint: Checkpoint, path: str, given: Tokenizer | None) ->
     return given
 
 
-def _ours(
-    checkpoint: Checkpoint, path: str, device: torch.device, given: Tokenizer | None, beam: BeamSettings | None
-) -> Recogniser:
+def _ours(checkpoint: Checkpoint, path: str, device: torch.device, given: Tokenizer | None, beam: int) -> Recogniser:
     """A checkpoint's network with masked padding, batches of waveforms of nearly the same length."""
     tokenizer = _tokenizer_of(checkpoint, path, given)
     masked = replace(checkpoint, settings=replace(checkpoint.settings, padding="masked"))
@@ -159,9 +162,10 @@ def _ours(
     assert isinstance(built, network.Recogniser)
 
     def read(logits: Tensor, lengths: Tensor) -> list[list[int]]:
-        if beam is None:
+        if beam == 1:
             return greedy(logits, lengths)
-        return [found[0].tokens for found in beam_search(logits.log_softmax(dim=-1), lengths, beam)]
+        found = beam_search(logits.log_softmax(dim=-1), lengths, BeamSettings(beam=beam))
+        return [answers[0].tokens for answers in found]
 
     @torch.inference_mode()
     def recognise(waves: Sequence[Wave]) -> list[str]:
@@ -191,8 +195,8 @@ def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
         rows = rows[fit:]
 
 
-def _whisper(model: str, device: torch.device, language: str) -> Recogniser:
-    """Whisper, waveform by waveform, greedily: temperature 0 alone, and each window without a word of those before."""
+def _whisper(model: str, device: torch.device, beam: int) -> Recogniser:
+    """Whisper for English, waveform by waveform: temperature 0 alone, each window without a word of those before."""
     make = package("faster_whisper", "whisper").WhisperModel
     compute = "float16" if device.type == "cuda" else "float32"
     try:
@@ -205,8 +209,8 @@ def _whisper(model: str, device: torch.device, language: str) -> Recogniser:
         for wave in waves:
             segments, _ = loaded.transcribe(
                 wave,
-                language=language,
-                beam_size=1,
+                language="en",
+                beam_size=beam,
                 temperature=0.0,
                 without_timestamps=True,
                 condition_on_previous_text=False,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -17,14 +16,17 @@ from shards import Dataset, Store
 from shards.format.manifest import MANIFEST_NAME
 from shards.reading.plan import MicroBatch
 
-_LIBRARIES = ("lip-to-speech", "torch", "numpy", "scipy", "librosa", "pystoi", "pesq", "jiwer", "ray")
+_LIBRARIES = (
+    *("lip-to-speech", "torch", "numpy", "scipy", "soxr", "librosa", "pystoi", "pesq", "jiwer", "ray"),
+    *("faster-whisper", "whisper-normalizer", "Resemblyzer", "speechmos", "onnxruntime"),
+)
 
 
 def about_of(
     settings: EvaluationSettings, dataset: Dataset, checkpoint: Checkpoint, planned: Sequence[MicroBatch], command: str
 ) -> dict[str, Any]:
     """The content of `evaluation.json`. `identity` is what figures depend on: settings, digests of files."""
-    manifest = hashlib.sha256(dataset.store.read(MANIFEST_NAME)).hexdigest()
+    manifest = dataset.store.sha256(MANIFEST_NAME)
     files = {name: _sha256(getattr(settings, name)) for name in ("recogniser", "voice")}
     weights = _sha256(settings.checkpoint)
     return {
@@ -39,6 +41,7 @@ def about_of(
             "path": settings.checkpoint,
             "sha256": weights,
             "step": checkpoint.step,
+            "padding": checkpoint.settings.padding,
             "parameters": sum(tensor.numel() for tensor in checkpoint.weights.values()),
             "metrics": dict(checkpoint.metrics),
         },
@@ -60,8 +63,8 @@ def about_of(
 def _sha256(path: str | None) -> str | None:
     if path is None or not Path(path).is_file():
         return None
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    file = Path(path).absolute()
+    return Store(str(file.parent)).sha256(file.name)
 
 
 def claim(store: Store, about: dict[str, Any]) -> None:

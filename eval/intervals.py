@@ -9,6 +9,7 @@ import numpy as np
 
 Figures = np.ndarray[Any, np.dtype[np.float64]]
 
+_SHARE = 0.95  # of the draws that an interval holds
 _CHUNK = 1_000_000  # numbers in memory at once
 _NUMBERS = 20_000_000  # drawn in all: of many clips the mean hardly varies, and fewer draws show it as well
 
@@ -24,16 +25,14 @@ class Interval(NamedTuple):
 def bootstrap(
     values: Sequence[float] | Figures,
     weights: Sequence[float] | Figures | None = None,
-    share: float = 0.95,
     draws: int = 10_000,
     seed: int = 0,
 ) -> Interval:
-    """The mean, and the percentile interval of means of clips drawn with replacement (Efron, 1979).
+    """The mean, and the 95% percentile interval of means of clips drawn with replacement (Efron, 1979).
 
     Args:
         values: one a clip; NaN where there is none, which is left out.
         weights: of the clips in the mean, such as the words that errors are counted over; default: all the same.
-        share: of the draws that the interval holds.
         draws: how many, at most: of 2000 clips and more it is fewer, but never under 1000.
         seed: of what is drawn: the same values have the same interval.
 
@@ -52,5 +51,5 @@ def bootstrap(
     for done in range(0, draws, chunk):
         drawn = random.integers(len(known), size=(min(chunk, draws - done), len(known)))
         parts.append((known * weight)[drawn].sum(axis=1) / weight[drawn].sum(axis=1))
-    low, high = np.quantile(np.concatenate(parts), [(1 - share) / 2, (1 + share) / 2])
+    low, high = np.quantile(np.concatenate(parts), [(1 - _SHARE) / 2, (1 + _SHARE) / 2])
     return Interval(float(np.average(known, weights=weight)), float(low), float(high))

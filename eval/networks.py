@@ -1,19 +1,32 @@
-"""What is scored: the networks of a checkpoint, the pictures that they take, and the mels that they are to reach."""
+"""The networks of a checkpoint: which there are, on what device, and what pictures and pieces they know."""
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from model.checkpoint import Checkpoint, build_network
 from model.lip_to_speech import LipToSpeech, LipToSpeechSettings
-from model.mel import log_mel_batch
-from model.padding import mask_of
 from model.tokenizer import FILE_NAME, Tokenizer
 from model.transforms import TransformSettings
 from shards import Dataset
-from shards.format.sample import MEL_PER_FRAME, SAMPLES_PER_FRAME
-from shards.reading.batch import SILENCE, Batch
+
+
+def check_recipe(checkpoint: Checkpoint, where: str, recipe: str) -> None:
+    """`ValueError` unless a checkpoint is of this recipe; `where` names it."""
+    if checkpoint.kind != recipe:
+        raise ValueError(f"{where}: a network of the recipe {checkpoint.kind}, and {recipe} was expected")
+
+
+def lip_to_speech_of(checkpoint: Checkpoint, where: str) -> LipToSpeech:
+    """The network of a checkpoint, for evaluation.
+
+    Raises:
+        ValueError: a checkpoint of another recipe; `where` names it.
+    """
+    check_recipe(checkpoint, where, "lip2speech")
+    network = build_network(checkpoint, where)
+    assert isinstance(network, LipToSpeech)
+    return network
 
 
 def networks_of(checkpoint: Checkpoint, where: str, seed: int) -> dict[str, LipToSpeech]:
@@ -22,13 +35,27 @@ def networks_of(checkpoint: Checkpoint, where: str, seed: int) -> dict[str, LipT
     Raises:
         ValueError: a checkpoint of another recipe; `where` names it.
     """
-    trained = build_network(checkpoint, where)
-    if not isinstance(trained, LipToSpeech):
-        raise ValueError(f"{where}: a network of the recipe {checkpoint.kind}, and lip2speech was expected")
+    trained = lip_to_speech_of(checkpoint, where)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         untrained = LipToSpeech(trained.settings)
     return {"network": trained, "untrained": untrained.eval()}
+
+
+def device_of(wanted: str | None, gpus: int | None = None) -> torch.device:
+    """What networks run on: a GPU if there is one, unless the CPU is wanted.
+
+    Args:
+        wanted: `cpu`, `cuda`, or None for either.
+        gpus: how many are free; default: as torch finds them here.
+
+    Raises:
+        ValueError: `cuda`, and there is none.
+    """
+    found = torch.cuda.is_available() if gpus is None else gpus > 0
+    if wanted == "cuda" and not found:
+        raise ValueError("device: cuda, and there is no free GPU here: leave it out to run on the CPU")
+    return torch.device("cuda" if found and wanted != "cpu" else "cpu")
 
 
 def pictures_of(checkpoint: Checkpoint, dataset: Dataset) -> TransformSettings:
@@ -44,13 +71,6 @@ def pictures_of(checkpoint: Checkpoint, dataset: Dataset) -> TransformSettings:
             f"{dataset.store.url}: lip regions of half {half}, and the network was trained on half {pictures.half}"
         )
     return pictures
-
-
-def true_mels(batch: Batch, device: torch.device) -> Tensor:
-    """(B, 80, 4T) the mels of the clips as they are used, -1 beyond their lengths."""
-    frames = batch.wav.shape[1] // SAMPLES_PER_FRAME * MEL_PER_FRAME
-    mel = log_mel_batch(batch.wav.to(device), SAMPLES_PER_FRAME * batch.lengths)[..., :frames]
-    return mel.masked_fill(~mask_of(MEL_PER_FRAME * batch.lengths, frames, device)[:, None], SILENCE)
 
 
 def tokenizer_of(checkpoint: Checkpoint, dataset: Dataset) -> Tokenizer | None:

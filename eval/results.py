@@ -11,8 +11,11 @@ A figure that could not be measured is null, and `failed` says why.
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
+import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -79,6 +82,17 @@ def table_of(rows: Iterable[dict[str, Any]], metrics: Sequence[str]) -> pa.Table
     """Rows (columns that lack are null) as a table, by key and by the order of `SYSTEMS`."""
     ordered = sorted(rows, key=lambda row: (row["key"], SYSTEMS.index(row["system"])))
     return pa.Table.from_pylist(ordered, schema=schema_of(metrics))
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder: whether it can be written into shows before the work, not after it (`OSError`)."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        message = f"cannot be written to ({os.strerror(error.errno or errno.EIO)})"
+        raise OSError(error.errno, message, str(folder)) from error
 
 
 def write_clips(store: Store, table: pa.Table) -> None:

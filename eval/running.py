@@ -15,8 +15,7 @@ from functools import partial
 from threading import Lock
 from typing import Any, Protocol
 
-import torch
-
+from eval.networks import device_of
 from eval.scoring import score_waves
 from eval.synthesis import SpokenBatch
 from eval.work import BATCHES_AHEAD, Finished, Work
@@ -66,13 +65,11 @@ def crew(runner: Runner, make: Callable[..., Speaks], device: str | None, batche
         ValueError: a GPU is asked for, and there is none.
     """
     if runner.ray is None:
-        yield _Here(make(device=device or ("cuda" if torch.cuda.is_available() else "cpu"), threads=None))
+        yield _Here(make(device=device_of(device).type, threads=None))
         return
     # those that other jobs hold would be waited for
     gpus = int(runner.ray.available_resources().get("GPU", 0))
-    if device == "cuda" and not gpus:
-        raise ValueError("device: cuda, and Ray has no free GPU here")
-    on_gpus = bool(gpus) and device != "cpu"
+    on_gpus = device_of(device, gpus).type == "cuda"
     count = gpus if on_gpus else max(1, runner.slots() // 2)
     actor = runner.ray.remote(
         num_cpus=0,  # tasks take the cores: an actor runs beside them

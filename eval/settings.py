@@ -34,6 +34,7 @@ class EvaluationSettings:
             there.
         recogniser: whose word errors on the waveforms are counted: a checkpoint of the recipe asr, `whisper:NAME`, or
             an import path `package.module:factory`; None: no one's.
+        beam: how many beginnings of a text the recogniser keeps on the way; 1: none but the best.
         normaliser: of texts before they are compared.
         mels: also write the networks' mels.
         max_frames: padded video frames of a batch. A longer clip is a batch of its own.
@@ -57,6 +58,7 @@ class EvaluationSettings:
         default_factory=lambda: ["stoi", "estoi", "pesq", "pesq_wide", "lsd", "mcd", "f0_error", "voicing_error"]
     )
     recogniser: str | None = None
+    beam: int = 1
     normaliser: str = "plain"
     mels: bool = False
     max_frames: int = 1200
@@ -67,7 +69,7 @@ class EvaluationSettings:
     address: str | None = None
 
     def __post_init__(self) -> None:
-        for name, least in (("clips", 1), ("max_frames", 1), ("examples", 1), ("workers", 0)):
+        for name, least in (("clips", 1), ("beam", 1), ("max_frames", 1), ("examples", 1), ("workers", 0)):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"{name}: {value} is too small, at least {least} was expected")
@@ -84,5 +86,7 @@ class EvaluationSettings:
 
     def identity(self) -> dict[str, Any]:
         """The settings that figures depend on, but for files, of which the bytes count."""
-        apart = ("checkpoint", "shards", "out", "protocol", "examples", "device", "workers", "address")
+        apart: tuple[str, ...] = ("checkpoint", "shards", "out", "protocol", "examples", "device", "workers", "address")
+        if self.beam == 1:
+            apart += ("beam",)  # an evaluation from before there was one goes on
         return {name: value for name, value in dataclasses.asdict(self).items() if name not in apart}

@@ -7,7 +7,6 @@ lies in the files is the same sound.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from threading import Lock
@@ -18,16 +17,17 @@ import torch
 from torch import Tensor
 
 from eval.hearing import Recogniser, load_recogniser
+from eval.mels import l1_of, true_mels, waves_of
 from eval.metrics import PackageMissingError
-from eval.networks import networks_of, pictures_of, tokenizer_of, true_mels
+from eval.networks import networks_of, pictures_of, tokenizer_of
 from eval.settings import VOCODERS, EvaluationSettings
 from eval.voices import OF_VOICES, lenders_of, loudest, own_voices, references_of
 from model.checkpoint import Checkpoint
 from model.ctc import greedy
-from model.losses import mel_l1
 from model.segments import SegmentSettings
 from model.transforms import apply
-from model.vocoder import mel_to_wav, samples_of
+from model.vocoder import samples_of
+from pipeline.timing import to_pcm16
 from shards import open_dataset
 from shards.format.sample import MEL_PER_FRAME, SAMPLES_PER_FRAME
 from shards.reading.batch import Batch, Contents, Skipped
@@ -108,7 +108,7 @@ class Synthesiser:
         self._pictures = pictures_of(checkpoint, self._dataset)
         self._recogniser = None
         if settings.recogniser is not None:
-            self._recogniser = load_recogniser(settings.recogniser, self._device, self._tokenizer)
+            self._recogniser = load_recogniser(settings.recogniser, self._device, self._tokenizer, settings.beam)
         self._clips = BatchReader(self._dataset, Contents(stored_mel=False), skip=True)
         self._voices = BatchReader(self._dataset, OF_VOICES, skip=True)
         self._reading, self._speaking = Lock(), Lock()
@@ -153,12 +153,11 @@ class Synthesiser:
         for system, network in self._networks.items():
             spoken = network(video, batch.lengths, reference)
             mels[system] = spoken.mel.float()
-            l1[system] = _l1_of(mels[system], true, lengths)
+            l1[system] = l1_of(mels[system], true, lengths).tolist()
             if system == "network" and self._tokenizer is not None:
                 read = [self._tokenizer.decode(pieces) for pieces in greedy(spoken.logits.float(), batch.lengths)]
         vocoder = VOCODERS[self._settings.vocoder]
-        seeds = [zlib.crc32(key.encode()) for key in batch.keys]
-        waves = {system: pcm16(mel_to_wav(mel, lengths, seeds, vocoder).cpu().numpy()) for system, mel in mels.items()}
+        waves = {system: to_pcm16(waves_of(mel, lengths, batch.keys, vocoder)) for system, mel in mels.items()}
         ends = samples_of(lengths).tolist()
         clips = [
             SpokenClip(
@@ -169,7 +168,7 @@ class Synthesiser:
                 voice=lent_by.get(key, "self"),
                 waves={
                     **{system: wave[at, : ends[at]] for system, wave in waves.items()},
-                    "original": pcm16(batch.wav[at, : SAMPLES_PER_FRAME * int(batch.lengths[at])].numpy()),
+                    "original": to_pcm16(batch.wav[at, : SAMPLES_PER_FRAME * int(batch.lengths[at])].numpy()),
                 },
                 l1={system: values[at] for system, values in l1.items()},
                 heard={},
@@ -204,17 +203,6 @@ def heard_by(recogniser: Recogniser, clips: list[SpokenClip]) -> list[SpokenClip
     return [replace(clip, heard=of, unheard=why) for clip, of, why in zip(clips, heard, unheard, strict=True)]
 
 
-def pcm16(wave: Array) -> Array:
-    """Samples in [-1, 1] as int16."""
-    rounded: Array = np.clip(np.round(wave * 32768.0), -32768, 32767).astype(np.int16)
-    return rounded
-
-
 def float_wave(wave: Array) -> Array:
     """int16 samples as float32 in [-1, 1]."""
     return wave.astype(np.float32) / np.float32(32768)
-
-
-def _l1_of(mel: Tensor, true: Tensor, lengths: Tensor) -> list[float]:
-    ones = (slice(number, number + 1) for number in range(len(mel)))
-    return [float(mel_l1(mel[one], true[one], lengths[one], "masked")) for one in ones]

@@ -15,8 +15,8 @@ from torch import Tensor
 from model.segments import SegmentSettings, first_windows, loudest_windows, speaker_reference
 from shards import Dataset
 from shards.format.sample import MEL_PER_FRAME
-from shards.reading.batch import Batch
-from shards.reading.loader import Contents, LoaderSettings, load
+from shards.reading.batch import Batch, Contents
+from shards.reading.loader import LoaderSettings, load
 from shards.reading.plan import MicroBatch, Visit
 from shards.reading.speakers import other_clips
 

@@ -12,7 +12,7 @@ import torch
 from eval.metrics import Scored, metric_of
 from eval.scoring import Waves, score_waves
 from eval.synthesis import SpokenBatch
-from pipeline.jobs import Runner
+from pipeline.jobs import Runner, cause_of
 from shards.reading.plan import MicroBatch
 
 BATCHES_AHEAD = 2
@@ -122,10 +122,7 @@ class Work:
         try:
             return self._ray.get(reference)
         except exceptions.RayTaskError as error:
-            if "ModuleNotFoundError" in str(error):
-                cause = str(error).strip().splitlines()[-1]
-                raise RuntimeError(f"{cause}: install lip-to-speech on every node of the cluster") from error
-            raise error.cause if isinstance(error.cause, Exception) else error from error
+            raise cause_of(error) from error
         except (exceptions.WorkerCrashedError, exceptions.NodeDiedError, exceptions.OutOfMemoryError) as error:
             raise _ProcessDiedError(str(error).splitlines()[0]) from error
         except exceptions.RayError as error:

@@ -20,6 +20,11 @@ from model.transforms import TransformSettings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; 0 when it did what it says, 2 when a file or what is in it was not as expected, which it prints.
+
+    Args:
+        arguments: default: those of the command line. Flags that are not known exit with 2, `--help` with 0.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m model", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -12,7 +12,6 @@ import dataclasses
 import os
 import re
 import tempfile
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +23,7 @@ from torch import Tensor, nn
 from model.lip_reader import LipReader, LipReaderSettings
 from model.lip_to_speech import LipToSpeech, LipToSpeechSettings
 from model.mel import MelSettings
+from model.plain_settings import read_settings
 from model.published import Settings, is_published, published_weights
 from model.recogniser import Recogniser, RecogniserSettings
 from model.tokenizer import Tokenizer
@@ -158,21 +158,20 @@ def _ours(content: Any) -> Checkpoint:
         raise ValueError(f"format {content['format']}, and this version reads {FORMAT}")
     if content["kind"] not in _NETWORKS:
         raise ValueError(f"of a network {content['kind']!r}; there are {', '.join(_NETWORKS)}")
-    tokenizer, transforms = content["tokenizer"], content.get("transforms")
-    weights = content["weights"]
+    tokenizer, transforms, weights = content["tokenizer"], content.get("transforms"), content["weights"]
     if not isinstance(weights, dict):
         raise ValueError(f"its weights are a {type(weights).__name__}, and a state dict was expected")
     for name, tensor in weights.items():
         if not isinstance(tensor, Tensor) or tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
             raise ValueError(f"{name} is no plain tensor")
     checkpoint = Checkpoint(
-        settings=_dataclass(_NETWORKS[content["kind"]][1], content["settings"]),
+        settings=read_settings(_NETWORKS[content["kind"]][1], content["settings"]),
         weights=weights,
         tokenizer=None if tokenizer is None else Tokenizer(tokenizer),
-        mel=_dataclass(MelSettings, content["mel"]),
+        mel=read_settings(MelSettings, content["mel"]),
         step=int(content["step"]),
         metrics=dict(content["metrics"]),
-        transforms=None if transforms is None else _dataclass(TransformSettings, transforms),
+        transforms=None if transforms is None else read_settings(TransformSettings, transforms),
         training=content["training"],
     )
     _check_vocabulary(checkpoint)
@@ -183,34 +182,6 @@ def _check_vocabulary(checkpoint: Checkpoint) -> None:
     pieces = checkpoint.tokenizer.vocabulary_size if checkpoint.tokenizer else None
     if pieces is not None and checkpoint.settings.vocabulary not in (0, pieces):
         raise ValueError(f"the CTC head has {checkpoint.settings.vocabulary} pieces, and the tokenizer {pieces}")
-
-
-def _dataclass(kind: Any, values: Any) -> Any:
-    """A settings dataclass from nested dictionaries; unknown or ill-typed settings are an error, missing ones have
-    their default."""
-    types = typing.get_type_hints(kind)
-    if not isinstance(values, dict):
-        raise ValueError(f"{kind.__name__} are a {type(values).__name__}, and a dictionary was expected")
-    unknown = [str(name) for name in values if name not in types]
-    if unknown:
-        raise ValueError(f"unknown settings {', '.join(unknown)} of {kind.__name__}: made by a later version?")
-    return kind(**{name: _typed(f"{kind.__name__}.{name}", types[name], value) for name, value in values.items()})
-
-
-def _typed(name: str, hint: Any, value: Any) -> Any:
-    if dataclasses.is_dataclass(hint):
-        return _dataclass(hint, value)
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is tuple:
-        fits = isinstance(value, tuple) and all(type(x) is arguments[0] for x in value)
-        fits = fits and (arguments[-1] is ... or len(value) == len(arguments))
-    elif origin is typing.Literal:
-        fits = value in arguments
-    else:
-        fits = type(value) is hint or (hint is float and type(value) is int)
-    if not fits:
-        raise ValueError(f"{name} is {value!r}, and {getattr(hint, '__name__', hint)} was expected")
-    return value
 
 
 def build_network(checkpoint: Checkpoint, where: str | os.PathLike[str] = "checkpoint") -> Network:
@@ -238,17 +209,13 @@ def build_network(checkpoint: Checkpoint, where: str | os.PathLike[str] = "check
 
 def _unfilled(checkpoint: Checkpoint) -> Network:
     """The network without memory for its weights: nothing is drawn at random only to be overwritten."""
-    layers = _most_layers(checkpoint.settings)
+    settings = checkpoint.settings
+    layers = (settings.conformer if isinstance(settings, RecogniserSettings) else settings.visual.conformer).layers
     if layers > len(checkpoint.weights):
         raise ValueError(f"{layers} layers, and only {len(checkpoint.weights)} tensors")
     with torch.device("meta"):
-        network: Network = _NETWORKS[checkpoint.kind][0](checkpoint.settings)
+        network: Network = _NETWORKS[checkpoint.kind][0](settings)
     return network
-
-
-def _most_layers(settings: Settings) -> int:
-    conformer = settings.conformer if isinstance(settings, RecogniserSettings) else settings.visual.conformer
-    return conformer.layers
 
 
 def check_weights(

@@ -20,10 +20,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.mel import DEFAULT, MelSettings, natural_log
+from model.mel import natural_log
 from model.padding import Padding, mask_of
 from model.recogniser import Recogniser
-from model.segments import ctc_feasible
 
 
 @dataclass(frozen=True)
@@ -56,44 +55,58 @@ def content_switches_on(epoch: int, mean_l1: float, settings: LossSettings = Los
     return epoch > settings.content_after_epoch and mean_l1 < settings.content_below
 
 
-def mel_l1(generated: Tensor, true: Tensor, lengths: Tensor, padding: Padding, mel: MelSettings = DEFAULT) -> Tensor:
+def mel_l1(generated: Tensor, true: Tensor, lengths: Tensor, padding: Padding) -> Tensor:
     """Mean absolute difference of two mels in natural-log units.
 
     Args:
         generated, true: (B, n_mels, S), the network's mels.
         lengths: (B,) mel frames of each that are there.
         padding: whether the mean runs over those frames, or over all S.
-        mel: the analysis.
 
     Returns:
         float32 scalar.
     """
     there = mask_of(lengths, generated.shape[-1], generated.device)[:, None]
-    generated, true = (natural_log(x.float().masked_fill(~there, 0.0), mel) for x in (generated, true))
+    generated, true = (natural_log(x.float().masked_fill(~there, 0.0)) for x in (generated, true))
     if padding == "published":
         return F.l1_loss(generated, true)
     return (generated - true).abs().sum() / (there.sum() * generated.shape[1]).clamp_min(1)
 
 
-def slope_l1(generated: Tensor, true: Tensor, lengths: Tensor, mel: MelSettings = DEFAULT) -> Tensor:
+def slope_l1(generated: Tensor, true: Tensor, lengths: Tensor) -> Tensor:
     """Mean absolute difference of the slopes of two mels, from frame to frame and from band to band, in natural-log
     units: what makes a mel sharp, and what a mean of likely mels lacks.
 
     Args:
         generated, true: (B, n_mels, S), the network's mels.
         lengths: (B,) mel frames of each that are there.
-        mel: the analysis.
 
     Returns:
         float32 scalar.
     """
     there = mask_of(lengths, generated.shape[-1], generated.device)[:, None]
-    off = natural_log(generated.float(), mel) - natural_log(true.float(), mel)
+    off = natural_log(generated.float()) - natural_log(true.float())
     total, count = off.new_zeros(()), off.new_zeros(())
     for dim, inside in ((2, there[..., 1:]), (1, there)):
         slopes = off.diff(dim=dim).abs().masked_fill(~inside, 0.0)
         total, count = total + slopes.sum(), count + inside.sum() * slopes.shape[1]
     return total / count.clamp_min(1)
+
+
+def ctc_feasible(targets: Tensor, target_lengths: Tensor, lengths: Tensor) -> Tensor:
+    """Whether CTC can align these texts to so many frames: one a piece, one more between equal neighbours.
+
+    Args:
+        targets: (B, U) pieces, padded with anything.
+        target_lengths: (B,) pieces of each.
+        lengths: (B,) frames of each.
+
+    Returns:
+        bool (B,)
+    """
+    inside = torch.arange(targets.shape[1], device=targets.device)[1:] < target_lengths[:, None]
+    repeated = ((targets[:, 1:] == targets[:, :-1]) & inside).sum(dim=1)
+    return target_lengths + repeated <= lengths
 
 
 class CtcLoss(NamedTuple):

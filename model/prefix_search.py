@@ -10,36 +10,18 @@ import compiled.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import numpy as np
-from numba import njit
+
+from model.compiled import compiled, inlined
 
 Array = np.ndarray[Any, Any]
-Function = TypeVar("Function", bound=Callable[..., Any])
 
 LOG_FLOOR = -87.3365447505531  # log of the smallest normal float32: no probability counts as less (as published)
 
 
-def _inlined(function: Function) -> Function:
-    """Compiled as part of the functions below."""
-    return cast(Function, njit(nogil=True)(function))
-
-
-def _compiled(signature: str) -> Callable[[Function], Function]:
-    """Compiled now, for these types, to run without the interpreter's lock; kept on disk where that is possible."""
-
-    def compile_function(function: Function) -> Function:
-        try:
-            return cast(Function, njit(signature, nogil=True, cache=True)(function))
-        except Exception:  # no folder can be written to, the disk is full, or what lies there is damaged
-            return cast(Function, njit(signature, nogil=True)(function))
-
-    return compile_function
-
-
-@_compiled("(f4[:,::1], i8)")
+@compiled("(f4[:,::1], i8)")
 def top_symbols(log_probs: Array, width: int) -> tuple[Array, Array]:
     """The likeliest symbols of each frame, in descending order; of equal ones the lower comes first.
 
@@ -74,7 +56,7 @@ def top_symbols(log_probs: Array, width: int) -> tuple[Array, Array]:
     return values, symbols
 
 
-@_inlined
+@inlined
 def _log_add(a: float, b: float) -> float:
     """log(exp(a) + exp(b))"""
     if a < b:
@@ -82,7 +64,7 @@ def _log_add(a: float, b: float) -> float:
     return a if b == -np.inf else a + np.log1p(np.exp(b - a))
 
 
-@_inlined
+@inlined
 def _offer(best: Array, origin: Array, slot_of: Array, found: int, score: float, place: int, slot: int) -> int:
     """Insert a candidate into the descending list of the best so far if it is one of them; the list's new length."""
     size = len(best)
@@ -96,7 +78,7 @@ def _offer(best: Array, origin: Array, slot_of: Array, found: int, score: float,
     return min(found + 1, size)
 
 
-@_compiled("(f4[:,::1], i4[:,::1], i8, i8, i8, i8)")
+@compiled("(f4[:,::1], i4[:,::1], i8, i8, i8, i8)")
 def search_clip(
     values: Array, symbols: Array, vocabulary: int, blank: int, beam: int, n_best: int
 ) -> tuple[Array, Array, Array, Array]:

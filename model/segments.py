@@ -18,7 +18,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from random import Random
 from typing import Literal, NamedTuple
 
@@ -87,21 +86,18 @@ class Segment:
 
     Attributes:
         start_frame, stop_frame: video frames; mel frames are 4 times, samples 640 times as many.
-        first_word, stop_word: its words are words[first_word:stop_word].
         text: what is said in it; None where that is not known, so that it is left out of CTC.
     """
 
     start_frame: int
     stop_frame: int
-    first_word: int
-    stop_word: int
     text: str | None
 
 
 def whole_clip(text: str | None, frames: int, settings: SegmentSettings = DEFAULT) -> Segment:
     """A clip used whole. Longer than `max_frames`, it is cut at its end, and its text is no longer known."""
     stop = min(frames, settings.max_frames)
-    return Segment(0, stop, 0, 0, text if stop == frames else None)
+    return Segment(0, stop, text if stop == frames else None)
 
 
 def draw_words(words: Sequence[Word], frames: int, random: Random, settings: SegmentSettings = DEFAULT) -> Segment:
@@ -133,34 +129,11 @@ def draw_words(words: Sequence[Word], frames: int, random: Random, settings: Seg
     stop = min(max(stop, start + settings.min_frames), frames)
     start = max(min(start, stop - settings.min_frames), 0)
     if not whole:
-        return Segment(start, stop, first, first, None)
-    last = first + len(stops)
-    return Segment(start, stop, first, last, " ".join(word for word, _, _ in words[first:last]))
+        return Segment(start, stop, None)
+    return Segment(start, stop, " ".join(word for word, _, _ in words[first : first + len(stops)]))
 
 
 _ROUNDING = 1e-6
-
-
-def ctc_fits(pieces: Sequence[int], frames: int) -> bool:
-    """Whether CTC can align these pieces to so many frames: one a piece, one more between equal neighbours."""
-    repeated = sum(a == b for a, b in pairwise(pieces))
-    return len(pieces) + repeated <= frames
-
-
-def ctc_feasible(targets: Tensor, target_lengths: Tensor, lengths: Tensor) -> Tensor:
-    """`ctc_fits` for a batch.
-
-    Args:
-        targets: (B, U) pieces, padded with anything.
-        target_lengths: (B,) pieces of each.
-        lengths: (B,) frames of each.
-
-    Returns:
-        bool (B,)
-    """
-    inside = torch.arange(targets.shape[1], device=targets.device)[1:] < target_lengths[:, None]
-    repeated = ((targets[:, 1:] == targets[:, :-1]) & inside).sum(dim=1)
-    return target_lengths + repeated <= lengths
 
 
 class Windows(NamedTuple):

@@ -5,10 +5,7 @@ else happens here, on the batch, on the device. Drawing is apart from applying: 
 random numbers on the CPU from one seeded generator, `apply` is a fixed function of pictures and numbers, so what a clip
 looks like depends neither on the device nor on who draws.
 
-Crop, shift and flip are one gather of bytes. Resizing is Pillow's antialiased bilinear, a linear map along the width
-and then along the height: two products with a small fixed matrix. After each, grey levels are rounded half up, as
-Pillow does: one more pass over the memory, and in return nearly every grey level is Pillow's own (from 80 to 112 pixels
-all are; elsewhere ties may be rounded the other way, one level off in a few pixels of a hundred).
+Crop, shift and flip are one gather of bytes; resizing is a chapter of its own, resizing.py.
 
 The published order is resize in colour, flip, then grey. Shards are grey from the start, which moves a grey level by
 0.16 on average and 2 at most. Flipping before resizing changes nothing, since the map is symmetric.
@@ -21,6 +18,8 @@ from typing import Literal, get_args
 
 import torch
 from torch import Tensor
+
+from model.resizing import resize
 
 Still = Literal["kept", "removed"]
 
@@ -151,7 +150,6 @@ def apply(
     lengths: Tensor,
     augmentation: Augmentation | None = None,
     settings: TransformSettings = DEFAULT,
-    dtype: torch.dtype = torch.float32,
 ) -> Tensor:
     """Lip regions as stored to pictures as the networks take them.
 
@@ -161,11 +159,10 @@ def apply(
         augmentation: what varies in training; None in evaluation. It and `lengths` may lie on the CPU, where their
             values are looked at without waiting for the device, or on roi's device, where they are trusted.
         settings: sizes and levels.
-        dtype: of the result.
 
     Returns:
-        (B, 1, T, size, size) on roi's device, normalised; 0 in erased squares, in masked frames and beyond each clip's
-        length.
+        float32 (B, 1, T, size, size) on roi's device, normalised; 0 in erased squares, in masked frames and beyond each
+        clip's length.
 
     Raises:
         ValueError: regions of another kind or size than the settings say, shifts beyond the margin, lengths beyond T.
@@ -176,7 +173,7 @@ def apply(
         augmentation = _to(augmentation, roi.device)
     # autocast would round the weights to 8 bits
     with torch.autocast(roi.device.type, enabled=False):
-        pictures = _resize(_crop(roi, augmentation, settings), settings.size)
+        pictures = resize(_crop(roi, augmentation, settings), settings.size)
     frames = torch.arange(roi.shape[1], device=roi.device)
     shown = frames < lengths[:, None]
     level: Tensor | float = 255 * settings.mean
@@ -188,7 +185,7 @@ def apply(
     pictures.sub_(level).mul_((shown / (255 * settings.std))[:, :, None, None])
     if augmentation is not None:
         pictures.mul_(_kept_pixels(augmentation.erase_corner, settings)[:, None])
-    return pictures.to(dtype)[:, None]
+    return pictures[:, None]
 
 
 def _crop(roi: Tensor, augmentation: Augmentation | None, settings: TransformSettings) -> Tensor:
@@ -205,31 +202,6 @@ def _crop(roi: Tensor, augmentation: Augmentation | None, settings: TransformSet
     index = (rows[:, :, None] * stored + columns[:, None, :]).view(clips, 1, side * side)
     pixels = roi.reshape(clips, frames, stored * stored).gather(2, index.expand(-1, frames, -1))
     return pixels.view(clips, frames, side, side)
-
-
-def _resize(pictures: Tensor, size: int) -> Tensor:
-    """Pillow's `Image.resize(..., BILINEAR)`: uint8 (B, T, N, N) -> float32 (B, T, size, size) of whole grey levels."""
-    clips, frames, side, _ = pictures.shape
-    weights = resize_weights(side, size, pictures.device)
-    widened = (pictures.float().reshape(-1, side) @ weights.T).add_(0.5).floor_()
-    # the matrix is expanded, not copied, and the product needs no turning of pictures
-    both = torch.bmm(weights.expand(clips * frames, -1, -1), widened.view(clips * frames, side, size))
-    return both.add_(0.5).floor_().view(clips, frames, size, size)
-
-
-def resize_weights(source: int, size: int, device: torch.device | str = "cpu") -> Tensor:
-    """Bilinear resizing of a line of pixels, Pillow's: a triangle around each new pixel's centre, wider when shrinking.
-
-    Returns:
-        float32 (size, source), whole multiples of 2^-22; each row sums to 1, but for that rounding.
-    """
-    scale = source / size
-    centres = (torch.arange(size, dtype=torch.float64, device=device)[:, None] + 0.5) * scale
-    distance = (torch.arange(source, dtype=torch.float64, device=device) + 0.5 - centres).abs()
-    triangles = (1 - distance / max(scale, 1.0)).clamp_min(0)
-    weights = triangles / triangles.sum(dim=1, keepdim=True)
-    # Pillow's fixed point: it decides which way a tie between two grey levels is rounded
-    return ((weights * 2**22 + 0.5).floor() / 2**22).float()
 
 
 def _kept_pixels(corner: Tensor, settings: TransformSettings) -> Tensor:

@@ -23,7 +23,7 @@ from shards import Sample, SampleMeta, StorageError, Store
 from shards.format.sample import FPS, MEL_PER_FRAME, ROI_MARGIN, SAMPLES_PER_FRAME
 from shards.format.sidecar import Reason
 
-_OUTSIDE_SHARE = 0.1
+OUTSIDE_SHARE = 0.1
 """A clip is left out when the lip centre lies outside the picture in more of its frames than this."""
 
 
@@ -60,7 +60,7 @@ def build_sample(clip: Clip, recipe: Recipe, corpus: Corpus) -> Sample:
         centres, note = fit_coordinates(centres, decoded, recipe.coordinate_tolerance)
     except ValueError as error:
         raise ClipError("coordinates", "coordinates_mismatch", str(error)) from error
-    if picture.outside > _OUTSIDE_SHARE * decoded:
+    if picture.outside > OUTSIDE_SHARE * decoded:
         raise ClipError(
             "coordinates",
             "coordinates_outside",

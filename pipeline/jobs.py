@@ -138,12 +138,18 @@ class Runner:
         try:
             return Outcome(item, self.ray.get(reference), None)
         except self.ray.exceptions.RayTaskError as error:
-            if "ModuleNotFoundError" in str(error):
-                cause = str(error).strip().splitlines()[-1]
-                return Outcome(item, None, RuntimeError(f"{cause}: install lip-to-speech on every node of the cluster"))
-            return Outcome(item, None, error.cause if isinstance(error.cause, Exception) else error)
+            return Outcome(item, None, cause_of(error))
         except self.ray.exceptions.RayError as error:
             return Outcome(item, None, error)
+
+
+def cause_of(error: Any) -> Exception:
+    """What a task raised where it ran, of Ray's `RayTaskError`; a module that is missing there says what to do."""
+    if "ModuleNotFoundError" in str(error):
+        cause = str(error).strip().splitlines()[-1]
+        return RuntimeError(f"{cause}: install lip-to-speech on every node of the cluster")
+    found: Exception = error.cause if isinstance(error.cause, Exception) else error
+    return found
 
 
 def _patient(function: Callable[[Item], Result], pause: float) -> Callable[[Item], Result]:

@@ -80,9 +80,9 @@ def check_page(file: Path) -> None:
         raise ValueError(f"{file}: is a folder, the name of a file to write was expected")
 
 
-def counted(number: int, what: str, many: str | None = None) -> str:
+def counted(number: int, what: str) -> str:
     """1,243 clips; 1 clip."""
-    return f"{number:,} {what if number == 1 else many or what + 's'}"
+    return f"{number:,} {what if number == 1 else what + 's'}"
 
 
 def _environment(package: str) -> jinja2.Environment:

@@ -131,6 +131,7 @@ def _in_turn(groups: Iterable[list[str]]) -> list[str]:
 
 
 def split_totals(dataset: Dataset) -> list[SplitTotals]:
+    """What each split holds, by the index, in the manifest's order; a split that lost all its clips is there too."""
     counts = [("key", "count"), ("frames", "sum"), ("speaker", "count_distinct"), ("shard", "count_distinct")]
     table = dataset.index.group_by("split").aggregate(counts)
     rows = table.select(["split", *(f"{column}_{count}" for column, count in counts)]).to_pylist()

@@ -22,7 +22,9 @@ class ProgressReport:
     Attributes:
         total: clips to do.
         clips, seconds, failures: done so far: clips, seconds of video, clips left out.
-        reused: how many of `clips` were there already: they say nothing about speed.
+        reused: how many of these, left out or not, were done already before the job: they say nothing about speed.
+        built_seconds: seconds of video that the job has built itself.
+        began: when it began, by `time.monotonic`.
     """
 
     total: int
@@ -34,6 +36,12 @@ class ProgressReport:
     began: float = field(default_factory=time.monotonic)
 
     def add(self, clips: int, seconds: float, failures: int, reused: bool = False) -> None:
+        """Count what was just done.
+
+        Args:
+            clips, seconds, failures: as the attributes.
+            reused: it was there already.
+        """
         self.clips += clips
         self.seconds += seconds
         self.failures += failures
@@ -66,9 +74,9 @@ class ProgressReport:
 
 
 @contextmanager
-def shown(report: ProgressReport, label: str, console: Console | None = None) -> Iterator[ProgressShown]:
+def shown(report: ProgressReport, label: str) -> Iterator[ProgressShown]:
     """Show a report while the block runs, on standard error."""
-    console = console or Console(file=sys.stderr, markup=False)
+    console = Console(file=sys.stderr, markup=False)
     report.began = time.monotonic()
     bar = None
     if console.is_terminal:

@@ -19,7 +19,7 @@ DATASETS: tuple[DatasetName, ...] = get_args(DatasetName)
 
 @dataclass(frozen=True)
 class Recipe:
-    """What to build, from what.
+    """What to build, from what: the recipe of a dataset. The recipes of training are `train.recipe.Recipe`.
 
     Attributes:
         dataset: how the corpus is laid out: demo (drawn faces, made on the spot), lrs2, lrs3, folder (any videos).

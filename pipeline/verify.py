@@ -141,7 +141,7 @@ def _check_clip(check: _ShardCheck, row: dict[str, Any], members: dict[str, Memb
     if sample.meta.half != check.half:
         problems.append(f"half is {sample.meta.half}, the manifest says {check.half}")
     for member in MEMBERS:
-        name = member_extension(row, member)
+        name = member_extension(member, str(row["roi_member"]))
         found = members.get(name)
         if found is None or (row[f"{member}_offset"], row[f"{member}_size"]) != (found.offset, len(found.content)):
             problems.append(f"the index's offset and size of {name} do not point to it")

@@ -1,26 +1,35 @@
-"""What the README shows runs as it stands there."""
+"""What the README shows runs as it stands there, and METHOD.md has what the code cites."""
 
 from __future__ import annotations
 
+import math
 import re
+import shlex
 import shutil
+import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+import model
 from eval.__main__ import main as eval_main
+from eval.__main__ import parse as parse_evaluation
 from model.__main__ import main as model_main
 from pipeline.build import plan_build, run_build
 from pipeline.commands import COMMANDS
 from pipeline.datasets.coordinates import VIDEO_EXTENSIONS
 from pipeline.recipe import DATASETS, Recipe, recipe_file
+from shards.format.sidecar import Reason
+from tests.benchmarks.__main__ import main as benchmarks_main
 from train.__main__ import parse as parse_training
 
 TORCHRUN = {f"--{name}" for name in ("standalone", "nproc-per-node", "nnodes", "max-restarts", "requeue")}
 TORCHRUN |= {f"--rdzv-{name}" for name in ("backend", "endpoint", "id")}
-TORCHRUN |= {f"--{name}" for name in ("nodes", "ntasks-per-node", "gpus-per-node", "signal")}
+TORCHRUN |= {f"--{name}" for name in ("nodes", "ntasks-per-node", "gpus-per-node", "cpus-per-task", "signal")}
 
-README = (Path(__file__).resolve().parents[1] / "README.md").read_text()
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
 
 
 def test_its_python_runs(
@@ -39,7 +48,7 @@ def test_its_python_runs(
         assert len(capsys.readouterr().out.splitlines()) >= lines
 
 
-def test_its_commands_and_flags_exist(capsys: pytest.CaptureFixture[str]) -> None:
+def test_its_commands_and_flags_exist(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     commands = re.findall(r"^    pipeline (\w+)(.*)$", README, re.MULTILINE)
     assert {name for name, _ in commands} == set(COMMANDS) - {"demo"}
     known = ""
@@ -52,24 +61,52 @@ def test_its_commands_and_flags_exist(capsys: pytest.CaptureFixture[str]) -> Non
             with pytest.raises(SystemExit):
                 run([command, "--help"])
             known += capsys.readouterr().out
-    with pytest.raises(SystemExit):
-        parse_training(["--help"])
-    known += capsys.readouterr().out
-    flags = set(re.findall(r"(?<![\w-])--[a-z][\w-]+", README)) - {"--head", "--port", "--runs", "--logdir"} - TORCHRUN
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "--help"])
+    for program in (lambda: eval_main(["--help"]), lambda: parse_training(["--help"]), benchmarks_main):
+        with pytest.raises(SystemExit):
+            program()
+        known += capsys.readouterr().out
     known += known.replace("_", "-")  # either is understood
-    assert {flag for flag in flags if flag.replace("--print_config", "--print-config") not in known} == set()
+    there = set(re.findall(r"(?<![\w-])--[a-z][\w.-]*\w", known))
+    flags = set(re.findall(r"(?<![\w-])--[a-z][\w.-]*\w", README)) - {"--head", "--port", "--logdir"} - TORCHRUN
+    assert flags - there == set()
+    targets = re.findall(r"\bmake ([a-z]+)", "".join(re.findall(r"^    .*|`[^`]*`", README, re.MULTILINE)))
+    assert {name for name in targets if f"\n{name}:" not in (ROOT / "Makefile").read_text()} == set()
+    extras = {name for group in re.findall(r"-e '\.\[([\w,]+)\]'", README) for name in group.split(",")}
+    assert {name for name in extras if f"\n{name} =" not in (ROOT / "setup.cfg").read_text()} == set()
+
+
+def test_its_trainings_and_evaluations_are_understood(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    blocks = "\n".join(re.findall(r"^    .*", README, re.MULTILINE)).replace("\\\n", " ").replace("$seed", "0")
+    trainings = re.findall(r"^(.*)-m train (--.*)$", blocks, re.MULTILINE)
+    assert len(trainings) > 10
+    for launcher, line in trainings:
+        settings, _, _ = parse_training(shlex.split(line, comments=True))
+        ranks = [int(n) for n in re.findall(r"--(?:nnodes|nproc-per-node) (\d+)", launcher)]
+        assert settings.micro_batches % math.prod(ranks) == 0, line
+    evaluations = re.findall(r"python -m eval (--checkpoint .*)$", blocks, re.MULTILINE)
+    assert evaluations
+    for line in evaluations:
+        parse_evaluation(shlex.split(line, comments=True))
 
 
 def test_every_reason_for_leaving_a_clip_out_is_explained() -> None:
-    root = Path(__file__).resolve().parents[1] / "pipeline"
-    code = "\n".join(path.read_text() for path in root.rglob("*.py"))
-    reasons = set(re.findall(r'ClipError\(\s*"\w+",\s*"(\w+)"', code))
-    reasons |= set(re.findall(r'"index", "(\w+)"', code))
-    assert len(reasons) > 10
-    assert {reason for reason in reasons if f"`{reason}`" not in README} == set()
+    assert {reason for reason in get_args(Reason) if f"`{reason}`" not in README} == set()
+
+
+def test_every_kind_of_video_that_is_looked_for_is_named() -> None:
+    assert {kind for kind in VIDEO_EXTENSIONS if f"`.{kind}`" not in README} == set()
+
+
+def test_the_method_has_the_headings_that_the_code_cites() -> None:
+    listed = (model.__doc__ or "").partition("headings):")[2].partition("Coordinates and")[0]
+    cited = {name for names in re.findall(r"^    (\S.*?)  ", listed, re.MULTILINE) for name in names.split(", ")}
+    headings = re.findall(r"^(?:## |\*\*)([^*\n]+)", (ROOT / "METHOD.md").read_text(), re.MULTILINE)
+    assert len(cited) > 10
+    assert {name for name in cited if not any(heading.startswith(name) for heading in headings)} == set()
 
 
 def test_every_dataset_has_a_recipe() -> None:
     for dataset in DATASETS:
         assert f"dataset: {dataset}" in recipe_file(dataset).read_text()
-    assert "mp4" in VIDEO_EXTENSIONS

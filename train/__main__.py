@@ -11,14 +11,18 @@ import argparse
 import dataclasses
 import json
 import sys
+import traceback
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
 
 from jsonargparse import ArgumentParser
 
 from configs.command_line import as_setting, read_yaml
-from shards import open_dataset
-from train.going_on import go_on, identity_of, to_go_on_from
+from model.mel import MelSettings
+from model.tokenizer import Tokenizer
+from shards import Dataset, open_dataset
+from train.going_on import go_on, identity_of, recogniser_of, to_go_on_from
 from train.logbook import Logbook
 from train.loop import EXIT_STOPPED, train
 from train.ranks import Device, Ranks, joined, leave
@@ -38,11 +42,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with joined(device) as ranks:
             return _train(settings, resume, ranks)
     except TrainingError as error:
+        if error.__cause__ is not None:  # from deep inside
+            traceback.print_exception(error.__cause__)
         print(f"error: {error}", file=sys.stderr)
         return EXIT_FAILED
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_USER
+    except Exception:  # this process has to leave as after any other error
+        traceback.print_exc()
+        return EXIT_FAILED
 
 
 def parse(arguments: list[str]) -> tuple[TrainSettings, str | None, Device | None]:
@@ -119,23 +128,42 @@ def _train(settings: TrainSettings, resume: str | None, ranks: Ranks) -> int:
     if settings.sync_batch_norm and ranks.device.type == "cpu":
         raise ValueError("sync_batch_norm: PyTorch has it on GPUs only")
     folder = RunFolder(settings.out)
-    identity = identity_of(settings, dataset, tokenizer)
+    with ExitStack() as until_the_end:
+        ranks.first_does(lambda: until_the_end.enter_context(folder.held()))
+        return _train_in(folder, settings, dataset, tokenizer, mel, resume, ranks)
+
+
+def _train_in(
+    folder: RunFolder,
+    settings: TrainSettings,
+    dataset: Dataset,
+    tokenizer: Tokenizer,
+    mel: MelSettings,
+    resume: str | None,
+    ranks: Ranks,
+) -> int:
     # the first rank's choice: files may come and go between one rank's look and another's
     chosen = ranks.first_does(lambda: to_go_on_from(folder, resume))
     say = print if ranks.first else _quiet
+    own = ranks.first_does(lambda: recogniser_of(folder, settings, chosen is None, say))
+    listening = dataclasses.replace(settings, init_asr=own)
+    identity = identity_of(listening, dataset, tokenizer)
     fresh = settings if chosen is None else dataclasses.replace(settings, init=None, init_visual=None)
     recipe = RECIPES[settings.recipe]
     network = fresh_network(fresh, recipe, tokenizer, say)
-    recogniser = load_recogniser(settings, ranks.device)
+    recogniser = load_recogniser(listening, ranks.device)
     run = Run(settings, dataset, tokenizer, mel, recipe, network, recogniser, ranks, folder, identity)
     if chosen is not None:
-        go_on(run, chosen)
-        say(f"going on from {chosen}")
+        go_on(run, chosen, say)
+    else:
+        aside = ranks.first_does(folder.set_aside)
+        if aside is not None:
+            say(f"{folder.path}: no checkpoint to go on from: the run begins; what was there is in {aside}")
     if settings.recipe == "lip2speech" and settings.losses.content and recogniser is None:
         say("the output content loss stays off: no recogniser is named (--init-asr)")
     described = {"ranks": ranks.world, "device": str(ranks.device), "identity": identity}
     ranks.first_does(lambda: folder.describe(dataclasses.asdict(settings), **described))
-    book = Logbook(folder, run.place.step, settings.schedule.steps, quiet=not ranks.first)
+    book = Logbook(folder, run.place.step, run.place.validated, settings.schedule.steps, quiet=not ranks.first)
     try:
         finished = train(run, book)
     finally:

@@ -10,7 +10,8 @@ from dataclasses import replace
 from random import Random
 
 from model.segments import Segment, SegmentSettings, draw_words, whole_clip
-from shards.reading.plan import Clip, Draw
+from shards.reading.clips import Clip
+from shards.reading.plan import Draw
 from train.settings import Stage, TrainSettings
 
 
@@ -48,5 +49,16 @@ def segment_of(settings: TrainSettings, epoch: int) -> Draw:
 
 
 def whole_clips(ranges: SegmentSettings) -> Draw:
-    """Every clip from its first frame on, cut at the longest segment: what is validated on."""
-    return lambda clip, random: whole_clip(clip.text, clip.frames, ranges)
+    """Every clip from its first frame on, cut at the longest segment: what is validated on.
+
+    Where word times are known, the text of a clip that is cut is cut with it; otherwise it has none.
+    """
+
+    def draw(clip: Clip, random: Random) -> Segment:
+        segment = whole_clip(clip.text, clip.frames, ranges)
+        if segment.stop_frame == clip.frames or not clip.words:
+            return segment
+        said = " ".join(word for word, _, end in clip.words if ranges.fps * end <= segment.stop_frame)
+        return replace(segment, text=said or None)
+
+    return draw

@@ -8,17 +8,20 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.tokenizer import Tokenizer
-from shards import Dataset
+from shards import Dataset, Store
 from shards.format.index import INDEX_NAME
 from train.run import Run
 from train.run_folder import RunFolder, step_of
 from train.settings import TrainSettings
+from train.start import load_recogniser
 
 _MAY_CHANGE = (
     *("out", "shards", "workers", "cache", "compile", "keep", "validation", "schedule", "on_damage", "bad_steps"),
@@ -56,11 +59,43 @@ def to_go_on_from(folder: RunFolder, resume: str | None) -> Path | None:
     return chosen
 
 
-def go_on(run: Run, where: Path) -> None:
-    """Restore a run from a checkpoint of the same run (ValueError: it is of another)."""
+def recogniser_of(folder: RunFolder, settings: TrainSettings, begins: bool, say: Callable[[str], None]) -> str | None:
+    """The recogniser that a run listens with: a copy of the one that is named, made when the run begins, since that
+    file may be another by the time it goes on. The first rank's work.
+
+    Raises:
+        ValueError: as `load_recogniser`.
+    """
+    if settings.init_asr is None:
+        return None
+    named = Path(settings.init_asr)
+    if begins:
+        load_recogniser(settings, torch.device("cpu"))
+        folder.keep_recogniser(named)
+    elif not folder.recogniser.exists():
+        return settings.init_asr
+    elif not named.is_file() or _digest(named) != _digest(folder.recogniser):
+        say(f"{named} is gone or has changed since this run began: it goes on with its own, {folder.recogniser}")
+    return str(folder.recogniser)
+
+
+def go_on(run: Run, where: Path, say: Callable[[str], None]) -> None:
+    """Restore a run from a checkpoint of the same run.
+
+    Raises:
+        ValueError: it is of another.
+        CheckpointError: it is no checkpoint.
+    """
     checkpoint = load_checkpoint(where)
     check_identity(checkpoint, run.identity, str(where))
     run.restore(checkpoint)
+    say(f"going on from {where}")
+    place = run.place
+    if place.best_of != run.measured_on:
+        kept = run.ranks.first_does(lambda: run.folder.keep_best_apart(place.step))
+        if kept is not None:
+            say(f"the best so far was by {place.best_of}: it is {kept}; from here it is by {run.measured_on}")
+        place.best, place.best_of = None, run.measured_on
 
 
 def identity_of(settings: TrainSettings, dataset: Dataset, tokenizer: Tokenizer) -> dict[str, Any]:
@@ -70,7 +105,7 @@ def identity_of(settings: TrainSettings, dataset: Dataset, tokenizer: Tokenizer)
         "recipe": json.loads(json.dumps(recipe)),
         "index": dataset.manifest.sha256[INDEX_NAME],
         "tokenizer": hashlib.sha256(tokenizer.model_bytes).hexdigest(),
-        "recogniser": None if settings.init_asr is None else _digest(settings.init_asr),
+        "recogniser": None if settings.init_asr is None else _digest(Path(settings.init_asr)),
     }
 
 
@@ -82,9 +117,8 @@ def _leaves(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
     return found
 
 
-def _digest(path: str) -> str:
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _digest(path: Path) -> str:
+    return Store(str(path.absolute().parent)).sha256(path.name)
 
 
 def check_identity(checkpoint: Checkpoint, identity: Mapping[str, Any], where: str) -> None:

@@ -23,11 +23,12 @@ class Logbook:
     Args:
         folder: of the run.
         step: that the run goes on from; what was logged past it is dropped.
+        validated: the step of its last validation; later ones are dropped.
         steps: of the whole run.
         quiet: whether to say nothing.
     """
 
-    def __init__(self, folder: RunFolder, step: int, steps: int, quiet: bool) -> None:
+    def __init__(self, folder: RunFolder, step: int, validated: int, steps: int, quiet: bool) -> None:
         self._quiet = quiet
         self._console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
         if quiet:
@@ -35,7 +36,7 @@ class Logbook:
         from torch.utils.tensorboard import SummaryWriter
 
         folder.path.mkdir(parents=True, exist_ok=True)
-        folder.go_back(step)
+        folder.go_back(step, validated)
         self._log = folder.log.open("a", buffering=1)
         self._board: Any = SummaryWriter(str(folder.tensorboard), purge_step=step + 1)
         columns = TextColumn("step"), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeRemainingColumn()

@@ -18,7 +18,8 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from model.losses import content_switches_on
-from shards.reading.plan import MicroBatch, deal_from, plan_epoch, steps_in_epoch
+from shards.reading.deal import deal_from, steps_in_epoch
+from shards.reading.plan import MicroBatch, plan_epoch
 from train.curriculum import segment_of
 from train.logbook import Logbook
 from train.meter import Meter
@@ -45,14 +46,16 @@ def train(run: Run, book: Logbook) -> bool:
     wrapped: nn.Module = run.network
     alone: Alone = nullcontext
     if ranks.world > 1:
-        devices = [ranks.device.index] if ranks.device.type == "cuda" else None
-        parallel = DistributedDataParallel(run.network, device_ids=devices)
+        parallel = DistributedDataParallel(run.network)  # device_ids would send lengths to the GPU, to be waited for
         wrapped, alone = parallel, parallel.no_sync
     if settings.compile:
         wrapped = torch.compile(wrapped)  # type: ignore[assignment]
     meter = Meter(ranks)
     validation = plan_validation(run)  # now: what is wrong with it should not show after hours
     with _told_to_stop() as told:
+        if _validation_is_due(run):  # a stop came between
+            validate(run, validation, book)
+            save(run)
         while place.step < settings.schedule.steps:
             planned = _epoch(run)
             steps = steps_in_epoch(len(planned), settings.micro_batches)
@@ -66,20 +69,29 @@ def train(run: Run, book: Logbook) -> bool:
                     book.moved(place.step)
                     if place.step % settings.keep.log_every == 0:
                         meter.write(run, book)
-                    if place.step % settings.validation.every == 0 or place.step == settings.schedule.steps:
-                        with meter.paused():
-                            validate(run, validation, book)
                     ended = place.step_in_epoch == steps
                     if ended:
                         _end_epoch(run, book)
-                    if stop or place.step % settings.keep.every == 0 or place.step == settings.schedule.steps:
-                        with meter.paused():
+                    with meter.paused():
+                        saves = stop or place.step % settings.keep.every == 0 or place.step == settings.schedule.steps
+                        if saves:
                             save(run)
-                    if stop:
-                        return False
+                        if stop:
+                            return False
+                        if _validation_is_due(run):
+                            validate(run, validation, book)
+                            if saves:  # once more: what was best so far may have changed
+                                save(run)
                     if ended:
                         break
     return True
+
+
+def _validation_is_due(run: Run) -> bool:
+    settings, place = run.settings, run.place
+    if settings.validation.split is None or place.step <= place.validated:
+        return False
+    return place.step % settings.validation.every == 0 or place.step == settings.schedule.steps
 
 
 def _epoch(run: Run) -> list[MicroBatch]:
@@ -114,7 +126,7 @@ def _end_epoch(run: Run, book: Logbook) -> None:
 def save(run: Run) -> None:
     """A checkpoint to go on from, written by the first rank; the others wait."""
     if run.ranks.first:
-        run.folder.save(run.checkpoint(), run.settings.keep.last)
+        run.folder.save(run.checkpoint(to_go_on=True), run.settings.keep.last, run.settings.keep.milestones)
     run.ranks.wait()
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
 
-from shards.reading.loader import Batch
+from shards.reading.batch import Batch
 from train.logbook import Logbook
 from train.ranks import Ranks
 from train.run import Run
@@ -18,7 +18,6 @@ class Meter:
 
     def __init__(self, ranks: Ranks) -> None:
         self._ranks = ranks
-        self.skipped = 0.0
         self._reset()
 
     def _reset(self) -> None:

@@ -14,7 +14,8 @@ from model.mel import MelSettings
 from model.recogniser import Recogniser
 from model.tokenizer import Tokenizer
 from shards import Dataset
-from shards.reading.loader import Batch, Contents, LoaderSettings, load
+from shards.reading.batch import Batch, Contents
+from shards.reading.loader import LoaderSettings, load
 from shards.reading.plan import MicroBatch
 from train.ranks import Ranks
 from train.recipe import Recipe
@@ -35,6 +36,7 @@ class Place:
         epoch, step_in_epoch: the next step is this one of this epoch; epochs count from 1.
         content_on: whether the output content loss is on.
         scores: of the last validation.
+        validated: the step that it was at.
         best: the best score in validation so far; None before the first.
         best_of: what it was measured on: it is forgotten when that changes.
         sums, counts: of each part of the loss, and of the micro-batches that had it, in this epoch so far, over all
@@ -48,6 +50,7 @@ class Place:
     step_in_epoch: int = 0
     content_on: bool = False
     scores: dict[str, float] = field(default_factory=dict)
+    validated: int = 0
     best: float | None = None
     best_of: str = ""
     sums: dict[str, float] = field(default_factory=dict)
@@ -78,7 +81,7 @@ class Run:
         if self.settings.sync_batch_norm and self.ranks.world > 1:
             self.network = nn.SyncBatchNorm.convert_sync_batchnorm(self.network)
         self.optimiser = optimiser(self.network.parameters(), self.settings.optimiser)
-        self.place.best_of = self._measured_on()
+        self.place.best_of = self.measured_on
         self.average: dict[str, Tensor] | None = None
         if self.settings.ema is not None:
             self.average = {name: x.detach().clone() for name, x in self.network.state_dict().items()}
@@ -88,34 +91,45 @@ class Run:
         """The score that the best checkpoint is chosen by."""
         return self.settings.keep.best or self.recipe.best
 
-    def _measured_on(self) -> str:
+    @property
+    def measured_on(self) -> str:
+        """What the best is the best of, in words."""
         chosen = self.settings.validation
         return f"{self.best_score} of {chosen.clips} clips of {chosen.split}, voice {chosen.voice}"
 
-    def checkpoint(self, averaged: bool = False) -> Checkpoint:
-        """The run as a checkpoint; `averaged`: the weights are their average, where there is one."""
-        weights = self.average if averaged and self.average is not None else self.network.state_dict()
+    def checkpoint(self, to_go_on: bool) -> Checkpoint:
+        """The run as a checkpoint: the weights to use, which are the average where there is one.
+
+        Args:
+            to_go_on: whether it also holds what a run needs to go on: the optimiser's state, and the weights that are
+                trained.
+        """
+        weights = self.network.state_dict()
         training = {
             "identity": self.identity,
             "place": asdict(self.place),
             "optimiser": self.optimiser.state_dict(),
-            "average": self.average,
+            "weights": None if self.average is None else weights,
         }
-        metrics = {f"validation_{name}": value for name, value in self.place.scores.items()}
-        kept = None if averaged else training
-        network, transforms = self.network.settings, self.settings.transforms
-        return Checkpoint(network, weights, self.tokenizer, self.mel, self.place.step, metrics, transforms, kept)
+        return Checkpoint(
+            settings=self.network.settings,
+            weights=weights if self.average is None else self.average,
+            tokenizer=self.tokenizer,
+            mel=self.mel,
+            step=self.place.step,
+            metrics={f"validation_{name}": value for name, value in self.place.scores.items()},
+            transforms=self.settings.transforms,
+            training=training if to_go_on else None,
+        )
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint of this run."""
         assert checkpoint.training is not None
-        self.network.load_state_dict(dict(checkpoint.weights))
+        self.network.load_state_dict(checkpoint.training["weights"] or dict(checkpoint.weights))
         self.optimiser.load_state_dict(checkpoint.training["optimiser"])
         self.place = Place(**checkpoint.training["place"])
-        if self.place.best_of != self._measured_on():
-            self.place.best, self.place.best_of = None, self._measured_on()
         if self.average is not None:
-            self.average = {name: x.to(self.ranks.device) for name, x in checkpoint.training["average"].items()}
+            self.average = {name: x.to(self.ranks.device) for name, x in checkpoint.weights.items()}
 
     def batches(
         self, slots: Sequence[MicroBatch | None], contents: Contents | None = None

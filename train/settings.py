@@ -71,12 +71,14 @@ class KeepSettings:
     Attributes:
         every: global steps between checkpoints.
         last: so many checkpoints are kept; `best.pt` apart.
+        milestones: those of every so-many-th step are kept beyond that, to go far back to; None: none are.
         best: the score that `best.pt` is chosen by; None: stoi for lip2speech (as published), wer for the others.
         log_every: global steps between lines of log.jsonl.
     """
 
     every: int = 1000
     last: int = 3
+    milestones: int | None = None
     best: Score | None = None
     log_every: int = 10
 
@@ -84,6 +86,10 @@ class KeepSettings:
         for name in ("every", "last", "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"keep.{name}: {getattr(self, name)} is too small, at least 1 was expected")
+        if self.milestones is not None and (self.milestones < 1 or self.milestones % self.every):
+            raise ValueError(
+                f"keep.milestones: {self.milestones}, a multiple of keep.every ({self.every}) was expected"
+            )
 
 
 @dataclass(frozen=True)

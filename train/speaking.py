@@ -5,17 +5,16 @@ Sound is made on the device, batch by batch; processes of their own score it whi
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Mapping
 from functools import partial
 
 import torch
 from torch import Tensor
 
+from eval.mels import l1_of, waves_of
 from eval.voices import references_of, voices_of
 from model.lip_to_speech import LipToSpeech, Spoken
-from model.losses import mel_l1
-from model.vocoder import mel_to_wav, samples_of
+from model.vocoder import samples_of
 from shards.format.sample import MEL_PER_FRAME, SAMPLES_PER_FRAME
 from shards.reading.batch import Batch
 from shards.reading.loader import LoaderSettings
@@ -51,21 +50,18 @@ def score(run: Run, voices: Mapping[str, Tensor], batch: Batch, tally: Tally) ->
         run, inputs, references_of(batch.keys, voices, inputs.reference[..., : settings.segments.reference_frames])
     )
     lengths = MEL_PER_FRAME * inputs.lengths
-    ones = [slice(number, number + 1) for number in range(len(lengths))]
-    l1 = torch.stack([mel_l1(spoken.mel[one], inputs.target[one], lengths[one], "masked") for one in ones])
-    tally.add("l1", float(l1.sum()), len(lengths))
+    tally.add("l1", float(l1_of(spoken.mel, inputs.target, lengths).sum()), len(lengths))
     score_reading(tally, batch, spoken.logits, inputs.lengths, run.tokenizer)
     shown = [number for number, key in enumerate(batch.keys) if tally.shows(key)]
     if not tally.speech and not shown:
         return
-    seeds = [zlib.crc32(key.encode()) for key in batch.keys]
-    generated = mel_to_wav(spoken.mel, lengths, seeds).cpu().numpy()
+    generated = waves_of(spoken.mel, lengths, batch.keys)
     originals = batch.wav.cpu().numpy()
     ends_of = samples_of(lengths).tolist()
     for number, (key, ends) in enumerate(zip(batch.keys, ends_of, strict=True)):
         tally.submit(key, originals[number, :ends], generated[number, :ends])
     if shown:
-        again = mel_to_wav(inputs.target[shown], lengths[shown], [seeds[number] for number in shown]).cpu().numpy()
+        again = waves_of(inputs.target[shown], lengths[shown], [batch.keys[number] for number in shown])
         for number, resynthesised in zip(shown, again, strict=True):
             mels = [x[number, :, : int(lengths[number])].cpu().numpy() for x in (spoken.mel, inputs.target)]
             sounds = {

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from shards.reading.loader import Batch
+from shards.reading.batch import Batch
 from train.logbook import Logbook
 from train.meter import Meter
 from train.run import Run, TrainingError
@@ -55,6 +55,7 @@ def take_step(
     before = [x.clone() for x in run.network.buffers()]
     parts: list[dict[str, Tensor]] = []
     keys: list[str] = []
+    skipped: list[dict[str, str]] = []
     for number, batch in enumerate(share):
         with alone() if number < len(share) - 1 else nullcontext():
             if batch is None or not batch.keys:
@@ -62,25 +63,34 @@ def take_step(
             else:
                 seed = _seed(settings.seed, place.epoch, batch.number)
                 torch.manual_seed(_seed(settings.seed, place.epoch, batch.number, 1))  # dropout's
-                found = run.recipe.losses(run, wrapped, batch, seed)
-                (found.total * (ranks.world / count)).backward()
+                try:
+                    found = run.recipe.losses(run, wrapped, batch, seed)
+                    (found.total * (ranks.world / count)).backward()
+                except (RuntimeError, ValueError) as error:
+                    raise TrainingError(
+                        f"rank {ranks.rank}, step {place.step + 1}: {len(batch.keys)} clips of up to "
+                        f"{int(batch.lengths.max())} frames ({_some(batch.keys)}): {error}"
+                    ) from error
                 parts.append(found.parts)
                 meter.frames += int(batch.lengths.sum())
                 keys += batch.keys
-        for skipped in batch.skipped if batch is not None else []:
-            book.warn(f"skipped {skipped.key}: {skipped.reason}")
-            meter.skipped += 1
+        for clip in batch.skipped if batch is not None else []:
+            book.warn(f"skipped {clip.key}: {clip.reason}")
+            skipped.append({"key": clip.key, "reason": clip.reason})
     place.step += 1
     place.step_in_epoch += 1
     names = run.recipe.parts
+    if settings.on_damage == "skip":
+        _make_up_for_unread(run, len(parts), count)
     norm, *sums = _fetched(_clip(run), [[part[name] for part in parts if name in part] for name in names])
     counts = [float(sum(name in part for part in parts)) for name in names]
-    found_by_all = ranks.totals([*sums, *counts, len(parts), meter.skipped, stop])
+    found_by_all = ranks.totals([*sums, *counts, len(parts), len(skipped), stop])
     summed = dict(zip(names, found_by_all, strict=False))
     counted = dict(zip(names, found_by_all[len(names) :], strict=False))
     micro_batches, skipped_by_all, stops = found_by_all[-3:]
-    meter.skipped = 0
-    place.skipped += skipped_by_all
+    if skipped_by_all:
+        place.skipped += skipped_by_all
+        _note_skipped(run, skipped)
     if not micro_batches:
         return stops > 0  # nothing could be read: momentum and decay alone are not to move the weights
     # the gradient of |x - NaN| is 0: it takes the loss to see it
@@ -120,6 +130,26 @@ def _backward_of_nothing(run: Run, wrapped: nn.Module) -> None:
         x.copy_(kept[name])
 
 
+def _make_up_for_unread(run: Run, mine: int, count: int) -> None:
+    """Micro-batches that could not be read have no gradient: the mean is of those that could."""
+    (read,) = run.ranks.totals([mine])
+    if 0 < read < count:
+        for parameter in run.network.parameters():
+            if parameter.grad is not None:
+                parameter.grad *= count / read
+
+
+def _note_skipped(run: Run, skipped: list[dict[str, str]]) -> None:
+    lines = [json.dumps({"step": run.place.step, **clip}) + "\n" for clip in run.ranks.gathered(skipped)]
+    if run.ranks.first:
+        with run.folder.skipped.open("a") as file:
+            file.writelines(lines)
+
+
+def _some(keys: list[str]) -> str:
+    return ", ".join(keys[:5]) + (" ..." if len(keys) > 5 else "")
+
+
 def _clip(run: Run) -> Tensor:
     """The norm of the global gradient, which is scaled down to `clip_norm` if that is set."""
     limit = run.settings.clip_norm if run.settings.clip_norm is not None else math.inf
@@ -135,7 +165,7 @@ def _skip_step(run: Run, keys: list[str], book: Logbook) -> None:
         line = json.dumps({"step": place.step, "epoch": place.epoch, "keys": named})
         with (run.folder.bad_batches).open("a") as file:
             file.write(line + "\n")
-    some = ", ".join(named[:5]) + (" ..." if len(named) > 5 else "")
+    some = _some(named)
     book.say(f"step {place.step}: loss or gradient is not finite; skipped ({some})")
     if place.bad_in_a_row >= settings.bad_steps:
         raise TrainingError(

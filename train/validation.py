@@ -147,7 +147,7 @@ def validate(run: Run, validation: Validation | None, book: Logbook) -> None:
     if kept is not None:
         run.network.load_state_dict(kept)
     means = _means(run, tally)
-    run.place.scores = means
+    run.place.scores, run.place.validated = means, run.place.step
     book.scalars("validation", run.place.step, **means)
     book.say(f"step {run.place.step}: validation: {', '.join(f'{name} {value:.3g}' for name, value in means.items())}")
     examples = sorted(run.ranks.gathered(tally.examples), key=lambda example: example.key)
@@ -161,7 +161,12 @@ def _means(run: Run, tally: Tally) -> dict[str, float]:
     flat = [number for name in names for number in tally.sums.get(name, [0.0, 0.0])]
     summed = run.ranks.totals(flat)
     pairs = zip(names, summed[::2], summed[1::2], strict=True)
-    return {name: total / count if count else total for name, total, count in pairs}
+    # clips that failed or were skipped are counted; a score of no clip is none
+    return {
+        name: total / count if count else total
+        for name, total, count in pairs
+        if count or name == "skipped" or name.endswith("_failed")
+    }
 
 
 def _keep_best(run: Run, means: dict[str, float], book: Logbook) -> None:
@@ -175,4 +180,4 @@ def _keep_best(run: Run, means: dict[str, float], book: Logbook) -> None:
     if better:
         place.best = value
         if run.ranks.first:
-            run.folder.save_best(run.checkpoint(averaged=True))
+            run.folder.save_best(run.checkpoint(to_go_on=False))

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eval.compare.comparison import compare
+from eval.compare.page import write_compared
 from eval.compare.table import markdown
-from eval.report.compared import write_compared
 from eval.results import ABOUT_NAME, Evaluation, write_json
 from shards import Store
 

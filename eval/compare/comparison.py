@@ -138,12 +138,11 @@ class Comparison:
         }
 
 
-def compare(evaluations: Mapping[str, Evaluation], seed: int = 0) -> Comparison:
-    """Compare the network's figures of several evaluations.
+def compare(evaluations: Mapping[str, Evaluation]) -> Comparison:
+    """Compare the network's figures of several evaluations; the same ones have the same figures again.
 
     Args:
         evaluations: two at least, by the name that each is to have; the first is what the others are compared with.
-        seed: of draws and flips: the same evaluations have the same figures.
 
     Raises:
         ValueError: fewer than two; no clip, or no metric with figures, that all have.
@@ -158,7 +157,7 @@ def compare(evaluations: Mapping[str, Evaluation], seed: int = 0) -> Comparison:
     metrics, not_compared = {}, {}
     for metric in dict.fromkeys(metric for evaluation in evaluations.values() for metric in evaluation.measured):
         try:
-            metrics[metric] = _compared(evaluations, metric, shared, seed)
+            metrics[metric] = _compared(evaluations, metric, shared)
         except ValueError as error:
             not_compared[metric] = str(error)
     if not metrics:
@@ -170,7 +169,7 @@ def compare(evaluations: Mapping[str, Evaluation], seed: int = 0) -> Comparison:
     return Comparison(names, len(shared), absent, main, _corrected(metrics), not_compared, warnings)
 
 
-def _compared(evaluations: Mapping[str, Evaluation], metric: str, shared: set[str], seed: int) -> Compared:
+def _compared(evaluations: Mapping[str, Evaluation], metric: str, shared: set[str]) -> Compared:
     """One metric, its p values not yet corrected.
 
     Raises:
@@ -194,13 +193,13 @@ def _compared(evaluations: Mapping[str, Evaluation], metric: str, shared: set[st
     means = {name: float(np.average(of, weights=weights)) for name, of in figures.items()}
     compared = Compared(figure_of(metric), keys, weights, figures, left_out, means, {})
     others = list(evaluations)[1:]
-    return replace(compared, differences={name: _difference(compared, name, seed) for name in others})
+    return replace(compared, differences={name: _difference(compared, name) for name in others})
 
 
-def _difference(compared: Compared, name: str, seed: int) -> Difference:
+def _difference(compared: Compared, name: str) -> Difference:
     changes, weights, gains = compared.changes(name), compared.weights, compared.gains(name)
-    interval = bootstrap(changes, weights, seed=seed)
-    p = sign_flip_p(changes * weights, seed=seed)
+    interval = bootstrap(changes, weights)
+    p = sign_flip_p(changes * weights)
     ties = int(np.count_nonzero(gains == 0))
     win_rate = (int(np.count_nonzero(gains > 0)) + ties / 2) / len(gains)
     return Difference(*interval, p=p, p_holm=p, win_rate=win_rate, ties=ties)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 import os
+from pathlib import Path
 
-import torch
-
-from eval.controls.scores import Work, score_fixed, score_network, set_scene
-from eval.controls.table import table, write_figures
+from eval.controls.scores import TableSettings, score_fixed, score_network, set_scene
+from eval.controls.table import table
+from eval.networks import device_of
+from eval.results import make_folder, write_json
 from eval.settings import VOCODERS
 from model.checkpoint import load_checkpoint
-from shards import open_dataset
+from shards import Store, open_dataset
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--vocoder", choices=sorted(VOCODERS), default="default", help="published: to compare with others"
     )
-    parser.add_argument("--out", help="file for the figures of every clip, JSON")
+    parser.add_argument("--out", type=Path, help="file for the figures of every clip, JSON")
     parser.add_argument("--max-frames", type=int, default=1200, help="padded video frames of a batch; default: 1200")
     parser.add_argument("--workers", type=int, default=1, help="processes that read; default: 1")
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="that score; default: one a core")
@@ -35,9 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
+    try:
+        number = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: a whole number was expected") from None
     if number < 1:
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"{number} is too small, at least 1 was expected")
     return number
 
 
@@ -47,11 +51,9 @@ def run(values: argparse.Namespace) -> int:
     Raises:
         ValueError, OSError: input that cannot be used.
     """
-    device = torch.device(values.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    if values.device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("--device cuda: there is none")
+    device = device_of(values.device)
     dataset = open_dataset(values.shards)
-    work = Work(
+    settings = TableSettings(
         dataset,
         values.split,
         values.trained_on or [name for name in ("train", "pretrain") if name in dataset.manifest.splits],
@@ -64,7 +66,12 @@ def run(values: argparse.Namespace) -> int:
         device,
     )
     checkpoints = {path: load_checkpoint(path) for path in values.checkpoints}
-    scene = set_scene(work)
+    out: Path | None = values.out
+    if out is not None:
+        if out.is_dir():
+            raise ValueError(f"--out {out}: is a folder, the name of a file to write was expected")
+        make_folder(out.parent)
+    scene = set_scene(settings)
     alone = sum(len(micro_batch.visits) for micro_batch in scene.planned) - len(scene.voices)
     if values.voice == "other" and alone:
         print(f"{alone} clips are spoken with their own voice: their speaker has no other clip in {values.split}")
@@ -73,8 +80,8 @@ def run(values: argparse.Namespace) -> int:
         for seed, (path, checkpoint) in enumerate(checkpoints.items())
     }
     fixed = score_fixed(scene)
-    if values.out:
-        write_figures(values.out, runs, fixed)
     for line in table(runs, fixed):
         print(line)
+    if out is not None:
+        write_json(Store(str(out.absolute().parent)), out.name, {"checkpoints": runs, "fixed": fixed})
     return 0

@@ -11,7 +11,6 @@ An untrained network alone reaches STOI 0.43 on synthetic speech, so a score by 
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -20,16 +19,16 @@ import torch
 from torch import Tensor
 
 from eval.controls.lips import lips_of, with_partners
+from eval.mels import l1_of, true_mels, waves_of
 from eval.metrics.scorers import Scorers
-from eval.networks import networks_of, pictures_of, true_mels
+from eval.networks import networks_of, pictures_of
 from eval.settings import VOCODERS
 from eval.voices import own_voices, references_of, voices_of
 from model.checkpoint import Checkpoint
-from model.losses import mel_l1
 from model.padding import mask_of
 from model.segments import SegmentSettings
 from model.transforms import apply
-from model.vocoder import mel_to_wav, samples_of
+from model.vocoder import samples_of
 from shards import Dataset
 from shards.format.sample import MEL_BANDS, MEL_PER_FRAME
 from shards.reading.batch import Batch, Contents
@@ -40,14 +39,14 @@ OF_NETWORKS = ("network", "other lips", "untrained")
 FIXED = ("mean mel", "true mel")
 CONTROLS = OF_NETWORKS + FIXED
 _REFERENCE = SegmentSettings().reference_frames
-SPEECH = ("stoi", "estoi", "pesq")
-SCORES = ("l1", *SPEECH)
-Figures = dict[str, dict[str, dict[str, float]]]
+OF_SOUND = ("stoi", "estoi", "pesq")
+SCORES = ("l1", *OF_SOUND)
+ControlScores = dict[str, dict[str, dict[str, float]]]
 """Control -> score -> key -> value; what could not be measured is not in it."""
 
 
 @dataclass(frozen=True)
-class Work:
+class TableSettings:
     """What is scored, and how.
 
     Attributes:
@@ -79,26 +78,28 @@ class Work:
 class Scene:
     """The clips to speak, and their voices: what all checkpoints have in common."""
 
-    work: Work
+    settings: TableSettings
     planned: list[MicroBatch]
     voices: dict[str, Tensor]
 
 
-def set_scene(work: Work) -> Scene:
+def set_scene(settings: TableSettings) -> Scene:
     """Plan the clips, and fetch their voices.
 
     Raises:
         ValueError: there is no such split, or a single clip in it.
     """
-    batching = BatchSettings(max_frames=work.max_frames)
-    planned = plan_evaluation(work.dataset.index, [work.split], settings=batching, clips=work.clips)
-    with_partners(work.dataset.index, planned)  # says now what is wrong with it
-    voices = voices_of(work.dataset, planned, SegmentSettings(), LoaderSettings(work.workers))
-    return Scene(work, planned, voices if work.voice == "other" else {})
+    batching = BatchSettings(max_frames=settings.max_frames)
+    planned = plan_evaluation(settings.dataset.index, [settings.split], settings=batching, clips=settings.clips)
+    with_partners(settings.dataset.index, planned)  # says now what is wrong with it
+    if settings.voice == "self":
+        return Scene(settings, planned, {})
+    voices = voices_of(settings.dataset, planned, SegmentSettings(), LoaderSettings(settings.workers))
+    return Scene(settings, planned, voices)
 
 
 @torch.no_grad()
-def score_network(checkpoint: Checkpoint, scene: Scene, where: str, seed: int = 0) -> Figures:
+def score_network(checkpoint: Checkpoint, scene: Scene, where: str, seed: int = 0) -> ControlScores:
     """Speak every clip by a checkpoint, by the same with other lips, and by its network with new weights.
 
     Args:
@@ -110,23 +111,24 @@ def score_network(checkpoint: Checkpoint, scene: Scene, where: str, seed: int = 
     Raises:
         ValueError: another network.
     """
-    work = scene.work
-    networks = {name: network.to(work.device) for name, network in networks_of(checkpoint, where, seed).items()}
-    pictures = pictures_of(checkpoint, work.dataset)
-    how = LoaderSettings(work.workers, contents=Contents(stored_mel=False))
-    bare = LoaderSettings(work.workers, contents=Contents(sound=False))
-    swapped = load(work.dataset, with_partners(work.dataset.index, scene.planned), bare)
-    with Scorers(SPEECH, work.processes) as scorers:
-        sheet = _Sheet(OF_NETWORKS, scorers, work)
-        for batch, other in zip(load(work.dataset, scene.planned, how), swapped, strict=True):
+    settings = scene.settings
+    networks = {name: network.to(settings.device) for name, network in networks_of(checkpoint, where, seed).items()}
+    pictures = pictures_of(checkpoint, settings.dataset)
+    how = LoaderSettings(settings.workers, contents=Contents(stored_mel=False))
+    bare = LoaderSettings(settings.workers, contents=Contents(sound=False))
+    swapped = load(settings.dataset, with_partners(settings.dataset.index, scene.planned), bare)
+    with Scorers(OF_SOUND, settings.processes) as scorers:
+        sheet = _Sheet(OF_NETWORKS, scorers, settings)
+        for batch, other in zip(load(settings.dataset, scene.planned, how), swapped, strict=True):
             assert batch is not None
             assert other is not None
-            true = true_mels(batch, work.device)
+            true = true_mels(batch, settings.device)
             reference = references_of(
                 batch.keys, scene.voices, own_voices(true, MEL_PER_FRAME * batch.lengths, _REFERENCE)
             )
             lips, theirs = (
-                apply(roi.to(work.device), batch.lengths, None, pictures) for roi in (batch.roi, lips_of(other, batch))
+                apply(roi.to(settings.device), batch.lengths, None, pictures)
+                for roi in (batch.roi, lips_of(other, batch))
             )
             for control, network, video in (
                 ("network", networks["network"], lips),
@@ -138,16 +140,16 @@ def score_network(checkpoint: Checkpoint, scene: Scene, where: str, seed: int = 
 
 
 @torch.no_grad()
-def score_fixed(scene: Scene) -> Figures:
+def score_fixed(scene: Scene) -> ControlScores:
     """Score what does not depend on a checkpoint: the mean mel, and the true ones."""
-    work = scene.work
-    mean = mean_mel(work).to(work.device)
-    how = LoaderSettings(work.workers, contents=Contents(roi=False, stored_mel=False))
-    with Scorers(SPEECH, work.processes) as scorers:
-        sheet = _Sheet(FIXED, scorers, work)
-        for batch in load(work.dataset, scene.planned, how):
+    settings = scene.settings
+    mean = mean_mel(settings).to(settings.device)
+    how = LoaderSettings(settings.workers, contents=Contents(roi=False, stored_mel=False))
+    with Scorers(OF_SOUND, settings.processes) as scorers:
+        sheet = _Sheet(FIXED, scorers, settings)
+        for batch in load(settings.dataset, scene.planned, how):
             assert batch is not None
-            true = true_mels(batch, work.device)
+            true = true_mels(batch, settings.device)
             sheet.score("mean mel", batch, mean[None, :, None].expand_as(true), true)
             sheet.score("true mel", batch, true, true)
         return sheet.figures()
@@ -156,25 +158,22 @@ def score_fixed(scene: Scene) -> Figures:
 class _Sheet:
     """Scores of some controls, as they come."""
 
-    def __init__(self, controls: Sequence[str], scorers: Scorers, work: Work) -> None:
+    def __init__(self, controls: Sequence[str], scorers: Scorers, settings: TableSettings) -> None:
         self._scorers = scorers
-        self._vocoder = VOCODERS[work.vocoder]
-        self._figures: Figures = {control: {score: {} for score in SCORES} for control in controls}
+        self._vocoder = VOCODERS[settings.vocoder]
+        self._figures: ControlScores = {control: {score: {} for score in SCORES} for control in controls}
 
     def score(self, control: str, batch: Batch, mel: Tensor, true: Tensor) -> None:
         """Have the clips of a batch scored: generated and true mels, (B, n_mels, S) both."""
         lengths = MEL_PER_FRAME * batch.lengths
-        seeds = [zlib.crc32(key.encode()) for key in batch.keys]
-        wavs, originals = mel_to_wav(mel, lengths, seeds, self._vocoder).cpu().numpy(), batch.wav.numpy()
+        wavs, originals = waves_of(mel, lengths, batch.keys, self._vocoder), batch.wav.numpy()
         ends = samples_of(lengths).tolist()
-        for number, key in enumerate(batch.keys):
-            one = slice(number, number + 1)
-            l1 = float(mel_l1(mel[one], true[one], lengths[one], "masked"))
+        for number, (key, l1) in enumerate(zip(batch.keys, l1_of(mel, true, lengths).tolist(), strict=True)):
             if l1 == l1:  # a mel that is no number is not measured
                 self._figures[control]["l1"][key] = l1
             self._scorers.submit(f"{control}/{key}", originals[number, : ends[number]], wavs[number, : ends[number]])
 
-    def figures(self) -> Figures:
+    def figures(self) -> ControlScores:
         """All scores, once they are there."""
         for name, scored in self._scorers.results().items():
             control, key = name.split("/", 1)
@@ -183,12 +182,12 @@ class _Sheet:
         return self._figures
 
 
-def mean_mel(work: Work) -> Tensor:
+def mean_mel(settings: TableSettings) -> Tensor:
     """(n_mels,) the mean over all frames of the clips that were trained on, each used whole."""
-    batching = BatchSettings(max_frames=10 * work.max_frames)
-    planned = plan_epoch(work.dataset.index, work.trained_on, 0, 0, settings=batching)
+    batching = BatchSettings(max_frames=10 * settings.max_frames)
+    planned = plan_epoch(settings.dataset.index, settings.trained_on, 0, 0, settings=batching)
     total, count = torch.zeros(MEL_BANDS, dtype=torch.float64), 0
-    for batch in load(work.dataset, planned, LoaderSettings(work.workers, contents=Contents(roi=False))):
+    for batch in load(settings.dataset, planned, LoaderSettings(settings.workers, contents=Contents(roi=False))):
         assert batch is not None
         lengths = MEL_PER_FRAME * batch.lengths
         there = mask_of(lengths, batch.mel.shape[2], batch.mel.device)[:, None]

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import numpy as np
 
-from eval.controls.scores import CONTROLS, FIXED, SCORES, Figures
+from eval.controls.scores import CONTROLS, FIXED, SCORES, ControlScores
 from eval.intervals import bootstrap
+from eval.metrics import figure_of
 
-_DIGITS = {"l1": 3, "stoi": 3, "estoi": 3, "pesq": 2}
 Rows = dict[str, dict[str, dict[str, float]]]
 """Row of the table -> score -> key -> value."""
 
 
-def table(runs: Mapping[str, Figures], fixed: Figures) -> Iterator[str]:
+def table(runs: Mapping[str, ControlScores], fixed: ControlScores) -> Iterator[str]:
     """Lines of Markdown: 95% bootstrap intervals over clips, of means and of differences clip by clip.
 
     A row is over the clips that every row has a figure for: rows are compared on the same clips. Of several checkpoints
@@ -29,8 +27,8 @@ def table(runs: Mapping[str, Figures], fixed: Figures) -> Iterator[str]:
     rows = _rows(runs, fixed)
     keys = {score: sorted(set.intersection(*(set(row[score]) for row in rows.values()))) for score in SCORES}
     clips = len(fixed["true mel"]["l1"])
-    yield "| | mel L1 | STOI | ESTOI | PESQ |"
-    yield "|---|---:|---:|---:|---:|"
+    yield f"| | {' | '.join(figure_of(score).title for score in SCORES)} |"
+    yield f"|---|{'---:|' * len(SCORES)}"
     for name, row in rows.items():
         cells = (_cell([row[score][key] for key in keys[score]], score) for score in SCORES)
         yield f"| {name} | {' | '.join(cells)} |"
@@ -46,7 +44,7 @@ def table(runs: Mapping[str, Figures], fixed: Figures) -> Iterator[str]:
     )
 
 
-def _rows(runs: Mapping[str, Figures], fixed: Figures) -> Rows:
+def _rows(runs: Mapping[str, ControlScores], fixed: ControlScores) -> Rows:
     rows: Rows = {}
     for control in CONTROLS:
         if control in FIXED:
@@ -64,12 +62,5 @@ def _rows(runs: Mapping[str, Figures], fixed: Figures) -> Rows:
 
 
 def _cell(values: list[float], score: str) -> str:
-    found, digits = bootstrap(values), _DIGITS[score]
+    found, digits = bootstrap(values), figure_of(score).digits
     return f"{found.mean:.{digits}f} [{found.low:.{digits}f}, {found.high:.{digits}f}]"
-
-
-def write_figures(path: str, runs: Mapping[str, Figures], fixed: Figures) -> None:
-    """Every figure of every clip as JSON, under a temporary name first."""
-    unfinished = Path(path).with_name(f".{Path(path).name}")
-    unfinished.write_text(json.dumps({"checkpoints": runs, "fixed": fixed}, indent=1) + "\n")
-    unfinished.replace(path)

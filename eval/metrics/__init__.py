@@ -8,7 +8,7 @@ words.py      errors in words and in characters of a pair of texts
 registry.py   the metrics of waveforms by name, and how figures are shown
 scorers.py    a pair scored; many, in processes of their own, while the caller goes on
 waves.py      what metrics of waveforms are given
-packages.py   what each needs of the `eval` extra, imported when it is first used
+packages.py   packages of the extras (eval, whisper, judges), imported when they are first used
 """
 
 from eval.metrics.packages import PackageMissingError

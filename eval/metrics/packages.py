@@ -27,5 +27,6 @@ def package(name: str, extra: str = "eval") -> Any:
             return import_module(name)
     except ImportError as error:
         raise PackageMissingError(
-            f"scores need the package {name}, which cannot be imported ({error}): pip install lip-to-speech[{extra}]"
+            f"scores need the package {name}, which cannot be imported ({error}): in the folder of lip-to-speech, "
+            f"pip install -e '.[{extra}]'"
         ) from error

@@ -5,11 +5,11 @@ Importing this compiles it, or loads what was compiled before.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from model.compiled import compiled
 
 Array = np.ndarray[Any, Any]
 
@@ -44,14 +44,4 @@ def _warped(one: Array, other: Array) -> tuple[float, int]:
     return above[frames], steps_above[frames]
 
 
-def _compiled(function: Callable[[Array, Array], tuple[float, int]]) -> Callable[[Array, Array], tuple[float, int]]:
-    signature = "(f8[:,::1], f8[:,::1])"
-    compiled: Callable[[Array, Array], tuple[float, int]]
-    try:
-        compiled = njit(signature, nogil=True, cache=True)(function)
-    except Exception:  # no folder can be written to, the disk is full, or what lies there is damaged
-        compiled = njit(signature, nogil=True)(function)
-    return compiled
-
-
-warped = _compiled(_warped)
+warped = compiled("(f8[:,::1], f8[:,::1])")(_warped)

@@ -2,6 +2,6 @@
 
 command.py      the command
 lip_square.py   any video -> lip regions as the networks know them
-speaking.py     videos of any length spoken, in the voice of any sound
+speaking.py     videos of any length spoken
 muxing.py       the sound beside the picture, which stays as it is
 """

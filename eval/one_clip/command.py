@@ -7,7 +7,6 @@ mel that the network made as a .png, all three beside each other. Files appear w
 from __future__ import annotations
 
 import argparse
-import errno
 import os
 import tempfile
 import time
@@ -19,12 +18,14 @@ import numpy as np
 import torch
 from PIL import Image
 
+from eval.file_voice import voice_of
+from eval.networks import device_of, lip_to_speech_of
 from eval.one_clip.lip_square import Shown, Square, look_at, read_box, read_lips, read_track
 from eval.one_clip.muxing import check_container, mux_sound
-from eval.one_clip.speaking import speak, voice_of
+from eval.one_clip.speaking import speak
+from eval.results import make_folder
 from eval.settings import VOCODERS
-from model.checkpoint import Checkpoint, build_network, load_checkpoint
-from model.lip_to_speech import LipToSpeech
+from model.checkpoint import Checkpoint, load_checkpoint
 from model.transforms import TransformSettings
 from model.vocoder import mel_to_wav
 from pipeline.pictures import colour_map
@@ -60,23 +61,20 @@ def run(values: argparse.Namespace) -> int:
         OSError: a file cannot be read or written.
         ValueError: whatever else is wrong with what was given; the message names the file.
     """
-    device = torch.device(values.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    if values.device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("--device cuda: there is none")
+    device = device_of(values.device)
     video: Path = values.video
     out: Path = values.out
     shown = look_at(video)
     check_container(video, out)
     _check_not_over(out, [video, values.voice, values.coordinates, values.checkpoint])
     checkpoint = load_checkpoint(values.checkpoint)
-    network = build_network(checkpoint, values.checkpoint)
-    if not isinstance(network, LipToSpeech):
-        raise ValueError(f"{values.checkpoint}: a network of the recipe {checkpoint.kind}, and lip2speech was expected")
+    network = lip_to_speech_of(checkpoint, values.checkpoint)
     # a published file does not say what pictures it was trained on: LRS2's, unless --size says otherwise
     pictures = checkpoint.transforms or TransformSettings()
     square = _square(values, shown, pictures)
     reference = _reference(video, values.voice, checkpoint)
-    with _folder_beside(out) as folder:
+    make_folder(out.parent)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
         began = time.perf_counter()
         lips = read_lips(video, shown, square, pictures)
         for note in lips.notes:
@@ -110,16 +108,6 @@ def _check_not_over(out: Path, inputs: list[Path | None]) -> None:
         for given in inputs:
             if given is not None and place.exists() and given.exists() and place.samefile(given):
                 raise ValueError(f"--out {out}: {place} would be written over what is read: choose another name")
-
-
-def _folder_beside(out: Path) -> tempfile.TemporaryDirectory[str]:
-    """A folder for unfinished files, beside `out`: whether it can be written to shows before the work, not after it."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        return tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.")
-    except OSError as error:
-        message = f"cannot be written to ({os.strerror(error.errno or errno.EIO)})"
-        raise OSError(error.errno, message, str(out.parent)) from error
 
 
 def _square(values: argparse.Namespace, shown: Shown, pictures: TransformSettings) -> Square:

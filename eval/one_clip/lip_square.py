@@ -21,6 +21,7 @@ from av.stream import Disposition
 from PIL import Image
 
 from model.transforms import TransformSettings
+from pipeline.clip import OUTSIDE_SHARE
 from pipeline.datasets.coordinates import fit_coordinates, parse_coordinates, read_coordinate_file
 from pipeline.decode import decode_video, open_video
 from pipeline.errors import ClipError
@@ -36,8 +37,6 @@ LONGEST = 20 * 60
 """Seconds. A minute takes the vocoder about 120 MB: an hour would not fit into a common machine."""
 _MOST_BYTES = 4 << 30
 """Of a file and the regions cut out of it, all of which are held in memory."""
-_OUTSIDE_SHARE = 0.1
-"""The share of the frames whose lip centre may lie outside the picture, as in the pipeline."""
 
 
 @dataclass(frozen=True)
@@ -198,7 +197,7 @@ def read_lips(video: Path, shown: Shown, square: Square, pictures: TransformSett
         except ValueError as error:
             raise ValueError(f"{video}: {error}: are they those of another video?") from error
         notes += [note] if note else []
-    if picture.outside > _OUTSIDE_SHARE * decoded:
+    if picture.outside > OUTSIDE_SHARE * decoded:
         raise ValueError(f"{video}: lip centre outside {_size(shown)}, in {picture.outside} of {decoded} frames")
     if len(frames) < Recipe.min_frames:
         raise ValueError(f"{video}: {len(frames)} frames at 25 a second, and {Recipe.min_frames} at least are needed")

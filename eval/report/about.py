@@ -23,6 +23,8 @@ _VOICES = {
     "other": "the loudest stretch of another clip of the same speaker",
 }
 
+_LEAK = {"masked": "without the leak", "published": "the leak included"}
+"""By what the checkpoint's networks do with padding (`model.padding`)."""
 
 _SECTIONS = ("settings", "checkpoint", "dataset", "versions")
 
@@ -67,12 +69,16 @@ def published_of(evaluation: Evaluation, listed: int) -> tuple[Published | None,
             f"The published figures are of {found.corpus}, {of}; these are {counted(listed, 'clip')} of a split of "
             "that name and layout, so the figures do not stand beside them."
         )
-    same = settings.get("protocol") == "published"
+    if settings.get("protocol") == "published":
+        padding = evaluation.about.get("checkpoint", {}).get("padding")
+        ours = f"that protocol, {_LEAK.get(padding, 'and did not record whether padding leaks')}"
+    else:
+        ours = "another protocol"
     return found, (
         f"The published figures are means over {found.corpus}: Griffin-Lim of 60 rounds, the voice taken from the "
         "first 50 mel frames of the very clip that is scored, clips cut at 10 s, padding leaking between the "
         "clips of a batch. "
-        + ("This evaluation has that protocol, without the leak." if same else "This evaluation has another protocol.")
+        f"This evaluation has {ours}."
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow.compute as pc
@@ -16,7 +17,7 @@ from markupsafe import Markup
 
 from eval.report.marking import Marked, mark
 from eval.report.tables import Look, look_of
-from eval.report.waveforms import SoundError, draw_mel, draw_wave, read_sound
+from eval.report.waveforms import Array, SoundError, draw_mel, draw_wave, read_sound
 from eval.results import RATES, SYSTEMS, Evaluation
 from eval.scoring import wav_name
 from pipeline.pictures import data_uri, jpeg, make_tiles, strip
@@ -28,8 +29,10 @@ Row = dict[str, Any]
 STRIP, NARROW_STRIP = 12, 6
 """Frames in a strip, on a wide screen and on a phone."""
 
+MOST_SECONDS = 10
+"""Of a clip: a page of long ones stays small."""
+
 _HEARD = ("original", "network", "ceiling")  # systems with a player
-_MOST_SECONDS = 10  # of a clip: a page of long ones stays small
 
 
 class Sound(NamedTuple):
@@ -109,9 +112,9 @@ def card_of(
     """
     rows: dict[str, Row] = {row["system"]: row for row in evaluation.clips.filter(pc.field("key") == key).to_pylist()}
     network, notes = rows["network"], list[str]()
-    frames = min(network["frames"], _MOST_SECONDS * FPS)
+    frames = min(network["frames"], MOST_SECONDS * FPS)
     if frames < network["frames"]:
-        notes.append(f"The first {_MOST_SECONDS} of {network['seconds']:.1f} s are shown.")
+        notes.append(f"The first {MOST_SECONDS} of {network['seconds']:.1f} s are shown.")
     sample = _sample(dataset, key, notes)
     tiles = None if sample is None else make_tiles(sample.roi[:frames])
     for system, row in rows.items():
@@ -158,14 +161,26 @@ def _sample(dataset: Dataset | None, key: str, notes: list[str]) -> Sample | Non
 def _sound(evaluation: Evaluation, key: str, system: str, row: Row | None, sample: Sample | None, length: int) -> Sound:
     """Of a system, from the folder. The original is there without a row, too, and may come from the dataset."""
     name = row["wav"] if row is not None else wav_name(system, key)
+    instead = sample.wav if system == "original" and sample is not None else None
+    return sound_of(system, evaluation.folder, name, length, instead)
+
+
+def sound_of(system: str, folder: Path, name: str | None, length: int, instead: Array | None = None) -> Sound:
+    """What is heard of a system.
+
+    Args:
+        system: it is of.
+        folder: of the evaluation.
+        name: of the file in it; None where none was kept.
+        length: samples of the time axis, that it is cut to.
+        instead: int16 (L,) that are heard where there is no such file.
+    """
     try:
-        if not name:
-            raise SoundError("no sound was kept")
-        samples = read_sound(evaluation.folder, name)
+        samples = read_sound(folder, name)
     except SoundError as error:
-        if system != "original" or sample is None:
+        if instead is None:
             return Sound(system, "", Markup(""), "", str(error))
-        samples = sample.wav
+        samples = instead
     samples = samples[:length]
     uri = data_uri("audio/wav", encode_wav(samples))
     return Sound(system, draw_mel(samples, length), draw_wave(samples, length), uri, "")

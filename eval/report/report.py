@@ -17,9 +17,10 @@ from eval.report.charts import against_length, beyond, distribution
 from eval.report.clips import NARROW_STRIP, STRIP, card_of, choose
 from eval.report.marking import normaliser_used
 from eval.report.tables import Look, clips_table, failures_table, look_of, missing_table, speakers_table
+from eval.report.waveforms import draw_scale
 from eval.results import Evaluation
 from pipeline.page import write_page
-from pipeline.pictures import TILE, mel_picture
+from pipeline.pictures import TILE
 from shards import Dataset
 
 PAGE_NAME = "report.html"
@@ -83,7 +84,6 @@ def write_report(evaluation: Evaluation, dataset: Dataset | None, summary: Mappi
         styles=("figures.css", "report.css"),
         scripts=("tables.js", "report.js"),
         package="eval.report",
-        title="Evaluation",
         about=evaluation.about,
         lead=about.lead(evaluation, summary),
         looks=looks,
@@ -106,7 +106,7 @@ def write_report(evaluation: Evaluation, dataset: Dataset | None, summary: Mappi
         missing=missing,
         reasons=Counter(row[2] for row in missing.rows).most_common(),
         settings=about.settings_of(evaluation.about),
-        scale=mel_picture(np.linspace(-1, 1, 128, dtype=np.float32)[None].repeat(2, axis=0)),
+        scale=draw_scale(),
         tile=TILE,
         strip=STRIP,
         narrow_strip=NARROW_STRIP,

@@ -34,14 +34,17 @@ class Look:
 
     @property
     def title(self) -> str:
+        """What it is called, and its unit."""
         return f"{self.figure.title}, {self.figure.unit}" if self.figure.unit else self.figure.title
 
     @property
     def better(self) -> str:
+        """Which way is better, in words."""
         return "higher is better" if self.figure.higher_is_better else "lower is better"
 
     @property
     def unit_and_better(self) -> str:
+        """What stands beneath its title."""
         return f"{self.figure.unit}, {self.better}" if self.figure.unit else self.better
 
     def shown(self, value: float | None) -> str:
@@ -62,8 +65,16 @@ def look_of(metric: str) -> Look:
 
 @dataclass(frozen=True)
 class Column:
-    """A column: its name in the data, its heading, a word beneath it, for numbers how they are shown, and whether paper
-    has no room for it."""
+    """A column of a table.
+
+    Attributes:
+        name: in the data.
+        title: its heading.
+        note: a word beneath it.
+        digits: after the point, of numbers; None: it holds text.
+        scale: that a number is multiplied by.
+        aside: whether paper has no room for it.
+    """
 
     name: str
     title: str
@@ -74,9 +85,11 @@ class Column:
 
     @classmethod
     def of(cls, look: Look) -> Column:
+        """The column of a metric."""
         return cls(look.name, look.figure.title, look.unit_and_better, look.figure.digits, look.scale)
 
     def shown(self, value: Any) -> str:
+        """A value as people read it."""
         if value is None:
             return "\N{EN DASH}"
         return str(value) if self.digits is None else f"{value * self.scale:,.{self.digits}f}"
@@ -102,6 +115,7 @@ class Table:
 
     @property
     def first_rows(self) -> Sequence[Sequence[Any]]:
+        """Those that stand in the page as HTML."""
         return self.rows[:ROWS]
 
     @property

@@ -24,12 +24,14 @@ class SoundError(ValueError):
     """There is no such sound in the folder; says why."""
 
 
-def read_sound(folder: Path, name: str) -> Array:
+def read_sound(folder: Path, name: str | None) -> Array:
     """int16 (L,) at 16 kHz of a file in the folder; the name comes from a table, and may not lead out of the folder.
 
     Raises:
         SoundError: there is none, or it is not 16 kHz mono.
     """
+    if not name:
+        raise SoundError("no sound was kept")
     file = folder / name
     if not file.resolve().is_relative_to(folder.resolve()):
         raise SoundError(f"{name} lies outside of the report's folder")
@@ -53,6 +55,11 @@ def draw_mel(samples: Array, length: int) -> str:
     whole = np.full((MEL_BANDS, frames), -1.0, np.float32)
     whole[:, : min(frames, mel.shape[1])] = mel[:, :frames]
     return mel_picture(whole)
+
+
+def draw_scale() -> str:
+    """What colours of mels mean, from silence to loud."""
+    return mel_picture(np.linspace(-1, 1, 128, dtype=np.float32)[None].repeat(2, axis=0))
 
 
 def draw_wave(samples: Array, length: int) -> Markup:

@@ -40,7 +40,7 @@ def index_folder(recipe: Recipe) -> CorpusIndex:
         raise ValueError(f"{recipe.root}: no videos here (known: {', '.join(VIDEO_EXTENSIONS)})")
     index = CorpusIndex()
     wavs = list_files(Store(recipe.audio)) if recipe.audio else None
-    corpus = CorpusFiles(files, wavs, _read_coordinates(recipe, root, index))
+    corpus = CorpusFiles(files, wavs, _read_coordinates(recipe, index))
     described = [corpus.clip(video, split, SET) for video, split in _assign_splits(recipe, videos, index).items()]
     index.left_out += [clip for clip in described if isinstance(clip, LeftOut)]
     clips = [clip for clip in described if isinstance(clip, Clip)]
@@ -50,7 +50,7 @@ def index_folder(recipe: Recipe) -> CorpusIndex:
     return index
 
 
-def _read_coordinates(recipe: Recipe, root: Store, index: CorpusIndex) -> dict[str, str] | None:
+def _read_coordinates(recipe: Recipe, index: CorpusIndex) -> dict[str, str] | None:
     """Lines of the coordinate file by video path, or None where a fixed lip box is used."""
     if recipe.lip_box is not None:
         return None

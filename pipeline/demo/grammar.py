@@ -119,10 +119,3 @@ def sentence(rng: np.random.Generator) -> str:
 def words_of(text: str) -> list[str]:
     """The words of a sentence, lower case, without its punctuation."""
     return _WORD.findall(text)
-
-
-def vocabulary() -> frozenset[str]:
-    """Every word that the grammar can say."""
-    return frozenset(
-        word for options in RULES.values() for option in options for word in _WORD.findall(_RULE.sub(" ", option))
-    )

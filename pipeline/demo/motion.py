@@ -8,6 +8,8 @@ import numpy as np
 
 from pipeline.demo.speech import Phone
 
+_SLOWEST, _FASTEST = 0.12, 0.75  # of a head's sway, hertz
+
 
 @dataclass(frozen=True)
 class Motion:
@@ -29,11 +31,11 @@ class Motion:
 def move(times: np.ndarray, phones: tuple[Phone, ...], rng: np.random.Generator) -> Motion:
     """The motion at `times` (N,) seconds, for speech timed alike."""
 
-    def sway(amount: float, slowest: float = 0.12, fastest: float = 0.75) -> np.ndarray:
+    def sway(amount: float) -> np.ndarray:
         wave = np.zeros_like(times)
         for _ in range(4):
-            rate, phase = np.exp(rng.uniform(np.log(slowest), np.log(fastest))), rng.uniform(0, 2 * np.pi)
-            wave += rng.normal() * (slowest / rate) ** 0.4 * np.sin(2 * np.pi * rate * times + phase)
+            rate, phase = np.exp(rng.uniform(np.log(_SLOWEST), np.log(_FASTEST))), rng.uniform(0, 2 * np.pi)
+            wave += rng.normal() * (_SLOWEST / rate) ** 0.4 * np.sin(2 * np.pi * rate * times + phase)
         return amount * wave
 
     beats = np.array([(p.start + p.end) / 2 for p in phones if p.stressed])

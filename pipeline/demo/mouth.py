@@ -105,7 +105,7 @@ def draw(
     shut = np.clip(1 - (lower_in - upper_in) / 1.6, 0, 1)
     picture *= (1 - (0.62 + 0.10 * press) * line * shut)[..., None]
     if form.rise + form.fall > 0.15:
-        _over(picture, inside, _interior(x, y, t2, form, shape, upper_in, light))
+        _over(picture, inside, _interior(x, y, t2, shape, upper_in, light))
     corner = np.exp(-(((np.abs(x) - form.half_width - 0.4) / 1.4) ** 2) - ((y - form.corner) / 1.3) ** 2)
     picture *= (1 - 0.34 * corner)[..., None]
     seen: np.ndarray = np.maximum(body, inside)
@@ -168,7 +168,6 @@ def _interior(
     x: np.ndarray,
     y: np.ndarray,
     t2: np.ndarray,
-    form: Lips,
     shape: np.ndarray,
     upper_in: np.ndarray,
     light: np.ndarray,

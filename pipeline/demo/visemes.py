@@ -127,8 +127,3 @@ CLASS_OF: dict[str, str] = {member: name for name, viseme in VISEMES.items() for
 def classes_of(phone: str) -> tuple[str, ...]:
     """The viseme classes that a phoneme (IPA, no stress marks) goes through; an unknown one is `weak`."""
     return tuple(CLASS_OF.get(part, "weak") for part in GLIDES.get(phone, (phone,)))
-
-
-def is_known(phone: str) -> bool:
-    """Whether the table names this phoneme."""
-    return phone in CLASS_OF or phone in GLIDES

@@ -43,9 +43,9 @@ def split_member(name: str) -> tuple[str, str] | None:
     return (match[1], match[2]) if match else None
 
 
-def member_extension(row: dict[str, Any], member: str) -> str:
-    """The extension under which a row's member lies in its tar: `roi` -> `roi.npy` or `roi.mkv`, `txt` -> `txt`."""
-    return {"roi": str(row["roi_member"]), "mel": "mel.npy"}.get(member, member)
+def member_extension(member: str, roi_member: str) -> str:
+    """The extension under which a clip's member lies in its tar: `roi` -> its `roi_member`, `txt` -> `txt`."""
+    return {"roi": roi_member, "mel": "mel.npy"}.get(member, member)
 
 
 def encode_index(rows: Iterable[dict[str, Any]]) -> bytes:

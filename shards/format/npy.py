@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.lib import format as npy_format
@@ -19,22 +19,39 @@ def encode_npy(array: np.ndarray[Any, Any]) -> bytes:
     return buffer.getvalue()
 
 
-def decode_npy(content: bytes, name: str) -> np.ndarray[Any, Any]:
-    """The array in the bytes of a `.npy` file, read-only and without a copy.
+class NpyHeader(NamedTuple):
+    """What a `.npy` file says of its array, and at which byte the numbers begin."""
 
-    Raises:
-        DatasetError: naming `name`, when the bytes are no such file, hold Python objects, or end too early or too late.
-    """
+    shape: tuple[int, ...]
+    fortran_order: bool
+    dtype: np.dtype[Any]
+    offset: int
+
+
+def read_npy_header(content: bytes) -> NpyHeader:
+    """The header that the bytes of a `.npy` file begin with, of format 1.0 or 2.0 (`ValueError`: there is none)."""
     buffer = io.BytesIO(content)
     try:
         version = npy_format.read_magic(buffer)
         read_header = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}[version]
         shape, fortran_order, dtype = read_header(buffer)
     except (ValueError, KeyError, SyntaxError, TypeError) as error:
+        raise ValueError(str(error)) from error
+    return NpyHeader(shape, fortran_order, dtype, buffer.tell())
+
+
+def decode_npy(content: bytes, name: str) -> np.ndarray[Any, Any]:
+    """The array in the bytes of a `.npy` file, read-only and without a copy.
+
+    Raises:
+        DatasetError: naming `name`, when the bytes are no such file, hold Python objects, or end too early or too late.
+    """
+    try:
+        shape, fortran_order, dtype, offset = read_npy_header(content)
+    except ValueError as error:
         raise DatasetError(f"{name}: not a readable .npy array: {error}") from error
     if dtype.hasobject or fortran_order:
         raise DatasetError(f"{name}: a .npy array of plain numbers in C order was expected, found {dtype}")
-    offset = buffer.tell()
     expected = math.prod(shape) * dtype.itemsize
     if min(shape, default=1) < 1 or not dtype.itemsize or len(content) - offset != expected:
         raise DatasetError(

@@ -69,7 +69,9 @@ class Store:
         try:
             filesystem, path = fsspec.core.url_to_fs(self.url)
         except ImportError as error:
-            raise ValueError(f"{self.url}: {error} (for s3:// install lip-to-speech[s3])") from error
+            raise ValueError(
+                f"{self.url}: {error} (s3:// needs lip-to-speech's extra s3)"
+            ) from error
         except ValueError as error:
             raise ValueError(f"{self.url}: no such kind of storage: {error}") from error
         return filesystem, path.rstrip("/") or "/"
@@ -79,6 +81,7 @@ class Store:
 
     @property
     def is_local(self) -> bool:
+        """Whether it lies on this machine's own file system (`ValueError`: no such kind of storage)."""
         return isinstance(self._opened[0], LocalFileSystem)
 
     def path(self, name: str = "") -> str:
@@ -95,6 +98,11 @@ class Store:
         return f"{protocol}://{folder}/{name}".rstrip("/")
 
     def exists(self, name: str = "") -> bool:
+        """Whether there is a file or folder of that name; without a name, the store itself.
+
+        Raises:
+            StorageError: the store could not be asked.
+        """
         with _named("looking", self.path(name)):
             return cast(bool, self._opened[0].exists(self.path(name)))
 
@@ -133,6 +141,12 @@ class Store:
             yield file
 
     def sha256(self, name: str) -> str:
+        """The checksum of a file's content, in hexadecimal digits.
+
+        Raises:
+            FileNotFoundError, PermissionError: there is none of that name, or it may not be read.
+            StorageError: it could not be read to its end.
+        """
         digest = hashlib.sha256()
         with self.open(name) as file:
             while True:

@@ -99,5 +99,5 @@ def _add_offsets(rows: list[dict[str, Any]], path: str) -> None:
         found = {split_member(info.name): info for info in tar}
     for row in rows:
         for member in MEMBERS:
-            info = found[row["key"], member_extension(row, member)]
+            info = found[row["key"], member_extension(member, str(row["roi_member"]))]
             row[f"{member}_offset"], row[f"{member}_size"] = info.offset_data, info.size

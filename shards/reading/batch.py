@@ -36,7 +36,6 @@ class Batch:
         lengths: int64 (B,) video frames. Stays on the CPU.
         roi: uint8 (B, T, R, R), 0 beyond a clip's length.
         mel: float32 (B, 80, 4T) of clips that are used whole, -1 beyond their length; -1 for the others.
-        has_mel: bool (B,) whether a clip's mel is there.
         wav: float32 (n, 640T), samples of the n other clips, in step with their first frame, 0 beyond their length:
             their mel is to be computed of the very part that is used.
         wav_rows: int64 (n,) which clips these are.
@@ -52,7 +51,6 @@ class Batch:
     lengths: Tensor
     roi: Tensor
     mel: Tensor
-    has_mel: Tensor
     wav: Tensor
     wav_rows: Tensor
     voice: Tensor
@@ -69,7 +67,7 @@ class Batch:
 
     def _mapped(self, change: Any) -> Batch:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        moved = {name: change(values[name]) for name in ("roi", "mel", "has_mel", "wav", "wav_rows", "voice")}
+        moved = {name: change(values[name]) for name in ("roi", "mel", "wav", "wav_rows", "voice")}
         return Batch(**(values | moved))
 
 
@@ -110,7 +108,6 @@ def read_batch(reader: MemberReader, micro_batch: MicroBatch, skip: bool, conten
     mel = _empty((len(visits), MEL_BANDS, MEL_PER_FRAME * sounds), torch.float32)
     stored = [visit.whole and contents.stored_mel for visit in visits]
     wav = _empty((len(visits) - sum(stored), SAMPLES_PER_FRAME * sounds), torch.float32)
-    has_mel: list[bool] = []
     heard = [visit.voice.stop - visit.voice.start if visit.voice and contents.sound else 0 for visit in visits]
     voice = torch.zeros(len(visits), MEL_BANDS, max(heard, default=0))
     voice_frames: list[int] = []
@@ -147,7 +144,6 @@ def read_batch(reader: MemberReader, micro_batch: MicroBatch, skip: bool, conten
                 if not skip:  # else the clip does without: the damaged one is reported where it is used itself
                     raise
         used.append(visit)
-        has_mel.append(has)
         voice_frames.append(frames_heard)
     return Batch(
         number=micro_batch.number,
@@ -157,7 +153,6 @@ def read_batch(reader: MemberReader, micro_batch: MicroBatch, skip: bool, conten
         lengths=torch.tensor([visit.stop - visit.start for visit in used], dtype=torch.int64),
         roi=roi[: len(used)],
         mel=mel[: len(used)],
-        has_mel=torch.tensor(has_mel, dtype=torch.bool),
         wav=wav[: len(wav_rows)],
         wav_rows=torch.tensor(wav_rows, dtype=torch.int64),
         voice=voice[: len(used)],

@@ -6,20 +6,17 @@ import io
 import wave
 from functools import lru_cache
 
-from numpy.lib import format as npy_format
+from shards.format.npy import read_npy_header
 
 
 @lru_cache(maxsize=4096)
 def npy_header(header: bytes) -> tuple[tuple[int, ...], bool, str] | None:
     """Shape, whether in Fortran order, and type; None if these bytes are not the header of a `.npy` file."""
-    buffer = io.BytesIO(header)
     try:
-        version = npy_format.read_magic(buffer)
-        read_header = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}[version]
-        shape, fortran, dtype = read_header(buffer)
-    except (ValueError, KeyError, SyntaxError, TypeError):
+        found = read_npy_header(header)
+    except ValueError:
         return None
-    return (shape, fortran, dtype.str) if buffer.tell() == len(header) else None
+    return (found.shape, found.fortran_order, found.dtype.str) if found.offset == len(header) else None
 
 
 @lru_cache(maxsize=4096)

@@ -22,14 +22,12 @@ from torch.utils.data import Dataset as TorchDataset
 
 from shards.format.errors import DatasetError, StorageError
 from shards.reading.ahead import RunAhead, needs
-from shards.reading.batch import Batch, Contents, Skipped
+from shards.reading.batch import Batch, Contents
 from shards.reading.cache import CacheSettings
 from shards.reading.patience import outlive_sigterm
 from shards.reading.plan import MicroBatch
 from shards.reading.reader import BatchReader
 from shards.reading.sequential import Dataset
-
-__all__ = ["Batch", "CacheSettings", "Contents", "LoaderSettings", "Skipped", "load"]
 
 
 @dataclass(frozen=True)

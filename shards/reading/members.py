@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from shards.format.errors import DatasetError, StorageError
+from shards.format.index import member_extension
 from shards.format.roi import decode_roi
 from shards.format.sample import MEL_BANDS, MEL_PER_FRAME, SAMPLE_RATE, SAMPLES_PER_FRAME
 from shards.reading.headers import npy_header, wav_header
@@ -29,6 +30,7 @@ from shards.reading.headers import npy_header, wav_header
 Array = np.ndarray[Any, Any]
 _MEMBERS = ("roi", "mel", "wav")
 _LONGEST_HEADER = 1 << 16
+_MOST_OPEN = 32  # shards
 
 
 @dataclass(frozen=True)
@@ -93,14 +95,11 @@ class MemberReader:
         members: where they lie.
         open_shard: gives a descriptor of a shard by its name (`open_local`, `ShardCache.open`).
         where: what errors call a shard.
-        most_open: descriptors.
     """
 
-    def __init__(
-        self, members: Members, open_shard: Callable[[str], int], where: Callable[[str], str], most_open: int = 32
-    ) -> None:
+    def __init__(self, members: Members, open_shard: Callable[[str], int], where: Callable[[str], str]) -> None:
         self.members = members
-        self._open_shard, self._where, self._most_open = open_shard, where, most_open
+        self._open_shard, self._where = open_shard, where
         self._open: OrderedDict[str, int] = OrderedDict()
         self._scratch = np.empty(0, np.uint8)
 
@@ -163,7 +162,7 @@ class MemberReader:
         if shard in self._open:
             self._open.move_to_end(shard)
             return self._open[shard]
-        while len(self._open) >= self._most_open:
+        while len(self._open) >= _MOST_OPEN:
             os.close(self._open.popitem(last=False)[1])
         self._open[shard] = self._open_shard(shard)
         return self._open[shard]
@@ -172,8 +171,8 @@ class MemberReader:
         return self._where(self.members.shards[self.members.shard[row]])
 
     def _name(self, row: int, member: str) -> str:
-        extension = {"roi": "roi.mkv" if self.members.video[row] else "roi.npy", "mel": "mel.npy"}.get(member, member)
-        return f"{self.members.keys[row].as_py()}.{extension}"
+        roi_member = "roi.mkv" if self.members.video[row] else "roi.npy"
+        return f"{self.members.keys[row].as_py()}.{member_extension(member, roi_member)}"
 
     def _scratch_of(self, size: int) -> Array:
         if len(self._scratch) < size:

@@ -25,26 +25,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import pyarrow as pa
 
-from shards.format.sample import MEL_PER_FRAME
 from shards.reading.clips import Clip, clips_of, rows_by_shard
-from shards.reading.deal import deal, deal_from, steps_in_epoch
-
-__all__ = [
-    "BatchSettings",
-    "Clip",
-    "Draw",
-    "MicroBatch",
-    "Part",
-    "Span",
-    "Visit",
-    "Voice",
-    "deal",
-    "deal_from",
-    "plan_epoch",
-    "plan_evaluation",
-    "steps_in_epoch",
-    "whole",
-]
+from shards.reading.speakers import Voice, voices_nearby
 
 
 @dataclass(frozen=True)
@@ -102,14 +84,6 @@ class Span(NamedTuple):
 Draw = Callable[[Clip, Random], Part | None]
 """Chooses the part of a clip that is used, or None: not this time. Its Random is seeded by (seed, epoch, key), and
 belongs to this clip."""
-
-
-class Voice(NamedTuple):
-    """A stretch of sound to know a speaker by: the row of a clip, and mel frames [start, stop) of it."""
-
-    row: int
-    start: int
-    stop: int
 
 
 class Visit(NamedTuple):
@@ -171,7 +145,8 @@ def plan_epoch(
         order.shuffle(rows)
         visits = _visits(index, rows, f"part {seed} {epoch}", draw, settings)
         if voice_frames:
-            visits = _with_voices(index, visits, f"voice {seed} {epoch}", voice_frames)
+            voices = voices_nearby(index, [visit.row for visit in visits], f"voice {seed} {epoch}", voice_frames)
+            visits = [visit._replace(voice=voice) for visit, voice in zip(visits, voices, strict=True)]
         packed = _packed(visits, settings)
         order.shuffle(packed)
         planned += packed
@@ -227,27 +202,6 @@ def _visits(index: pa.Table, rows: list[int], seed: str, draw: Draw, settings: B
             )
         visits.append(Visit(row, start, stop, part.text, stop - start == clip.frames))
     return visits
-
-
-def _with_voices(index: pa.Table, visits: list[Visit], seed: str, voice_frames: int) -> list[Visit]:
-    rows = sorted(visit.row for visit in visits)
-    columns = (index[name].take(pa.array(rows, pa.int64())).to_pylist() for name in ("key", "speaker", "frames"))
-    known = {row: clip for row, *clip in zip(rows, *columns, strict=True)}
-    of_speaker: dict[str, list[int]] = {}
-    for row in rows:
-        of_speaker.setdefault(known[row][1], []).append(row)
-    random, found = Random(), []
-    for visit in visits:
-        key, speaker, _ = known[visit.row]
-        others = [row for row in of_speaker[speaker] if row != visit.row]
-        if others:
-            random.seed(f"{seed} {key}")
-            other = random.choice(others)
-            length = MEL_PER_FRAME * known[other][2]
-            start = random.randrange(max(1, length - voice_frames + 1))
-            visit = visit._replace(voice=Voice(other, start, min(start + voice_frames, length)))
-        found.append(visit)
-    return found
 
 
 def _packed(visits: list[Visit], settings: BatchSettings) -> list[tuple[int, tuple[Visit, ...]]]:

@@ -1,21 +1,68 @@
-"""Which other clip of the same speaker lends its voice: never the one that is scored."""
+"""Which other clip of the same speaker lends its voice: never the clip itself, which would tell of its very recording.
+
+In training it is one that is read at about the same time, another one each epoch; in evaluation always the same one.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from random import Random
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
+from shards.format.sample import MEL_PER_FRAME
 
-def other_clips(index: pa.Table, rows: Sequence[int], splits: Sequence[str] | None = None) -> list[int | None]:
-    """For each row of the index another row of the same speaker, the same one every time.
+
+class Voice(NamedTuple):
+    """A stretch of sound to know a speaker by: the row of a clip, and mel frames [start, stop) of it."""
+
+    row: int
+    start: int
+    stop: int
+
+
+def voices_nearby(index: pa.Table, rows: Sequence[int], seed: str, mel_frames: int) -> list[Voice | None]:
+    """For each row a stretch of another of these rows, of the same speaker.
+
+    Args:
+        index: of the dataset (`Dataset.index`).
+        rows: of clips that are read at about the same time, each once, in any order.
+        seed: what clip and stretch are drawn from, with the key.
+        mel_frames: of a stretch; a shorter clip lends all of its own.
+
+    Returns:
+        A voice for each; None where the speaker has no other clip there.
+    """
+    ordered = sorted(rows)
+    columns = (index[name].take(pa.array(ordered, pa.int64())).to_pylist() for name in ("key", "speaker", "frames"))
+    known = {row: clip for row, *clip in zip(ordered, *columns, strict=True)}
+    of_speaker: dict[str, list[int]] = {}
+    for row in ordered:
+        of_speaker.setdefault(known[row][1], []).append(row)
+    random = Random()
+    found: list[Voice | None] = []
+    for row in rows:
+        key, speaker, _ = known[row]
+        others = [other for other in of_speaker[speaker] if other != row]
+        if not others:
+            found.append(None)
+            continue
+        random.seed(f"{seed} {key}")
+        lender = random.choice(others)
+        length = MEL_PER_FRAME * known[lender][2]
+        start = random.randrange(max(1, length - mel_frames + 1))
+        found.append(Voice(lender, start, min(start + mel_frames, length)))
+    return found
+
+
+def other_clips(index: pa.Table, rows: Sequence[int]) -> list[int | None]:
+    """For each row of the index another row of the same speaker in the same split, the same one every time.
 
     Args:
         index: of the dataset (`Dataset.index`).
         rows: of the clips that want a voice.
-        splits: where to look for it; None: in the clip's own split.
 
     Returns:
         A row for each; None where the speaker has no other clip there.
@@ -28,7 +75,6 @@ def other_clips(index: pa.Table, rows: Sequence[int], splits: Sequence[str] | No
             known.setdefault((speakers[row], in_split[row]), []).append(row)
     found: list[int | None] = []
     for row in rows:
-        where = [in_split[row]] if splits is None else splits
-        others = [other for split in where for other in known.get((speakers[row], split), []) if other != row]
+        others = [other for other in known[speakers[row], in_split[row]] if other != row]
         found.append(Random(f"voice of {keys[row]}").choice(others) if others else None)
     return found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import statistics
 import time
-import zlib
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -12,13 +11,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from eval.mels import waves_of
 from eval.running import Crew, crew
-from eval.synthesis import SpokenBatch, SpokenClip, pcm16
-from model.vocoder import DEFAULT, PUBLISHED, VocoderSettings, mel_to_wav, samples_of
+from eval.synthesis import SpokenBatch, SpokenClip
+from model.vocoder import DEFAULT, PUBLISHED, VocoderSettings, samples_of
 from pipeline.clip import Corpus, build_sample
 from pipeline.datasets import Clip
 from pipeline.jobs import job_runner
 from pipeline.recipe import Recipe
+from pipeline.timing import to_pcm16
 from shards import Sample
 from shards.reading.plan import MicroBatch, Visit
 from tests.benchmarks.griffin_lim import by_librosa, scored
@@ -93,8 +94,7 @@ class Sounds:
         mels = torch.full((len(samples), 80, int(lengths.max())), -1.0)
         for mel, sample in zip(mels, samples, strict=True):
             mel[:, : sample.mel.shape[1]] = torch.from_numpy(sample.mel)
-        seeds = [zlib.crc32(sample.key.encode()) for sample in samples]
-        waves = pcm16(mel_to_wav(mels, lengths, seeds, self._vocoder).numpy())
+        waves = to_pcm16(waves_of(mels, lengths, [sample.key for sample in samples], self._vocoder))
         ends = samples_of(lengths).tolist()
         clips = [_clip(sample, wave[:end]) for sample, wave, end in zip(samples, waves, ends, strict=True)]
         return SpokenBatch(micro_batch.number, clips, [])

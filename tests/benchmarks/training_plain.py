@@ -36,7 +36,7 @@ from pipeline.recipe import Recipe
 from pipeline.tokenizer import train_on_dataset
 from shards import Sample
 from shards.format.sample import SAMPLES_PER_FRAME
-from shards.reading.loader import Batch
+from shards.reading.batch import Batch
 from shards.reading.plan import MicroBatch, plan_epoch
 from tests.benchmarks.loader import written
 from tests.benchmarks.plain_training import Example, PlainClips, padded, plain_step
@@ -202,7 +202,7 @@ def run_on(samples: list[Sample], folder: str, flags: list[str]) -> Run:
 
 def from_shards(run: Run) -> Way:
     settings = run.settings
-    meter, book = Meter(run.ranks), Logbook(run.folder, 0, settings.schedule.steps, quiet=True)
+    meter, book = Meter(run.ranks), Logbook(run.folder, 0, 0, settings.schedule.steps, quiet=True)
 
     def plan(epoch: int) -> list[MicroBatch]:
         return plan_epoch(run.dataset.index, settings.splits, settings.seed, epoch, settings=settings.batch)

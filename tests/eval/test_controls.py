@@ -12,13 +12,14 @@ import pytest
 import torch
 
 from eval.__main__ import main
+from eval.controls import command, scores
 from eval.controls.lips import lips_of, partners_of, with_partners
-from eval.controls.scores import CONTROLS, Figures, Work, mean_mel, score_fixed, score_network, set_scene
+from eval.controls.scores import CONTROLS, ControlScores, TableSettings, mean_mel, score_fixed, score_network, set_scene
 from eval.controls.table import table
 from eval.intervals import bootstrap
 from model.checkpoint import Checkpoint, save_checkpoint
 from model.transforms import TransformSettings
-from shards import Dataset
+from shards import Dataset, StorageError
 from shards.reading.loader import LoaderSettings, load
 from shards.reading.plan import BatchSettings, plan_evaluation
 from tests.eval.small import spoken_clip
@@ -45,8 +46,8 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 @pytest.fixture
-def work(dataset: Dataset) -> Work:
-    return Work(dataset, "val", ["train"], None, "other", "default", 200, 0, 0, torch.device("cpu"))
+def settings(dataset: Dataset) -> TableSettings:
+    return TableSettings(dataset, "val", ["train"], None, "other", "default", 200, 0, 0, torch.device("cpu"))
 
 
 def _checkpoint() -> Checkpoint:
@@ -55,13 +56,13 @@ def _checkpoint() -> Checkpoint:
     return Checkpoint(network.settings, network.state_dict(), transforms=TransformSettings(half=HALF, size=32))
 
 
-def _figures(work: Work) -> Figures:
-    scene = set_scene(work)
+def _figures(settings: TableSettings) -> ControlScores:
+    scene = set_scene(settings)
     return score_network(_checkpoint(), scene, "x.pt") | score_fixed(scene)
 
 
-def test_true_mels_are_the_best_there_is_and_all_clips_are_scored_in_every_way(work: Work) -> None:
-    figures = _figures(work)
+def test_true_mels_are_the_best_there_is_and_all_clips_are_scored_in_every_way(settings: TableSettings) -> None:
+    figures = _figures(settings)
     assert tuple(figures) == CONTROLS
     for control in CONTROLS:
         assert len(figures[control]["l1"]) == 6
@@ -73,9 +74,9 @@ def test_true_mels_are_the_best_there_is_and_all_clips_are_scored_in_every_way(w
 
 
 @pytest.mark.slow
-def test_the_same_clips_have_the_same_scores_again(work: Work) -> None:
+def test_the_same_clips_have_the_same_scores_again(settings: TableSettings) -> None:
     """Whatever the batches: a clip's score depends on itself alone, within float32's rounding."""
-    once, again = _figures(work), _figures(replace(work, max_frames=70))
+    once, again = _figures(settings), _figures(replace(settings, max_frames=70))
     for control in CONTROLS:
         for key, value in once[control]["l1"].items():
             assert again[control]["l1"][key] == pytest.approx(value, abs=1e-4)
@@ -132,10 +133,10 @@ def test_rows_are_over_the_clips_that_all_of_them_have_and_differences_are_clip_
     assert lines[-1].endswith("left out, since a row has no figure: l1 1, stoi 1, estoi 1, pesq 1.")
 
 
-def test_the_mean_mel_is_that_of_all_frames_that_were_trained_on(work: Work) -> None:
+def test_the_mean_mel_is_that_of_all_frames_that_were_trained_on(settings: TableSettings) -> None:
     mels = [spoken_clip(f"main/a/{clip}", "train", 20 + clip).mel for clip in range(3)]
     expected = np.concatenate(mels, axis=1).astype(np.float64).mean(axis=1)
-    assert np.allclose(mean_mel(work).numpy(), expected, atol=1e-6)
+    assert np.allclose(mean_mel(settings).numpy(), expected, atol=1e-6)
 
 
 def test_intervals_hold_the_mean_of_most_samples() -> None:
@@ -171,6 +172,90 @@ def test_the_command_prints_a_table_and_writes_every_figure(
     assert ours["untrained"] != theirs["untrained"], "other new weights for each"
     mean = np.mean(list(ours["network"]["l1"].values()))
     assert f"| network | {mean:.3f} [" in printed
+
+
+def test_a_voice_of_its_own_needs_no_other_clip_to_be_read(
+    settings: TableSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert len(set_scene(settings).voices) == 5  # one is alone with its speaker
+    monkeypatch.delattr(scores, "voices_of")
+    assert set_scene(replace(settings, voice="self")).voices == {}
+
+
+@pytest.fixture
+def scored(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Figures from nowhere, of two clips; what was asked for them."""
+    asked: list[str] = []
+
+    def figures(controls: tuple[str, ...]) -> ControlScores:
+        asked.extend(controls)
+        return {control: {score: {"x": 1.0, "y": 2.0} for score in scores.SCORES} for control in controls}
+
+    monkeypatch.setattr(command, "score_network", lambda *_: figures(scores.OF_NETWORKS))
+    monkeypatch.setattr(command, "score_fixed", lambda *_: figures(scores.FIXED))
+    return asked
+
+
+@pytest.fixture
+def where(dataset: Dataset, tmp_path: Path) -> list[str]:
+    save_checkpoint(tmp_path / "x.pt", _checkpoint())
+    where = ["table", "--shards", dataset.store.url, "--split", "val", "--workers", "0", "--processes", "0"]
+    return [*where, "--checkpoints", str(tmp_path / "x.pt")]
+
+
+def test_figures_are_written_into_a_folder_that_is_made_and_the_table_is_the_usual_one(
+    where: list[str], scored: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*where, "--out", str(tmp_path / "a" / "b" / "figures.json")]) == 0
+    assert [path.name for path in (tmp_path / "a" / "b").iterdir()] == ["figures.json"]
+    assert json.loads((tmp_path / "a" / "b" / "figures.json").read_text())["fixed"]["true mel"]["l1"] == {
+        "x": 1,
+        "y": 2,
+    }
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1:3] == ["| | Mel L1 | STOI | ESTOI | PESQ |", "|---|---:|---:|---:|---:|"]
+    interval = "1.500 [1.000, 2.000]"
+    assert lines[3] == f"| network | {interval} | {interval} | {interval} | 1.50 [1.00, 2.00] |"
+
+
+def test_a_place_that_cannot_be_written_is_said_before_anything_is_scored(
+    where: list[str], scored: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert main([*where, "--out", str(tmp_path / "file" / "figures.json")]) == 2
+    assert "cannot be written to" in capsys.readouterr().err
+    assert main([*where, "--out", str(tmp_path)]) == 2
+    assert f"--out {tmp_path}: is a folder" in capsys.readouterr().err
+    assert not scored
+
+
+def test_a_disk_that_fails_in_the_end_does_not_cost_the_table(
+    where: list[str],
+    scored: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def full(*_: object) -> None:
+        raise StorageError(28, "writing failed: no space left", "figures.json")
+
+    monkeypatch.setattr(command, "write_json", full)
+    assert main([*where, "--out", str(tmp_path / "figures.json")]) == 2
+    printed = capsys.readouterr()
+    assert "| true mel | 1.500 [" in printed.out
+    assert "no space left" in printed.err
+
+
+@pytest.mark.parametrize(
+    ("clips", "said"),
+    [("0", "0 is too small, at least 1 was expected"), ("many", "'many': a whole number was expected")],
+)
+def test_a_number_of_clips_that_is_none_is_said(
+    where: list[str], clips: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main([*where, "--clips", clips])
+    assert f"argument --clips: {said}" in capsys.readouterr().err
 
 
 def test_what_cannot_be_scored_is_named(dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from dataclasses import replace
@@ -126,6 +127,21 @@ def test_going_on_after_a_stop_leaves_the_same_files(dataset: Dataset, checkpoin
     (stopped / "wav" / "network" / "main" / "a" / ".0.wav.1234.part").write_bytes(b"half")  # killed while it wrote
     evaluate(replace(settings, out=str(stopped)))
     assert digests(stopped) == straight
+
+
+def test_an_evaluation_from_before_there_was_a_beam_goes_on_and_one_with_a_beam_is_another(
+    dataset: Dataset, checkpoint: Path, tmp_path: Path
+) -> None:
+    settings = small_evaluation(dataset, checkpoint, tmp_path / "x", metrics=[])
+    assert "beam" not in settings.identity()
+    assert replace(settings, beam=8).identity() == settings.identity() | {"beam": 8}
+    evaluate(settings)
+    about = json.loads((tmp_path / "x" / "evaluation.json").read_text())
+    assert about["checkpoint"]["padding"] == "masked"
+    assert about["checkpoint"]["sha256"] == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    assert about["versions"].keys() >= {"torch", "soxr"}
+    with pytest.raises(ValueError, match="beam was None and is 8"):
+        evaluate(replace(settings, beam=8))
 
 
 def test_a_folder_of_another_evaluation_is_refused_and_the_difference_named(
@@ -289,6 +305,8 @@ def test_what_cannot_be_used_is_said_before_anything_is_written(
         (["--split", "test", "--recogniser", "no.such:factory"], "no.such:factory: cannot be imported"),
         (["--split", "test", "--max-seconds", ".inf"], "max_seconds: inf: a number of 0.2 or more was expected"),
         (["--split", "test", "--normaliser", "nothing"], "normaliser 'nothing'"),
+        (["--split", "test", "--beam", "0"], "beam: 0 is too small, at least 1 was expected"),
+        (["--split", "test", "--beam", "4", "--recogniser", "tests.eval.plugs:listener"], "listener: beam 4, which is"),
         (["--split", "test", "--voice", "nobody"], "nobody: no such file"),
     ):
         assert main([*flags, *more]) == 2, said

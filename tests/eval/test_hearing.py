@@ -6,6 +6,7 @@ import dataclasses
 import lzma
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, ClassVar
@@ -15,7 +16,7 @@ import pytest
 import torch
 
 from eval import hearing
-from eval.hearing import Recogniser, load_recogniser
+from eval.hearing import Recogniser, check_recogniser, load_recogniser
 from eval.metrics import PackageMissingError
 from model.checkpoint import Checkpoint, build_network, save_checkpoint
 from model.ctc import BeamSettings, beam_search, greedy
@@ -68,14 +69,15 @@ def _waves() -> list[Wave]:
     return [sentence(), sentence()[:7999], noisy(sentence()), sentence("set red with a nine"), sentence()[9000:9900]]
 
 
-def _expected(network: Network, wave: Wave, tokenizer: Tokenizer = TOKENIZER, beam: BeamSettings | None = None) -> str:
+def _expected(network: Network, wave: Wave, tokenizer: Tokenizer = TOKENIZER, beam: int = 1) -> str:
     """What the network hears of a waveform alone."""
     frames = len(wave) // 160
     with torch.no_grad():
         heard = network(log_mel(torch.from_numpy(wave))[None, :, :frames], torch.tensor([frames]))
-    if beam is None:
+    if beam == 1:
         return tokenizer.decode(greedy(heard.logits, heard.lengths)[0])
-    return tokenizer.decode(beam_search(heard.logits.log_softmax(dim=-1), heard.lengths, beam)[0][0].tokens)
+    found = beam_search(heard.logits.log_softmax(dim=-1), heard.lengths, BeamSettings(beam=beam))
+    return tokenizer.decode(found[0][0].tokens)
 
 
 def test_a_checkpoint_hears_together_what_it_hears_of_each_alone(save: Save, network: Network) -> None:
@@ -106,10 +108,9 @@ def test_batches_are_bounded_and_hold_each_waveform_once(monkeypatch: pytest.Mon
 
 
 def test_a_beam_search_may_read_the_network(save: Save, network: Network) -> None:
-    beam = BeamSettings(beam=8, top_symbols=10)
-    expected = [_expected(network, wave, beam=beam) for wave in _waves()]
+    expected = [_expected(network, wave, beam=8) for wave in _waves()]
     assert expected != [_expected(network, wave) for wave in _waves()]
-    assert load_recogniser(save(), CPU, beam=beam)(_waves()) == expected
+    assert load_recogniser(save(), CPU, beam=8)(_waves()) == expected
 
 
 def test_what_cannot_be_heard_is_no_text_and_costs_the_others_nothing(save: Save, network: Network) -> None:
@@ -239,8 +240,13 @@ def test_an_import_path_that_leads_to_no_recogniser_is_named(plug: str, name: st
 
 
 def test_what_makes_no_sense_is_refused(plug: str, save: Save) -> None:
-    with pytest.raises(ValueError, match=f"recogniser {plug}:lengths: a beam is for checkpoints"):
-        load_recogniser(f"{plug}:lengths", CPU, beam=BeamSettings())
+    for refuses in (partial(load_recogniser, f"{plug}:lengths", CPU), partial(check_recogniser, f"{plug}:lengths")):
+        with pytest.raises(
+            ValueError, match=f"recogniser {plug}:lengths: beam 8, which is for checkpoints and Whisper"
+        ):
+            refuses(None, 8)
+    with pytest.raises(ValueError, match="beam: 0 is too small, at least 1 was expected"):
+        load_recogniser(save(), CPU, None, 0)
     recogniser: Recogniser = load_recogniser(save(), CPU)
     with pytest.raises(ValueError, match=r"waveform 1 is int16 \(9000,\): expected float32 \(samples,\)"):
         recogniser([sentence(), np.zeros(9000, np.int16)])
@@ -265,7 +271,9 @@ class _WhisperModel:
         return iter([SimpleNamespace(text=f" {len(wave)}"), SimpleNamespace(text=" samples. ")]), None
 
 
-def test_whisper_is_asked_greedily_on_one_thread_waveform_by_waveform(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whisper_is_asked_on_one_thread_waveform_by_waveform_greedily_unless_a_beam_is_wanted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     package = ModuleType("faster_whisper")
     package.WhisperModel = _WhisperModel  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "faster_whisper", package)
@@ -276,17 +284,17 @@ def test_whisper_is_asked_greedily_on_one_thread_waveform_by_waveform(monkeypatc
     assert made == [("small.en", {"device": "cpu", "device_index": 0, "compute_type": "float32", "cpu_threads": 1})]
     greedily = {"beam_size": 1, "temperature": 0.0, "without_timestamps": True, "condition_on_previous_text": False}
     assert asked == [{"language": "en", **greedily}] * 2
-    load_recogniser("whisper:small", torch.device("cuda", 1), language="de")([sentence()])
+    load_recogniser("whisper:small", torch.device("cuda", 1), beam=5)([sentence()])
     on_gpu = {"device": "cuda", "device_index": 1, "compute_type": "float16", "cpu_threads": 1}
     assert made[1:] == [("small", on_gpu)]
-    assert asked[2:] == [{"language": "de", **greedily}]
+    assert asked[2:] == [{"language": "en", **greedily, "beam_size": 5}]
     with pytest.raises(ValueError, match="recogniser whisper:none: cannot be loaded: Invalid model size 'none'"):
         load_recogniser("whisper:none", CPU)
 
 
 def test_without_faster_whisper_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "faster_whisper", None)
-    with pytest.raises(PackageMissingError, match=r"package faster_whisper.*pip install lip-to-speech\[whisper\]"):
+    with pytest.raises(PackageMissingError, match=r"package faster_whisper.*pip install -e '\.\[whisper\]'"):
         load_recogniser("whisper:tiny", CPU)
 
 

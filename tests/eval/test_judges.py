@@ -154,7 +154,7 @@ def test_a_package_that_is_missing_is_named_with_what_installs_it(
     metric: Any, missing: str, resemblyzer: Any, dnsmos: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, missing, None)
-    with pytest.raises(PackageMissingError, match=rf"package {missing}.*pip install lip-to-speech\[judges\]"):
+    with pytest.raises(PackageMissingError, match=rf"package {missing}.*pip install -e '\.\[judges\]'"):
         metric(sentence(), sentence())
 
 

@@ -90,5 +90,5 @@ def test_each_waveform_is_tracked_once_for_both_metrics_and_all_systems(monkeypa
 def test_without_librosa_it_is_named_with_what_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "librosa", None)
     pitch_module._track.cache_clear()
-    with pytest.raises(PackageMissingError, match=r"package librosa.*pip install lip-to-speech\[eval\]"):
+    with pytest.raises(PackageMissingError, match=r"package librosa.*pip install -e '\.\[eval\]'"):
         f0_error(_glide(), _glide(100))

@@ -10,8 +10,9 @@ import torch
 
 from eval.metrics import score
 from eval.settings import VOCODERS
-from eval.synthesis import float_wave, pcm16
+from eval.synthesis import float_wave
 from model.vocoder import mel_to_wav
+from pipeline.timing import to_pcm16
 
 pytest.importorskip("pystoi")
 
@@ -21,7 +22,7 @@ def test_scores_are_the_published_ones_to_the_spread_of_their_phases(reference: 
     arrays = np.load(reference / "d_griffin_lim.npz")
     mel = torch.from_numpy(arrays[f"mel_{clip}"][0])
     wave = mel_to_wav(mel, seeds=[clip], settings=VOCODERS["published"])[0].numpy()
-    scored = score(["stoi", "estoi"], arrays[f"gt_{clip}"].astype(np.float32), float_wave(pcm16(wave)))
+    scored = score(["stoi", "estoi"], arrays[f"gt_{clip}"].astype(np.float32), float_wave(to_pcm16(wave)))
     stoi, estoi = arrays[f"scores_{clip}"].mean(axis=0)[:2]
     assert scored.values["stoi"] == pytest.approx(stoi, abs=0.015)
     assert scored.values["estoi"] == pytest.approx(estoi, abs=0.025)

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from eval.report import write_report
+from eval.report.about import published_of
 from eval.report.charts import against_length, beyond, distribution
 from eval.report.clips import choose
 from eval.report.marking import mark
@@ -151,6 +152,28 @@ def test_published_figures_stand_beside_those_of_the_same_clips_only(
     assert expected is None or expected in page.text
     if recipe == "lrs2" and split == "test" and expected is None:
         assert "the figures do not stand beside them" in page.text
+
+
+@pytest.mark.parametrize(
+    ("protocol", "padding", "expected"),
+    [
+        ("published", "masked", "has that protocol, without the leak."),
+        ("published", "published", "has that protocol, the leak included."),
+        ("published", None, "has that protocol, and did not record whether padding leaks."),
+        (None, "published", "has another protocol."),
+    ],
+)
+def test_whether_padding_leaked_is_said_by_the_checkpoint(
+    tmp_path: Path, protocol: str | None, padding: str | None, expected: str
+) -> None:
+    about: dict[str, Any] = {
+        "checkpoint": {"path": "best.pt"} | ({"padding": padding} if padding else {}),
+        "dataset": {"url": "data/set", "recipe": "lrs3", "split": "test"},
+        "settings": {"voice": "self", "clips": None, "protocol": protocol},
+    }
+    found, note = published_of(evaluation_of(tmp_path, all_rows(["main/s/1"]), **about), 1)
+    assert found is not None
+    assert note.endswith(f"This evaluation {expected}")
 
 
 def test_the_best_the_median_and_the_worst_clips_are_shown(tmp_path: Path) -> None:
@@ -297,7 +320,7 @@ def test_the_same_evaluation_gives_the_same_bytes(
     assert file.read_bytes() == before
 
 
-def test_a_failed_attempt_leaves_the_former_page_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_attempt_leaves_the_former_page_as_it_was(tmp_path: Path) -> None:
     made = evaluation_of(tmp_path, all_rows(["main/s/1"]))
     before = write_report(made, None, summary_of(made)).read_bytes()
     broken = summary_of(made, left_out=[{"key": 1, "stage": "x", "reason": object(), "detail": ""}])

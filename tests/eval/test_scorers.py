@@ -118,7 +118,7 @@ def test_what_is_not_installed_is_no_fault_of_the_pair(
     with pytest.raises(PackageMissingError, match="pesq"):
         score(["stoi", "pesq"], *pair)
     monkeypatch.setitem(sys.modules, "resemblyzer", None)
-    with pytest.raises(PackageMissingError, match=r"pip install lip-to-speech\[judges\]"):
+    with pytest.raises(PackageMissingError, match=r"pip install -e '\.\[judges\]'"):
         Scorers(["similarity"], 0)
 
 
@@ -259,5 +259,5 @@ def test_what_makes_no_sense_is_refused(pair: tuple[Wave, Wave], monkeypatch: py
     with pytest.raises(ValueError, match=r"b: the generated is float32 \(1, \d+\): expected float32 \(samples,\)"):
         scorers.submit("b", pair[0], pair[1][None])
     monkeypatch.setitem(sys.modules, "pesq", None)
-    with pytest.raises(PackageMissingError, match=r"pip install lip-to-speech\[eval\]"):
+    with pytest.raises(PackageMissingError, match=r"pip install -e '\.\[eval\]'"):
         Scorers(["stoi", "pesq"], 2)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numba
 import numpy as np
 import pytest
 
@@ -121,19 +120,3 @@ def test_sound_outside_all_whole_frames_leaves_finite_figures(metric: Any) -> No
     click[0] = click[-1] = 0.5  # where the window is 0, and beyond the last frame
     assert np.isfinite(metric(click, _noise(0, 1000)))
     assert metric(click, click) == 0
-
-
-def test_where_compiled_code_cannot_be_kept_it_is_compiled_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    kept: list[bool] = []
-
-    def njit_without_a_place(*arguments: Any, cache: bool = False, **settings: Any) -> Any:
-        kept.append(cache)
-        if cache:
-            raise RuntimeError("cannot cache function: no locator available")
-        return numba.njit(*arguments, **settings)
-
-    monkeypatch.setattr(warping_module, "njit", njit_without_a_place)
-    ones = np.ones((2, 3))
-    total, pairs = warping_module._compiled(warping_module._warped)(ones, 0 * ones)
-    assert (total, pairs) == (2 * np.sqrt(3.0), 2)
-    assert kept == [True, False]

@@ -131,7 +131,7 @@ def test_arrays_of_another_kind_are_refused() -> None:
 
 def test_a_package_that_is_missing_is_named_with_what_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pesq", None)
-    with pytest.raises(PackageMissingError, match=r"package pesq.*pip install lip-to-speech\[eval\]"):
+    with pytest.raises(PackageMissingError, match=r"package pesq.*pip install -e '\.\[eval\]'"):
         pesq_wide(sentence(), sentence())
 
 

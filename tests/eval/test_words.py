@@ -120,11 +120,11 @@ def test_numbers_contractions_and_spellings_are_one_to_whispers_normaliser() -> 
 def test_without_whisper_normalizer_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     _whisper_english.cache_clear()
     monkeypatch.setitem(sys.modules, "whisper_normalizer.english", None)
-    with pytest.raises(PackageMissingError, match=r"whisper_normalizer.*pip install lip-to-speech\[whisper\]"):
+    with pytest.raises(PackageMissingError, match=r"whisper_normalizer.*pip install -e '\.\[whisper\]'"):
         normaliser_of("whisper-english")
 
 
 def test_without_jiwer_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "jiwer", None)
-    with pytest.raises(PackageMissingError, match=r"package jiwer.*pip install lip-to-speech\[eval\]"):
+    with pytest.raises(PackageMissingError, match=r"package jiwer.*pip install -e '\.\[eval\]'"):
         word_errors("a", "b")

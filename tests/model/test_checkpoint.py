@@ -113,9 +113,7 @@ class _Bomb:
         return os.system, ("touch exploded",)
 
 
-def test_a_pickle_that_would_run_code_is_refused(
-    network: LipToSpeech, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save({"v_front_state_dict": {"x": _Bomb()}}, "bomb.pt")
     Path("bomb.pkl").write_bytes(pickle.dumps(_Bomb(), protocol=2))

@@ -6,9 +6,7 @@ import math
 from collections import defaultdict
 from itertools import groupby, product
 from pathlib import Path
-from typing import Any
 
-import numba
 import numpy as np
 import pytest
 import torch
@@ -235,22 +233,3 @@ def test_logits_and_nan_are_no_log_probabilities(wrong: float) -> None:
     batch[1, 2, 50] = wrong
     with pytest.raises(ValueError, match=rf"clip 1, frame 2: {wrong} is no log-probability"):
         beam_search(batch, torch.tensor([4, 4]))
-
-
-def test_where_compiled_code_cannot_be_kept_it_is_compiled_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    compiled: list[bool] = []
-
-    def njit_without_a_place(*arguments: Any, cache: bool = False, **settings: Any) -> Any:
-        compiled.append(cache)
-        if cache:
-            raise RuntimeError("cannot cache function: no locator available")
-        return numba.njit(*arguments, **settings)
-
-    monkeypatch.setattr(prefix_search, "njit", njit_without_a_place)
-
-    @prefix_search._compiled("(i8,)")
-    def twice(number: int) -> int:
-        return 2 * number
-
-    assert twice(21) == 42
-    assert compiled == [True, False]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -13,6 +14,7 @@ from model.losses import (
     OptimiserSettings,
     content_loss,
     content_switches_on,
+    ctc_feasible,
     ctc_loss,
     freeze,
     mel_l1,
@@ -49,6 +51,21 @@ def test_l1_is_in_natural_log_units(padding: Padding) -> None:
     found = mel_l1(silence, full, torch.tensor([8]), padding)
     assert float(found) == pytest.approx(-math.log(1e-5), rel=1e-6)
     assert not mel_l1(silence, full, torch.tensor([0]), "masked").any()
+
+
+def test_ctc_is_feasible_exactly_when_its_loss_is_finite() -> None:
+    texts = [pieces for size in range(5) for pieces in itertools.product([1, 2], repeat=size)]
+    targets = torch.full((len(texts), 6), 2)  # the padding repeats the last piece, and must not count
+    for row, pieces in zip(targets, texts, strict=True):
+        row[: len(pieces)] = torch.tensor(pieces)
+    target_lengths = torch.tensor([len(pieces) for pieces in texts])
+    for frames in range(1, 9):
+        lengths = torch.full_like(target_lengths, frames)
+        scores = torch.zeros(frames, len(texts), 3).log_softmax(dim=2)
+        finite = torch.nn.functional.ctc_loss(scores, targets, lengths, target_lengths, reduction="none").isfinite()
+        assert ctc_feasible(targets, target_lengths, lengths).tolist() == finite.tolist()
+    no_text = torch.zeros(2, 0, dtype=torch.long)
+    assert ctc_feasible(no_text, torch.tensor([0, 0]), torch.tensor([1, 9])).all()
 
 
 def _ctc_inputs() -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
 from pathlib import Path
 from random import Random
@@ -18,11 +17,10 @@ from torch import Tensor
 from model.mel import log_mel
 from model.segments import (
     SPEAKER_FRAMES_PADDED,
+    Segment,
     SegmentSettings,
     Windows,
     Word,
-    ctc_feasible,
-    ctc_fits,
     draw_windows,
     draw_words,
     first_windows,
@@ -37,6 +35,13 @@ from model.segments import (
 def spoken(count: int, seconds: float = 0.4, start: float = 0.0) -> list[Word]:
     """Words without pauses between them."""
     return [(f"w{i}", round(start + i * seconds, 2), round(start + (i + 1) * seconds, 2)) for i in range(count)]
+
+
+def run_of(segment: Segment) -> tuple[int, int]:
+    """Numbers of the first of its words and of the one after its last, where words are named w0, w1, ..."""
+    assert segment.text
+    numbers = [int(word.removeprefix("w")) for word in segment.text.split(" ")]
+    return numbers[0], numbers[-1] + 1
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -64,13 +69,12 @@ def test_a_segment_lies_inside_its_clip_and_its_text_inside_the_segment(
     segment = draw_words(words, frames, Random(seed))
     assert 0 <= segment.start_frame < segment.stop_frame <= frames
     assert min(5, frames) <= segment.stop_frame - segment.start_frame <= 250
-    chosen = words[segment.first_word : segment.stop_word]
-    assert len(chosen) <= 20
     if segment.text is None:
-        assert chosen == []
         return
+    first, stop = run_of(segment)
+    chosen = words[first:stop]
+    assert 1 <= len(chosen) <= 20
     assert segment.text == " ".join(word for word, _, _ in chosen)
-    assert segment.text
     assert segment.start_frame <= chosen[0][1] * 25 + 1e-6
     assert all(min(end * 25, frames) <= segment.stop_frame + 1e-6 for _, _, end in chosen)
     assert segment == draw_words(words, frames, Random(seed))
@@ -79,19 +83,21 @@ def test_a_segment_lies_inside_its_clip_and_its_text_inside_the_segment(
 def test_runs_are_of_4_to_20_words_from_anywhere_in_the_clip() -> None:
     words = spoken(30, seconds=0.2)
     drawn = [draw_words(words, 150, Random(seed)) for seed in range(3000)]
-    counts = Counter(segment.stop_word - segment.first_word for segment in drawn)
+    runs = [run_of(segment) for segment in drawn]
+    counts = Counter(stop - first for first, stop in runs)
     assert sorted(counts) == list(range(4, 21))
     assert min(counts.values()) > 3000 / 17 * 0.6  # five deviations of a fair draw
-    assert {segment.first_word for segment in drawn if segment.stop_word - segment.first_word == 4} == set(range(27))
-    for segment in drawn:
-        assert (segment.start_frame, segment.stop_frame) == (5 * segment.first_word, 5 * segment.stop_word)
+    assert {first for first, stop in runs if stop - first == 4} == set(range(27))
+    for segment, (first, stop) in zip(drawn, runs, strict=True):
+        assert (segment.start_frame, segment.stop_frame) == (5 * first, 5 * stop)
+        assert segment.text == " ".join(word for word, _, _ in words[first:stop])
 
 
 def test_a_clip_of_few_words_gives_all_of_them() -> None:
     for count in (1, 3, 4):
         segment = draw_words(spoken(count, start=0.4), 100, Random(0))
         assert (segment.start_frame, segment.stop_frame) == (10, 10 + 10 * count)
-        assert (segment.first_word, segment.stop_word) == (0, count)
+        assert run_of(segment) == (0, count)
 
 
 def test_a_first_word_at_zero_seconds_stays_the_first() -> None:
@@ -111,7 +117,8 @@ def test_a_run_that_is_too_long_loses_words_at_its_end() -> None:
     words = spoken(20, seconds=0.8)  # 20 frames each: 12 fit
     for seed in range(100):
         segment = draw_words(words, 400, Random(seed))
-        count = segment.stop_word - segment.first_word
+        first, stop = run_of(segment)
+        count = stop - first
         assert count <= 12
         assert segment.stop_frame - segment.start_frame == 20 * count
     assert draw_words(spoken(3, seconds=6.0), 450, Random(0)).text == "w0"
@@ -120,7 +127,6 @@ def test_a_run_that_is_too_long_loses_words_at_its_end() -> None:
 def test_a_word_that_is_too_long_is_cut_and_has_no_text() -> None:
     segment = draw_words([("aaah", 1.0, 12.0), ("yes", 12.0, 12.4)], 400, Random(0))
     assert (segment.start_frame, segment.stop_frame, segment.text) == (25, 275, None)
-    assert segment.first_word == segment.stop_word
 
 
 def test_a_very_short_word_is_widened_within_its_clip() -> None:
@@ -153,22 +159,6 @@ def test_segment_settings_that_make_no_sense_are_refused() -> None:
         SegmentSettings(min_words=5, max_words=4)
     with pytest.raises(ValueError, match="0 to 250 frames"):
         SegmentSettings(min_frames=0)
-
-
-def test_ctc_fits_says_exactly_when_the_loss_is_finite() -> None:
-    texts = [pieces for size in range(5) for pieces in itertools.product([1, 2], repeat=size)]
-    targets = torch.full((len(texts), 6), 2)  # the padding repeats the last piece, and must not count
-    for row, pieces in zip(targets, texts, strict=True):
-        row[: len(pieces)] = torch.tensor(pieces)
-    target_lengths = torch.tensor([len(pieces) for pieces in texts])
-    for frames in range(1, 9):
-        lengths = torch.full_like(target_lengths, frames)
-        scores = torch.zeros(frames, len(texts), 3).log_softmax(dim=2)
-        finite = F.ctc_loss(scores, targets, lengths, target_lengths, reduction="none").isfinite()
-        assert ctc_feasible(targets, target_lengths, lengths).tolist() == finite.tolist()
-        assert [ctc_fits(pieces, frames) for pieces in texts] == finite.tolist()
-    no_text = torch.zeros(2, 0, dtype=torch.long)
-    assert ctc_feasible(no_text, torch.tensor([0, 0]), torch.tensor([1, 9])).all()
 
 
 @settings(max_examples=100)

@@ -198,12 +198,9 @@ def test_frames_beyond_a_clips_length_are_zero_whatever_they_hold() -> None:
         assert (pictures[0] != 0).all()
 
 
-def test_a_batch_has_the_networks_shape_and_the_asked_dtype() -> None:
-    roi = regions()
-    assert apply(roi, whole(roi)).shape == (2, 1, 3, 112, 112)
-    assert apply(roi, whole(roi)).dtype == torch.float32
-    half_precision = apply(roi, whole(roi), dtype=torch.bfloat16)
-    torch.testing.assert_close(half_precision, apply(roi, whole(roi)).bfloat16(), rtol=0, atol=0)
+def test_a_batch_has_the_networks_shape_and_dtype() -> None:
+    pictures = apply(regions(), whole(regions()))
+    assert (pictures.shape, pictures.dtype) == ((2, 1, 3, 112, 112), torch.float32)
 
 
 def test_autocast_does_not_make_the_resizing_coarse() -> None:

@@ -73,7 +73,7 @@ def gone_since(corpus: Lrs2Corpus) -> None:
     path.symlink_to("/dev/full/nowhere")
 
 
-def a_folder(corpus: Lrs2Corpus) -> None:
+def a_folder_for_a_transcript(corpus: Lrs2Corpus) -> None:
     corpus.add(CLIP, video=False).with_suffix(".txt").unlink()
     (corpus.root / "main" / f"{CLIP}.txt").mkdir()
     write_video(corpus.root / "main" / f"{CLIP}.mp4", pictures(30), click_track(1.2, 0.4))
@@ -137,6 +137,7 @@ BAD_CLIPS: list[tuple[str, Callable[[Lrs2Corpus], Any], str]] = [
     ("no coordinates", lambda c: c.add(CLIP, coordinates=None), "index: coordinates_missing"),
     ("no video", lambda c: c.add(CLIP, video=False), "index: video_missing"),
     ("no transcript", lambda c: c.add(CLIP, transcript=None), "transcript: transcript_missing"),
+    ("a folder in the place of a transcript", a_folder_for_a_transcript, "transcript: transcript_missing"),
     ("transcript without words", lambda c: c.add(CLIP, transcript="Text:  \n"), "transcript: transcript_invalid"),
 ]  # fmt: skip
 
@@ -278,7 +279,10 @@ def test_a_build_without_one_good_clip_fails(tmp_path: Path) -> None:
         build(corpus, tmp_path / "out")
 
 
-def test_an_unreadable_file_costs_the_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("ending", "reason"), [("mp4", "video_unreadable"), ("txt", "transcript_unreadable")])
+def test_an_unreadable_file_costs_the_clip(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str, reason: str
+) -> None:
     from shards import Store
 
     corpus = Lrs2Corpus(tmp_path / "corpus")
@@ -287,13 +291,14 @@ def test_an_unreadable_file_costs_the_clip(tmp_path: Path, monkeypatch: pytest.M
     read = Store.read
 
     def forbidden(self: Store, name: str) -> bytes:
-        if name.endswith("a/2.mp4"):
+        if name.endswith(f"a/2.{ending}"):
             raise PermissionError(13, "Permission denied", name)
         return read(self, name)
 
     monkeypatch.setattr(Store, "read", forbidden)
     left_out = build(corpus, tmp_path / "out")
-    assert {key: entry["reason"] for key, entry in left_out.items()} == {"main/a/2": "video_unreadable"}
+    told = {key: (entry["stage"], entry["reason"]) for key, entry in left_out.items()}
+    assert told == {"main/a/2": ("read", reason)}
 
 
 def test_a_folder_with_odd_names_is_built_with_a_fixed_lip_box(tmp_path: Path) -> None:

@@ -200,7 +200,7 @@ def test_a_home_folder_means_the_same_everywhere(
     assert (tmp_path / "out" / "manifest.json").exists()
 
 
-def test_a_changed_corpus_is_another_plan(built: dict[str, bytes], tmp_path: Path) -> None:
+def test_a_changed_corpus_is_another_plan(tmp_path: Path) -> None:
     corpus = Lrs2Corpus(tmp_path / "corpus")
     corpus.add("a/1")
     recipe = Recipe(dataset="lrs2", root=str(corpus.finish().root))

@@ -13,7 +13,7 @@ from pipeline.datasets import index_corpus
 from pipeline.datasets.coordinates import fit_coordinates, parse_coordinates
 from pipeline.datasets.transcripts import parse_transcript
 from pipeline.recipe import Recipe
-from tests.corpora import Lrs2Corpus, coordinate_line
+from tests.corpora import coordinate_line
 
 
 def touch(path: Path, content: str = "x") -> None:
@@ -334,6 +334,6 @@ def test_the_corpus_of_real_footage_is_read_with_defaults(footage: Path) -> None
     assert {clip.split for clip in index.clips} == {"train", "val", "test", "test_unseen"}
 
 
-def test_the_small_corpus_has_nothing_left_out(small_corpus: Lrs2Corpus, small_recipe: Recipe) -> None:
+def test_the_small_corpus_has_nothing_left_out(small_recipe: Recipe) -> None:
     index = index_corpus(small_recipe)
     assert (len(index.clips), index.left_out, index.notices) == (10, [], [])

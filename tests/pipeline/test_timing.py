@@ -137,7 +137,7 @@ def test_sound_that_ends_early_is_padded_with_silence_and_says_where(tmp_path: P
     assert (sample.mel[:, 104:] == -1).all(), "what was put there is silence"
 
 
-def test_a_gap_in_the_sound_stays_a_gap(tmp_path: Path) -> None:
+def test_a_gap_in_the_sound_stays_a_gap() -> None:
     ones = np.ones(1600, np.float32)
     runs = [SoundRun(16_000, start, [ones], 1600) for start in (0.0, 0.5)]
     sound, span = sound_at_16k(runs, 0.0, 25)

@@ -22,18 +22,11 @@ from pipeline.recipe import Recipe
 from shards import Dataset, DatasetError, Sample, StorageError, Store, open_dataset
 from shards.format.roi import ROI_CODECS, RoiCodec
 from shards.reading.batch import Batch, Contents
+from shards.reading.clips import Clip
+from shards.reading.deal import deal_from, steps_in_epoch
 from shards.reading.loader import LoaderSettings, load
 from shards.reading.members import MemberReader
-from shards.reading.plan import (
-    BatchSettings,
-    Clip,
-    MicroBatch,
-    Part,
-    deal_from,
-    plan_epoch,
-    plan_evaluation,
-    steps_in_epoch,
-)
+from shards.reading.plan import BatchSettings, MicroBatch, Part, plan_epoch, plan_evaluation
 from tests.processes import descendants
 from tests.shards.datasets import small_dataset
 
@@ -75,7 +68,6 @@ def assert_holds(batch: Batch, micro_batch: MicroBatch, dataset: Dataset, stored
     assert batch.keys == [keys[visit.row] for visit in micro_batch.visits]
     assert batch.texts == [visit.text for visit in micro_batch.visits]
     assert batch.lengths.tolist() == [visit.stop - visit.start for visit in micro_batch.visits]
-    assert batch.has_mel.tolist() == [visit.whole for visit in micro_batch.visits]
     assert batch.wav_rows.tolist() == [row for row, visit in enumerate(micro_batch.visits) if not visit.whole]
     assert (batch.number, batch.skipped) == (micro_batch.number, [])
     clips, frames = len(batch.keys), micro_batch.frames
@@ -223,12 +215,11 @@ def test_without_stored_mels_the_samples_of_every_clip_are_read(
 
     planned, stored = plan_evaluation(dataset.index, ["train"], draw, SETTINGS), samples(dataset)
     full = read(dataset, planned)
-    assert any(batch.has_mel.any() and not batch.has_mel.all() for batch in full), "whole clips, and parts"
+    assert any(0 < len(batch.wav_rows) < len(batch.keys) for batch in full), "whole clips, and parts"
     monkeypatch.setattr(MemberReader, "mel", refuse)
     for batch, other, micro_batch in zip(
         read(dataset, planned, replace(HERE, contents=Contents(roi=roi, stored_mel=False))), full, planned, strict=True
     ):
-        assert not batch.has_mel.any()
         assert (batch.mel == -1).all()
         assert batch.mel.shape == other.mel.shape
         assert batch.wav_rows.tolist() == list(range(len(batch.keys)))
@@ -257,7 +248,7 @@ def test_without_stored_mels_samples_stay_with_their_clips_where_one_is_skipped(
 def test_a_batch_moves_to_a_device_and_its_lengths_stay(dataset: Dataset) -> None:
     batch = read(dataset, plan(dataset)[:1])[0]
     moved = batch.to("meta")
-    assert {getattr(moved, name).device.type for name in ("roi", "mel", "has_mel", "wav", "wav_rows")} == {"meta"}
+    assert {getattr(moved, name).device.type for name in ("roi", "mel", "wav", "wav_rows", "voice")} == {"meta"}
     assert moved.lengths.device.type == "cpu"
     assert (moved.keys, moved.texts) == (batch.keys, batch.texts)
 
@@ -267,7 +258,7 @@ def test_all_that_goes_to_a_device_is_pinned(dataset: Dataset, monkeypatch: pyte
     monkeypatch.setattr(torch.Tensor, "pin_memory", torch.Tensor.clone)  # as far as it can be seen without a GPU
     pinned = batch.pin_memory()
     assert content(pinned) == content(batch)
-    for name in ("roi", "mel", "has_mel", "wav", "wav_rows"):
+    for name in ("roi", "mel", "wav", "wav_rows", "voice"):
         assert getattr(pinned, name) is not getattr(batch, name) or not getattr(batch, name).numel()
 
 
@@ -340,7 +331,7 @@ def test_a_batch_whose_clips_are_all_skipped_has_none(tmp_path: Path) -> None:
     (batch,) = read(dataset, [planned], SKIP)
     assert len(batch.skipped) == len(planned.visits)
     assert (batch.keys, batch.roi.shape, batch.lengths.shape) == ([], (0, planned.frames, 32, 32), (0,))
-    assert (len(batch.mel), len(batch.wav), len(batch.has_mel)) == (0, 0, 0)
+    assert (len(batch.mel), len(batch.wav), len(batch.wav_rows)) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("codec", ["ffv1", "h264"])
@@ -417,7 +408,7 @@ def test_a_worker_that_is_killed_is_named(dataset: Dataset) -> None:
         kill_and_go_on()
 
 
-def test_an_index_that_cannot_be_is_refused(dataset: Dataset, tmp_path: Path) -> None:
+def test_an_index_that_cannot_be_is_refused(dataset: Dataset) -> None:
     index = dataset.index
     wrong = index.set_column(index.schema.get_field_index("frames"), "frames", pa.array([0] * len(index), pa.int32()))
     broken = Dataset(dataset.store, dataset.manifest)

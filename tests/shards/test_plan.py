@@ -18,19 +18,9 @@ from hypothesis import strategies as st
 
 from model.segments import draw_words, whole_clip
 from shards.format.index import INDEX_SCHEMA
-from shards.reading.plan import (
-    BatchSettings,
-    Clip,
-    MicroBatch,
-    Part,
-    Span,
-    Visit,
-    deal,
-    deal_from,
-    plan_epoch,
-    plan_evaluation,
-    steps_in_epoch,
-)
+from shards.reading.clips import Clip
+from shards.reading.deal import deal, deal_from, steps_in_epoch
+from shards.reading.plan import BatchSettings, MicroBatch, Part, Span, Visit, plan_epoch, plan_evaluation
 
 SETTINGS = BatchSettings(max_frames=600, window_shards=3)
 

@@ -12,7 +12,8 @@ import torch
 
 from model.segments import Segment, SegmentSettings, draw_words, whole_clip
 from shards import Dataset, open_dataset
-from shards.reading.plan import BatchSettings, Clip, MicroBatch, plan_epoch
+from shards.reading.clips import Clip
+from shards.reading.plan import BatchSettings, MicroBatch, plan_epoch
 from tests.train.runs import flags, logged, recipe_flags, weights_of
 from train import loop
 from train.__main__ import main
@@ -38,6 +39,13 @@ def drawn(clip: Clip, epoch: int, settings: TrainSettings = SETTINGS) -> list[Se
     return [part for part in found if isinstance(part, Segment)]
 
 
+def run_of(part: Segment) -> tuple[int, int]:
+    """Numbers of the first of its words in WORDS and of the one after its last."""
+    assert part.text
+    numbers = [int(word.removeprefix("w")) for word in part.text.split(" ")]
+    return numbers[0], numbers[-1] + 1
+
+
 def test_stages_follow_each_other_and_then_there_is_none() -> None:
     assert [stage_at(STAGES, epoch) for epoch in range(1, 6)] == [STAGES[0], STAGES[0], STAGES[1], None, None]
     assert stage_at((), 1) is None
@@ -48,19 +56,20 @@ def test_runs_of_words_are_as_long_as_the_stage_says_and_then_as_the_settings_sa
     epoch: int, most: int, least: int
 ) -> None:
     parts = drawn(TIMED, epoch)
-    counts = [part.stop_word - part.first_word for part in parts]
+    runs = [run_of(part) for part in parts]
+    counts = [stop - first for first, stop in runs]
     assert (len(parts), min(counts), max(counts)) == (200, least, most)
-    assert {part.first_word for part in parts} == set(range(12 - least + 1)), "from anywhere in the clip"
-    for part in parts:
-        assert part.text == " ".join(word for word, _, _ in WORDS[part.first_word : part.stop_word])
-        assert part.stop_frame - part.start_frame == 5 * (part.stop_word - part.first_word)
+    assert {first for first, _ in runs} == set(range(12 - least + 1)), "from anywhere in the clip"
+    for part, (first, stop) in zip(parts, runs, strict=True):
+        assert part.text == " ".join(word for word, _, _ in WORDS[first:stop])
+        assert (part.start_frame, part.stop_frame) == (5 * first, 5 * stop)
 
 
 def test_a_stage_never_lengthens_what_the_settings_say() -> None:
     settings = dataclasses.replace(
         SETTINGS, segments=SegmentSettings(min_words=1, max_words=1), curriculum=(Stage(1, 9, 500),)
     )
-    assert {part.stop_word - part.first_word for part in drawn(TIMED, 1, settings)} == {1}
+    assert {stop - first for first, stop in map(run_of, drawn(TIMED, 1, settings))} == {1}
     assert {part.stop_frame for part in drawn(SHORT._replace(frames=400), 1, settings)} == {250}
 
 
@@ -73,7 +82,7 @@ def test_a_run_of_long_words_is_cut_to_the_frames_of_the_stage() -> None:
 def test_clips_without_word_times_that_are_too_long_are_left_out_and_come_back() -> None:
     for epoch, short, long in ((1, 15, 0), (2, 15, 0), (3, 15, 16), (4, 15, 16)):
         for clip, frames in ((SHORT, short), (LONG, long)):
-            whole = [Segment(0, frames, 0, 0, "a text")] * 200 if frames else []
+            whole = [Segment(0, frames, "a text")] * 200 if frames else []
             assert drawn(clip, epoch) == whole
 
 
@@ -95,6 +104,15 @@ def test_what_is_validated_knows_no_curriculum() -> None:
         part = whole_clips(SETTINGS.segments)(clip, Random(0))
         assert part is not None
         assert (part.start_frame, part.stop_frame, part.text) == (0, clip.frames, clip.text)
+
+
+def test_the_text_of_a_clip_that_is_cut_for_validation_is_cut_with_it_where_word_times_are_known() -> None:
+    ranges = SegmentSettings(max_frames=28)  # 1.12 s: five words of a fifth of a second, and a part of the sixth
+    timed, untimed = whole_clips(ranges)(TIMED, Random(0)), whole_clips(ranges)(TIMED._replace(words=[]), Random(0))
+    assert timed is not None
+    assert untimed is not None
+    assert (timed.start_frame, timed.stop_frame, timed.text) == (0, 28, "w0 w1 w2 w3 w4")
+    assert (untimed.stop_frame, untimed.text) == (28, None)
 
 
 def _keys(dataset: Dataset, planned: list[MicroBatch]) -> list[str]:

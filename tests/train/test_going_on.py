@@ -107,10 +107,10 @@ def test_a_checkpoint_without_what_a_run_needs_is_refused_with_what_can_be_done(
     assert "nosuch.pt" in capsys.readouterr().err
 
 
-def test_another_recogniser_in_the_place_of_the_first_is_refused(
+def test_a_run_goes_on_with_the_recogniser_that_it_began_with(
     shards: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Under the same name; and the same one under another name is no other."""
+    """Whatever has become of its file; without any it is another run."""
     asr = tmp_path / "asr.pt"
 
     def write(seed: int) -> None:
@@ -124,13 +124,18 @@ def test_another_recogniser_in_the_place_of_the_first_is_refused(
 
     write(1)
     assert run() == 0
+    first = asr.read_bytes()
+    assert run("--resume=auto", steps=2) == 0
+    assert "goes on with its own" not in capsys.readouterr().out
     write(2)
-    assert run("--resume=auto", steps=2) == 2
+    assert run("--resume=auto", steps=3) == 0
+    assert f"{asr} is gone or has changed since this run began: it goes on with its own" in capsys.readouterr().out
+    asr.unlink()
+    assert run("--resume=auto", steps=4) == 0
+    assert "goes on with its own" in capsys.readouterr().out
+    assert (tmp_path / "run/recogniser.pt").read_bytes() == first
+    assert run("--resume=auto", steps=5, init_asr="null") == 2
     assert "of another run: another recogniser" in capsys.readouterr().err
-    assert run("--resume=auto", steps=2, init_asr="null") == 2
-    assert "another recogniser" in capsys.readouterr().err
-    write(1)
-    assert run("--resume=auto", steps=2, init_asr=shutil.copy(asr, tmp_path / "copy.pt")) == 0
 
 
 def test_what_a_save_that_was_killed_left_is_swept_away_and_nothing_else_is(shards: str, tmp_path: Path) -> None:

@@ -101,7 +101,12 @@ def test_the_gradient_of_a_global_batch_is_the_same_on_one_rank_and_on_two(
 
 @pytest.mark.parametrize(("recipe", "unread"), [("visual", ("mel", "wav")), ("asr", ("roi",))])
 def test_a_recipe_reads_no_member_that_it_has_no_use_for(
-    shards: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: str, unread: tuple[str, ...]
+    shards: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    recipe: str,
+    unread: tuple[str, ...],
 ) -> None:
     def refuse(*_: Any) -> None:
         raise AssertionError("was read")
@@ -110,8 +115,8 @@ def test_a_recipe_reads_no_member_that_it_has_no_use_for(
         monkeypatch.setattr(MemberReader, member, refuse)
     assert main(recipe_flags(recipe, shards, tmp_path / "run", steps=2, every=2)) == 0
     assert logged(tmp_path / "run", "validation")
-    with pytest.raises(AssertionError, match="was read"):
-        main(recipe_flags("lip2speech", shards, tmp_path / "other", steps=2, every=2))
+    assert main(recipe_flags("lip2speech", shards, tmp_path / "other", steps=2, every=2)) == 1
+    assert "AssertionError: was read" in capsys.readouterr().err
 
 
 def test_spec_augment_hides_some_of_the_mel_in_training_and_nothing_in_validation(shards: str, tmp_path: Path) -> None:
@@ -187,7 +192,7 @@ def _filled(batch: Batch) -> Batch:
     roi, mel, wav = (x.clone() for x in (batch.roi, batch.mel, batch.wav))
     for row, frames in enumerate(batch.lengths.tolist()):
         roi[row, frames:] = torch.randint(0, 256, roi[row, frames:].shape, generator=random, dtype=torch.uint8)
-        if batch.has_mel[row]:
+        if row not in batch.wav_rows.tolist():
             mel[row, :, MEL_PER_FRAME * frames :].normal_(3, 5, generator=random)
     for place, row in enumerate(batch.wav_rows.tolist()):
         wav[place, SAMPLES_PER_FRAME * int(batch.lengths[row]) :].normal_(0, 1, generator=random)
@@ -254,7 +259,7 @@ def test_beyond_its_clip_a_mel_is_silent_wherever_it_comes_from(shards: str, tmp
     """Published, networks hear what stands there."""
     run = begun(recipe_flags("asr", shards, tmp_path / "run"))
     batch = _batch(run)
-    assert batch.has_mel.tolist() == [True, False, True]
+    assert batch.wav_rows.tolist() == [1]
     garbage = dataclasses.replace(batch, wav=_filled(batch).wav)
     found = mels(garbage, garbage.lengths[garbage.wav_rows])
     for row, frames in enumerate(batch.lengths.tolist()):

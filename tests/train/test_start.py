@@ -371,7 +371,7 @@ class _OneOf(Ranks):
 class _Parallel(nn.Module):
     """In the place of DistributedDataParallel, which wants the other ranks."""
 
-    def __init__(self, network: nn.Module, device_ids: Any) -> None:
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 

@@ -60,7 +60,7 @@ def _flags(dataset: Dataset, out: Path, recipe: Any = "lip2speech", **more: Any)
 
 def _validated(run: Run, step: int = 1) -> dict[str, float]:
     """What one validation logs; its examples go to TensorBoard."""
-    book = Logbook(run.folder, step - 1, 10, quiet=False)
+    book = Logbook(run.folder, step - 1, step - 1, 10, quiet=False)
     run.place.step = step
     validate(run, plan_validation(run), book)
     book.close()

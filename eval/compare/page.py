@@ -20,19 +20,16 @@ from eval.compare.comparison import Compared, Comparison
 from eval.compare.table import heading, left_out_of, lines_of, notes_of, signed
 from eval.report.about import settings_of
 from eval.report.charts import beyond, distribution
-from eval.report.clips import Sound, Text
+from eval.report.clips import MOST_SECONDS, Sound, Text, sound_of
 from eval.report.marking import mark, normaliser_used
+from eval.report.report import PAGE_NAME
 from eval.report.tables import Look, look_of
-from eval.report.waveforms import SoundError, draw_mel, read_sound
+from eval.report.waveforms import draw_scale
 from eval.results import Evaluation
 from eval.scoring import wav_name
 from pipeline.page import write_page
-from pipeline.pictures import data_uri, mel_picture
-from shards.format.sample import FPS, SAMPLES_PER_FRAME, encode_wav
+from shards.format.sample import FPS, SAMPLES_PER_FRAME
 
-PAGE_NAME = "report.html"
-
-_MOST_SECONDS = 10  # of a clip: a page of long ones stays small
 _LABEL = 11  # letters that have room beside a chart
 
 
@@ -54,7 +51,7 @@ class Card:
         seconds: of the time axis.
         sounds: the original's, and then every evaluation's; `system` is what `titles` names.
         texts: what was recognised in each evaluation, where a recogniser listened.
-        figures: of every evaluation.
+        figures: metric -> evaluation, by what `titles` names -> figure.
         notes: what is not shown.
     """
 
@@ -63,7 +60,7 @@ class Card:
     seconds: float
     sounds: list[Sound]
     texts: list[Text]
-    figures: list[tuple[Look, list[float | None]]]
+    figures: list[tuple[Look, dict[str, float | None]]]
     notes: list[str]
 
 
@@ -121,7 +118,7 @@ def write_compared(folder: Path, comparison: Comparison, evaluations: Mapping[st
         main=main,
         cards=[_card(ranks, key, comparison, evaluations) for key, ranks in chosen.items()],
         titles={"original": "Original", **_systems(comparison)},
-        scale=mel_picture(np.linspace(-1, 1, 128, dtype=np.float32)[None].repeat(2, axis=0)),
+        scale=draw_scale(),
         evaluations=[
             {"name": name, "folder": of.folder, "command": of.about.get("command"), "settings": settings_of(of.about)}
             for name, of in evaluations.items()
@@ -185,11 +182,12 @@ def _spread(comparison: Comparison, look: Look) -> Spread:
 def _card(ranks: list[Rank], key: str, comparison: Comparison, evaluations: Mapping[str, Evaluation]) -> Card:
     rows = {name: _row(evaluation, key) for name, evaluation in evaluations.items()}
     first, whole = comparison.names[0], max(row["frames"] for row in rows.values())
-    frames = min(whole, _MOST_SECONDS * FPS)
+    frames = min(whole, MOST_SECONDS * FPS)
     length = frames * SAMPLES_PER_FRAME
-    sounds = [_sound("original", evaluations[first].folder, wav_name("original", key), length)]
-    for system, name in _systems(comparison).items():
-        sounds.append(_sound(system, evaluations[name].folder, rows[name]["wav"], length))
+    systems = _systems(comparison)
+    sounds = [sound_of("original", evaluations[first].folder, wav_name("original", key), length)]
+    for system, name in systems.items():
+        sounds.append(sound_of(system, evaluations[name].folder, rows[name]["wav"], length))
     return Card(
         ranks,
         rows[first],
@@ -197,10 +195,10 @@ def _card(ranks: list[Rank], key: str, comparison: Comparison, evaluations: Mapp
         sounds,
         texts=[text for name, row in rows.items() for text in _texts(name, row, normaliser_used(evaluations[name]))],
         figures=[
-            (look_of(metric), [_figure(of, name, key) for name in comparison.names])
+            (look_of(metric), {system: _figure(of, name, key) for system, name in systems.items()})
             for metric, of in comparison.metrics.items()
         ],
-        notes=[f"The first {_MOST_SECONDS} of {whole / FPS:.1f} s are shown."] if frames < whole else [],
+        notes=[f"The first {MOST_SECONDS} of {whole / FPS:.1f} s are shown."] if frames < whole else [],
     )
 
 
@@ -213,16 +211,6 @@ def _figure(of: Compared, name: str, key: str) -> float | None:
     """Of a clip; None where not every evaluation has it."""
     place = bisect_left(of.keys, key)
     return float(of.figures[name][place]) if of.keys[place : place + 1] == [key] else None
-
-
-def _sound(system: str, folder: Path, name: str | None, length: int) -> Sound:
-    try:
-        if not name:
-            raise SoundError("no sound was kept")
-        samples = read_sound(folder, name)[:length]
-    except SoundError as error:
-        return Sound(system, "", Markup(""), "", str(error))
-    return Sound(system, draw_mel(samples, length), Markup(""), data_uri("audio/wav", encode_wav(samples)), "")
 
 
 def _texts(name: str, row: Mapping[str, Any], normalise: Callable[[str], str]) -> list[Text]:

@@ -1,0 +1,46 @@
+"""Settings as they stand in a checkpoint: dictionaries of plain values, checked against the dataclass they are to be.
+
+A checkpoint may come from anywhere, so no value is taken for what the dataclass says it is. `dataclasses.asdict` is the
+way there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from typing import Any
+
+
+def read_settings(kind: Any, values: Any) -> Any:
+    """A settings dataclass from nested dictionaries. Missing settings have their default.
+
+    Args:
+        kind: the dataclass; its fields are plain values, tuples of these, literals, or such dataclasses.
+        values: by name of the field.
+
+    Raises:
+        ValueError: no dictionary, or unknown or ill-typed settings, which are named; or what `kind` itself refuses.
+    """
+    types = typing.get_type_hints(kind)
+    if not isinstance(values, dict):
+        raise ValueError(f"{kind.__name__} are a {type(values).__name__}, and a dictionary was expected")
+    unknown = [str(name) for name in values if name not in types]
+    if unknown:
+        raise ValueError(f"unknown settings {', '.join(unknown)} of {kind.__name__}: made by a later version?")
+    return kind(**{name: _typed(f"{kind.__name__}.{name}", types[name], value) for name, value in values.items()})
+
+
+def _typed(name: str, hint: Any, value: Any) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return read_settings(hint, value)
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is tuple:
+        fits = isinstance(value, tuple) and all(type(x) is arguments[0] for x in value)
+        fits = fits and (arguments[-1] is ... or len(value) == len(arguments))
+    elif origin is typing.Literal:
+        fits = value in arguments
+    else:
+        fits = type(value) is hint or (hint is float and type(value) is int)
+    if not fits:
+        raise ValueError(f"{name} is {value!r}, and {getattr(hint, '__name__', hint)} was expected")
+    return value
