@@ -13,6 +13,7 @@ import torch
 
 from pipeline import jobs
 from pipeline.recipe import Recipe
+from shards.reading import members
 from tests.corpora import Lrs2Corpus
 from tests.s3 import s3_server
 
@@ -28,6 +29,7 @@ torch.set_num_threads(1)  # on a busy machine, threads that wait for each other 
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Storage that failed is tried again at once."""
     monkeypatch.setattr(jobs, "PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(members, "PAUSE_SECONDS", 0.0)
 
 
 @pytest.fixture(scope="session")

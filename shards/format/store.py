@@ -69,9 +69,7 @@ class Store:
         try:
             filesystem, path = fsspec.core.url_to_fs(self.url)
         except ImportError as error:
-            raise ValueError(
-                f"{self.url}: {error} (s3:// needs lip-to-speech's extra s3)"
-            ) from error
+            raise ValueError(f"{self.url}: {error} (s3:// needs lip-to-speech's extra s3)") from error
         except ValueError as error:
             raise ValueError(f"{self.url}: no such kind of storage: {error}") from error
         return filesystem, path.rstrip("/") or "/"

@@ -12,6 +12,7 @@ compares checksums, and by the cache of remote shards.
 from __future__ import annotations
 
 import os
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,9 @@ Array = np.ndarray[Any, Any]
 _MEMBERS = ("roi", "mel", "wav")
 _LONGEST_HEADER = 1 << 16
 _MOST_OPEN = 32  # shards
+_ATTEMPTS = 3
+PAUSE_SECONDS = 2.0
+"""Before a read that failed is tried again; twice as long before the third attempt."""
 
 
 @dataclass(frozen=True)
@@ -167,6 +171,11 @@ class MemberReader:
         self._open[shard] = self._open_shard(shard)
         return self._open[shard]
 
+    def _forget(self, shard: str) -> None:
+        descriptor = self._open.pop(shard, None)
+        if descriptor is not None:
+            os.close(descriptor)
+
     def _shard(self, row: int) -> str:
         return self._where(self.members.shards[self.members.shard[row]])
 
@@ -193,15 +202,21 @@ class MemberReader:
         """Fill `into`, one after the other, with a member's bytes from `begin` on."""
         offset = int(self.members.offsets[member][row]) + begin
         expected = sum(array.nbytes for array in into)
-        try:
-            descriptor = self._descriptor(self.members.shards[self.members.shard[row]])
-            count = _filled(descriptor, into, offset)
-        except FileNotFoundError as error:
-            raise DatasetError(f"{self._shard(row)}: the shard is missing ({self._name(row, member)})") from error
-        except StorageError:
-            raise
-        except OSError as error:
-            raise StorageError(error.errno or 0, f"reading failed: {error.strerror}", self._shard(row)) from error
+        shard = self.members.shards[self.members.shard[row]]
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                count = _filled(self._descriptor(shard), into, offset)
+                break
+            except FileNotFoundError as error:
+                raise DatasetError(f"{self._shard(row)}: the shard is missing ({self._name(row, member)})") from error
+            except StorageError:  # of the cache, which has tried again
+                raise
+            except OSError as error:  # of a mounted disk, which may be back in a moment, with another handle
+                if attempt == _ATTEMPTS:
+                    told = f"reading failed: {error.strerror}"
+                    raise StorageError(error.errno or 0, told, self._shard(row)) from error
+                self._forget(shard)
+                time.sleep(PAUSE_SECONDS * attempt)
         if count != expected:
             raise DatasetError(
                 f"{self._shard(row)}: {self._name(row, member)}: {expected} bytes were expected from byte {offset} on, "

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -359,6 +359,31 @@ def test_a_disk_that_fails_always_stops_since_the_clips_may_be_fine(
     for workers in (0, 1):
         with pytest.raises(StorageError, match=r"train-00000\d\.tar: reading failed: Input/output error"):
             read(dataset, plan(dataset), LoaderSettings(workers=workers, on_damage=on_damage))
+
+
+def test_a_disk_that_fails_for_a_moment_is_read_again_from_a_file_that_is_opened_anew(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = plan(dataset)
+    expected = [content(batch) for batch in read(dataset, planned)]
+    opened, failed, whole_open, whole_read = [], [], os.open, os.preadv
+
+    def noted(path: Any, *arguments: Any, **named: Any) -> int:
+        opened.append(str(path))
+        return whole_open(path, *arguments, **named)
+
+    def stale(descriptor: int, buffers: Any, offset: int) -> int:
+        if len(failed) < 2:
+            failed.append(descriptor)
+            raise OSError(116, "Stale file handle")
+        return whole_read(descriptor, buffers, offset)
+
+    monkeypatch.setattr(os, "open", noted)
+    monkeypatch.setattr(os, "preadv", stale)
+    assert [content(batch) for batch in read(dataset, planned)] == expected
+    tars = [path for path in opened if path.endswith(".tar")]
+    assert len(failed) == 2
+    assert len(tars) == len(set(tars)) + 2
 
 
 def test_reads_that_give_less_than_asked_for_are_gone_on_with(
