@@ -366,7 +366,9 @@ def test_a_disk_that_fails_for_a_moment_is_read_again_from_a_file_that_is_opened
 ) -> None:
     planned = plan(dataset)
     expected = [content(batch) for batch in read(dataset, planned)]
-    opened, failed, whole_open, whole_read = [], [], os.open, os.preadv
+    opened: list[str] = []
+    failed: list[int] = []
+    whole_open, whole_read = os.open, os.preadv
 
     def noted(path: Any, *arguments: Any, **named: Any) -> int:
         opened.append(str(path))
