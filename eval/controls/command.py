@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shards", required=True, help="dataset, a local folder or an fsspec URL")
     parser.add_argument("--split", required=True, help="of the clips that are scored")
     parser.add_argument("--checkpoints", nargs="+", required=True, help="of the same recipe, say with other seeds")
-    parser.add_argument("--trained-on", nargs="+", help="splits of the mean mel; default: train and pretrain, if there")
+    parser.add_argument("--trained-on", nargs="+", help="splits of the mean mel; default: those that training takes")
     parser.add_argument("--clips", type=_positive, help="a fixed part of the split; default: all of it")
     parser.add_argument(
         "--voice", choices=["other", "self"], default="other", help="another clip's; self: as published"
@@ -56,7 +56,7 @@ def run(values: argparse.Namespace) -> int:
     settings = TableSettings(
         dataset,
         values.split,
-        values.trained_on or [name for name in ("train", "pretrain") if name in dataset.manifest.splits],
+        values.trained_on or dataset.training_splits(),
         values.clips,
         values.voice,
         values.vocoder,

@@ -176,9 +176,15 @@ class Scorers:
         return list((getattr(self._pool, "_processes", None) or {}).values())
 
     def _died(self) -> RuntimeError:
-        """Pairs are taken in order, so those under way are among the first that have no scores."""
+        """Say what has happened, and end the other processes: the pool is of no more use, and may wait for them.
+
+        Pairs are taken in order, so those under way are among the first that have no scores.
+        """
         without = [key for key, future in self._scored.items() if not future.done() or future.exception()]
-        dead = [str(child.pid) for child in self._children() if connection.wait([child.sentinel], timeout=0)]
+        children = self._children()
+        dead = [str(child.pid) for child in children if connection.wait([child.sentinel], timeout=0)]
+        for child in children:
+            child.kill()
         return RuntimeError(
             f"scoring process (pid {', '.join(dead) or 'unknown'}) died, probably scoring "
             f"{' or '.join(without[: self._processes]) or 'nothing'}"
