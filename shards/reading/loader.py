@@ -63,6 +63,9 @@ class LoaderSettings:
 
 DEFAULT = LoaderSettings()
 
+_PATIENCE = 30 * 60
+"""Seconds that a batch is waited for. A fork of a process with threads may hang from birth (CPython 3.11)."""
+
 
 def load(
     dataset: Dataset, slots: Sequence[MicroBatch | None], settings: LoaderSettings = DEFAULT
@@ -79,20 +82,22 @@ def load(
     Raises:
         DatasetError: a clip is damaged or missing, and `on_damage` is stop; names shard and key.
         StorageError: a disk or store failed, time and again.
-        RuntimeError: a worker process died; names its process id.
+        RuntimeError: a worker process died (names its process id), or gave nothing for half an hour.
     """
     reader = BatchReader(dataset, settings.contents, settings.on_damage == "skip", settings.cache)
     planned = [slot for slot in slots if slot is not None]
+    workers = min(settings.workers, len(planned))
     loader: DataLoader[Batch | Exception] = DataLoader(
         _Source(reader),
         batch_size=None,
         sampler=planned,
-        num_workers=settings.workers,
+        num_workers=workers,
+        timeout=_PATIENCE if workers else 0,
         collate_fn=_as_it_is,
         pin_memory=torch.cuda.is_available(),
-        prefetch_factor=settings.prefetch if settings.workers else None,
+        prefetch_factor=settings.prefetch if workers else None,
         worker_init_fn=_start,
-        multiprocessing_context=settings.start_method if settings.workers else None,
+        multiprocessing_context=settings.start_method if workers else None,
         generator=torch.Generator(),  # else its seed is drawn from the global one, and a resumed run draws once more
     )
     with closing(reader):
@@ -112,8 +117,11 @@ def load(
         finally:
             if ahead:
                 ahead.close()
-            if settings.workers:
+            if workers:
                 batches._shutdown_workers()  # now, and not when an error that holds the iterator is forgotten
+                for worker in batches._workers:  # told by SIGTERM; one that hangs would be waited for at exit
+                    worker.kill()
+                    worker.join()
 
 
 class _Source(TorchDataset[Batch | Exception]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import pickle
 import signal
@@ -27,7 +28,7 @@ from shards.reading.deal import deal_from, steps_in_epoch
 from shards.reading.loader import LoaderSettings, load
 from shards.reading.members import MemberReader
 from shards.reading.plan import BatchSettings, MicroBatch, Part, plan_epoch, plan_evaluation
-from tests.processes import descendants
+from tests.processes import alive, descendants
 from tests.shards.datasets import small_dataset
 
 HERE = LoaderSettings(workers=0)
@@ -386,6 +387,24 @@ def test_a_disk_that_fails_for_a_moment_is_read_again_from_a_file_that_is_opened
     tars = [path for path in opened if path.endswith(".tar")]
     assert len(failed) == 2
     assert len(tars) == len(set(tars)) + 2
+
+
+@pytest.mark.slow
+def test_a_worker_that_hangs_is_gone_when_the_loader_is_closed(dataset: Dataset) -> None:
+    batches: Any = load(dataset, plan(dataset), LoaderSettings(workers=1))
+    next(batches)
+    (worker,) = multiprocessing.active_children()
+    assert worker.pid is not None
+    os.kill(worker.pid, signal.SIGSTOP)
+    batches.close()
+    assert not alive(worker.pid)
+
+
+def test_no_worker_is_started_where_there_is_nothing_to_read(dataset: Dataset) -> None:
+    batches = load(dataset, [None, None], LoaderSettings(workers=2))
+    assert next(batches) is None
+    assert not multiprocessing.active_children()
+    assert list(batches) == [None]
 
 
 def test_reads_that_give_less_than_asked_for_are_gone_on_with(
