@@ -21,12 +21,12 @@ demo: $(INSTALLED)
 	$(BIN)/pipeline info
 	$(BIN)/pipeline preview
 	$(BIN)/pipeline tokenizer data/demo-shards --vocabulary-size 40
-	$(BIN)/python -m train --config configs/demo.yaml --recipe visual --schedule.steps 300 --resume auto
-	$(BIN)/python -m train --config configs/demo.yaml --recipe asr --resume auto
+	$(BIN)/python -m train --config configs/demo.yaml --task vsr --schedule.steps 300 --resume auto
+	$(BIN)/python -m train --config configs/demo.yaml --task asr --resume auto
 	$(BIN)/python -m train --config configs/demo.yaml --schedule.steps $(STEPS) --resume auto
 	rm -rf reports/demo
 	$(BIN)/python -m eval --checkpoint runs/demo/best.pt --shards data/demo-shards --split val --out reports/demo \
-		--recogniser runs/demo-asr/best.pt
+		--asr runs/demo-asr/best.pt
 
 # TESTS=all also runs the slow ones
 test: $(INSTALLED)
@@ -35,7 +35,7 @@ test: $(INSTALLED)
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy configs eval model pipeline shards train tests
+	$(BIN)/mypy eval model pipeline runtime shards train tests
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
@@ -45,7 +45,7 @@ benchmarks: $(INSTALLED)
 	$(BIN)/python -m tests.benchmarks
 
 clean:
-	rm -rf $(VENV) data/demo data/demo-shards data/demo-shards-preview.html runs/demo runs/demo-visual runs/demo-asr reports/demo
+	rm -rf $(VENV) data/demo data/demo-shards data/demo-shards-preview.html runs/demo runs/demo-vsr runs/demo-asr reports/demo
 
 $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 	@sh .make/check-system.sh "$(PYTHON)"

@@ -7,11 +7,11 @@ train="python -m train --config configs/grid.yaml --resume auto"
 
 pipeline build --config configs/grid.yaml --root "$folder/LRS2-BBC"
 test -e data/grid-shards/tokenizer.model || pipeline tokenizer data/grid-shards
-$train --recipe visual
-$train --recipe asr
-$train --init-visual runs/grid-visual/best.pt --init-asr runs/grid-asr/best.pt
+$train --task vsr
+$train --task asr
+$train --init-vsr runs/grid-vsr/best.pt --init-asr runs/grid-asr/best.pt
 for split in val test; do
     python -m eval table --shards data/grid-shards --split "$split" --checkpoints runs/grid/best.pt
 done
 python -m eval --checkpoint runs/grid/best.pt --shards data/grid-shards --split test --out reports/grid \
-       --recogniser runs/grid-asr/best.pt
+       --asr runs/grid-asr/best.pt

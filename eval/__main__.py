@@ -17,12 +17,12 @@ from collections.abc import Callable, Sequence
 
 from jsonargparse import ArgumentParser
 
-from configs.command_line import as_setting
 from eval.compare import command as compare
 from eval.controls import command as controls
 from eval.evaluation import evaluate
-from eval.one_clip import command as one_clip
 from eval.settings import EvaluationSettings
+from eval.synthesize import command as one_clip
+from runtime.command_line import as_setting
 
 _COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], int], str]] = {
     "compare": (compare.add_arguments, compare.run, "evaluations beside each other, clip by clip"),

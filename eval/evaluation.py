@@ -16,29 +16,29 @@ from typing import Any
 
 from torch import Tensor
 
-from eval.batches import read_batch, write_batch
-from eval.file_voice import voice_of
-from eval.hearing import WHISPER, check_recogniser
-from eval.identity import about_of, claim
+from eval.asr import WHISPER, check_asr
+from eval.batch_store import read_batch, write_batch
+from eval.executors import crew
+from eval.fingerprint import about_of, claim
 from eval.metrics import load_packages
-from eval.metrics.words import normaliser_of
-from eval.networks import device_of, networks_of, pictures_of, tokenizer_of
+from eval.metrics.text import normaliser_of
+from eval.reference_audio import voice_of
 from eval.report import write_report
 from eval.results import SUMMARY_NAME, Evaluation, table_of, write_clips, write_json
-from eval.running import crew
 from eval.scoring import rows_of
 from eval.settings import EvaluationSettings
 from eval.summary import summarise
-from eval.synthesis import Synthesiser
+from eval.synthesis import Synthesizer
+from eval.systems import device_of, networks_of, pictures_of, tokenizer_of
 from model.checkpoint import Checkpoint, load_checkpoint
-from pipeline.jobs import job_runner
-from pipeline.progress import ProgressReport, shown
+from runtime.progress import ProgressReport, shown
+from runtime.ray_jobs import job_runner
 from shards import Dataset, DatasetError, Store, open_dataset
 from shards.format.manifest import read_left_out
 from shards.format.sample import FPS
 from shards.format.store import PART_SUFFIX, absolute_url
-from shards.reading.clips import Clip
-from shards.reading.plan import BatchSettings, MicroBatch, Span, plan_evaluation
+from shards.loading.batch_plan import BatchSettings, MicroBatch, Span, plan_evaluation
+from shards.loading.index_view import Clip
 
 _KEY = re.compile(r"[^./\s\0]+(/[^./\s\0]+)*")
 _LONGEST_NAME = 200
@@ -70,7 +70,7 @@ def evaluate(settings: EvaluationSettings, command: str = "") -> Path:
     left_out = [entry for entry in read_left_out(dataset.store) if entry["split"] == settings.split]
     store = Store(str(Path(settings.out).absolute()))
     claim(store, about_of(settings, dataset, checkpoint, planned, command))
-    make = partial(Synthesiser, checkpoint, _anywhere(settings), file_voice)
+    make = partial(Synthesizer, checkpoint, _anywhere(settings), file_voice)
     for unfinished in Path(store.path()).rglob(f".*{PART_SUFFIX}"):
         unfinished.unlink()
     _speak(store, make, planned, settings)
@@ -102,7 +102,7 @@ def plan(dataset: Dataset, settings: EvaluationSettings) -> list[MicroBatch]:
         said = " ".join(word for word, _, end in clip.words if FPS * end <= stop)
         return Span(0, stop, said or None)  # without word times it is not known what is said until there
 
-    batching = BatchSettings(max_frames=settings.max_frames, long_alone=True)
+    batching = BatchSettings(max_padded_frames=settings.max_padded_frames, long_alone=True)
     return plan_evaluation(dataset.index, [settings.split], cut, batching, settings.clips)
 
 
@@ -115,35 +115,37 @@ def _check(checkpoint: Checkpoint, dataset: Dataset, settings: EvaluationSetting
     """Say now what the actors would trip over."""
     networks_of(checkpoint, settings.checkpoint, settings.seed)
     pictures_of(checkpoint, dataset)
-    if settings.recogniser is not None:
-        check_recogniser(settings.recogniser, tokenizer_of(checkpoint, dataset), settings.beam)
+    if settings.asr is not None:
+        check_asr(settings.asr, tokenizer_of(checkpoint, dataset), settings.beam)
     if settings.address is None:
         device_of(settings.device)
 
 
 def _file_voice(settings: EvaluationSettings, checkpoint: Checkpoint) -> Tensor | None:
-    if settings.voice in ("self", "other"):
+    if settings.speaker_reference in ("self", "other"):
         return None
-    if not Path(settings.voice).is_file():
-        raise ValueError(f"voice: {settings.voice}: no such file; expected other, self or a file with sound")
-    voice = voice_of(Path(settings.voice), checkpoint.mel)
+    if not Path(settings.speaker_reference).is_file():
+        raise ValueError(
+            f"speaker_reference: {settings.speaker_reference}: no such file; expected other, self or a file with sound"
+        )
+    voice = voice_of(Path(settings.speaker_reference), checkpoint.mel)
     if voice is None:
-        raise ValueError(f"voice: {settings.voice}: there is no sound in it")
+        raise ValueError(f"speaker_reference: {settings.speaker_reference}: there is no sound in it")
     return voice
 
 
 def _anywhere(settings: EvaluationSettings) -> EvaluationSettings:
     """The settings with paths that hold in any working folder, as actors have another."""
-    recogniser = settings.recogniser
+    recogniser = settings.asr
     if recogniser is not None:
         kind = WHISPER if recogniser.startswith(WHISPER) else ""
         if Path(recogniser.removeprefix(kind)).exists():
             recogniser = kind + str(Path(recogniser.removeprefix(kind)).absolute())
-    return dataclasses.replace(settings, shards=absolute_url(settings.shards), recogniser=recogniser)
+    return dataclasses.replace(settings, shards=absolute_url(settings.shards), asr=recogniser)
 
 
 def _speak(
-    store: Store, make: partial[Synthesiser], planned: Sequence[MicroBatch], settings: EvaluationSettings
+    store: Store, make: partial[Synthesizer], planned: Sequence[MicroBatch], settings: EvaluationSettings
 ) -> None:
     """Speak and score what is not finished, and write it batch by batch."""
     report = ProgressReport(total=sum(len(micro_batch.visits) for micro_batch in planned))

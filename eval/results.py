@@ -53,7 +53,7 @@ _ABOUT_CLIP = [
     ("frames", pa.int32()),
     ("seconds", pa.float64()),
     ("text", pa.string()),
-    ("voice", pa.string()),
+    ("speaker_reference", pa.string()),
     ("system", pa.string()),
 ]
 _HEARD = [

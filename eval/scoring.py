@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from eval.metrics import Scored, character_errors, metric_of, score, word_errors
-from eval.metrics.words import normaliser_of
+from eval.metrics.text import normaliser_of
 from eval.results import RATES, SYSTEMS
-from eval.synthesis import SpokenClip, float_wave
+from eval.synthesis import SynthesizedClip, float_wave
 from shards.format.sample import FPS
 
 Waves = Mapping[str, np.ndarray[Any, Any]]
@@ -36,7 +36,7 @@ def score_waves(waves: Waves, metrics: Sequence[str]) -> dict[str, Scored]:
 
 
 def rows_of(
-    clip: SpokenClip, scored: Mapping[str, Scored], split: str, metrics: Sequence[str], normaliser: str
+    clip: SynthesizedClip, scored: Mapping[str, Scored], split: str, metrics: Sequence[str], normaliser: str
 ) -> list[dict[str, Any]]:
     """The rows of `clips.parquet` that a clip gives, in the order of `SYSTEMS`.
 
@@ -59,7 +59,7 @@ def rows_of(
             "frames": clip.frames,
             "seconds": clip.frames / FPS,
             "text": clip.text,
-            "voice": clip.voice,
+            "speaker_reference": clip.speaker_reference,
             "system": system,
             "l1": clip.l1.get(system),
             **{name: of.values.get(name) for name in metrics},

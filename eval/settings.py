@@ -25,7 +25,7 @@ class EvaluationSettings:
         split: of the clips that are spoken.
         out: folder of the report.
         protocol: `published` sets voice, vocoder and max_seconds to what METHOD.md says of the published test.
-        voice: `other`, the loudest stretch of another clip of the same speaker; `self`, the first frames of the very
+        speaker_reference: `other`, the loudest stretch of another clip of the same speaker; `self`, the first frames of the very
             clip that is scored, as published; or a file with sound whose loudest stretch everybody is spoken with.
         vocoder: `default` or `published`.
         max_seconds: clips are cut there; None: whole.
@@ -37,7 +37,7 @@ class EvaluationSettings:
         beam: how many beginnings of a text the recogniser keeps on the way; 1: none but the best.
         normaliser: of texts before they are compared.
         mels: also write the networks' mels.
-        max_frames: padded video frames of a batch. A longer clip is a batch of its own.
+        max_padded_frames: padded video frames of a batch. A longer clip is a batch of its own.
         seed: of the untrained network's weights.
         examples: clips shown of the best, of the median and of the worst.
         device: of the networks and the vocoder; None: GPUs if there are any.
@@ -50,18 +50,18 @@ class EvaluationSettings:
     split: str
     out: str
     protocol: Literal["published"] | None = None
-    voice: str = "other"
+    speaker_reference: str = "other"
     vocoder: Literal["default", "published"] = "default"
     max_seconds: float | None = None
     clips: int | None = None
     metrics: list[str] = field(
         default_factory=lambda: ["stoi", "estoi", "pesq", "pesq_wide", "lsd", "mcd", "f0_error", "voicing_error"]
     )
-    recogniser: str | None = None
+    asr: str | None = None
     beam: int = 1
     normaliser: str = "plain"
     mels: bool = False
-    max_frames: int = 1200
+    max_padded_frames: int = 1200
     seed: int = 0
     examples: int = 3
     device: Literal["cpu", "cuda"] | None = None
@@ -69,7 +69,7 @@ class EvaluationSettings:
     address: str | None = None
 
     def __post_init__(self) -> None:
-        for name, least in (("clips", 1), ("beam", 1), ("max_frames", 1), ("examples", 1), ("workers", 0)):
+        for name, least in (("clips", 1), ("beam", 1), ("max_padded_frames", 1), ("examples", 1), ("workers", 0)):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"{name}: {value} is too small, at least {least} was expected")
@@ -78,7 +78,11 @@ class EvaluationSettings:
         if len(set(self.metrics)) < len(self.metrics):
             raise ValueError(f"metrics: one is named twice: {', '.join(self.metrics)}")
         if self.protocol == "published":
-            for name, value in (("voice", "self"), ("vocoder", "published"), ("max_seconds", PUBLISHED_SECONDS)):
+            for name, value in (
+                ("speaker_reference", "self"),
+                ("vocoder", "published"),
+                ("max_seconds", PUBLISHED_SECONDS),
+            ):
                 default = next(each.default for each in dataclasses.fields(self) if each.name == name)
                 if getattr(self, name) not in (default, value):
                     raise ValueError(f"{name}: {getattr(self, name)}, and the published protocol has {value}")

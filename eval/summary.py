@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from eval.intervals import bootstrap
+from eval.bootstrap import bootstrap
 from eval.results import Evaluation
 
 

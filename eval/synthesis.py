@@ -16,36 +16,36 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from eval.hearing import Recogniser, load_recogniser
-from eval.mels import l1_of, true_mels, waves_of
+from eval.asr import ASRModel, load_asr
 from eval.metrics import PackageMissingError
-from eval.networks import networks_of, pictures_of, tokenizer_of
+from eval.reference import OF_VOICES, lenders_of, loudest, own_voices, references_of
 from eval.settings import VOCODERS, EvaluationSettings
-from eval.voices import OF_VOICES, lenders_of, loudest, own_voices, references_of
+from eval.systems import networks_of, pictures_of, tokenizer_of
+from eval.targets import l1_of, true_mels, waves_of
 from model.checkpoint import Checkpoint
 from model.ctc import greedy
-from model.segments import SegmentSettings
+from model.segment_sampling import SegmentSettings
 from model.transforms import apply
 from model.vocoder import samples_of
-from pipeline.timing import to_pcm16
+from pipeline.media.sync import to_pcm16
 from shards import open_dataset
 from shards.format.sample import MEL_PER_FRAME, SAMPLES_PER_FRAME
-from shards.reading.batch import Batch, Contents, Skipped
-from shards.reading.plan import MicroBatch
-from shards.reading.reader import BatchReader
+from shards.loading.batch_plan import MicroBatch
+from shards.loading.batch_reader import BatchReader
+from shards.loading.collate import Batch, Contents, Skipped
 
 Array = np.ndarray[Any, Any]
 _REFERENCE = SegmentSettings().reference_frames
 
 
 @dataclass(frozen=True)
-class SpokenClip:
+class SynthesizedClip:
     """A clip by every system.
 
     Attributes:
         key, speaker, text: of the clip; the text is None where it is not known.
         frames: video frames that were spoken.
-        voice: the key of the clip that lent its voice; `self` or `file`.
+        speaker_reference: the key of the clip that lent its voice; `self` or `file`.
         waves: system -> int16 samples at 16 kHz.
         l1: system -> mean absolute difference of its mel from the true one, natural-log units.
         heard: system -> what the recogniser heard; empty without one.
@@ -58,7 +58,7 @@ class SpokenClip:
     speaker: str
     text: str | None
     frames: int
-    voice: str
+    speaker_reference: str
     waves: dict[str, Array]
     l1: dict[str, float]
     heard: dict[str, str]
@@ -68,15 +68,15 @@ class SpokenClip:
 
 
 @dataclass(frozen=True)
-class SpokenBatch:
+class SynthesizedBatch:
     """The clips of a micro-batch, and those that could not be read."""
 
     number: int
-    clips: list[SpokenClip]
+    clips: list[SynthesizedClip]
     damaged: list[Skipped]
 
 
-class Synthesiser:
+class Synthesizer:
     """Speaks micro-batches. Two threads may speak at once: while one reads, the networks are the other's.
 
     Args:
@@ -107,13 +107,13 @@ class Synthesiser:
         self._tokenizer = tokenizer_of(checkpoint, self._dataset)
         self._pictures = pictures_of(checkpoint, self._dataset)
         self._recogniser = None
-        if settings.recogniser is not None:
-            self._recogniser = load_recogniser(settings.recogniser, self._device, self._tokenizer, settings.beam)
+        if settings.asr is not None:
+            self._recogniser = load_asr(settings.asr, self._device, self._tokenizer, settings.beam)
         self._clips = BatchReader(self._dataset, Contents(stored_mel=False), skip=True)
         self._voices = BatchReader(self._dataset, OF_VOICES, skip=True)
         self._reading, self._speaking = Lock(), Lock()
 
-    def speak(self, micro_batch: MicroBatch) -> SpokenBatch:
+    def speak(self, micro_batch: MicroBatch) -> SynthesizedBatch:
         """Every clip of a micro-batch by every system.
 
         Raises:
@@ -126,12 +126,12 @@ class Synthesiser:
             voices, lent_by = self._read_voices(micro_batch)
         with self._speaking, torch.no_grad():
             clips = self._spoken(batch, voices, lent_by) if batch.keys else []
-        return SpokenBatch(micro_batch.number, clips, batch.skipped)
+        return SynthesizedBatch(micro_batch.number, clips, batch.skipped)
 
     def _read_voices(self, micro_batch: MicroBatch) -> tuple[dict[str, Tensor], dict[str, str]]:
         """References by key, and by key the name of what they are of."""
         keys = {visit.row: self._dataset.index["key"][visit.row].as_py() for visit in micro_batch.visits}
-        if self._settings.voice == "self":
+        if self._settings.speaker_reference == "self":
             return {}, {}
         if self._file_voice is not None:
             return dict.fromkeys(keys.values(), self._file_voice[0]), dict.fromkeys(keys.values(), "file")
@@ -143,7 +143,7 @@ class Synthesiser:
                 lent_by[keys[row]] = batch.keys[0]
         return voices, lent_by
 
-    def _spoken(self, batch: Batch, voices: Mapping[str, Tensor], lent_by: Mapping[str, str]) -> list[SpokenClip]:
+    def _spoken(self, batch: Batch, voices: Mapping[str, Tensor], lent_by: Mapping[str, str]) -> list[SynthesizedClip]:
         lengths = MEL_PER_FRAME * batch.lengths
         true = true_mels(batch, self._device)
         reference = references_of(batch.keys, voices, own_voices(true, lengths, _REFERENCE))
@@ -160,12 +160,12 @@ class Synthesiser:
         waves = {system: to_pcm16(waves_of(mel, lengths, batch.keys, vocoder)) for system, mel in mels.items()}
         ends = samples_of(lengths).tolist()
         clips = [
-            SpokenClip(
+            SynthesizedClip(
                 key=key,
                 speaker=batch.speakers[at],
                 text=batch.texts[at],
                 frames=int(batch.lengths[at]),
-                voice=lent_by.get(key, "self"),
+                speaker_reference=lent_by.get(key, "self"),
                 waves={
                     **{system: wave[at, : ends[at]] for system, wave in waves.items()},
                     "original": to_pcm16(batch.wav[at, : SAMPLES_PER_FRAME * int(batch.lengths[at])].numpy()),
@@ -183,7 +183,7 @@ class Synthesiser:
         return clips if self._recogniser is None else heard_by(self._recogniser, clips)
 
 
-def heard_by(recogniser: Recogniser, clips: list[SpokenClip]) -> list[SpokenClip]:
+def heard_by(recogniser: ASRModel, clips: list[SynthesizedClip]) -> list[SynthesizedClip]:
     """The same clips with what a recogniser hears of each system, or why it fails: alone, if not together."""
     pairs = [(at, system) for at, clip in enumerate(clips) for system in clip.waves]
     waves = [float_wave(clips[at].waves[system]) for at, system in pairs]

@@ -20,23 +20,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from model.lip_reader import LipReader, LipReaderSettings
+from model.asr import ASRModel, ASRSettings
 from model.lip_to_speech import LipToSpeech, LipToSpeechSettings
 from model.mel import MelSettings
-from model.plain_settings import read_settings
 from model.published import Settings, is_published, published_weights
-from model.recogniser import Recogniser, RecogniserSettings
+from model.settings_io import read_settings
 from model.tokenizer import Tokenizer
 from model.transforms import TransformSettings
+from model.vsr import VSRModel, VSRSettings
 
 FORMAT = 1
 
-Network = LipToSpeech | LipReader | Recogniser
+Network = LipToSpeech | VSRModel | ASRModel
 
 _NETWORKS: dict[str, tuple[type[Any], type[Any]]] = {
     "lip2speech": (LipToSpeech, LipToSpeechSettings),
-    "visual": (LipReader, LipReaderSettings),
-    "asr": (Recogniser, RecogniserSettings),
+    "vsr": (VSRModel, VSRSettings),
+    "asr": (ASRModel, ASRSettings),
 }
 
 
@@ -70,7 +70,7 @@ class Checkpoint:
 
     @property
     def kind(self) -> str:
-        """The recipe that makes such a network: lip2speech, visual or asr."""
+        """The recipe that makes such a network: lip2speech, vsr or asr."""
         return next(kind for kind, (_, settings) in _NETWORKS.items() if isinstance(self.settings, settings))
 
 
@@ -210,7 +210,7 @@ def build_network(checkpoint: Checkpoint, where: str | os.PathLike[str] = "check
 def _unfilled(checkpoint: Checkpoint) -> Network:
     """The network without memory for its weights: nothing is drawn at random only to be overwritten."""
     settings = checkpoint.settings
-    layers = (settings.conformer if isinstance(settings, RecogniserSettings) else settings.visual.conformer).layers
+    layers = (settings.conformer if isinstance(settings, ASRSettings) else settings.visual.conformer).layers
     if layers > len(checkpoint.weights):
         raise ValueError(f"{layers} layers, and only {len(checkpoint.weights)} tensors")
     with torch.device("meta"):

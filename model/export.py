@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from model.lip_to_speech import LipToSpeech
-from model.segments import WINDOW_FRAMES
+from model.segment_sampling import WINDOW_FRAMES
 
 _FEWEST_FRAMES, _MOST_FRAMES = 2, 1500  # a minute
 

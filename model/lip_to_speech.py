@@ -12,11 +12,11 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from model.ctc_head import CtcHead
-from model.decoder import DecoderSettings, MelDecoder
+from model.mel_decoder import DecoderSettings, MelDecoder
 from model.padding import Padding, check_padding
-from model.segments import Windows, take_window
-from model.speaker import SpeakerEncoder, SpeakerSettings
-from model.visual import VisualEncoder, VisualSettings
+from model.segment_sampling import Windows, take_window
+from model.speaker_encoder import SpeakerEncoder, SpeakerSettings
+from model.visual_encoder import VisualEncoder, VisualSettings
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class LipToSpeechSettings:
         check_padding(self.padding)
 
 
-class Spoken(NamedTuple):
+class LipToSpeechOutput(NamedTuple):
     """What the network returns.
 
     Attributes:
@@ -75,12 +75,12 @@ class LipToSpeech(nn.Module):
         reference_lengths: Tensor | None = None,
         windows: Windows | None = None,
         window_frames: int | None = None,
-    ) -> Spoken:
+    ) -> LipToSpeechOutput:
         """
         Args:
             video: (B, 1, T, H, W), normalised (`model.transforms`).
             lengths: (B,) video frames of each clip.
-            reference: (B, n_mels, S), mel of the voice (`model.segments`).
+            reference: (B, n_mels, S), mel of the voice (`model.segment_sampling`).
             reference_lengths: (B,) mel frames of each reference; without them all frames count, padding too.
             windows: what to generate, in video frames; by default all of it.
             window_frames: frames of the result: those of the largest window, or a fixed number; default: all T.
@@ -90,4 +90,4 @@ class LipToSpeech(nn.Module):
         if windows is not None:
             heard, sizes = take_window(features, *windows, length=window_frames or features.shape[1]), windows.sizes
         mel = self.decoder(heard, self.speaker(reference, reference_lengths), sizes)
-        return Spoken(mel, self.head(features), features)
+        return LipToSpeechOutput(mel, self.head(features), features)

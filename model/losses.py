@@ -20,9 +20,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model.asr import ASRModel
 from model.mel import natural_log
 from model.padding import Padding, mask_of
-from model.recogniser import Recogniser
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class LossSettings:
 
     Attributes:
         mel, ctc, content: weights of the three losses.
-        slope: weight of a fourth, which the published method does not have: the mel's slopes in time and in pitch.
+        delta: weight of a fourth, which the published method does not have: the mel's slopes in time and in pitch.
         content_after_epoch: epochs, counted from 1, that come first.
         content_below: mean L1 of an epoch, in natural-log units, that switches it on.
     """
@@ -39,7 +39,7 @@ class LossSettings:
     mel: float = 100.0
     ctc: float = 1.0
     content: float = 1.0
-    slope: float = 0.0
+    delta: float = 0.0
     content_after_epoch: int = 5
     content_below: float = 0.7
 
@@ -73,7 +73,7 @@ def mel_l1(generated: Tensor, true: Tensor, lengths: Tensor, padding: Padding) -
     return (generated - true).abs().sum() / (there.sum() * generated.shape[1]).clamp_min(1)
 
 
-def slope_l1(generated: Tensor, true: Tensor, lengths: Tensor) -> Tensor:
+def delta_l1(generated: Tensor, true: Tensor, lengths: Tensor) -> Tensor:
     """Mean absolute difference of the slopes of two mels, from frame to frame and from band to band, in natural-log
     units: what makes a mel sharp, and what a mean of likely mels lacks.
 
@@ -146,7 +146,7 @@ def ctc_loss(logits: Tensor, lengths: Tensor, targets: Tensor, target_lengths: T
     return CtcLoss(torch.where(fits, losses, losses.new_zeros(())).sum() / len(logits), left_out)
 
 
-def content_loss(recogniser: Recogniser, generated: Tensor, true: Tensor, lengths: Tensor) -> Tensor:
+def content_loss(recogniser: ASRModel, generated: Tensor, true: Tensor, lengths: Tensor) -> Tensor:
     """Mean squared difference of what a recogniser hears in two mels.
 
     The recogniser is to be frozen (`freeze`); gradients flow through it to the generated mel only.

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from model.compiled import compiled, inlined
+from model.numba_jit import compiled, inlined
 
 Array = np.ndarray[Any, Any]
 

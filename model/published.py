@@ -13,13 +13,13 @@ from typing import Any
 
 from torch import Tensor
 
+from model.asr import ASRSettings
 from model.conformer import ConformerSettings
-from model.decoder import DecoderSettings
-from model.lip_reader import LipReaderSettings
 from model.lip_to_speech import LipToSpeechSettings
-from model.recogniser import RecogniserSettings
-from model.speaker import SpeakerSettings
-from model.visual import VisualSettings
+from model.mel_decoder import DecoderSettings
+from model.speaker_encoder import SpeakerSettings
+from model.visual_encoder import VisualSettings
+from model.vsr import VSRSettings
 
 LIP_TO_SPEECH_PARTS = {
     "v_front_state_dict": "visual",
@@ -93,7 +93,7 @@ _DECODER = [
 _HEAD = [(r"^classifier\.", "")]
 _RULES = {"visual": _VISUAL, "head": _HEAD, "decoder": _DECODER, "speaker": _SPEAKER, "recogniser": _RECOGNISER}
 
-Settings = LipToSpeechSettings | LipReaderSettings | RecogniserSettings
+Settings = LipToSpeechSettings | VSRSettings | ASRSettings
 
 
 def is_published(content: Any) -> bool:
@@ -120,7 +120,7 @@ def published_weights(content: Mapping[str, Any]) -> tuple[Settings, dict[str, T
         theirs = _renamed("visual", content, "visual.")
         weights = _tensors(theirs)
         visual = _sized(weights, _visual_settings)
-        return LipReaderSettings(visual=visual, vocabulary=0, padding="published"), weights, _names(theirs)
+        return VSRSettings(visual=visual, vocabulary=0, padding="published"), weights, _names(theirs)
     if RECOGNISER_PART in content:
         theirs = _renamed("recogniser", _part(content, RECOGNISER_PART), "")
         weights = _tensors(theirs)
@@ -217,10 +217,10 @@ def _visual_settings(weights: Mapping[str, Tensor]) -> VisualSettings:
     )
 
 
-def _recogniser_settings(weights: Mapping[str, Tensor]) -> RecogniserSettings:
+def _recogniser_settings(weights: Mapping[str, Tensor]) -> ASRSettings:
     conformer = _conformer_settings(weights, "conformer")
     second, first = _shape(weights, "conv2.weight", 4)[:2]
-    return RecogniserSettings(
+    return ASRSettings(
         channels=(first, second),
         conformer=conformer,
         vocabulary=_shape(weights, "head.weight", 2)[0],

@@ -14,14 +14,11 @@ The published order is resize in colour, flip, then grey. Shards are grey from t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from model.resizing import resize
-
-Still = Literal["kept", "removed"]
+from model.resize import resize
 
 
 @dataclass(frozen=True)
@@ -29,7 +26,7 @@ class TransformSettings:
     """The pictures the networks see, and how they vary in training. The defaults are the published ones, for LRS2.
 
     Attributes:
-        half: half the side of the lip square, native pixels: 40 for LRS2, 50 for LRS3.
+        crop_radius: half the side of the lip square, native pixels: 40 for LRS2, 50 for LRS3.
         margin: what shards keep around the square, native pixels.
         size: side of the picture that the networks see.
         mean, std: of grey levels in [0, 1].
@@ -48,12 +45,12 @@ class TransformSettings:
         ValueError: a shift that leaves the stored margin, or numbers that make no sense.
     """
 
-    half: int = 40
+    crop_radius: int = 40
     margin: int = 5
     size: int = 112
     mean: float = 0.4136
     std: float = 0.1700
-    still: Still = "kept"
+    subtract_temporal_mean: bool = False
     max_shift: int = 5
     flip_probability: float = 0.5
     erase_size: int = 56
@@ -67,19 +64,17 @@ class TransformSettings:
             raise ValueError(
                 f"max_shift {self.max_shift}: shards keep a margin of {self.margin}, so 0 to {self.margin}"
             )
-        if self.still not in get_args(Still):
-            raise ValueError(f"still: {self.still!r}: expected {' or '.join(get_args(Still))}")
         if not 1 <= self.mask_min_frames <= self.mask_max_frames:
             raise ValueError(f"masked runs of {self.mask_min_frames} to {self.mask_max_frames} frames: 1 at least")
         if not 0 <= self.erase_size <= _PUBLISHED_SIZE:
             raise ValueError(f"erase_size {self.erase_size}: expected 0 to {_PUBLISHED_SIZE}, whatever `size` is")
-        if min(self.half, self.size) < 1 or self.std <= 0 or self.erase_overhang < 0:
-            raise ValueError(f"half, size and std must be positive, erase_overhang not negative: found {self}")
+        if min(self.crop_radius, self.size) < 1 or self.std <= 0 or self.erase_overhang < 0:
+            raise ValueError(f"crop_radius, size and std must be positive, erase_overhang not negative: found {self}")
 
     @property
     def stored_side(self) -> int:
         """R: the side of a stored lip region, native pixels."""
-        return 2 * (self.half + self.margin)
+        return 2 * (self.crop_radius + self.margin)
 
     @property
     def erased(self) -> tuple[int, int]:
@@ -154,7 +149,7 @@ def apply(
     """Lip regions as stored to pictures as the networks take them.
 
     Args:
-        roi: uint8 (B, T, R, R) grey lip regions, R = 2 (half + margin), padded at the end of T.
+        roi: uint8 (B, T, R, R) grey lip regions, R = 2 (crop_radius + margin), padded at the end of T.
         lengths: (B,) frames of each clip.
         augmentation: what varies in training; None in evaluation. It and `lengths` may lie on the CPU, where their
             values are looked at without waiting for the device, or on roi's device, where they are trusted.
@@ -177,7 +172,7 @@ def apply(
     frames = torch.arange(roi.shape[1], device=roi.device)
     shown = frames < lengths[:, None]
     level: Tensor | float = 255 * settings.mean
-    if settings.still == "removed":
+    if settings.subtract_temporal_mean:
         level = (pictures * shown[:, :, None, None]).sum(1, keepdim=True) / lengths.clamp_min(1)[:, None, None, None]
     if augmentation is not None:
         since = frames - augmentation.mask_start[:, None]
@@ -189,9 +184,9 @@ def apply(
 
 
 def _crop(roi: Tensor, augmentation: Augmentation | None, settings: TransformSettings) -> Tensor:
-    """The shifted, flipped lip squares: uint8 (B, T, R, R) -> uint8 (B, T, 2 half, 2 half)."""
+    """The shifted, flipped lip squares: uint8 (B, T, R, R) -> uint8 (B, T, 2 crop_radius, 2 crop_radius)."""
     clips, frames, stored, _ = roi.shape
-    side = 2 * settings.half
+    side = 2 * settings.crop_radius
     if augmentation is None:
         return roi[:, :, settings.margin : settings.margin + side, settings.margin : settings.margin + side]
     pixel = torch.arange(side, device=roi.device)
@@ -219,8 +214,8 @@ def _check(roi: Tensor, lengths: Tensor, augmentation: Augmentation | None, sett
     side = settings.stored_side
     if roi.dtype != torch.uint8 or roi.ndim != 4 or roi.shape[2:] != (side, side):
         raise ValueError(
-            f"lip regions are {roi.dtype} {tuple(roi.shape)}: expected uint8 (B, T, {side}, {side}) for half "
-            f"{settings.half} and margin {settings.margin}; do the settings match the dataset's?"
+            f"lip regions are {roi.dtype} {tuple(roi.shape)}: expected uint8 (B, T, {side}, {side}) for crop_radius "
+            f"{settings.crop_radius} and margin {settings.margin}; do the settings match the dataset's?"
         )
     for name, values in [("lengths", lengths), ("shift", augmentation.shift if augmentation else None)]:
         if values is not None and values.shape != roi.shape[:1]:

@@ -11,8 +11,8 @@ from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 
-from configs.command_line import as_setting, read_yaml
-from pipeline.recipe import DATASETS, Recipe, recipe_file
+from pipeline.config import DATASETS, BuildSettings, config_file
+from runtime.command_line import as_setting, read_yaml
 
 
 class CommandParser(ArgumentParser):
@@ -36,15 +36,15 @@ class CommandParser(ArgumentParser):
         return re.sub(r"--[a-z]\w*", lambda match: match[0].replace("_", "-"), super().format_help(formatter))
 
 
-def recipe_parser(command: str, about: str, arguments: Sequence[str]) -> CommandParser:
+def build_parser(command: str, about: str, arguments: Sequence[str]) -> CommandParser:
     """A parser with every setting of a recipe as a flag, whose defaults are the recipe of `--dataset`.
 
     Raises:
         ValueError: `--dataset` or the `dataset` of a `--config` is not known, or the file is not readable YAML.
     """
-    parser = CommandParser(command, about, default_config_files=[str(recipe_file(_named_dataset(arguments)))])
+    parser = CommandParser(command, about, default_config_files=[str(config_file(_named_dataset(arguments)))])
     parser.add_argument("--config", action="config", help="a recipe of your own; flags override it")
-    parser.add_class_arguments(Recipe, skip={"split"})
+    parser.add_class_arguments(BuildSettings, skip={"split"})
     parser.add_argument(
         "--split", type=list[str], default=[], metavar="NAME=FILE", help="a further split list; may be repeated"
     )
@@ -53,9 +53,9 @@ def recipe_parser(command: str, about: str, arguments: Sequence[str]) -> Command
     return parser
 
 
-def recipe_of(values: Namespace) -> Recipe:
+def settings_of(values: Namespace) -> BuildSettings:
     """The recipe among parsed values (ValueError: a setting cannot be)."""
-    return Recipe(**{name: getattr(values, name) for name in Recipe.__dataclass_fields__})
+    return BuildSettings(**{name: getattr(values, name) for name in BuildSettings.__dataclass_fields__})
 
 
 def _named_dataset(arguments: Sequence[str]) -> str:

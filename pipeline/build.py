@@ -8,14 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pipeline.datasets import CorpusIndex, index_corpus
+from pipeline.config import BuildSettings
+from pipeline.corpora import CorpusIndex, index_corpus
 from pipeline.errors import BuildError
-from pipeline.jobs import job_runner
 from pipeline.merge import merge
 from pipeline.plan import Plan, make_plan
-from pipeline.progress import ProgressReport, shown
-from pipeline.recipe import Recipe
 from pipeline.shard_task import ShardTask, build_shard
+from runtime.progress import ProgressReport, shown
+from runtime.ray_jobs import job_runner
 from shards import DatasetError, LeftOut, Manifest, StorageError, Store, read_manifest
 from shards.format.manifest import ERRORS_NAME, PLAN_NAME, read_plan
 from shards.format.store import PART_SUFFIX, absolute_url
@@ -31,7 +31,7 @@ class Built:
     reused: int
 
 
-def plan_build(recipe: Recipe, say: Callable[[str], None]) -> Plan:
+def plan_build(recipe: BuildSettings, say: Callable[[str], None]) -> Plan:
     """Index the corpus and plan its shards; `say` gets what the index noticed.
 
     Raises:
@@ -44,7 +44,9 @@ def plan_build(recipe: Recipe, say: Callable[[str], None]) -> Plan:
     return make_plan(index, recipe)
 
 
-def run_build(plan: Plan, recipe: Recipe, out: str, address: str | None = None, workers: int | None = None) -> Built:
+def run_build(
+    plan: Plan, recipe: BuildSettings, out: str, address: str | None = None, workers: int | None = None
+) -> Built:
     """Build what is missing of a plan's shards, then merge.
 
     Args:

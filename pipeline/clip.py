@@ -11,14 +11,14 @@ import numpy as np
 import torch
 
 from model.mel import log_mel
-from pipeline.datasets import Clip
-from pipeline.datasets.coordinates import fit_coordinates, parse_coordinates
-from pipeline.datasets.transcripts import Transcript, parse_transcript
-from pipeline.decode import decode_video
+from pipeline.config import BuildSettings, parse_lip_box
+from pipeline.corpora import Clip
+from pipeline.corpora.coordinates import fit_coordinates, parse_coordinates
+from pipeline.corpora.transcripts import Transcript, parse_transcript
 from pipeline.errors import ClipError
-from pipeline.recipe import Recipe, parse_lip_box
-from pipeline.sound import read_wav, stored_sound
-from pipeline.timing import frames_at_25
+from pipeline.media.audio import read_wav, stored_sound
+from pipeline.media.decode import decode_video
+from pipeline.media.sync import frames_at_25
 from shards import Sample, SampleMeta, StorageError, Store
 from shards.format.sample import FPS, MEL_PER_FRAME, ROI_MARGIN, SAMPLES_PER_FRAME
 from shards.format.sidecar import Reason
@@ -35,11 +35,11 @@ class Corpus:
     wavs: Store | None
 
     @classmethod
-    def of(cls, recipe: Recipe) -> Corpus:
+    def of(cls, recipe: BuildSettings) -> Corpus:
         return cls(Store(recipe.root), Store(recipe.audio) if recipe.audio else None)
 
 
-def build_sample(clip: Clip, recipe: Recipe, corpus: Corpus) -> Sample:
+def build_sample(clip: Clip, recipe: BuildSettings, corpus: Corpus) -> Sample:
     """Read, decode, crop and analyse one clip.
 
     Raises:
@@ -49,7 +49,7 @@ def build_sample(clip: Clip, recipe: Recipe, corpus: Corpus) -> Sample:
     transcript = _read_transcript(clip, recipe, corpus.videos)
     centres, centre_of = _centres(clip, recipe)
     content = _read(corpus.videos, clip.video, "video_unreadable")
-    picture, runs = decode_video(content, centre_of, recipe.half + ROI_MARGIN, with_sound=clip.audio is None)
+    picture, runs = decode_video(content, centre_of, recipe.crop_radius + ROI_MARGIN, with_sound=clip.audio is None)
     notes = [transcript.note] if transcript.note else []
     if clip.set == "pretrain" and not transcript.words:
         notes.append("the transcript has no word times")
@@ -95,7 +95,7 @@ def build_sample(clip: Clip, recipe: Recipe, corpus: Corpus) -> Sample:
             source_sha256=hashlib.sha256(content).hexdigest(),
             frames=frames,
             fps=FPS,
-            half=recipe.half,
+            crop_radius=recipe.crop_radius,
             lips=[(x, y) for x, y in centres[shown].tolist()],
             words=transcript.words,
             sound=span,
@@ -121,7 +121,7 @@ def _read(store: Store, path: str, unreadable: Reason) -> bytes:
         raise ClipError("read", unreadable, f"{type(error).__name__}: {error.strerror}") from error
 
 
-def _read_transcript(clip: Clip, recipe: Recipe, store: Store) -> Transcript:
+def _read_transcript(clip: Clip, recipe: BuildSettings, store: Store) -> Transcript:
     optional = recipe.transcripts == "optional"
     if clip.transcript is None:
         if optional:
@@ -136,7 +136,7 @@ def _read_transcript(clip: Clip, recipe: Recipe, store: Store) -> Transcript:
         raise ClipError("transcript", "transcript_invalid", f"{clip.transcript}: {error}") from error
 
 
-def _centres(clip: Clip, recipe: Recipe) -> tuple[np.ndarray[Any, Any] | None, Callable[[int], tuple[int, int]]]:
+def _centres(clip: Clip, recipe: BuildSettings) -> tuple[np.ndarray[Any, Any] | None, Callable[[int], tuple[int, int]]]:
     """The coordinates of a clip, if it has any, and the lip centre of its n-th frame."""
     if clip.coordinates is None:
         assert recipe.lip_box is not None, "a clip without coordinates comes with a lip box"

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 
 from rich.console import Console
 
-from pipeline.arguments import CommandParser, recipe_of, recipe_parser
-from pipeline.recipe import Recipe
+from pipeline.arguments import CommandParser, build_parser, settings_of
+from pipeline.config import BuildSettings
 
 DEMO_DATASET = "data/demo-shards"
 
@@ -24,7 +24,7 @@ def _say(line: str) -> None:
 def demo(arguments: Sequence[str]) -> int:
     """Write the embedded demo corpus: drawn faces that speak, in LRS2 form."""
     from pipeline.demo import write_corpus
-    from pipeline.progress import ProgressReport, shown
+    from runtime.progress import ProgressReport, shown
 
     parser = CommandParser("demo", demo.__doc__ or "")
     parser.add_argument("--out", type=str, default="data/demo", help="folder of the corpus")
@@ -59,12 +59,12 @@ def build(arguments: Sequence[str]) -> int:
     from pipeline.errors import BuildError
     from pipeline.tables import plan_table, summary_table
 
-    parser = recipe_parser("build", build.__doc__ or "", arguments)
+    parser = build_parser("build", build.__doc__ or "", arguments)
     parser.add_argument("--out", type=str, default=DEMO_DATASET, help="folder or fsspec URL of the dataset")
     _add_job_arguments(parser)
     parser.add_argument("--dry_run", action="store_true", help="print the plan and stop")
     values = parser.parse(arguments)
-    recipe = recipe_of(values)
+    recipe = settings_of(values)
     if recipe.dataset == "demo" and not values.dry_run:
         _write_demo_corpus_if_missing(recipe)
     plan = plan_build(recipe, _say)
@@ -191,7 +191,7 @@ def _add_job_arguments(parser: CommandParser) -> None:
     )
 
 
-def _write_demo_corpus_if_missing(recipe: Recipe) -> None:
+def _write_demo_corpus_if_missing(recipe: BuildSettings) -> None:
     """The demo needs no download: its corpus is made where the recipe expects it."""
     folder, name = posixpath.split(recipe.root.rstrip("/"))
     complete = os.path.join(folder, "demo.json")

@@ -9,10 +9,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.lag import Lag, measure_lag
+from pipeline.av_sync import Lag, measure_lag
 from shards import Dataset, open_dataset
 from shards.format.sample import FPS
-from shards.reading.sequential import read_row
+from shards.loading.dataset import read_row
 
 _MOST_SPEAKERS = 12
 _BAR_WIDTH = 40

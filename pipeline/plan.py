@@ -16,13 +16,13 @@ from itertools import groupby
 from typing import Any
 
 from model.mel import MelSettings
-from pipeline.datasets import Clip, CorpusIndex
-from pipeline.recipe import Recipe
+from pipeline.config import BuildSettings
+from pipeline.corpora import Clip, CorpusIndex
 from shards import LeftOut
 from shards.format.sample import FPS, MEL_BANDS, MEL_PER_FRAME, ROI_MARGIN, SAMPLE_RATE, SAMPLES_PER_FRAME, roi_side
 from shards.format.sidecar import FORMAT_VERSION
 
-_LOCATIONS = ("root", "crops", "splits", "audio", "split")
+_LOCATIONS = ("root", "coordinates", "split_lists", "audio", "split")
 _OVERHEAD_BYTES = 6 * 1024  # tar headers, padding and the small members of one clip
 
 
@@ -58,7 +58,7 @@ class Plan:
         return sum(len(shard.clips) for shard in self.shards)
 
 
-def make_plan(index: CorpusIndex, recipe: Recipe) -> Plan:
+def make_plan(index: CorpusIndex, recipe: BuildSettings) -> Plan:
     """Spread the clips of an index over shards.
 
     Raises:
@@ -71,7 +71,12 @@ def make_plan(index: CorpusIndex, recipe: Recipe) -> Plan:
     settings["audio"] = "wav folder" if recipe.audio else "video"
     features = {
         "mel": asdict(MelSettings()),
-        "crop": {"half": recipe.half, "margin": ROI_MARGIN, "size": roi_side(recipe.half), "fps": FPS},
+        "crop": {
+            "crop_radius": recipe.crop_radius,
+            "margin": ROI_MARGIN,
+            "size": roi_side(recipe.crop_radius),
+            "fps": FPS,
+        },
         "roi_codec": recipe.roi_codec,
         "sample_rate": SAMPLE_RATE,
     }
@@ -80,9 +85,11 @@ def make_plan(index: CorpusIndex, recipe: Recipe) -> Plan:
     return Plan(_hash(settings, features, shards, left_out), settings, features, shards, left_out)
 
 
-def clip_bytes(frames: int, half: int) -> int:
+def clip_bytes(frames: int, crop_radius: int) -> int:
     """Bytes a clip takes with a raw lip region: region, mel and sound of `frames` frames, and tar headers."""
-    return frames * (roi_side(half) ** 2 + 4 * MEL_BANDS * MEL_PER_FRAME + 2 * SAMPLES_PER_FRAME) + _OVERHEAD_BYTES
+    return (
+        frames * (roi_side(crop_radius) ** 2 + 4 * MEL_BANDS * MEL_PER_FRAME + 2 * SAMPLES_PER_FRAME) + _OVERHEAD_BYTES
+    )
 
 
 def _by_split(clips: Iterable[Clip]) -> Iterable[tuple[str, Iterable[Clip]]]:
@@ -92,11 +99,11 @@ def _by_split(clips: Iterable[Clip]) -> Iterable[tuple[str, Iterable[Clip]]]:
     return groupby(sorted(clips, key=split_of), key=split_of)
 
 
-def _pack(clips: list[Clip], recipe: Recipe) -> Iterable[ShardPlan]:
+def _pack(clips: list[Clip], recipe: BuildSettings) -> Iterable[ShardPlan]:
     """Shuffle the clips of one split and cut them into shards of about equal bytes."""
     shuffled = sorted(clips, key=lambda clip: hashlib.sha256(f"{recipe.seed}:{clip.key}".encode()).digest())
     shuffled = shuffled[: recipe.limit]
-    sizes = [clip_bytes(clip.frames, recipe.half) for clip in shuffled]
+    sizes = [clip_bytes(clip.frames, recipe.crop_radius) for clip in shuffled]
     total = sum(sizes)
     count = min(len(shuffled), max(1, math.ceil(total / (recipe.shard_mb * 1e6))))
     packed: list[list[Clip]] = [[] for _ in range(count)]

@@ -18,8 +18,8 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline.page import check_page, write_page
-from pipeline.pictures import COLOURS, COLUMNS, TILE, data_uri, jpeg, make_tiles, mel_picture, sheet, strip
+from runtime.html_page import check_page, write_page
+from runtime.images import COLOURS, COLUMNS, TILE, data_uri, jpeg, make_tiles, mel_picture, sheet, strip
 from shards import Dataset, DatasetError, Sample, open_dataset
 from shards.format.manifest import read_left_out
 from shards.format.sample import FPS, MEL_BANDS, MEL_PER_FRAME, SAMPLE_RATE, SAMPLES_PER_FRAME, encode_wav
@@ -90,6 +90,7 @@ def write_preview(
         "preview.html",
         styles=("preview.css",),
         scripts=("preview.js",),
+        package="pipeline",
         title=f"{name}: preview",
         name=name,
         manifest=dataset.manifest,

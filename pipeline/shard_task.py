@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
-from configs.versions import versions_of
 from pipeline.clip import Corpus, build_sample
+from pipeline.config import BuildSettings
 from pipeline.errors import ClipError
 from pipeline.plan import ShardPlan
-from pipeline.recipe import Recipe
+from runtime.versions import versions_of
 from shards import DatasetError, LeftOut, ShardWriter, Sidecar, Store, read_sidecar
 from shards.format.sample import FPS
 from shards.format.sidecar import encode_sidecar, sidecar_name
@@ -26,7 +26,7 @@ class ShardTask:
     """What a worker is told: the shard, the recipe, the plan it belongs to and where to write."""
 
     shard: ShardPlan
-    recipe: Recipe
+    recipe: BuildSettings
     plan_hash: str
     out: str
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from rich.table import Table
 
 from pipeline.build import Built, count_reasons
+from pipeline.config import BuildSettings
 from pipeline.plan import Plan, clip_bytes
-from pipeline.recipe import Recipe
 from shards.format.sample import FPS
 
 
-def plan_table(plan: Plan, recipe: Recipe) -> Table:
+def plan_table(plan: Plan, recipe: BuildSettings) -> Table:
     """What a build would do: per split, clips, hours, shards and bytes expected (as raw lip regions)."""
     table = Table(title=f"plan {plan.hash[:12]}: {recipe.dataset} at {recipe.root}", title_justify="left")
     for name in ("split", "clips", "hours", "shards", "bytes expected", "left out already"):
@@ -20,7 +20,7 @@ def plan_table(plan: Plan, recipe: Recipe) -> Table:
     for split in splits:
         shards = [shard for shard in plan.shards if shard.split == split]
         frames = [clip.frames for shard in shards for clip in shard.clips]
-        expected = sum(clip_bytes(count, recipe.half) for count in frames)
+        expected = sum(clip_bytes(count, recipe.crop_radius) for count in frames)
         left_out = sum(entry.split == split for entry in plan.left_out)
         rows.append((len(frames), sum(frames) / FPS / 3600, len(shards), expected, left_out))
         table.add_row(split, *_cells(rows[-1]))

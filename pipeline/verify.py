@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 from pipeline.clip import stored_mel
-from pipeline.jobs import job_runner
-from pipeline.progress import ProgressReport, shown
+from runtime.progress import ProgressReport, shown
+from runtime.ray_jobs import job_runner
 from shards import DatasetError, Manifest, Sample, StorageError, Store, decode_sample, open_dataset, read_sidecar
 from shards.format.index import INDEX_NAME, MEMBERS, member_extension
 from shards.format.manifest import ERRORS_NAME, MANIFEST_NAME, PLAN_NAME, ShardEntry, hours_of, read_plan
 from shards.format.sample import FPS, SAMPLE_RATE
 from shards.format.store import absolute_url
-from shards.reading.sequential import Member, read_tar
+from shards.loading.dataset import Member, read_tar
 
 _MEL_TOLERANCE = 1e-4
 """Another machine's FFT rounds otherwise; the reference arrays allow as much."""
@@ -28,7 +28,7 @@ class _ShardCheck:
     url: str
     split: str
     entry: ShardEntry
-    half: int
+    crop_radius: int
     plan: str
     rows: list[dict[str, Any]]
 
@@ -58,7 +58,7 @@ def verify(url: str, address: str | None = None, workers: int | None = None) -> 
             absolute_url(url),
             split,
             entry,
-            manifest.features["crop"]["half"],
+            manifest.features["crop"]["crop_radius"],
             manifest.plan,
             rows_of.pop(entry.name, []),
         )
@@ -138,8 +138,8 @@ def _check_clip(check: _ShardCheck, row: dict[str, Any], members: dict[str, Memb
     ]
     if [(entry["word"], entry["start"], entry["end"]) for entry in row["words"]] != sample.meta.words:
         problems.append("index and sample have other words")
-    if sample.meta.half != check.half:
-        problems.append(f"half is {sample.meta.half}, the manifest says {check.half}")
+    if sample.meta.crop_radius != check.crop_radius:
+        problems.append(f"crop_radius is {sample.meta.crop_radius}, the manifest says {check.crop_radius}")
     for member in MEMBERS:
         name = member_extension(member, str(row["roi_member"]))
         found = members.get(name)

@@ -1,7 +1,7 @@
 """What a shard is: the contract between those who write datasets and those who read them.
 
 A dataset is a folder (or a bucket prefix) of plain WebDataset tars, a manifest, a parquet index and a list of what was
-left out. `shards.format` says how each of these is laid out and written; `shards.reading` reads them back. Nothing here
+left out. `shards.format` says how each of these is laid out and written; `shards.loading` reads them back. Nothing here
 imports anything else of the project, and nothing here needs Ray.
 """
 
@@ -13,7 +13,7 @@ from shards.format.sample import Sample, SampleMeta, decode_sample, encode_sampl
 from shards.format.sidecar import LeftOut, Sidecar, read_sidecar
 from shards.format.store import Store
 from shards.format.writer import ShardWriter
-from shards.reading.sequential import Dataset, open_dataset
+from shards.loading.dataset import Dataset, open_dataset
 
 __all__ = [
     "INDEX_SCHEMA",

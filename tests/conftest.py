@@ -11,9 +11,9 @@ import hypothesis
 import pytest
 import torch
 
-from pipeline import jobs
-from pipeline.recipe import Recipe
-from shards.reading import members
+from pipeline.config import BuildSettings
+from runtime import ray_jobs
+from shards.loading import member_reader
 from tests.corpora import Lrs2Corpus
 from tests.s3 import s3_server
 
@@ -28,8 +28,8 @@ torch.set_num_threads(1)  # on a busy machine, threads that wait for each other 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Storage that failed is tried again at once."""
-    monkeypatch.setattr(jobs, "PAUSE_SECONDS", 0.0)
-    monkeypatch.setattr(members, "PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(ray_jobs, "PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(member_reader, "PAUSE_SECONDS", 0.0)
 
 
 @pytest.fixture(scope="session")
@@ -60,8 +60,8 @@ def small_corpus(tmp_path_factory: pytest.TempPathFactory) -> Lrs2Corpus:
 
 
 @pytest.fixture
-def small_recipe(small_corpus: Lrs2Corpus) -> Recipe:
-    return Recipe(dataset="lrs2", root=str(small_corpus.root), shard_mb=0.8)
+def small_recipe(small_corpus: Lrs2Corpus) -> BuildSettings:
+    return BuildSettings(dataset="lrs2", root=str(small_corpus.root), shard_mb=0.8)
 
 
 @pytest.fixture(scope="session")

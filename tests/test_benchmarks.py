@@ -9,19 +9,19 @@ import pytest
 import torch
 
 from pipeline.clip import Corpus, build_sample
-from pipeline.datasets import index_corpus
-from pipeline.recipe import Recipe
+from pipeline.config import BuildSettings
+from pipeline.corpora import index_corpus
 from shards import Sample
 from tests.benchmarks.training_plain import cut_to, from_shards, padding_of, plainly, run_on, table
 from tests.corpora import Lrs2Corpus
-from train.inputs import prepare
+from train.tasks.inputs import prepare
 
 SMALL = [
     "--network.visual={channels: 2, dropout: 0.1, conformer: {layers: 1, width: 16, heads: 2, kernel: 5}}",
     "--network.speaker={channels: [8], width: 8}",
     "--network.decoder={width: 16, channels: [8]}",
     "--transforms.size=32",
-    "--batch.max_frames=90",
+    "--batch.max_padded_frames=90",
     "--workers=0",
 ]
 NOTHING_DRAWN = [
@@ -31,12 +31,12 @@ NOTHING_DRAWN = [
 
 @pytest.fixture(scope="module")
 def samples(small_corpus: Lrs2Corpus) -> list[Sample]:
-    recipe = Recipe(dataset="lrs2", root=str(small_corpus.root))
+    recipe = BuildSettings(dataset="lrs2", root=str(small_corpus.root))
     corpus = Corpus.of(recipe)
     return [build_sample(clip, recipe, corpus) for clip in index_corpus(recipe).clips]
 
 
-def test_training_is_measured_from_shards_and_plainly(small_recipe: Recipe, samples: list[Sample]) -> None:
+def test_training_is_measured_from_shards_and_plainly(small_recipe: BuildSettings, samples: list[Sample]) -> None:
     header, rule, *rows = table(small_recipe, samples[:4], 1, [*SMALL, "--workers=1"])
     cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
     ways = ("shards", "plain", "shards / plain")
@@ -48,7 +48,7 @@ def test_training_is_measured_from_shards_and_plainly(small_recipe: Recipe, samp
 
 
 def test_an_epoch_has_every_clip_once_and_as_many_batches_either_way(
-    small_recipe: Recipe, samples: list[Sample], tmp_path: Path
+    small_recipe: BuildSettings, samples: list[Sample], tmp_path: Path
 ) -> None:
     cut = [cut_to(sample, share) for sample, share in zip(samples, np.linspace(0.2, 1, len(samples)), strict=True)]
     run = run_on(cut, str(tmp_path), SMALL)
@@ -61,7 +61,7 @@ def test_an_epoch_has_every_clip_once_and_as_many_batches_either_way(
 
 
 def test_both_ways_train_on_the_same_pictures_sound_and_text(
-    small_recipe: Recipe, samples: list[Sample], tmp_path: Path
+    small_recipe: BuildSettings, samples: list[Sample], tmp_path: Path
 ) -> None:
     sample = cut_to(samples[0], 0.8)
     run = run_on([sample], str(tmp_path), [*SMALL, *NOTHING_DRAWN])

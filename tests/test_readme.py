@@ -18,8 +18,8 @@ from eval.__main__ import parse as parse_evaluation
 from model.__main__ import main as model_main
 from pipeline.build import plan_build, run_build
 from pipeline.commands import COMMANDS
-from pipeline.datasets.coordinates import VIDEO_EXTENSIONS
-from pipeline.recipe import DATASETS, Recipe, recipe_file
+from pipeline.config import DATASETS, BuildSettings, config_file
+from pipeline.corpora.coordinates import VIDEO_EXTENSIONS
 from shards.format.sidecar import Reason
 from tests.benchmarks.__main__ import main as benchmarks_main
 from train.__main__ import parse as parse_training
@@ -33,7 +33,7 @@ README = (ROOT / "README.md").read_text()
 
 
 def test_its_python_runs(
-    small_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    small_recipe: BuildSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     run_build(plan_build(small_recipe, lambda line: None), small_recipe, "data/demo-shards", workers=0)
@@ -84,7 +84,7 @@ def test_its_trainings_and_evaluations_are_understood(monkeypatch: pytest.Monkey
     for launcher, line in trainings:
         settings, _, _ = parse_training(shlex.split(line, comments=True))
         ranks = [int(n) for n in re.findall(r"--(?:nnodes|nproc-per-node) (\d+)", launcher)]
-        assert settings.micro_batches % math.prod(ranks) == 0, line
+        assert settings.micro_batches_per_step % math.prod(ranks) == 0, line
     evaluations = re.findall(r"python -m eval (--checkpoint .*)$", blocks, re.MULTILINE)
     assert evaluations
     for line in evaluations:
@@ -109,4 +109,4 @@ def test_the_method_has_the_headings_that_the_code_cites() -> None:
 
 def test_every_dataset_has_a_recipe() -> None:
     for dataset in DATASETS:
-        assert f"dataset: {dataset}" in recipe_file(dataset).read_text()
+        assert f"dataset: {dataset}" in config_file(dataset).read_text()

@@ -1,7 +1,7 @@
 """From shards to checkpoints.
 
 settings.py      every setting of a run
-recipe.py        what a recipe is; recipes.py: which there are
+task.py        what a task is; tasks.py: which there are
 visual.py        lips to text; asr.py: mels to text; lip2speech.py: lips and a voice to a mel
 inputs.py        what lip2speech is fed; sound.py: mels of a batch; texts.py: its texts, and how well they are read
 curriculum.py    which part of a clip an epoch uses

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import replace
 from random import Random
 
-from model.segments import Segment, SegmentSettings, draw_words, whole_clip
-from shards.reading.clips import Clip
-from shards.reading.plan import Draw
+from model.segment_sampling import Segment, SegmentSettings, draw_words, whole_clip
+from shards.loading.batch_plan import Draw
+from shards.loading.index_view import Clip
 from train.settings import Stage, TrainSettings
 
 

@@ -1,20 +1,20 @@
-"""Every setting of a training run, as typed dataclasses: the `train` section of a recipe file, with flags over it."""
+"""Every setting of a training run, as typed dataclasses: the `train` section of a settings file, with flags over it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Literal
 
+from model.asr import ASRSettings
 from model.lip_to_speech import LipToSpeechSettings
 from model.losses import LossSettings, OptimiserSettings
-from model.recogniser import RecogniserSettings
-from model.segments import SegmentSettings
+from model.segment_sampling import SegmentSettings
 from model.spec_augment import SpecAugmentSettings
 from model.transforms import TransformSettings
-from shards.reading.cache import CacheSettings
-from shards.reading.plan import BatchSettings
+from shards.loading.batch_plan import BatchSettings
+from shards.loading.cache import CacheSettings
 
-RecipeName = Literal["visual", "asr", "lip2speech"]
+TaskName = Literal["vsr", "asr", "lip2speech"]
 Precision = Literal["float32", "bf16"]
 Rate = Literal["constant", "cosine"]
 Score = Literal["l1", "ctc", "wer", "cer", "stoi", "estoi", "pesq", "pesq_wide"]
@@ -26,20 +26,20 @@ class ScheduleSettings:
 
     Attributes:
         steps: global steps of the whole run.
-        warm_up: first steps, over which the rate rises linearly.
+        warmup_steps: first steps, over which the rate rises linearly.
         rate: constant afterwards, or a cosine down to `last` of it.
         last: share of the rate that is left at the last step of a cosine.
     """
 
     steps: int = 100_000
-    warm_up: int = 0
+    warmup_steps: int = 0
     rate: Rate = "constant"
     last: float = 0.01
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.warm_up < 0 or not 0 <= self.last <= 1:
+        if self.steps < 1 or self.warmup_steps < 0 or not 0 <= self.last <= 1:
             raise ValueError(
-                f"schedule: {self.steps} steps, {self.warm_up} of warm-up, last {self.last}: expected 1 or more, "
+                f"schedule: {self.steps} steps, {self.warmup_steps} of warm-up, last {self.last}: expected 1 or more, "
                 "0 or more, and 0 to 1"
             )
 
@@ -65,7 +65,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class KeepSettings:
+class CheckpointSettings:
     """What is written while training, and how often.
 
     Attributes:
@@ -85,10 +85,10 @@ class KeepSettings:
     def __post_init__(self) -> None:
         for name in ("every", "last", "log_every"):
             if getattr(self, name) < 1:
-                raise ValueError(f"keep.{name}: {getattr(self, name)} is too small, at least 1 was expected")
+                raise ValueError(f"checkpoint.{name}: {getattr(self, name)} is too small, at least 1 was expected")
         if self.milestones is not None and (self.milestones < 1 or self.milestones % self.every):
             raise ValueError(
-                f"keep.milestones: {self.milestones}, a multiple of keep.every ({self.every}) was expected"
+                f"checkpoint.milestones: {self.milestones}, a multiple of checkpoint.every ({self.every}) was expected"
             )
 
 
@@ -100,7 +100,7 @@ class ValidationSettings:
         split: where they are; None: nothing is validated.
         every: global steps between validations.
         clips: a fixed part of the split; None: all of it.
-        voice: a speaker reference from another clip of the speaker, its loudest frames (from the clip itself where the
+        speaker_reference: a speaker reference from another clip of the speaker, its loudest frames (from the clip itself where the
             speaker has no other), or from the first frames of the clip itself, as published.
         speech: scores of synthesised speech; none of them, and nothing is synthesised.
         examples: so many clips are shown and played in TensorBoard.
@@ -110,7 +110,7 @@ class ValidationSettings:
     split: str | None = "val"
     every: int = 3000
     clips: int | None = 200
-    voice: Literal["other", "self"] = "other"
+    speaker_reference: Literal["other", "self"] = "other"
     speech: tuple[Literal["stoi", "estoi", "pesq", "pesq_wide"], ...] = ("stoi", "estoi", "pesq")
     examples: int = 4
     processes: int = 2
@@ -128,7 +128,7 @@ class TrainSettings:
     """A run.
 
     Attributes:
-        recipe: what is trained: `visual`, a visual encoder with a CTC head; `asr`, a recogniser of true mels; or
+        task: what is trained: `visual`, a visual encoder with a CTC head; `asr`, a recogniser of true mels; or
             `lip2speech`.
         shards: dataset to train on, a local folder or an fsspec URL.
         out: folder of the run: checkpoints, logs, the resolved settings.
@@ -136,7 +136,7 @@ class TrainSettings:
             names (see `Dataset.training_splits`).
         tokenizer: SentencePiece model; None: `tokenizer.model` of the dataset.
         seed: of everything that is drawn.
-        micro_batches: G, micro-batches of a global step, dealt to ranks and accumulation steps; a multiple of the
+        micro_batches_per_step: G, micro-batches of a global step, dealt to ranks and accumulation steps; a multiple of the
             number of ranks.
         clip_norm: gradients are scaled down to this norm; None: not.
         ema: decay of an average of the weights, which is then validated and kept as best; None: none. In the first
@@ -148,37 +148,37 @@ class TrainSettings:
             by its own micro-batch, and the first one's running statistics are kept, so that a run depends on the number
             of ranks.
         workers: loader processes a rank; 0: none.
-        on_damage: what cannot be read stops the run, or is skipped and counted.
-        bad_steps: so many steps in a row whose loss or gradient is not finite stop the run; single ones are skipped.
-        init_visual, init_asr, init: checkpoints, ours or published, to start from: the visual encoder (and CTC head),
+        on_error: what cannot be read stops the run, or is skipped and counted.
+        max_nonfinite_steps: so many steps in a row whose loss or gradient is not finite stop the run; single ones are skipped.
+        init_vsr, init_asr, init: checkpoints, ours or published, to start from: the visual encoder (and CTC head),
             the recogniser of the output content loss, all of the network.
         network: of lip2speech; `visual` trains its visual encoder alone.
-        recogniser: of `asr`.
+        asr: of `asr`.
         curriculum: what comes first; after its last stage segments are as `segments` says.
         spec_augment: of `asr`.
-        transforms, segments, batch, losses, optimiser, schedule, keep, validation, cache: see there.
+        transforms, segments, batch, losses, optimiser, schedule, checkpoint, validation, cache: see there.
     """
 
-    recipe: RecipeName = "lip2speech"
+    task: TaskName = "lip2speech"
     shards: str = "data/demo-shards"
     out: str = "runs/demo"
     splits: tuple[str, ...] = ()
     tokenizer: str | None = None
     seed: int = 0
-    micro_batches: int = 1
+    micro_batches_per_step: int = 1
     clip_norm: float | None = None
     ema: float | None = None
     precision: Precision = "float32"
     compile: bool = False
     sync_batch_norm: bool = False
     workers: int = 1
-    on_damage: Literal["stop", "skip"] = "stop"
-    bad_steps: int = 10
-    init_visual: str | None = None
+    on_error: Literal["raise", "skip"] = "raise"
+    max_nonfinite_steps: int = 10
+    init_vsr: str | None = None
     init_asr: str | None = None
     init: str | None = None
     network: LipToSpeechSettings = field(default_factory=LipToSpeechSettings)
-    recogniser: RecogniserSettings = field(default_factory=RecogniserSettings)
+    asr: ASRSettings = field(default_factory=ASRSettings)
     curriculum: tuple[Stage, ...] = ()
     spec_augment: SpecAugmentSettings = field(default_factory=SpecAugmentSettings)
     transforms: TransformSettings = field(default_factory=TransformSettings)
@@ -187,14 +187,14 @@ class TrainSettings:
     losses: LossSettings = field(default_factory=LossSettings)
     optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
-    keep: KeepSettings = field(default_factory=KeepSettings)
+    checkpoint: CheckpointSettings = field(default_factory=CheckpointSettings)
     validation: ValidationSettings = field(default_factory=ValidationSettings)
     cache: CacheSettings = field(default_factory=CacheSettings)
 
     def __post_init__(self) -> None:
-        if self.micro_batches < 1 or self.workers < 0 or self.bad_steps < 1:
+        if self.micro_batches_per_step < 1 or self.workers < 0 or self.max_nonfinite_steps < 1:
             raise ValueError(
-                f"micro_batches {self.micro_batches}, workers {self.workers}, bad_steps {self.bad_steps}: "
+                f"micro_batches_per_step {self.micro_batches_per_step}, workers {self.workers}, max_nonfinite_steps {self.max_nonfinite_steps}: "
                 "expected 1 or more, 0 or more, 1 or more"
             )
         for number, stage in enumerate(self.curriculum, 1):

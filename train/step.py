@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from shards.reading.batch import Batch
-from train.logbook import Logbook
-from train.meter import Meter
-from train.run import Run, TrainingError
-from train.schedule import rate_at
+from shards.loading.collate import Batch
+from train.logger import Logger
+from train.optim import rate_at
+from train.state import Run, TrainingError
+from train.throughput import Throughput
 
 Alone = Callable[[], AbstractContextManager[Any]]
 """What the backward pass of a micro-batch runs in, unless it is the last of its step: gradients stay on their rank."""
@@ -28,8 +28,8 @@ def take_step(
     alone: Alone,
     count: int,
     share: list[Batch | None],
-    meter: Meter,
-    book: Logbook,
+    meter: Throughput,
+    book: Logger,
     stop: bool = False,
 ) -> bool:
     """Take a step.
@@ -64,7 +64,7 @@ def take_step(
                 seed = _seed(settings.seed, place.epoch, batch.number)
                 torch.manual_seed(_seed(settings.seed, place.epoch, batch.number, 1))  # dropout's
                 try:
-                    found = run.recipe.losses(run, wrapped, batch, seed)
+                    found = run.task.losses(run, wrapped, batch, seed)
                     (found.total * (ranks.world / count)).backward()
                 except (RuntimeError, ValueError) as error:
                     raise TrainingError(
@@ -79,19 +79,19 @@ def take_step(
             skipped.append({"key": clip.key, "reason": clip.reason})
     place.step += 1
     place.step_in_epoch += 1
-    names = run.recipe.parts
-    if settings.on_damage == "skip":
+    names = run.task.parts
+    if settings.on_error == "skip":
         _make_up_for_unread(run, len(parts), count)
     norm, *sums = _fetched(_clip(run), [[part[name] for part in parts if name in part] for name in names])
     counts = [float(sum(name in part for part in parts)) for name in names]
     found_by_all = ranks.totals([*sums, *counts, len(parts), len(skipped), stop])
     summed = dict(zip(names, found_by_all, strict=False))
     counted = dict(zip(names, found_by_all[len(names) :], strict=False))
-    micro_batches, skipped_by_all, stops = found_by_all[-3:]
+    micro_batches_per_step, skipped_by_all, stops = found_by_all[-3:]
     if skipped_by_all:
         place.skipped += skipped_by_all
         _note_skipped(run, skipped)
-    if not micro_batches:
+    if not micro_batches_per_step:
         return stops > 0  # nothing could be read: momentum and decay alone are not to move the weights
     # the gradient of |x - NaN| is 0: it takes the loss to see it
     if not math.isfinite(norm + sum(summed.values())):
@@ -125,7 +125,7 @@ def _seed(*parts: int) -> int:
 def _backward_of_nothing(run: Run, wrapped: nn.Module) -> None:
     """Take part in what ranks do together, with gradients of zero."""
     kept = {name: x.clone() for name, x in run.network.named_buffers()}
-    run.recipe.idle(run, wrapped).backward()
+    run.task.idle(run, wrapped).backward()
     for name, x in run.network.named_buffers():
         x.copy_(kept[name])
 
@@ -156,9 +156,9 @@ def _clip(run: Run) -> Tensor:
     return nn.utils.clip_grad_norm_(run.network.parameters(), limit)
 
 
-def _skip_step(run: Run, keys: list[str], book: Logbook) -> None:
+def _skip_step(run: Run, keys: list[str], book: Logger) -> None:
     place, settings = run.place, run.settings
-    place.bad_steps += 1
+    place.max_nonfinite_steps += 1
     place.bad_in_a_row += 1
     named = run.ranks.gathered(keys)
     if run.ranks.first:
@@ -167,7 +167,7 @@ def _skip_step(run: Run, keys: list[str], book: Logbook) -> None:
             file.write(line + "\n")
     some = _some(named)
     book.say(f"step {place.step}: loss or gradient is not finite; skipped ({some})")
-    if place.bad_in_a_row >= settings.bad_steps:
+    if place.bad_in_a_row >= settings.max_nonfinite_steps:
         raise TrainingError(
             f"{place.bad_in_a_row} steps in a row without a finite loss and gradient, the last of "
             f"{some}: all keys are in {run.folder.path / 'bad-batches.jsonl'}"

@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from eval.metrics.pool import Scorers
 from eval.metrics.registry import SPEECH
-from eval.metrics.scorers import Scorers
-from eval.metrics.words import word_errors
-from shards.reading.batch import Batch
-from shards.reading.plan import MicroBatch, plan_evaluation
+from eval.metrics.text import word_errors
+from shards.loading.batch_plan import MicroBatch, plan_evaluation
+from shards.loading.collate import Batch
 from train.curriculum import whole_clips
-from train.logbook import Logbook
-from train.run import Run
+from train.logger import Logger
+from train.state import Run
 
 
 @dataclass(frozen=True)
@@ -102,9 +102,11 @@ def plan_validation(run: Run) -> Validation | None:
     settings, ranks = run.settings.validation, run.ranks
     if settings.split is None:
         return None
-    best, measured = run.best_score, {*run.recipe.scores, *_speech(run)}
+    best, measured = run.best_score, {*run.task.scores, *_speech(run)}
     if best not in measured:
-        raise ValueError(f"keep.best: {best} is not measured by this recipe; it measures {', '.join(sorted(measured))}")
+        raise ValueError(
+            f"checkpoint.best: {best} is not measured by this task; it measures {', '.join(sorted(measured))}"
+        )
     draw = whole_clips(run.settings.segments)
     planned = plan_evaluation(run.dataset.index, [settings.split], draw, run.settings.batch, settings.clips)
     share = planned[ranks.rank :: ranks.world]
@@ -112,15 +114,15 @@ def plan_validation(run: Run) -> Validation | None:
         word_errors("a", "a")
     keys = run.dataset.index["key"].take([visit.row for micro_batch in planned for visit in micro_batch.visits])
     chosen = sorted(keys.to_pylist(), key=lambda key: Random(f"shown {key}").random())[: settings.examples]
-    return Validation(share, run.recipe.scoring(run, share), frozenset(chosen))
+    return Validation(share, run.task.scoring(run, share), frozenset(chosen))
 
 
 def _speech(run: Run) -> tuple[str, ...]:
-    return run.settings.validation.speech if run.settings.recipe == "lip2speech" else ()
+    return run.settings.validation.speech if run.settings.task == "lip2speech" else ()
 
 
 @torch.no_grad()
-def validate(run: Run, validation: Validation | None, book: Logbook) -> None:
+def validate(run: Run, validation: Validation | None, book: Logger) -> None:
     """Mean scores over the fixed clips; the best weights so far are kept apart."""
     if validation is None:
         return
@@ -135,7 +137,7 @@ def validate(run: Run, validation: Validation | None, book: Logbook) -> None:
     speech = _speech(run)
     with Scorers(speech, run.settings.validation.processes if speech else 0) as scorers:
         tally = Tally(scorers, bool(speech), validation.shown)
-        with closing(run.batches(validation.share, run.recipe.validated)) as batches:
+        with closing(run.batches(validation.share, run.task.validated)) as batches:
             for batch in batches:
                 if batch is not None:
                     for skipped in batch.skipped:
@@ -169,7 +171,7 @@ def _means(run: Run, tally: Tally) -> dict[str, float]:
     }
 
 
-def _keep_best(run: Run, means: dict[str, float], book: Logbook) -> None:
+def _keep_best(run: Run, means: dict[str, float], book: Logger) -> None:
     name, place = run.best_score, run.place
     value = means.get(name, math.nan)
     if not math.isfinite(value):

@@ -22,9 +22,9 @@ from typing import Any
 
 import numpy as np
 
-from eval.compare.alike import Clips, clips_of, nothing_shared, unlike_clips, unlike_settings
+from eval.bootstrap import Figures, bootstrap
+from eval.compare.comparability import Clips, clips_of, nothing_shared, unlike_clips, unlike_settings
 from eval.compare.significance import FLIPS, holm, sign_flip_p
-from eval.intervals import Figures, bootstrap
 from eval.metrics import Figure, figure_of
 from eval.results import RATES, Evaluation
 

@@ -19,15 +19,15 @@ from markupsafe import Markup
 from eval.compare.comparison import Compared, Comparison
 from eval.compare.table import heading, left_out_of, lines_of, notes_of, signed
 from eval.report.about import settings_of
+from eval.report.alignment import mark, normaliser_used
 from eval.report.charts import beyond, distribution
 from eval.report.clips import MOST_SECONDS, Sound, Text, sound_of
-from eval.report.marking import mark, normaliser_used
 from eval.report.report import PAGE_NAME
 from eval.report.tables import Look, look_of
 from eval.report.waveforms import draw_scale
 from eval.results import Evaluation
 from eval.scoring import wav_name
-from pipeline.page import write_page
+from runtime.html_page import write_page
 from shards.format.sample import FPS, SAMPLES_PER_FRAME
 
 _LABEL = 11  # letters that have room beside a chart

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from eval.intervals import Figures
+from eval.bootstrap import Figures
 
 FLIPS = 10_000
 _CHUNK = 1_000_000  # numbers in memory at once

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from eval.compare.comparison import Compared, Comparison, LeftOut
 from eval.compare.significance import FLIPS
 from eval.report.tables import Look, look_of
-from pipeline.page import counted
+from runtime.html_page import counted
 
 ALPHA = 0.05
 _MOST_REASONS = 5  # of a metric's left-out clips; the rest is summed up

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from eval.controls.scores import TableSettings, score_fixed, score_network, set_scene
 from eval.controls.table import table
-from eval.networks import device_of
 from eval.results import make_folder, write_json
 from eval.settings import VOCODERS
+from eval.systems import device_of
 from model.checkpoint import load_checkpoint
 from shards import Store, open_dataset
 
@@ -23,13 +23,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--trained-on", nargs="+", help="splits of the mean mel; default: those that training takes")
     parser.add_argument("--clips", type=_positive, help="a fixed part of the split; default: all of it")
     parser.add_argument(
-        "--voice", choices=["other", "self"], default="other", help="another clip's; self: as published"
+        "--speaker-reference", choices=["other", "self"], default="other", help="another clip's; self: as published"
     )
     parser.add_argument(
         "--vocoder", choices=sorted(VOCODERS), default="default", help="published: to compare with others"
     )
     parser.add_argument("--out", type=Path, help="file for the figures of every clip, JSON")
-    parser.add_argument("--max-frames", type=int, default=1200, help="padded video frames of a batch; default: 1200")
+    parser.add_argument(
+        "--max-padded-frames", type=int, default=1200, help="padded video frames of a batch; default: 1200"
+    )
     parser.add_argument("--workers", type=int, default=1, help="processes that read; default: 1")
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="that score; default: one a core")
     parser.add_argument("--device", choices=["cpu", "cuda"], help="default: cuda if there is one")
@@ -58,9 +60,9 @@ def run(values: argparse.Namespace) -> int:
         values.split,
         values.trained_on or dataset.training_splits(),
         values.clips,
-        values.voice,
+        values.speaker_reference,
         values.vocoder,
-        values.max_frames,
+        values.max_padded_frames,
         values.workers,
         values.processes,
         device,
@@ -73,7 +75,7 @@ def run(values: argparse.Namespace) -> int:
         make_folder(out.parent)
     scene = set_scene(settings)
     alone = sum(len(micro_batch.visits) for micro_batch in scene.planned) - len(scene.voices)
-    if values.voice == "other" and alone:
+    if values.speaker_reference == "other" and alone:
         print(f"{alone} clips are spoken with their own voice: their speaker has no other clip in {values.split}")
     runs = {
         path: score_network(checkpoint, scene, path, seed)

@@ -8,8 +8,8 @@ from itertools import groupby
 import pyarrow as pa
 import torch
 
-from shards.reading.batch import Batch
-from shards.reading.plan import MicroBatch, Visit
+from shards.loading.batch_plan import MicroBatch, Visit
+from shards.loading.collate import Batch
 
 
 def partners_of(index: pa.Table, rows: Sequence[int]) -> dict[int, int]:

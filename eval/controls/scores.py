@@ -19,21 +19,21 @@ import torch
 from torch import Tensor
 
 from eval.controls.lips import lips_of, with_partners
-from eval.mels import l1_of, true_mels, waves_of
-from eval.metrics.scorers import Scorers
-from eval.networks import networks_of, pictures_of
+from eval.metrics.pool import Scorers
+from eval.reference import own_voices, references_of, voices_of
 from eval.settings import VOCODERS
-from eval.voices import own_voices, references_of, voices_of
+from eval.systems import networks_of, pictures_of
+from eval.targets import l1_of, true_mels, waves_of
 from model.checkpoint import Checkpoint
 from model.padding import mask_of
-from model.segments import SegmentSettings
+from model.segment_sampling import SegmentSettings
 from model.transforms import apply
 from model.vocoder import samples_of
 from shards import Dataset
 from shards.format.sample import MEL_BANDS, MEL_PER_FRAME
-from shards.reading.batch import Batch, Contents
-from shards.reading.loader import LoaderSettings, load
-from shards.reading.plan import BatchSettings, MicroBatch, plan_epoch, plan_evaluation
+from shards.loading.batch_plan import BatchSettings, MicroBatch, plan_epoch, plan_evaluation
+from shards.loading.collate import Batch, Contents
+from shards.loading.loader import LoaderSettings, load
 
 OF_NETWORKS = ("network", "other lips", "untrained")
 FIXED = ("mean mel", "true mel")
@@ -54,9 +54,9 @@ class TableSettings:
         split: of the clips that are scored.
         trained_on: splits that the mean mel is of.
         clips: a fixed part of the split; None: all of it.
-        voice: of another clip of the speaker, or of the clip's own first frames, as published.
+        speaker_reference: of another clip of the speaker, or of the clip's own first frames, as published.
         vocoder: a key of `VOCODERS`.
-        max_frames: padded video frames of a batch.
+        max_padded_frames: padded video frames of a batch.
         workers: processes that read.
         processes: that score.
         device: for the network and the vocoder.
@@ -66,9 +66,9 @@ class TableSettings:
     split: str
     trained_on: Sequence[str]
     clips: int | None
-    voice: Literal["other", "self"]
+    speaker_reference: Literal["other", "self"]
     vocoder: Literal["default", "published"]
-    max_frames: int
+    max_padded_frames: int
     workers: int
     processes: int
     device: torch.device
@@ -89,10 +89,10 @@ def set_scene(settings: TableSettings) -> Scene:
     Raises:
         ValueError: there is no such split, or a single clip in it.
     """
-    batching = BatchSettings(max_frames=settings.max_frames)
+    batching = BatchSettings(max_padded_frames=settings.max_padded_frames)
     planned = plan_evaluation(settings.dataset.index, [settings.split], settings=batching, clips=settings.clips)
     with_partners(settings.dataset.index, planned)  # says now what is wrong with it
-    if settings.voice == "self":
+    if settings.speaker_reference == "self":
         return Scene(settings, planned, {})
     voices = voices_of(settings.dataset, planned, SegmentSettings(), LoaderSettings(settings.workers))
     return Scene(settings, planned, voices)
@@ -184,7 +184,7 @@ class _Sheet:
 
 def mean_mel(settings: TableSettings) -> Tensor:
     """(n_mels,) the mean over all frames of the clips that were trained on, each used whole."""
-    batching = BatchSettings(max_frames=10 * settings.max_frames)
+    batching = BatchSettings(max_padded_frames=10 * settings.max_padded_frames)
     planned = plan_epoch(settings.dataset.index, settings.trained_on, 0, 0, settings=batching)
     total, count = torch.zeros(MEL_BANDS, dtype=torch.float64), 0
     for batch in load(settings.dataset, planned, LoaderSettings(settings.workers, contents=Contents(roi=False))):

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from eval.bootstrap import bootstrap
 from eval.controls.scores import CONTROLS, FIXED, SCORES, ControlScores
-from eval.intervals import bootstrap
 from eval.metrics import figure_of
 
 Rows = dict[str, dict[str, dict[str, float]]]

@@ -11,14 +11,14 @@ waves.py      what metrics of waveforms are given
 packages.py   packages of the extras (eval, whisper, judges), imported when they are first used
 """
 
-from eval.metrics.packages import PackageMissingError
+from eval.metrics.audio import MetricError, Wave
+from eval.metrics.optional import PackageMissingError
 from eval.metrics.pitch import f0_error, voicing_error
+from eval.metrics.pool import Scored, Scorers, score
 from eval.metrics.registry import SPEECH, Figure, Metric, figure_of, load_packages, metric_of
-from eval.metrics.scorers import Scored, Scorers, score
 from eval.metrics.spectral import lsd, mcd
 from eval.metrics.speech import estoi, pesq_narrow, pesq_wide, stoi
-from eval.metrics.waves import MetricError, Wave
-from eval.metrics.words import Errors, character_errors, normalised, total, word_errors
+from eval.metrics.text import Errors, character_errors, normalised, total, word_errors
 
 __all__ = [
     "SPEECH",

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from eval.metrics.packages import package
-from eval.metrics.waves import SAMPLE_RATE, MetricError, Wave, over_common_length
+from eval.metrics.audio import SAMPLE_RATE, MetricError, Wave, over_common_length
+from eval.metrics.optional import package
 
 _LOWEST, _HIGHEST = 60.0, 500.0  # Hz
 _FRAME, _HOP = 640, 160

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from eval.metrics.waves import SAMPLE_RATE, MetricError, Wave, over_common_length
+from eval.metrics.audio import SAMPLE_RATE, MetricError, Wave, over_common_length
 
 Spectrum = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -62,7 +62,7 @@ def mcd(original: Wave, generated: Wave) -> float:
     Raises:
         MetricError: less than 25 ms; waveforms that cannot be compared.
     """
-    from eval.metrics.warping import warped  # importing it compiles
+    from eval.metrics.dtw import warped  # importing it compiles
 
     total, pairs = warped(*(_mel_cepstrum(wave) for wave in over_common_length(original, generated)))
     return 10 / math.log(10) * math.sqrt(2) * total / pairs

@@ -15,8 +15,8 @@ from contextlib import contextmanager
 import numpy as np
 import soxr
 
-from eval.metrics.packages import package
-from eval.metrics.waves import SAMPLE_RATE, MetricError, Wave, over_common_length
+from eval.metrics.audio import SAMPLE_RATE, MetricError, Wave, over_common_length
+from eval.metrics.optional import package
 
 
 def stoi(original: Wave, generated: Wave) -> float:

@@ -1,6 +1,6 @@
 """The report of an evaluation: one HTML file that needs no network, of parts that the page of a comparison has too.
 
-report.py      from an evaluation to report.html, a page of `pipeline.page`
+report.py      from an evaluation to report.html, a page of `runtime.html_page`
 about.py       what was evaluated, in words, and the published figures
 tables.py      tables that sort, are searched and paged, and hold their figures in full precision
 charts.py      distributions, and figures against the length of clips, as SVG

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from eval.results import Evaluation
-from pipeline.page import counted
+from runtime.html_page import counted
 
 TITLES = {"network": "Network", "untrained": "Untrained", "ceiling": "Ceiling", "original": "Original"}
 MEANING = {
@@ -100,7 +100,7 @@ def lead(evaluation: Evaluation, summary: Mapping[str, Any]) -> dict[str, str]:
         "clips": counted(summary["clips"], "clip"),
         "length": length(summary["seconds"]),
         "speakers": counted(len(summary["speakers"]), "speaker"),
-        "voice": _voice(evaluation, settings.get("voice", "")),
+        "speaker_reference": _voice(evaluation, settings.get("speaker_reference", "")),
         "vocoder": str(settings.get("vocoder", "")),
     }
 
@@ -113,7 +113,7 @@ def length(seconds: float) -> str:
 def _voice(evaluation: Evaluation, voice: str) -> str:
     """Whose voice the clips are spoken with, exceptions included."""
     said = _VOICES.get(voice, f"the loudest stretch of {os.path.basename(voice)}" if voice else "not recorded")
-    own = evaluation.rows("network")["voice"].to_pylist().count("self") if voice == "other" else 0
+    own = evaluation.rows("network")["speaker_reference"].to_pylist().count("self") if voice == "other" else 0
     return f"{said} ({counted(own, 'clip')} without such another: the clip's own)" if own else said
 
 

@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 import pyarrow.compute as pc
 from markupsafe import Markup
 
-from eval.report.marking import Marked, mark
+from eval.report.alignment import Marked, mark
 from eval.report.tables import Look, look_of
 from eval.report.waveforms import Array, SoundError, draw_mel, draw_wave, read_sound
 from eval.results import RATES, SYSTEMS, Evaluation
 from eval.scoring import wav_name
-from pipeline.pictures import data_uri, jpeg, make_tiles, strip
+from runtime.images import data_uri, jpeg, make_tiles, strip
 from shards import Dataset, DatasetError, Sample
 from shards.format.sample import FPS, SAMPLES_PER_FRAME, encode_wav
 

@@ -13,14 +13,14 @@ import numpy as np
 from markupsafe import Markup
 
 from eval.report import about
+from eval.report.alignment import normaliser_used
 from eval.report.charts import against_length, beyond, distribution
 from eval.report.clips import NARROW_STRIP, STRIP, card_of, choose
-from eval.report.marking import normaliser_used
 from eval.report.tables import Look, clips_table, failures_table, look_of, missing_table, speakers_table
 from eval.report.waveforms import draw_scale
 from eval.results import Evaluation
-from pipeline.page import write_page
-from pipeline.pictures import TILE
+from runtime.html_page import write_page
+from runtime.images import TILE
 from shards import Dataset
 
 PAGE_NAME = "report.html"

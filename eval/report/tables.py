@@ -142,7 +142,7 @@ def clips_table(evaluation: Evaluation, looks: Sequence[Look]) -> Table:
         of = dict(zip(measured, figures.tolist(), strict=True))
         columns.append(Column.of(look))
         values.append([of.get(key) for key in keys])
-    for name, title in (("text", "Said"), ("heard", "Recognised"), ("lips_heard", "Read from the lips")):
+    for name, title in (("text", "Said"), ("heard", "ASROutput"), ("lips_heard", "Read from the lips")):
         texts = rows[name].to_pylist()
         if any(texts):
             columns.append(Column(name, title, aside=True))

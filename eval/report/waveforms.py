@@ -11,7 +11,7 @@ import torch
 from markupsafe import Markup
 
 from model.mel import log_mel
-from pipeline.pictures import mel_picture
+from runtime.images import mel_picture
 from shards.format.sample import MEL_BANDS, SAMPLE_RATE
 
 Array = np.ndarray[Any, Any]

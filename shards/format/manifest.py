@@ -129,8 +129,8 @@ def _check(manifest: Manifest, where: str) -> None:
         if not all(isinstance(value, int) for value in (entry.bytes, entry.clips, entry.frames)):
             raise DatasetError(f"{where}: the counts of {entry.name} are not whole numbers")
     crop, totals = manifest.features["crop"], manifest.totals
-    if not isinstance(crop["half"], int) or not all(isinstance(totals[name], int | float) for name in TOTALS):
-        raise DatasetError(f"{where}: the crop's half or a total is not a number")
+    if not isinstance(crop["crop_radius"], int) or not all(isinstance(totals[name], int | float) for name in TOTALS):
+        raise DatasetError(f"{where}: crop_radius or a total is not a number")
     for values in (manifest.recipe, manifest.versions, manifest.sha256):
         if not isinstance(values, dict):
             raise DatasetError(f"{where}: recipe, versions and sha256 were expected to map names to values")

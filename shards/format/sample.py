@@ -24,9 +24,13 @@ ROI_MARGIN = 5
 """Pixels kept around the published crop, so that training can shift it by up to as many (METHOD.md, Video)."""
 
 
-def roi_side(half: int) -> int:
-    """R, the side of the stored lip region in pixels, from half the side of the published crop."""
-    return 2 * (half + ROI_MARGIN)
+def roi_side(crop_radius: int) -> int:
+    """R, the side of the stored lip region in pixels, from h, the radius of the published crop."""
+    return 2 * (crop_radius + ROI_MARGIN)
+
+
+_STORED_NAMES = {"crop_radius": "half"}
+"""Fields whose name in a sample's json is older than their name here: renaming them would change every shard's bytes."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class SampleMeta:
         source_sha256: of the video file.
         frames: T.
         fps: frames per second of the stored lip region, always 25.
-        half: h, half the side of the published crop in pixels; the stored region is 2 (h + 5) wide.
+        crop_radius: h, half the side of the published crop in pixels; the stored region is 2 (h + 5) wide.
         lips: (T, 2) lip centre x, y of each stored frame, in pixels of the source picture.
         words: (word, start, end) in seconds from frame 0; empty where the corpus has no word times.
         sound: [first, last) sample of the stored sound that the source really had; silence was put around it.
@@ -55,7 +59,7 @@ class SampleMeta:
     source_sha256: str
     frames: int
     fps: int
-    half: int
+    crop_radius: int
     lips: list[tuple[int, int]]
     words: list[tuple[str, float, float]]
     sound: tuple[int, int]
@@ -86,7 +90,7 @@ class Sample:
 def check_sample(sample: Sample) -> None:
     """Raise `DatasetError`, naming the key, unless the parts of `sample` have the shapes and types of the contract."""
     frames = sample.meta.frames
-    side = roi_side(sample.meta.half)
+    side = roi_side(sample.meta.crop_radius)
     expected: list[tuple[str, np.ndarray[Any, Any], type, tuple[int, ...]]] = [
         ("roi", sample.roi, np.uint8, (frames, side, side)),
         ("mel", sample.mel, np.float32, (MEL_BANDS, MEL_PER_FRAME * frames)),
@@ -112,7 +116,8 @@ def encode_sample(sample: Sample, codec: RoiCodec) -> dict[str, bytes]:
         DatasetError: the sample does not keep the contract.
     """
     check_sample(sample)
-    meta = json.dumps(vars(sample.meta), ensure_ascii=False, separators=(",", ":"))
+    values = {_STORED_NAMES.get(name, name): value for name, value in vars(sample.meta).items()}
+    meta = json.dumps(values, ensure_ascii=False, separators=(",", ":"))
     members = {
         "json": meta.encode(),
         "mel.npy": encode_npy(sample.mel),
@@ -140,7 +145,7 @@ def decode_sample(key: str, members: Mapping[str, bytes]) -> Sample:
         raise DatasetError(f"{key}.txt: not UTF-8: {error}") from error
     sample = Sample(
         key=key,
-        roi=decode_roi(members[roi_name], roi_name, meta.frames, roi_side(meta.half), f"{key}.{roi_name}"),
+        roi=decode_roi(members[roi_name], roi_name, meta.frames, roi_side(meta.crop_radius), f"{key}.{roi_name}"),
         mel=decode_npy(members["mel.npy"], f"{key}.mel.npy"),
         wav=_decode_wav(members["wav"], f"{key}.wav"),
         text=text,
@@ -152,7 +157,9 @@ def decode_sample(key: str, members: Mapping[str, bytes]) -> Sample:
 
 def _decode_meta(content: bytes, name: str) -> SampleMeta:
     try:
-        values = json.loads(content)
+        stored = json.loads(content)
+        names = {stored_as: name for name, stored_as in _STORED_NAMES.items()}
+        values = {names.get(name, name): value for name, value in stored.items()}
         unknown = set(values) ^ {field.name for field in fields(SampleMeta)}
         if unknown:
             raise DatasetError(f"{name}: missing or unknown field {', '.join(sorted(unknown))}")
@@ -160,7 +167,7 @@ def _decode_meta(content: bytes, name: str) -> SampleMeta:
         values["words"] = [(str(word), float(start), float(end)) for word, start, end in values["words"]]
         first, last = values["sound"]
         values["sound"] = (int(first), int(last))
-        for field in ("frames", "fps", "half"):
+        for field in ("frames", "fps", "crop_radius"):
             values[field] = int(values[field])
     except DatasetError:
         raise

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from pipeline.datasets import Clip
-    from pipeline.recipe import Recipe
+    from pipeline.config import BuildSettings
+    from pipeline.corpora import Clip
 
 ON_FOOTAGE = (
     "build_speed",
@@ -63,12 +63,12 @@ def report(modules: dict[str, ModuleType], footage: Path | None, count: int, run
         yield from module.measure(*(arguments if name in ON_FOOTAGE else ()), runs)
 
 
-def chosen_clips(folder: Path, count: int) -> tuple[Recipe, list[Clip]]:
+def chosen_clips(folder: Path, count: int) -> tuple[BuildSettings, list[Clip]]:
     """A recipe for the footage, and clips spread over it."""
-    from pipeline.datasets import index_corpus
-    from pipeline.recipe import Recipe
+    from pipeline.config import BuildSettings
+    from pipeline.corpora import index_corpus
 
-    recipe = Recipe(dataset="lrs2", root=str(folder / "LRS2-BBC"))
+    recipe = BuildSettings(dataset="lrs2", root=str(folder / "LRS2-BBC"))
     clips = index_corpus(recipe).clips
     return recipe, clips[:: max(1, len(clips) // count)][:count]
 

@@ -12,17 +12,17 @@ from pathlib import Path
 import av
 
 from pipeline.clip import Corpus, build_sample, stored_mel
-from pipeline.datasets import Clip
-from pipeline.datasets.coordinates import parse_coordinates
-from pipeline.decode import decode_video
+from pipeline.config import BuildSettings
+from pipeline.corpora import Clip
+from pipeline.corpora.coordinates import parse_coordinates
+from pipeline.media.decode import decode_video
 from pipeline.plan import ShardPlan
-from pipeline.recipe import Recipe
 from pipeline.shard_task import ShardTask, build_shard
 from shards import Sample, ShardWriter, Store
 from shards.format.sample import ROI_MARGIN
 
 
-def measure(recipe: Recipe, clips: list[Clip], runs: int) -> Iterator[str]:
+def measure(recipe: BuildSettings, clips: list[Clip], runs: int) -> Iterator[str]:
     """Lines of the report."""
     corpus = Corpus.of(recipe)
     samples = [build_sample(clip, recipe, corpus) for clip in clips]
@@ -58,7 +58,7 @@ def measure(recipe: Recipe, clips: list[Clip], runs: int) -> Iterator[str]:
         yield f"  {share / cost['task']:4.0%}  {name}"
 
 
-def decode_alone(recipe: Recipe, clips: list[Clip]) -> None:
+def decode_alone(recipe: BuildSettings, clips: list[Clip]) -> None:
     """Demux and decode both streams, one thread, and drop the frames: what no pipeline can be faster than."""
     for clip in clips:
         with av.open(io.BytesIO((Path(recipe.root) / clip.video).read_bytes()), "r") as container:
@@ -70,14 +70,14 @@ def decode_alone(recipe: Recipe, clips: list[Clip]) -> None:
                     pass
 
 
-def decode_and_crop(recipe: Recipe, clips: list[Clip]) -> None:
+def decode_and_crop(recipe: BuildSettings, clips: list[Clip]) -> None:
     for clip in clips:
         centres = parse_coordinates(clip.coordinates or "").tolist()
         content = (Path(recipe.root) / clip.video).read_bytes()
-        decode_video(content, centres.__getitem__, recipe.half + ROI_MARGIN, with_sound=True)
+        decode_video(content, centres.__getitem__, recipe.crop_radius + ROI_MARGIN, with_sound=True)
 
 
-def make_samples(recipe: Recipe, clips: list[Clip], corpus: Corpus) -> None:
+def make_samples(recipe: BuildSettings, clips: list[Clip], corpus: Corpus) -> None:
     for clip in clips:
         build_sample(clip, recipe, corpus)
 
@@ -87,7 +87,7 @@ def make_mels(samples: list[Sample]) -> None:
         stored_mel(sample.wav)
 
 
-def write_shard(recipe: Recipe, samples: list[Sample]) -> None:
+def write_shard(recipe: BuildSettings, samples: list[Sample]) -> None:
     with (
         tempfile.TemporaryDirectory() as folder,
         ShardWriter.create(Store(folder), "x-000000.tar", recipe.roi_codec) as writer,
@@ -96,6 +96,6 @@ def write_shard(recipe: Recipe, samples: list[Sample]) -> None:
             writer.write(sample)
 
 
-def run_task(recipe: Recipe, clips: list[Clip]) -> None:
+def run_task(recipe: BuildSettings, clips: list[Clip]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         build_shard(ShardTask(ShardPlan("x-000000.tar", "x", tuple(clips)), recipe, "plan", folder))

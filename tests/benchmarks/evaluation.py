@@ -11,24 +11,24 @@ from typing import Any
 import numpy as np
 import torch
 
-from eval.mels import waves_of
-from eval.running import Crew, crew
-from eval.synthesis import SpokenBatch, SpokenClip
+from eval.executors import Executor, crew
+from eval.synthesis import SynthesizedBatch, SynthesizedClip
+from eval.targets import waves_of
 from model.vocoder import DEFAULT, PUBLISHED, VocoderSettings, samples_of
 from pipeline.clip import Corpus, build_sample
-from pipeline.datasets import Clip
-from pipeline.jobs import job_runner
-from pipeline.recipe import Recipe
-from pipeline.timing import to_pcm16
+from pipeline.config import BuildSettings
+from pipeline.corpora import Clip
+from pipeline.media.sync import to_pcm16
+from runtime.ray_jobs import job_runner
 from shards import Sample
-from shards.reading.plan import MicroBatch, Visit
+from shards.loading.batch_plan import MicroBatch, Visit
 from tests.benchmarks.griffin_lim import by_librosa, scored
 
 METRICS = ("stoi", "estoi", "pesq")
 BATCH = 8
 
 
-def measure(recipe: Recipe, clips: list[Clip], runs: int) -> Iterator[str]:
+def measure(recipe: BuildSettings, clips: list[Clip], runs: int) -> Iterator[str]:
     """Lines of the report: a Markdown table. The plain loop has librosa's Griffin-Lim, 60 rounds, in one process.
 
     Ratios are of times in the same run.
@@ -69,7 +69,7 @@ def plain(samples: list[Sample]) -> None:
         scored(by_librosa(sample), sample.wav / 32768)
 
 
-def ours(everyone: Crew, planned: list[MicroBatch]) -> None:
+def ours(everyone: Executor, planned: list[MicroBatch]) -> None:
     """Actors make sound of batches of mels, tasks score it."""
     for batch, scores in everyone.work(planned, METRICS):
         assert len(scores) == len(batch.clips)
@@ -82,13 +82,13 @@ def batches_of(samples: list[Sample]) -> list[list[Sample]]:
 
 
 class Sounds:
-    """Stands for `Synthesiser`: the sound of true mels."""
+    """Stands for `Synthesizer`: the sound of true mels."""
 
     def __init__(self, batches: list[list[Sample]], vocoder: VocoderSettings, device: str, threads: int) -> None:
         torch.set_num_threads(threads)
         self._batches, self._vocoder = batches, vocoder
 
-    def speak(self, micro_batch: MicroBatch) -> SpokenBatch:
+    def speak(self, micro_batch: MicroBatch) -> SynthesizedBatch:
         samples = self._batches[micro_batch.number]
         lengths = torch.tensor([sample.mel.shape[1] for sample in samples])
         mels = torch.full((len(samples), 80, int(lengths.max())), -1.0)
@@ -97,9 +97,9 @@ class Sounds:
         waves = to_pcm16(waves_of(mels, lengths, [sample.key for sample in samples], self._vocoder))
         ends = samples_of(lengths).tolist()
         clips = [_clip(sample, wave[:end]) for sample, wave, end in zip(samples, waves, ends, strict=True)]
-        return SpokenBatch(micro_batch.number, clips, [])
+        return SynthesizedBatch(micro_batch.number, clips, [])
 
 
-def _clip(sample: Sample, wave: np.ndarray[Any, Any]) -> SpokenClip:
+def _clip(sample: Sample, wave: np.ndarray[Any, Any]) -> SynthesizedClip:
     waves = {"ceiling": wave, "original": sample.wav}
-    return SpokenClip(sample.key, "", None, sample.meta.frames, "self", waves, {}, {}, {}, None, {})
+    return SynthesizedClip(sample.key, "", None, sample.meta.frames, "self", waves, {}, {}, {}, None, {})

@@ -16,8 +16,8 @@ from model.mel import natural_log
 from model.mel_inversion import transposed
 from model.vocoder import DEFAULT, PUBLISHED, VocoderSettings, deemphasise, mel_to_wav
 from pipeline.clip import Corpus, build_sample
-from pipeline.datasets import Clip
-from pipeline.recipe import Recipe
+from pipeline.config import BuildSettings
+from pipeline.corpora import Clip
 from shards import Sample
 
 RATE = 16_000
@@ -31,7 +31,7 @@ VARIANTS = {
 }
 
 
-def measure(recipe: Recipe, clips: list[Clip], runs: int) -> Iterator[str]:
+def measure(recipe: BuildSettings, clips: list[Clip], runs: int) -> Iterator[str]:
     """Lines of the report: a Markdown table. Times are of 10 of the clips one by one, scores of them all.
 
     The ratio is librosa's time over ours, each run's own, with librosa at 60 rounds of the published inversion.

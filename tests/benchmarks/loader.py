@@ -23,13 +23,13 @@ import numpy as np
 from PIL import Image
 
 from pipeline.clip import Corpus, build_sample
-from pipeline.datasets import Clip
-from pipeline.datasets.coordinates import parse_coordinates
-from pipeline.recipe import Recipe
+from pipeline.config import BuildSettings
+from pipeline.corpora import Clip
+from pipeline.corpora.coordinates import parse_coordinates
 from shards import Dataset, Sample
 from shards.format.roi import RoiCodec
-from shards.reading.loader import LoaderSettings, load
-from shards.reading.plan import MicroBatch, plan_epoch
+from shards.loading.batch_plan import MicroBatch, plan_epoch
+from shards.loading.loader import LoaderSettings, load
 from tests.shards.datasets import write_dataset
 
 _DECODED_CLIPS = 10
@@ -37,7 +37,7 @@ _LEAST_FRAMES = {"npy": 400_000, "h264": 20_000}
 """To read in a run, so that starting a process counts for nothing."""
 
 
-def measure(recipe: Recipe, clips: list[Clip], runs: int) -> Iterator[str]:
+def measure(recipe: BuildSettings, clips: list[Clip], runs: int) -> Iterator[str]:
     """Lines of the report: a Markdown table, frames a second by the clock; ratios are medians over runs."""
     corpus = Corpus.of(recipe)
     samples = [build_sample(clip, recipe, corpus) for clip in clips]
@@ -57,7 +57,7 @@ def written(folder: str, samples: list[Sample], codec: RoiCodec) -> Dataset:
     return write_dataset(folder, {f"train-{number:06d}.tar": part for number, part in enumerate(parts)}, codec)
 
 
-def row(codec: RoiCodec, dataset: Dataset, recipe: Recipe, clips: list[Clip], runs: int) -> str:
+def row(codec: RoiCodec, dataset: Dataset, recipe: BuildSettings, clips: list[Clip], runs: int) -> str:
     planned = plan_epoch(dataset.index, ["train"], 0, 0)
     epochs = -(-_LEAST_FRAMES[codec] // dataset.manifest.totals["frames"])
     sampled = clips[:: max(1, len(clips) // _DECODED_CLIPS)]
@@ -115,16 +115,16 @@ def preadv_alone(dataset: Dataset, slots: list[MicroBatch]) -> float:
     return frames / seconds
 
 
-def decoded(recipe: Recipe, clips: list[Clip], size: int | None) -> float:
+def decoded(recipe: BuildSettings, clips: list[Clip], size: int | None) -> float:
     """The published way, frames a second; `size` as in `lip_pictures`."""
     began, frames = time.perf_counter(), 0
     for clip in clips:
         centres = parse_coordinates(clip.coordinates or "").tolist()
-        frames += len(lip_pictures(str(Path(recipe.root) / clip.video), centres, recipe.half, size))
+        frames += len(lip_pictures(str(Path(recipe.root) / clip.video), centres, recipe.crop_radius, size))
     return frames / (time.perf_counter() - began)
 
 
-def lip_pictures(video: str, centres: list[list[int]], half: int, size: int | None) -> np.ndarray[Any, Any]:
+def lip_pictures(video: str, centres: list[list[int]], crop_radius: int, size: int | None) -> np.ndarray[Any, Any]:
     """The published way, picture by picture through Pillow: uint8 (T, size, size) grey lip regions around the T
     centres; without a size, the crops as they are."""
     pictures = list[np.ndarray[Any, Any]]()
@@ -133,7 +133,7 @@ def lip_pictures(video: str, centres: list[list[int]], half: int, size: int | No
         stream.thread_type = "NONE"
         for (x, y), frame in zip(centres, container.decode(stream), strict=False):
             picture = Image.fromarray(frame.to_ndarray(format="rgb24"))
-            lips = picture.crop((x - half, y - half, x + half, y + half))
+            lips = picture.crop((x - crop_radius, y - crop_radius, x + crop_radius, y + crop_radius))
             if size is not None:
                 lips = lips.resize((size, size), Image.Resampling.BILINEAR)
             pictures.append(np.asarray(lips.convert("L")))

@@ -17,9 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model.asr import ASRModel
 from model.lip_to_speech import LipToSpeech
-from model.recogniser import Recogniser
-from model.visual import VisualEncoder
+from model.visual_encoder import VisualEncoder
 
 CLIPS, FRAMES, SIDE = 2, 75, 112
 TOGETHER, ALONE = [slice(0, CLIPS)], [slice(clip, clip + 1) for clip in range(CLIPS)]
@@ -55,7 +55,7 @@ def measure(runs: int) -> Iterator[str]:
 
 def parts() -> dict[str, Part]:
     torch.manual_seed(0)
-    network, recogniser = LipToSpeech(), Recogniser()
+    network, recogniser = LipToSpeech(), ASRModel()
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):  # at first the residual branches are zero
             nn.init.ones_(module.weight)

@@ -22,7 +22,7 @@ from torch.utils.data import Dataset
 from model.lip_to_speech import LipToSpeech
 from model.losses import ctc_loss, mel_l1, optimiser
 from model.mel import log_mel
-from model.segments import SPEAKER_FRAMES_PADDED, WINDOW_FRAMES, Windows
+from model.segment_sampling import SPEAKER_FRAMES_PADDED, WINDOW_FRAMES, Windows
 from model.tokenizer import Tokenizer
 from model.transforms import TransformSettings
 from shards import Sample
@@ -68,7 +68,7 @@ class PlainClips(Dataset[Example]):
         frames, size = len(lips), min(WINDOW_FRAMES, len(lips))
         shift = random.randint(-settings.max_shift, settings.max_shift)
         centres = [[x + shift, y + shift] for x, y in lips]
-        video = lip_pictures(path, centres, settings.half, settings.size).astype(np.float32) / 255
+        video = lip_pictures(path, centres, settings.crop_radius, settings.size).astype(np.float32) / 255
         if random.random() < settings.flip_probability:
             video = video[:, :, ::-1]
         video = (video - settings.mean) / settings.std

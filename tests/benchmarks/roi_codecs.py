@@ -9,13 +9,13 @@ from collections.abc import Iterator
 import numpy as np
 
 from pipeline.clip import Corpus, build_sample
-from pipeline.datasets import Clip
-from pipeline.recipe import Recipe
+from pipeline.config import BuildSettings
+from pipeline.corpora import Clip
 from shards import ROI_CODECS
 from shards.format.roi import decode_roi, encode_roi, roi_member
 
 
-def measure(recipe: Recipe, clips: list[Clip], runs: int) -> Iterator[str]:
+def measure(recipe: BuildSettings, clips: list[Clip], runs: int) -> Iterator[str]:
     """Lines of the report: a Markdown table."""
     corpus = Corpus.of(recipe)
     regions = [build_sample(clip, recipe, corpus).roi for clip in clips]

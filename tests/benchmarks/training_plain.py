@@ -31,25 +31,25 @@ import torch
 from torch.utils.data import DataLoader
 
 from pipeline.clip import Corpus, build_sample, stored_mel
-from pipeline.datasets import Clip
-from pipeline.recipe import Recipe
+from pipeline.config import BuildSettings
+from pipeline.corpora import Clip
 from pipeline.tokenizer import train_on_dataset
 from shards import Sample
 from shards.format.sample import SAMPLES_PER_FRAME
-from shards.reading.batch import Batch
-from shards.reading.plan import MicroBatch, plan_epoch
+from shards.loading.batch_plan import MicroBatch, plan_epoch
+from shards.loading.collate import Batch
 from tests.benchmarks.loader import written
 from tests.benchmarks.plain_training import Example, PlainClips, padded, plain_step
 from train.__main__ import parse
-from train.going_on import identity_of
-from train.logbook import Logbook
-from train.meter import Meter
-from train.ranks import Ranks
-from train.recipes import RECIPES
-from train.run import Run
-from train.run_folder import RunFolder
-from train.start import check_features, fresh_network, load_tokenizer
+from train.distributed import Ranks
+from train.init import check_features, fresh_network, load_tokenizer
+from train.logger import Logger
+from train.resume import identity_of
+from train.run_dir import RunDir
+from train.state import Run
 from train.step import take_step
+from train.tasks.registry import TASKS
+from train.throughput import Throughput
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "demo.yaml"
 _CLIPS = 48
@@ -74,14 +74,14 @@ class Rate(NamedTuple):
     core_seconds: float = 0.0
 
 
-def measure(recipe: Recipe, clips: list[Clip], runs: int) -> Iterator[str]:
+def measure(recipe: BuildSettings, clips: list[Clip], runs: int) -> Iterator[str]:
     """Lines of the report: a Markdown table; ratios are medians over runs, in each of which the ways alternate."""
     corpus = Corpus.of(recipe)
     samples = [build_sample(clip, recipe, corpus) for clip in clips[:: max(1, len(clips) // _CLIPS)][:_CLIPS]]
     yield from table(recipe, samples, runs, [])
 
 
-def table(recipe: Recipe, samples: list[Sample], runs: int, flags: list[str]) -> Iterator[str]:
+def table(recipe: BuildSettings, samples: list[Sample], runs: int, flags: list[str]) -> Iterator[str]:
     """`flags`, as of `python -m train`, go over those of the recipe file."""
     columns = "".join(f"| {name}, clips/s | frames/s " for name in ("training", "steps alone", "reading alone"))
     yield (
@@ -181,28 +181,28 @@ def run_on(samples: list[Sample], folder: str, flags: list[str]) -> Run:
     """A run of the demo's settings on shards of these clips."""
     dataset = written(f"{folder}/shards", samples, "npy")
     train_on_dataset(dataset.store.url, vocabulary_size=4000)
-    fixed = ["--device=cpu", "--splits=[train]", f"--transforms.half={samples[0].meta.half}"]
-    fixed += ["--transforms.still=kept", "--batch.max_clips=null"]  # the plain way knows neither
+    fixed = ["--device=cpu", "--splits=[train]", f"--transforms.crop_radius={samples[0].meta.crop_radius}"]
+    fixed += ["--transforms.subtract_temporal_mean=false", "--batch.max_clips=null"]  # the plain way knows neither
     places = [f"--shards={dataset.store.url}", f"--out={folder}/run"]
     settings, _, _ = parse([f"--config={CONFIG}", *fixed, *places, *flags])
-    tokenizer, recipe = load_tokenizer(dataset, settings), RECIPES[settings.recipe]
+    tokenizer, recipe = load_tokenizer(dataset, settings), TASKS[settings.task]
     return Run(
         settings=settings,
         dataset=dataset,
         tokenizer=tokenizer,
         mel=check_features(dataset, settings),
-        recipe=recipe,
+        task=recipe,
         network=fresh_network(settings, recipe, tokenizer, print),
         recogniser=None,
         ranks=Ranks(0, 1, torch.device("cpu")),
-        folder=RunFolder(settings.out),
+        folder=RunDir(settings.out),
         identity=identity_of(settings, dataset, tokenizer),
     )
 
 
 def from_shards(run: Run) -> Way:
     settings = run.settings
-    meter, book = Meter(run.ranks), Logbook(run.folder, 0, 0, settings.schedule.steps, quiet=True)
+    meter, book = Throughput(run.ranks), Logger(run.folder, 0, 0, settings.schedule.steps, quiet=True)
 
     def plan(epoch: int) -> list[MicroBatch]:
         return plan_epoch(run.dataset.index, settings.splits, settings.seed, epoch, settings=settings.batch)
@@ -213,7 +213,7 @@ def from_shards(run: Run) -> Way:
     return Way(plan, run.batches, step)
 
 
-def plainly(recipe: Recipe, samples: list[Sample], run: Run, folder: str) -> Way:
+def plainly(recipe: BuildSettings, samples: list[Sample], run: Run, folder: str) -> Way:
     """The plain way, in as many steps an epoch."""
     settings, steps = run.settings, len(from_shards(run).plan(1))
     videos = [str(Path(recipe.root) / sample.meta.source) for sample in samples]

@@ -23,12 +23,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from model.asr import ASRModel, ASRSettings
 from model.conformer import ConformerSettings
 from model.lip_to_speech import LipToSpeech, LipToSpeechSettings
 from model.losses import LossSettings, content_loss, ctc_loss, freeze, mel_l1, optimiser
-from model.recogniser import Recogniser, RecogniserSettings
-from model.segments import Windows
-from model.visual import VisualSettings
+from model.segment_sampling import Windows
+from model.visual_encoder import VisualSettings
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Work:
 
     device: torch.device
     network: LipToSpeechSettings
-    recogniser: RecogniserSettings
+    asr: ASRSettings
     clips: int
     frames: int
     side: int
@@ -62,7 +62,7 @@ class Work:
             return cls(
                 device,
                 LipToSpeechSettings(),
-                RecogniserSettings(),
+                ASRSettings(),
                 clips=16,
                 frames=150,
                 side=112,
@@ -73,7 +73,7 @@ class Work:
             )
         conformer = ConformerSettings(layers=1, width=32, heads=2)
         small = LipToSpeechSettings(visual=VisualSettings(channels=8, conformer=conformer), vocabulary=50)
-        recogniser = RecogniserSettings(channels=(8, 8), conformer=conformer, vocabulary=50)
+        recogniser = ASRSettings(channels=(8, 8), conformer=conformer, vocabulary=50)
         return cls(
             device,
             small,
@@ -144,7 +144,7 @@ def step_of(work: Work, precision: Precision, compiled: bool) -> Callable[[], No
     """One step of training on one batch, always the same."""
     torch.manual_seed(0)
     network = LipToSpeech(work.network).to(work.device)
-    recogniser = Recogniser(work.recogniser).to(work.device)
+    recogniser = ASRModel(work.asr).to(work.device)
     freeze(recogniser)
     steps = optimiser(network.parameters())
     weights, padding, bands = LossSettings(), work.network.padding, work.network.n_mels

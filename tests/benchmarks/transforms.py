@@ -23,7 +23,7 @@ def measure(runs: int) -> Iterator[str]:
     yield "| regions | result | training | evaluation | Pillow crop and resize | and normalise | training / Pillow |"
     yield "|---|---|---:|---:|---:|---:|---:|"
     for half, size in [(40, 112), (50, 112), (40, 48)]:
-        settings = TransformSettings(half=half, size=size)
+        settings = TransformSettings(crop_radius=half, size=size)
         generator = torch.Generator().manual_seed(0)
         shape = (CLIPS, FRAMES, settings.stored_side, settings.stored_side)
         roi = torch.randint(0, 256, shape, generator=generator).byte()
@@ -47,7 +47,7 @@ def measure(runs: int) -> Iterator[str]:
 
 
 def resized_by_pillow(roi: Tensor, settings: TransformSettings) -> list[np.ndarray[Any, Any]]:
-    low, high = settings.margin, settings.margin + 2 * settings.half
+    low, high = settings.margin, settings.margin + 2 * settings.crop_radius
     pictures = (Image.fromarray(frame).crop((low, low, high, high)) for frame in roi.flatten(0, 1).numpy())
     size = (settings.size, settings.size)
     return [np.asarray(picture.resize(size, Image.Resampling.BILINEAR)) for picture in pictures]

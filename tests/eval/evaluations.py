@@ -36,7 +36,7 @@ def row_of(key: str, system: str, **known: Any) -> dict[str, Any]:
         "frames": frames,
         "seconds": frames / 25,
         "text": "place blue at f two now",
-        "voice": "main/other/1",
+        "speaker_reference": "main/other/1",
         "system": system,
         "failed": "{}",
         "wav": f"wav/{system}/{key}.wav",
@@ -65,7 +65,7 @@ def evaluation_of(
         "identity": {},
         "checkpoint": {"path": "runs/x/best.pt", "sha256": "ab12" * 16, "step": 12000, "parameters": 27_300_000},
         "dataset": {"url": "data/set", "recipe": "demo", "manifest_sha256": "cd34" * 16, "split": "test", "clips": 1},
-        "settings": {"voice": "other", "vocoder": "default", "metrics": list(metrics), "clips": None},
+        "settings": {"speaker_reference": "other", "vocoder": "default", "metrics": list(metrics), "clips": None},
         "versions": {"torch": "2.13.0"},
         "command": "python -m eval --checkpoint runs/x/best.pt",
         "started": "2026-11-23T11:00:00+00:00",
@@ -98,7 +98,7 @@ def sixty_clips(folder: Path) -> tuple[Evaluation, Dataset, dict[str, Any]]:
     rows = all_rows(KEYS)
     for row in rows:
         if row["key"] == HOSTILE_KEY:
-            row |= {"text": HOSTILE, "speaker": HOSTILE, "voice": HOSTILE}
+            row |= {"text": HOSTILE, "speaker": HOSTILE, "speaker_reference": HOSTILE}
             row |= {"heard": f"{HOSTILE} more"} if row["system"] == "network" else {}
         if row["key"] in KEYS[:3] + KEYS[-1:] and row["system"] == "network":
             row |= {"pesq": None, "failed": json.dumps({"pesq": HOSTILE})}

@@ -43,14 +43,14 @@ def small_checkpoint(path: Path) -> Path:
     """Writes an untrained network."""
     torch.manual_seed(1)
     network = small_lip_to_speech()
-    pictures = TransformSettings(half=HALF, size=32)
+    pictures = TransformSettings(crop_radius=HALF, size=32)
     save_checkpoint(path, Checkpoint(network.settings, network.state_dict(), transforms=pictures))
     return path
 
 
 def small_evaluation(dataset: Dataset, checkpoint: Path, out: Path, **more: Any) -> EvaluationSettings:
     """In this process, by two quick metrics, in batches of two or three clips."""
-    quick: dict[str, Any] = {"metrics": ["stoi", "estoi"], "workers": 0, "max_frames": 160, "device": "cpu"}
+    quick: dict[str, Any] = {"metrics": ["stoi", "estoi"], "workers": 0, "max_padded_frames": 160, "device": "cpu"}
     where = {"checkpoint": str(checkpoint), "shards": dataset.store.url, "split": "test", "out": str(out)}
     return EvaluationSettings(**{**quick, **where, **more})
 

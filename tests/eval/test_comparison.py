@@ -34,7 +34,7 @@ def row(key: str, system: str = "network", **columns: Any) -> dict[str, Any]:
         "speaker": key.partition("/")[0],
         "frames": 25,
         "seconds": 1.0,
-        "voice": "s/0",
+        "speaker_reference": "s/0",
     }
     return about | {"system": system, "text": "bin blue", "wav": f"wav/{system}/{key}.wav"} | columns
 
@@ -205,8 +205,10 @@ def test_metrics_that_not_all_have_are_named() -> None:
 
 
 def test_what_is_not_alike_is_said() -> None:
-    first = of_figures({"s/1": 0.5, "s/2": 0.5}, voice="other", vocoder="default", checkpoint="1f", seed=0)
-    other = of_figures({"s/1": 0.5, "s/2": 0.5}, voice="other", vocoder="published", checkpoint="2a", seed=1)
+    first = of_figures({"s/1": 0.5, "s/2": 0.5}, speaker_reference="other", vocoder="default", checkpoint="1f", seed=0)
+    other = of_figures(
+        {"s/1": 0.5, "s/2": 0.5}, speaker_reference="other", vocoder="published", checkpoint="2a", seed=1
+    )
     rows = other.clips.to_pylist()
     rows[1]["frames"] = 24
     other = Evaluation(other.folder, other.about, pa.Table.from_pylist(rows, schema=other.clips.schema))

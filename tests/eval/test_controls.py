@@ -12,18 +12,18 @@ import pytest
 import torch
 
 from eval.__main__ import main
+from eval.bootstrap import bootstrap
 from eval.controls import command, scores
 from eval.controls.lips import lips_of, partners_of, with_partners
 from eval.controls.scores import CONTROLS, ControlScores, TableSettings, mean_mel, score_fixed, score_network, set_scene
 from eval.controls.table import table
-from eval.intervals import bootstrap
 from model.checkpoint import Checkpoint, save_checkpoint
 from model.transforms import TransformSettings
 from shards import Dataset, StorageError
-from shards.reading.loader import LoaderSettings, load
-from shards.reading.plan import BatchSettings, plan_evaluation
+from shards.loading.batch_plan import BatchSettings, plan_evaluation
+from shards.loading.loader import LoaderSettings, load
 from tests.eval.small import spoken_clip
-from tests.model.networks import small_lip_to_speech, small_recogniser
+from tests.model.networks import small_asr, small_lip_to_speech
 from tests.shards.datasets import HALF, write_dataset
 
 pytest.importorskip("pystoi")
@@ -53,7 +53,7 @@ def settings(dataset: Dataset) -> TableSettings:
 def _checkpoint() -> Checkpoint:
     torch.manual_seed(1)
     network = small_lip_to_speech()
-    return Checkpoint(network.settings, network.state_dict(), transforms=TransformSettings(half=HALF, size=32))
+    return Checkpoint(network.settings, network.state_dict(), transforms=TransformSettings(crop_radius=HALF, size=32))
 
 
 def _figures(settings: TableSettings) -> ControlScores:
@@ -76,7 +76,7 @@ def test_true_mels_are_the_best_there_is_and_all_clips_are_scored_in_every_way(s
 @pytest.mark.slow
 def test_the_same_clips_have_the_same_scores_again(settings: TableSettings) -> None:
     """Whatever the batches: a clip's score depends on itself alone, within float32's rounding."""
-    once, again = _figures(settings), _figures(replace(settings, max_frames=70))
+    once, again = _figures(settings), _figures(replace(settings, max_padded_frames=70))
     for control in CONTROLS:
         for key, value in once[control]["l1"].items():
             assert again[control]["l1"][key] == pytest.approx(value, abs=1e-4)
@@ -106,7 +106,7 @@ def test_clips_that_are_alone_with_their_speaker_are_paired_among_themselves() -
 
 
 def test_lips_of_a_shorter_clip_hold_their_last_picture_and_those_of_a_longer_one_are_cut(dataset: Dataset) -> None:
-    planned = plan_evaluation(dataset.index, ["val"], settings=BatchSettings(max_frames=400))
+    planned = plan_evaluation(dataset.index, ["val"], settings=BatchSettings(max_padded_frames=400))
     swapped = with_partners(dataset.index, planned)
     for batch, other in zip(load(dataset, planned, HERE), load(dataset, swapped, HERE), strict=True):
         assert batch is not None
@@ -179,7 +179,7 @@ def test_a_voice_of_its_own_needs_no_other_clip_to_be_read(
 ) -> None:
     assert len(set_scene(settings).voices) == 5  # one is alone with its speaker
     monkeypatch.delattr(scores, "voices_of")
-    assert set_scene(replace(settings, voice="self")).voices == {}
+    assert set_scene(replace(settings, speaker_reference="self")).voices == {}
 
 
 @pytest.fixture
@@ -259,12 +259,12 @@ def test_a_number_of_clips_that_is_none_is_said(
 
 
 def test_what_cannot_be_scored_is_named(dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    recogniser = small_recogniser()
+    recogniser = small_asr()
     path = tmp_path / "asr.pt"
     save_checkpoint(path, Checkpoint(recogniser.settings, recogniser.state_dict()))
     where = ["table", "--shards", dataset.store.url, "--workers", "0", "--processes", "0"]
     assert main([*where, "--split", "val", "--checkpoints", str(path)]) == 2
-    assert "recipe asr, and lip2speech was expected" in capsys.readouterr().err
+    assert "task asr, and lip2speech was expected" in capsys.readouterr().err
     save_checkpoint(path, _checkpoint())
     assert main([*where, "--split", "nosuch", "--checkpoints", str(path)]) == 2
     assert "split 'nosuch'" in capsys.readouterr().err

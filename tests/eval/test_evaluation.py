@@ -22,10 +22,10 @@ from eval.metrics import estoi, stoi
 from eval.results import Evaluation
 from model.checkpoint import Checkpoint, save_checkpoint
 from shards import Dataset, DatasetError
-from shards.reading.speakers import other_clips
+from shards.loading.reference_clips import other_clips
 from tests.eval.small import digests, small_checkpoint, small_evaluation, spoken_clip, spoken_dataset
 from tests.eval.sounds import sentence
-from tests.model.networks import small_recogniser
+from tests.model.networks import small_asr
 from tests.shards.datasets import write_dataset
 
 pytest.importorskip("pystoi")
@@ -75,10 +75,13 @@ def test_a_voice_is_never_that_of_the_clip_itself_but_where_nobody_else_lends_on
     dataset: Dataset, checkpoint: Path, tmp_path: Path
 ) -> None:
     evaluate(small_evaluation(dataset, checkpoint, tmp_path / "other", metrics=[]))
-    evaluate(small_evaluation(dataset, checkpoint, tmp_path / "self", metrics=[], voice="self"))
+    evaluate(small_evaluation(dataset, checkpoint, tmp_path / "self", metrics=[], speaker_reference="self"))
     lent = dict(
         zip(
-            *(Evaluation.open(tmp_path / "other").rows("network")[name].to_pylist() for name in ("key", "voice")),
+            *(
+                Evaluation.open(tmp_path / "other").rows("network")[name].to_pylist()
+                for name in ("key", "speaker_reference")
+            ),
             strict=True,
         )
     )
@@ -87,7 +90,7 @@ def test_a_voice_is_never_that_of_the_clip_itself_but_where_nobody_else_lends_on
     assert lent == {key: "self" if other is None else keys[other] for key, other in zip(keys, others, strict=True)}
     assert lent["main/alone/0"] == "self"
     assert all(key != voice for key, voice in lent.items())
-    assert set(Evaluation.open(tmp_path / "self").clips["voice"].to_pylist()) == {"self"}
+    assert set(Evaluation.open(tmp_path / "self").clips["speaker_reference"].to_pylist()) == {"self"}
     theirs, own = (Evaluation.open(tmp_path / name).figures("network", "l1") for name in ("other", "self"))
     differ = dict(zip(theirs[0], theirs[1] != own[1], strict=True))
     assert differ == {key: key != "main/alone/0" for key in keys}
@@ -95,26 +98,26 @@ def test_a_voice_is_never_that_of_the_clip_itself_but_where_nobody_else_lends_on
 
 def test_a_voice_may_be_that_of_a_file(dataset: Dataset, checkpoint: Path, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "voice.wav", sentence(), 16_000)
-    evaluate(small_evaluation(dataset, checkpoint, tmp_path / "x", metrics=[], voice=str(tmp_path / "voice.wav")))
-    assert set(Evaluation.open(tmp_path / "x").clips["voice"].to_pylist()) == {"file"}
+    evaluate(small_evaluation(dataset, checkpoint, tmp_path / "x", metrics=[], speaker_reference=str(tmp_path / "voice.wav")))
+    assert set(Evaluation.open(tmp_path / "x").clips["speaker_reference"].to_pylist()) == {"file"}
     with pytest.raises(ValueError, match="nobody: no such file"):
-        evaluate(small_evaluation(dataset, checkpoint, tmp_path / "y", voice="nobody"))
+        evaluate(small_evaluation(dataset, checkpoint, tmp_path / "y", speaker_reference="nobody"))
 
 
 def test_the_published_protocol_takes_the_clips_own_voice_and_cuts_it(
     dataset: Dataset, checkpoint: Path, tmp_path: Path
 ) -> None:
     settings = small_evaluation(dataset, checkpoint, tmp_path / "x", protocol="published")
-    assert (settings.voice, settings.vocoder, settings.max_seconds) == ("self", "published", 10.0)
-    with pytest.raises(ValueError, match=r"voice: file\.wav, and the published protocol has self"):
-        replace(settings, voice="file.wav")
+    assert (settings.speaker_reference, settings.vocoder, settings.max_seconds) == ("self", "published", 10.0)
+    with pytest.raises(ValueError, match=r"speaker_reference: file\.wav, and the published protocol has self"):
+        replace(settings, speaker_reference="file.wav")
     evaluate(small_evaluation(dataset, checkpoint, tmp_path / "cut", metrics=[], max_seconds=1.8))
     frames = Evaluation.open(tmp_path / "cut").rows("network")["frames"].to_pylist()
     assert sorted(frames) == [40, *[45] * 7]
 
 
 def test_going_on_after_a_stop_leaves_the_same_files(dataset: Dataset, checkpoint: Path, tmp_path: Path) -> None:
-    more: dict[str, Any] = {"recogniser": "tests.eval.plugs:listener", "mels": True, "max_frames": 110}
+    more: dict[str, Any] = {"asr": "tests.eval.plugs:listener", "mels": True, "max_padded_frames": 110}
     settings = small_evaluation(dataset, checkpoint, tmp_path / "straight", **more)
     evaluate(settings)
     straight = digests(tmp_path / "straight")
@@ -124,7 +127,9 @@ def test_going_on_after_a_stop_leaves_the_same_files(dataset: Dataset, checkpoin
     for name in ("clips.parquet", "clips.csv", "summary.json", "report.html", "batches/000001.json"):
         (stopped / name).unlink()
     (stopped / "wav" / "original" / "main" / "b" / "1.wav").unlink()  # of another batch: someone tidied up
-    (stopped / "wav" / "network" / "main" / "a" / ".0.wav.1234.part").write_bytes(b"half")  # killed while it wrote
+    (stopped / "wav" / "network" / "main" / "a" / ".0.wav.1234.part").write_bytes(
+        b"crop_radius"
+    )  # killed while it wrote
     evaluate(replace(settings, out=str(stopped)))
     assert digests(stopped) == straight
 
@@ -187,9 +192,7 @@ def test_a_recogniser_hears_every_system_and_the_recording_itself(
     dataset: Dataset, checkpoint: Path, tmp_path: Path
 ) -> None:
     metrics = ["tests.eval.plugs:level"]
-    evaluate(
-        small_evaluation(dataset, checkpoint, tmp_path / "x", metrics=metrics, recogniser="tests.eval.plugs:listener")
-    )
+    evaluate(small_evaluation(dataset, checkpoint, tmp_path / "x", metrics=metrics, asr="tests.eval.plugs:listener"))
     evaluation = Evaluation.open(tmp_path / "x")
     assert evaluation.systems == ["network", "untrained", "ceiling", "original"]
     for row in evaluation.clips.to_pylist():
@@ -205,7 +208,7 @@ def test_a_recogniser_hears_every_system_and_the_recording_itself(
 def test_a_recogniser_that_fails_on_a_clip_costs_what_it_would_have_heard(
     dataset: Dataset, checkpoint: Path, tmp_path: Path
 ) -> None:
-    plugs: dict[str, Any] = {"metrics": [], "recogniser": "tests.eval.plugs:stumbler"}
+    plugs: dict[str, Any] = {"metrics": [], "asr": "tests.eval.plugs:stumbler"}
     evaluate(small_evaluation(dataset, checkpoint, tmp_path / "x", **plugs))
     for row in Evaluation.open(tmp_path / "x").clips.to_pylist():
         short = 640 * row["frames"] - (0 if row["system"] == "original" else 160) <= 32_000
@@ -221,7 +224,7 @@ def test_the_text_of_a_clip_is_cut_where_the_clip_is(checkpoint: Path, tmp_path:
     clips = [timed, spoken_clip("main/a/1", "test", 61), spoken_clip("main/a/2", "test", 20)]
     (tmp_path / "errors.jsonl").touch()
     dataset = write_dataset(str(tmp_path), {"test-000000.tar": clips})
-    plugs: dict[str, Any] = {"metrics": [], "recogniser": "tests.eval.plugs:listener", "max_seconds": 1.5}
+    plugs: dict[str, Any] = {"metrics": [], "asr": "tests.eval.plugs:listener", "max_seconds": 1.5}
     evaluate(small_evaluation(dataset, checkpoint, tmp_path / "x", **plugs))
     rows = Evaluation.open(tmp_path / "x").rows("ceiling").to_pylist()
     assert [(row["frames"], row["text"], row["words"]) for row in rows] == [
@@ -240,7 +243,9 @@ def test_clips_too_short_for_a_voice_and_a_long_one_are_spoken_alike_in_any_comp
     named = {f"{split}-000000.tar": [clip for clip in clips if clip.meta.split == split] for split in ("test", "train")}
     dataset = write_dataset(str(tmp_path), named)
     together, alone = (
-        small_evaluation(dataset, checkpoint, tmp_path / name, metrics=[], voice=voice, max_frames=frames)
+        small_evaluation(
+            dataset, checkpoint, tmp_path / name, metrics=[], speaker_reference=voice, max_padded_frames=frames
+        )
         for name, voice, frames in (("together", "other", 60), ("alone", "other", 9))
     )
     assert [micro_batch.frames for micro_batch in plan(dataset, together)] == [150, 9]
@@ -285,7 +290,7 @@ def test_what_cannot_be_used_is_said_before_anything_is_written(
     dataset: Dataset, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     torch.manual_seed(0)
-    other = small_recogniser()
+    other = small_asr()
     save_checkpoint(tmp_path / "asr.pt", Checkpoint(other.settings, other.state_dict()))
     flags = [
         "--checkpoint",
@@ -298,16 +303,16 @@ def test_what_cannot_be_used_is_said_before_anything_is_written(
     ]
     for more, said in (
         (["--split", "dev"], "split 'dev': there is no clip in it"),
-        (["--split", "test", "--checkpoint", str(tmp_path / "asr.pt")], "recipe asr, and lip2speech was expected"),
+        (["--split", "test", "--checkpoint", str(tmp_path / "asr.pt")], "task asr, and lip2speech was expected"),
         (["--split", "test", "--checkpoint", str(tmp_path / "none.pt")], "none.pt"),
         (["--split", "test", "--metrics=[loudness]"], "loudness"),
-        (["--split", "test", "--recogniser", "nobody"], "nobody: there is no such file"),
-        (["--split", "test", "--recogniser", "no.such:factory"], "no.such:factory: cannot be imported"),
+        (["--split", "test", "--asr", "nobody"], "nobody: there is no such file"),
+        (["--split", "test", "--asr", "no.such:factory"], "no.such:factory: cannot be imported"),
         (["--split", "test", "--max-seconds", ".inf"], "max_seconds: inf: a number of 0.2 or more was expected"),
         (["--split", "test", "--normaliser", "nothing"], "normaliser 'nothing'"),
         (["--split", "test", "--beam", "0"], "beam: 0 is too small, at least 1 was expected"),
-        (["--split", "test", "--beam", "4", "--recogniser", "tests.eval.plugs:listener"], "listener: beam 4, which is"),
-        (["--split", "test", "--voice", "nobody"], "nobody: no such file"),
+        (["--split", "test", "--beam", "4", "--asr", "tests.eval.plugs:listener"], "listener: beam 4, which is"),
+        (["--split", "test", "--speaker-reference", "nobody"], "nobody: no such file"),
     ):
         assert main([*flags, *more]) == 2, said
         assert said in capsys.readouterr().err

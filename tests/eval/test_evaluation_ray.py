@@ -50,7 +50,7 @@ def straight(dataset: Dataset, checkpoint: Path, tmp_path_factory: pytest.TempPa
     return digests(out)
 
 
-MORE: dict[str, Any] = {"metrics": ["stoi"], "max_frames": 60}
+MORE: dict[str, Any] = {"metrics": ["stoi"], "max_padded_frames": 60}
 """Batches of a clip each."""
 
 
@@ -58,7 +58,7 @@ MORE: dict[str, Any] = {"metrics": ["stoi"], "max_frames": 60}
 def started(dataset: Dataset, checkpoint: Path, out: Path, *flags: str) -> Iterator[subprocess.Popen[str]]:
     """The command, in a process of its own, which is gone afterwards with all that it started."""
     command = [sys.executable, "-m", "eval", "--checkpoint", str(checkpoint), "--shards", dataset.store.url]
-    command += ["--split=test", "--metrics=[stoi]", "--max-frames=60", "--device=cpu", "--out", str(out), *flags]
+    command += ["--split=test", "--metrics=[stoi]", "--max-padded-frames=60", "--device=cpu", "--out", str(out), *flags]
     process = subprocess.Popen(command, cwd=ROOT, text=True)
     try:
         yield process

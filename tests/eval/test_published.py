@@ -12,7 +12,7 @@ from eval.metrics import score
 from eval.settings import VOCODERS
 from eval.synthesis import float_wave
 from model.vocoder import mel_to_wav
-from pipeline.timing import to_pcm16
+from pipeline.media.sync import to_pcm16
 
 pytest.importorskip("pystoi")
 

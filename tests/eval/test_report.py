@@ -15,13 +15,13 @@ from PIL import Image
 
 from eval.report import write_report
 from eval.report.about import published_of
+from eval.report.alignment import mark
 from eval.report.charts import against_length, beyond, distribution
 from eval.report.clips import choose
-from eval.report.marking import mark
 from eval.report.tables import look_of
 from eval.results import SYSTEMS, Evaluation, table_of, write_clips
 from model.mel import log_mel
-from pipeline.pictures import colour_map
+from runtime.images import colour_map
 from shards import Dataset, Store
 from shards.format.sample import encode_wav
 from tests.eval.evaluations import (
@@ -142,7 +142,7 @@ def test_published_figures_stand_beside_those_of_the_same_clips_only(
 ) -> None:
     about: dict[str, Any] = {
         "dataset": {"url": "data/set", "recipe": recipe, "split": split},
-        "settings": {"voice": "other", "clips": clips},
+        "settings": {"speaker_reference": "other", "clips": clips},
     }
     made = evaluation_of(tmp_path, all_rows(["main/s/1"]), **about)
     lost = [{"key": f"main/z/{n}", "stage": "sound", "reason": "silent", "detail": ""} for n in range(left_out)]
@@ -169,7 +169,7 @@ def test_whether_padding_leaked_is_said_by_the_checkpoint(
     about: dict[str, Any] = {
         "checkpoint": {"path": "best.pt"} | ({"padding": padding} if padding else {}),
         "dataset": {"url": "data/set", "recipe": "lrs3", "split": "test"},
-        "settings": {"voice": "self", "clips": None, "protocol": protocol},
+        "settings": {"speaker_reference": "self", "clips": None, "protocol": protocol},
     }
     found, note = published_of(evaluation_of(tmp_path, all_rows(["main/s/1"]), **about), 1)
     assert found is not None
@@ -276,7 +276,7 @@ def test_errors_in_recognised_text_are_marked_word_by_word(tmp_path: Path) -> No
     made = evaluation_of(tmp_path, rows)
     page = Page(write_report(made, None, summary_of(made)))
     assert "place blue \N{RIGHTWARDS ARROW} green 1 substituted" in page.text
-    assert "Recognised in the lips place \N{MINUS SIGN}blue 1 left out" in page.text
+    assert "ASROutput in the lips place \N{MINUS SIGN}blue 1 left out" in page.text
 
 
 def test_clips_that_were_not_evaluated_are_listed_with_their_reasons(file: Path) -> None:

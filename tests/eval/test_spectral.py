@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from eval.metrics import MetricError, lsd, mcd
-from eval.metrics import warping as warping_module
+from eval.metrics import dtw as dtw_module
+from eval.metrics.dtw import warped
 from eval.metrics.spectral import _cosines, _mel_bands, _mel_cepstrum
-from eval.metrics.warping import warped
 from tests.eval.sounds import Wave, noisy, sentence
 
 
@@ -104,7 +104,7 @@ def test_the_path_of_least_sum_is_found(one: list[int], other: list[int], total:
     sequences = [np.array(values, np.float64)[:, None] for values in (one, other)]
     assert warped(*sequences) == (total, pairs)
     assert warped(*reversed(sequences)) == (total, pairs)
-    assert warping_module._warped(*sequences) == (total, pairs)
+    assert dtw_module._warped(*sequences) == (total, pairs)
 
 
 @pytest.mark.parametrize(("metric", "samples", "least"), [(lsd, 511, "32 ms"), (mcd, 399, "25 ms")])

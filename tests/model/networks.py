@@ -7,15 +7,15 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from model.asr import ASRModel, ASRSettings
 from model.attention import RelativeAttention
 from model.conformer import ConformerSettings
-from model.decoder import DecoderSettings
-from model.lip_reader import LipReaderSettings
 from model.lip_to_speech import LipToSpeech, LipToSpeechSettings
+from model.mel_decoder import DecoderSettings
 from model.padding import Padding
-from model.recogniser import Recogniser, RecogniserSettings
-from model.speaker import SpeakerSettings
-from model.visual import VisualSettings
+from model.speaker_encoder import SpeakerSettings
+from model.visual_encoder import VisualSettings
+from model.vsr import VSRSettings
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -36,13 +36,13 @@ def small_lip_to_speech(padding: Padding = "masked") -> LipToSpeech:
     )
 
 
-def small_lip_reader_settings(padding: Padding = "masked") -> LipReaderSettings:
-    return LipReaderSettings(visual=VISUAL, vocabulary=30, padding=padding)
+def small_lip_reader_settings(padding: Padding = "masked") -> VSRSettings:
+    return VSRSettings(visual=VISUAL, vocabulary=30, padding=padding)
 
 
-def small_recogniser(padding: Padding = "masked") -> Recogniser:
+def small_asr(padding: Padding = "masked") -> ASRModel:
     conformer = ConformerSettings(layers=2, width=32, heads=2, kernel=7)
-    return lively(Recogniser(RecogniserSettings(channels=(6, 8), conformer=conformer, vocabulary=30, padding=padding)))
+    return lively(ASRModel(ASRSettings(channels=(6, 8), conformer=conformer, vocabulary=30, padding=padding)))
 
 
 def lively(network: Network) -> Network:

@@ -14,12 +14,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from model.asr import ASRModel
 from model.checkpoint import Checkpoint, build_network
 from model.lip_to_speech import LipToSpeech
 from model.losses import LossSettings, content_loss, ctc_loss, freeze, mel_l1, optimiser
 from model.published import LIP_TO_SPEECH_PARTS, RECOGNISER_PART, our_name, published_weights
-from model.recogniser import Recogniser
-from model.segments import Windows
+from model.segment_sampling import Windows
 from tests.model.networks import without_dropout
 
 EVALUATION = 1e-4  # of the largest reference value: float32, other order of sums
@@ -68,9 +68,9 @@ def network(stored_network: Any) -> LipToSpeech:
 
 
 @pytest.fixture
-def recogniser(stored_recogniser: Any) -> Recogniser:
+def recogniser(stored_recogniser: Any) -> ASRModel:
     recogniser = build_network(Checkpoint(*published_weights(stored_recogniser)[:2]))
-    assert isinstance(recogniser, Recogniser)
+    assert isinstance(recogniser, ASRModel)
     freeze(recogniser)
     return recogniser
 
@@ -183,7 +183,7 @@ def test_heads_speaker_and_decoder(network: LipToSpeech, inputs: Arrays, evaluat
 
 
 @torch.no_grad()
-def test_recogniser(recogniser: Recogniser, inputs: Arrays, evaluated: Arrays) -> None:
+def test_recogniser(recogniser: ASRModel, inputs: Arrays, evaluated: Arrays) -> None:
     for mel, name in ((evaluated["gen_mel"], "gen"), (inputs["mel"], "real")):
         heard = recogniser(mel[:, 0], inputs["mel_len"])
         _assert_equal(heard.logits, evaluated[f"asr_{name}_logits"])
@@ -191,7 +191,7 @@ def test_recogniser(recogniser: Recogniser, inputs: Arrays, evaluated: Arrays) -
         assert heard.lengths.tolist() == [30, 22]
 
 
-def _step(network: LipToSpeech, recogniser: Recogniser, inputs: Arrays, trained: Arrays, case: str) -> list[Tensor]:
+def _step(network: LipToSpeech, recogniser: ASRModel, inputs: Arrays, trained: Arrays, case: str) -> list[Tensor]:
     """Losses of the published training step: L1, CTC, content, total. It leaves gradients in the network."""
     windows = Windows(trained[f"{case}_start"], trained[f"{case}_window"])
     spoken = network(
@@ -230,7 +230,7 @@ def _gradient_norms(network: nn.Module) -> dict[str, float]:
 
 @pytest.mark.parametrize("case", ["A", "B"])
 def test_training_step(
-    network: LipToSpeech, recogniser: Recogniser, inputs: Arrays, trained: Arrays, reference: Path, case: str
+    network: LipToSpeech, recogniser: ASRModel, inputs: Arrays, trained: Arrays, reference: Path, case: str
 ) -> None:
     without_dropout(network).train()
     losses = _step(network, recogniser, inputs, trained, case)
@@ -256,7 +256,7 @@ def test_training_step(
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ["A", "B"])
 def test_gradients_of_the_spatial_gates(
-    network: LipToSpeech, recogniser: Recogniser, inputs: Arrays, trained: Arrays, reference: Path, case: str
+    network: LipToSpeech, recogniser: ASRModel, inputs: Arrays, trained: Arrays, reference: Path, case: str
 ) -> None:
     """What `CANCELLING` allows is the rounding of these sums and nothing else: in float64, where they keep their
     digits, every other gradient is nearer the published one than float32 asks for."""
@@ -277,7 +277,7 @@ def _double(arrays: Arrays) -> Arrays:
 
 @pytest.mark.slow
 def test_four_steps_of_the_published_optimiser(
-    network: LipToSpeech, recogniser: Recogniser, inputs: Arrays, trained: Arrays
+    network: LipToSpeech, recogniser: ASRModel, inputs: Arrays, trained: Arrays
 ) -> None:
     without_dropout(network).train()
     steps = optimiser(network.parameters())
@@ -292,7 +292,7 @@ def test_four_steps_of_the_published_optimiser(
 def test_every_published_name_and_shape_at_full_size_has_its_place(reference: Path) -> None:
     listed = json.loads((reference / "c_full_size_state_dicts.json").read_text())
     with torch.device("meta"):
-        networks = {"recogniser": Recogniser(), **dict(LipToSpeech().named_children())}
+        networks = {"recogniser": ASRModel(), **dict(LipToSpeech().named_children())}
     for part, module in {**LIP_TO_SPEECH_PARTS, RECOGNISER_PART: "recogniser"}.items():
         theirs = {}
         for name, shape, dtype, kind in listed[part]["entries"]:

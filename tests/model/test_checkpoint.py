@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 
 from model.__main__ import main
+from model.asr import ASRModel
 from model.checkpoint import Checkpoint, CheckpointError, build_network, load_checkpoint, save_checkpoint
-from model.lip_reader import LipReader
 from model.lip_to_speech import LipToSpeech
 from model.mel import MelSettings
 from model.published import LIP_TO_SPEECH_PARTS, is_published, our_name
-from model.recogniser import Recogniser
 from model.tokenizer import train_tokenizer
-from tests.model.networks import lively, small_lip_reader_settings, small_lip_to_speech, small_recogniser
+from model.vsr import VSRModel
+from tests.model.networks import lively, small_asr, small_lip_reader_settings, small_lip_to_speech
 
 TEXTS = ["place blue at f two now", "set white by q nine please", "bin blue at a two please"]
 TOKENIZER = train_tokenizer([*TEXTS, "set blue with a nine", "place white in two now"], 30)
@@ -67,7 +67,7 @@ def test_what_is_saved_is_what_is_loaded(network: LipToSpeech, tmp_path: Path) -
 
 @pytest.mark.parametrize("kind", ["visual", "asr"])
 def test_every_recipe_has_its_checkpoints(kind: str, tmp_path: Path) -> None:
-    network = small_recogniser() if kind == "asr" else lively(LipReader(small_lip_reader_settings()))
+    network = small_asr() if kind == "asr" else lively(VSRModel(small_lip_reader_settings()))
     save_checkpoint(tmp_path / "x.pt", Checkpoint(network.settings, network.state_dict()))
     loaded = load_checkpoint(tmp_path / "x.pt")
     assert loaded.kind == kind
@@ -274,9 +274,9 @@ def _published(part: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
     return theirs
 
 
-def _published_file(path: Path, settings_of: str = "lip2speech") -> tuple[LipToSpeech | Recogniser, dict[str, Any]]:
+def _published_file(path: Path, settings_of: str = "lip2speech") -> tuple[LipToSpeech | ASRModel, dict[str, Any]]:
     if settings_of == "asr":
-        recogniser = small_recogniser("published").half().float()
+        recogniser = small_asr("published").half().float()
         content: dict[str, Any] = {"asr_model_state_dict": _published("recogniser", recogniser.state_dict())}
         torch.save(content, path)
         return recogniser, content
@@ -317,7 +317,7 @@ def test_a_published_visual_encoder_is_a_bare_state_dict(tmp_path: Path) -> None
     assert is_published(content["v_front_state_dict"])
     torch.save(content["v_front_state_dict"], tmp_path / "visual.pt")
     reader = build_network(load_checkpoint(tmp_path / "visual.pt"))
-    assert isinstance(reader, LipReader)
+    assert isinstance(reader, VSRModel)
     assert reader.head is None
     video, lengths = torch.randn(2, 1, 9, 32, 32), torch.tensor([9, 6])
     torch.testing.assert_close(reader.visual(video, lengths), network.visual(video, lengths))
@@ -364,8 +364,8 @@ def test_import_makes_a_checkpoint_of_ours(tmp_path: Path, capsys: pytest.Captur
 
 
 def test_import_keeps_the_tokenizer_that_the_head_was_trained_with(tmp_path: Path) -> None:
-    settings = dataclasses.replace(small_recogniser("published").settings, vocabulary=TOKENIZER.vocabulary_size)
-    content = {"asr_model_state_dict": _published("recogniser", Recogniser(settings).state_dict())}
+    settings = dataclasses.replace(small_asr("published").settings, vocabulary=TOKENIZER.vocabulary_size)
+    content = {"asr_model_state_dict": _published("recogniser", ASRModel(settings).state_dict())}
     torch.save(content, tmp_path / "asr.pt")
     (tmp_path / "tokenizer.model").write_bytes(TOKENIZER.model_bytes)
     arguments = ["import", str(tmp_path / "asr.pt"), "--out", str(tmp_path / "ours.pt")]

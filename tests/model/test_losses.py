@@ -16,14 +16,14 @@ from model.losses import (
     content_switches_on,
     ctc_feasible,
     ctc_loss,
+    delta_l1,
     freeze,
     mel_l1,
     optimiser,
-    slope_l1,
 )
 from model.mel import natural_log
 from model.padding import Padding
-from tests.model.networks import small_recogniser
+from tests.model.networks import small_asr
 
 
 def test_the_defaults_are_the_published_ones() -> None:
@@ -99,7 +99,7 @@ def test_pieces_of_another_vocabulary_are_refused() -> None:
 
 @pytest.mark.parametrize("padding", ["masked", "published"])
 def test_content_gradients_reach_the_generated_mel_only(padding: Padding) -> None:
-    recogniser = small_recogniser(padding)
+    recogniser = small_asr(padding)
     freeze(recogniser)
     generated, true = (torch.randn(2, 80, 40, requires_grad=True) for _ in range(2))
     lengths = torch.tensor([40, 24])
@@ -121,11 +121,11 @@ def test_slopes_are_those_between_neighbours_of_the_frames_that_are_there() -> N
         off = (natural_log(generated[clip, :, :length]) - natural_log(true[clip, :, :length])).double()
         expected += [off[:, 1:] - off[:, :-1], off[1:] - off[:-1]]
     mean = torch.cat([slopes.abs().flatten() for slopes in expected]).mean()
-    assert float(slope_l1(generated, true, lengths)) == pytest.approx(float(mean), rel=1e-5)
-    assert float(slope_l1(true + 0.1, true, lengths)) < 1e-5, "a mel that is louder throughout has the same slopes"
+    assert float(delta_l1(generated, true, lengths)) == pytest.approx(float(mean), rel=1e-5)
+    assert float(delta_l1(true + 0.1, true, lengths)) < 1e-5, "a mel that is louder throughout has the same slopes"
 
 
 def test_slopes_have_nothing_to_say_of_a_single_frame_but_its_bands() -> None:
     generated, true = torch.zeros(1, 6, 1), torch.linspace(-0.5, 0.5, 6)[None, :, None]
     expected = float((natural_log(true).diff(dim=1)).abs().mean())
-    assert float(slope_l1(generated, true, torch.tensor([1]))) == pytest.approx(expected, rel=1e-5)
+    assert float(delta_l1(generated, true, torch.tensor([1]))) == pytest.approx(expected, rel=1e-5)

@@ -11,16 +11,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from model.asr import ASRModel
 from model.attention import RelativeAttention, sinusoids
 from model.conformer import Conformer, ConformerSettings
 from model.export import export_lip_to_speech
-from model.lip_reader import LipReader, LipReaderSettings
 from model.lip_to_speech import LipToSpeech
 from model.padding import Padding
-from model.recogniser import Recogniser
-from model.segments import Windows, draw_windows, whole_windows
-from model.visual import VisualSettings
-from tests.model.networks import VISUAL, small_lip_to_speech, small_recogniser, without_dropout
+from model.segment_sampling import Windows, draw_windows, whole_windows
+from model.visual_encoder import VisualSettings
+from model.vsr import VSRModel, VSRSettings
+from tests.model.networks import VISUAL, small_asr, small_lip_to_speech, without_dropout
 
 SIDE = 48
 
@@ -59,7 +59,7 @@ def test_any_size_of_lip_region_will_do(side: int) -> None:
 @torch.no_grad()
 def test_sizes_are_settings_and_the_default_is_published(padding: Padding) -> None:
     with torch.device("meta"):
-        full, recogniser = LipToSpeech(), Recogniser()
+        full, recogniser = LipToSpeech(), ASRModel()
     counts = {name: sum(x.numel() for x in part.parameters()) for name, part in full.named_children()}
     assert counts == {"visual": 87_413_720, "head": 2_052_000, "speaker": 893_312, "decoder": 1_959_104}
     assert sum(x.numel() for x in recogniser.parameters()) == 42_910_368
@@ -73,7 +73,7 @@ def test_settings_that_cannot_be_are_refused() -> None:
     with pytest.raises(ValueError, match="odd, not 30"):
         ConformerSettings(kernel=30)
     with pytest.raises(ValueError, match="without a CTC head"):
-        LipReader(LipReaderSettings(visual=VISUAL, vocabulary=0))(*_inputs()[:2])
+        VSRModel(VSRSettings(visual=VISUAL, vocabulary=0))(*_inputs()[:2])
 
 
 @pytest.mark.parametrize("training", [False, True])
@@ -84,7 +84,7 @@ def test_bfloat16_autocast_stays_near_float32(training: bool) -> None:
     exact = network(video, lengths, reference)
     with torch.autocast("cpu", torch.bfloat16):
         rough = network(video, lengths, reference)
-        heard = small_recogniser()(rough.mel, 4 * lengths)
+        heard = small_asr()(rough.mel, 4 * lengths)
     for ours, theirs in zip(rough, exact, strict=True):
         assert (ours.float() - theirs).norm() < 0.1 * theirs.norm()
     assert heard.features.isfinite().all()
@@ -110,7 +110,7 @@ def test_the_resnet_keeps_the_layout_it_is_given(layout: torch.memory_format) ->
 
 def test_first_weights_are_drawn_as_published() -> None:
     torch.manual_seed(0)
-    network = LipReader(LipReaderSettings(visual=VisualSettings(conformer=ConformerSettings(layers=1))))
+    network = VSRModel(VSRSettings(visual=VisualSettings(conformer=ConformerSettings(layers=1))))
     state = network.state_dict()
     expand = "visual.conformer.layers.0.feed_forward_in.expand"
     assert float(state[f"{expand}.weight"].std()) == pytest.approx((2 / (512 + 2048)) ** 0.5, rel=0.01)  # Xavier
@@ -170,7 +170,7 @@ def test_lengths_and_windows_may_lie_on_the_cpu_of_a_batch_that_does_not(padding
     lengths = torch.tensor([12, 7])
     windows = draw_windows(lengths, torch.Generator().manual_seed(0), 5)
     with torch.device("meta"):
-        network, recogniser = small_lip_to_speech(padding), small_recogniser(padding)
+        network, recogniser = small_lip_to_speech(padding), small_asr(padding)
         video, reference = torch.zeros(2, 1, 12, SIDE, SIDE), torch.zeros(2, 80, 50)
     spoken = network(video, lengths, reference, torch.tensor([50, 9]), windows, 5)
     assert (spoken.mel.device.type, spoken.mel.shape) == ("meta", (2, 80, 20))

@@ -9,21 +9,21 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from model.asr import halved
 from model.attention import RelativeAttention, sinusoids
 from model.conformer import Conformer, ConformerSettings
-from model.decoder import MelDecoder
-from model.lip_reader import LipReader
 from model.losses import content_loss, mel_l1
+from model.mel_decoder import MelDecoder
 from model.padding import Padding, frames_there, norm_frames, pack, unpack
-from model.recogniser import halved
-from model.speaker import SpeakerEncoder, SpeakerSettings
-from model.visual import VisualEncoder
+from model.speaker_encoder import SpeakerEncoder, SpeakerSettings
+from model.visual_encoder import VisualEncoder
+from model.vsr import VSRModel
 from tests.model.networks import (
     VISUAL,
     lively,
+    small_asr,
     small_lip_reader_settings,
     small_lip_to_speech,
-    small_recogniser,
     without_dropout,
 )
 
@@ -71,13 +71,13 @@ def _case(name: str, padding: Padding) -> Case:
         speaker = lively(SpeakerEncoder())
         return Case(lambda x, n: speaker(x, 4 * n), mel, 2, 4, None, 0)
     if name == "recogniser":
-        recogniser = small_recogniser(padding)
+        recogniser = small_asr(padding)
         return Case(lambda x, n: recogniser(x, 4 * n).logits, mel, 2, 4, 1, 1)
     video = _garbage(count, 1, frames, SIDE, SIDE)
     if name == "visual encoder":
         return Case(lively(VisualEncoder(VISUAL, padding)), video, 2, 1, 1, 1)
     if name == "lip reader":
-        reader = lively(LipReader(small_lip_reader_settings(padding)))
+        reader = lively(VSRModel(small_lip_reader_settings(padding)))
         return Case(lambda x, n: reader(x, n).logits, video, 2, 1, 1, 1)
     whole, reference = small_lip_to_speech(padding), _garbage(1, 80, 50)
     return Case(lambda x, n: whole(x, n, reference.expand(len(x), -1, -1)).mel, video, 2, 1, 2, 4)
@@ -133,7 +133,7 @@ def test_masked_and_published_agree_without_padding() -> None:
 
 @torch.no_grad()
 def test_recogniser_rounds_lengths_up_and_keeps_clips_apart_at_any_length() -> None:
-    recogniser = small_recogniser()
+    recogniser = small_asr()
     mel, lengths = _garbage(4, 80, 103), torch.tensor([103, 1, 50, 77])
     batch = recogniser(mel, lengths)
     assert batch.lengths.tolist() == [halved(halved(n)) for n in lengths.tolist()] == [26, 1, 13, 20]
@@ -199,7 +199,7 @@ def _trainable(name: str) -> tuple[nn.Module, Tensor, int, int]:
     if name == "visual encoder":
         return lively(VisualEncoder(VISUAL, "masked")), _garbage(3, 1, 30, SIDE, SIDE), 2, 1
     if name == "recogniser":
-        return small_recogniser(), _garbage(3, 80, 120), 2, 4
+        return small_asr(), _garbage(3, 80, 120), 2, 4
     if name == "speaker encoder":
         return lively(SpeakerEncoder(SpeakerSettings((16, 12), 8))), _garbage(3, 80, 120), 2, 4
     return small_lip_to_speech(), _garbage(3, 1, 30, SIDE, SIDE), 2, 1
@@ -216,7 +216,7 @@ def _result(name: str, network: nn.Module, x: Tensor, lengths: Tensor) -> Tensor
 
 
 def test_masked_losses_do_not_see_padding() -> None:
-    recogniser = small_recogniser()
+    recogniser = small_asr()
     generated, true, lengths = _garbage(2, 80, 200), _garbage(3, 80, 200)[1:], torch.tensor([200, 60])
     losses = []
     for filling in (0.0, 5.0):

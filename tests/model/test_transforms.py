@@ -38,17 +38,17 @@ def levels(pictures: Tensor, options: TransformSettings = DEFAULT) -> np.ndarray
     return (pictures[:, 0].double().numpy() * options.std + options.mean) * 255
 
 
-def by_pillow(roi: Tensor, half: int, size: int, shift: int = 0) -> np.ndarray[Any, Any]:
+def by_pillow(roi: Tensor, crop_radius: int, size: int, shift: int = 0) -> np.ndarray[Any, Any]:
     """Frame by frame: crop, then resize."""
-    low, high = 5 + shift, 5 + shift + 2 * half
+    low, high = 5 + shift, 5 + shift + 2 * crop_radius
     pictures = [Image.fromarray(frame).crop((low, low, high, high)) for frame in roi.flatten(0, 1).numpy()]
     resized = [np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR)) for picture in pictures]
     return np.stack(resized).reshape(*roi.shape[:2], size, size).astype(float)
 
 
-def stored_region(frames: np.ndarray[Any, Any], centres: np.ndarray[Any, Any], half: int) -> Tensor:
+def stored_region(frames: np.ndarray[Any, Any], centres: np.ndarray[Any, Any], crop_radius: int) -> Tensor:
     """What a shard holds of these frames: uint8 (1, T, R, R), cut and turned to grey by Pillow."""
-    reach = half + 5
+    reach = crop_radius + 5
     boxes = [(x - reach, y - reach, x + reach, y + reach) for x, y in centres.tolist()]
     pairs = zip(frames, boxes, strict=True)
     return torch.from_numpy(np.stack([np.asarray(Image.fromarray(f).crop(b).convert("L")) for f, b in pairs]))[None]
@@ -57,9 +57,9 @@ def stored_region(frames: np.ndarray[Any, Any], centres: np.ndarray[Any, Any], h
 @pytest.mark.parametrize("clip", range(3))
 def test_pictures_equal_the_published_ones_to_what_grey_before_resizing_costs(reference: Path, clip: int) -> None:
     arrays = np.load(reference / "b_video_roi.npz")
-    half = int(arrays[f"half_{clip}"])
-    roi = stored_region(arrays[f"frames_{clip}"], arrays[f"coords_{clip}"], half)
-    pictures = apply(roi, whole(roi), None, TransformSettings(half=half))
+    crop_radius = int(arrays[f"half_{clip}"])
+    roi = stored_region(arrays[f"frames_{clip}"], arrays[f"coords_{clip}"], crop_radius)
+    pictures = apply(roi, whole(roi), None, TransformSettings(crop_radius=crop_radius))
     error = levels(pictures)[0] - arrays[f"gray_{clip}"]
     # rounding to whole levels happens once on grey, where the published code rounds three colours and then grey
     assert np.abs(error).max() <= 2.001
@@ -84,12 +84,12 @@ def test_augmented_pictures_equal_the_published_ones(reference: Path, run: int) 
     assert (pictures == 0).sum() == pictures[square].size
 
 
-@pytest.mark.parametrize("half", [40, 50])
+@pytest.mark.parametrize("crop_radius", [40, 50])
 @pytest.mark.parametrize("size", [112, 128, 48, 17])
-def test_resizing_is_pillows_to_one_grey_level(half: int, size: int) -> None:
-    options = TransformSettings(half=half, size=size)
+def test_resizing_is_pillows_to_one_grey_level(crop_radius: int, size: int) -> None:
+    options = TransformSettings(crop_radius=crop_radius, size=size)
     roi = regions(side=options.stored_side)
-    error = np.abs(levels(apply(roi, whole(roi), None, options), options) - by_pillow(roi, half, size))
+    error = np.abs(levels(apply(roi, whole(roi), None, options), options) - by_pillow(roi, crop_radius, size))
     # products in another order of additions may round a tie the other way; not rounding would leave 0.25 on average
     assert error.max() < 1.001
     assert error.mean() < 0.02
@@ -173,7 +173,7 @@ def test_masked_frames_are_zero_and_the_others_untouched() -> None:
 
 
 def test_what_does_not_move_can_be_removed_clip_by_clip() -> None:
-    moving = TransformSettings(still="removed")
+    moving = TransformSettings(subtract_temporal_mean=True)
     roi, lengths = regions(frames=6), torch.tensor([6, 4])
     face = torch.randint(0, 100, (1, 1, 90, 90), generator=torch.Generator().manual_seed(1)).byte()
     seen = apply(roi // 2, lengths, settings=moving)
@@ -262,7 +262,7 @@ def test_masked_runs_lie_inside_their_windows(windows: list[tuple[int, int]], se
 
 def test_regions_that_do_not_fit_the_settings_are_refused_with_both_sizes() -> None:
     lrs3 = regions(side=110)
-    with pytest.raises(ValueError, match=r"\(2, 3, 110, 110\): expected uint8 \(B, T, 90, 90\) for half 40"):
+    with pytest.raises(ValueError, match=r"\(2, 3, 110, 110\): expected uint8 \(B, T, 90, 90\) for crop_radius 40"):
         apply(lrs3, whole(lrs3))
     with pytest.raises(ValueError, match=r"torch.float32"):
         apply(regions().float(), torch.tensor([3, 3]))
@@ -285,7 +285,7 @@ def test_numbers_that_do_not_fit_the_batch_are_refused() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [{"max_shift": 6}, {"max_shift": -1}, {"mask_min_frames": 8}, {"mask_min_frames": 0}, {"erase_size": 113},
-     {"std": 0.0}, {"size": 0}, {"half": 0}],
+     {"std": 0.0}, {"size": 0}, {"crop_radius": 0}],
 )  # fmt: skip
 def test_settings_that_cannot_be_applied_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong)).split("_")[0]):

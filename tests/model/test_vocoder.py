@@ -151,10 +151,10 @@ GAINS: dict[Inversion, float] = {"nonnegative": 0.02, "joint": 0.03}
 @pytest.mark.slow
 def test_real_speech_is_clearer_than_published_on_every_clip(footage: Path) -> None:
     from pipeline.clip import Corpus, build_sample
-    from pipeline.datasets import index_corpus
-    from pipeline.recipe import Recipe
+    from pipeline.config import BuildSettings
+    from pipeline.corpora import index_corpus
 
-    recipe = Recipe(dataset="lrs2", root=str(footage / "LRS2-BBC"))
+    recipe = BuildSettings(dataset="lrs2", root=str(footage / "LRS2-BBC"))
     corpus, clips = Corpus.of(recipe), index_corpus(recipe).clips
     for clip in clips[:: len(clips) // 8]:
         sample = build_sample(clip, recipe, corpus)

@@ -16,11 +16,11 @@ import pytest
 
 from pipeline.build import plan_build, run_build
 from pipeline.cli import main
-from pipeline.datasets import CorpusIndex, index_corpus
+from pipeline.config import BuildSettings
+from pipeline.corpora import CorpusIndex, index_corpus
 from pipeline.errors import BuildError
 from pipeline.merge import merge
 from pipeline.plan import Plan, make_plan
-from pipeline.recipe import Recipe
 from pipeline.verify import verify
 from shards import DatasetError, Store, open_dataset, read_sidecar
 from shards.format.index import encode_index
@@ -28,11 +28,11 @@ from shards.format.sidecar import encode_sidecar
 from tests.corpora import Lrs2Corpus
 
 
-def plan_of(recipe: Recipe) -> Plan:
+def plan_of(recipe: BuildSettings) -> Plan:
     return plan_build(recipe, lambda line: None)
 
 
-def build(recipe: Recipe, out: Path, workers: int = 0) -> None:
+def build(recipe: BuildSettings, out: Path, workers: int = 0) -> None:
     run_build(plan_of(recipe), recipe, str(out), workers=workers)
 
 
@@ -44,7 +44,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def built(small_corpus: Lrs2Corpus, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """What a build of the small corpus looks like, by file name."""
     out = tmp_path_factory.mktemp("built") / "out"
-    build(Recipe(dataset="lrs2", root=str(small_corpus.root), shard_mb=0.8), out)
+    build(BuildSettings(dataset="lrs2", root=str(small_corpus.root), shard_mb=0.8), out)
     return contents(out)
 
 
@@ -75,7 +75,7 @@ def test_shards_are_of_about_equal_size(built: dict[str, bytes]) -> None:
     assert max(sizes) < 2 * min(sizes)
 
 
-def test_building_again_changes_nothing(built: dict[str, bytes], small_recipe: Recipe, tmp_path: Path) -> None:
+def test_building_again_changes_nothing(built: dict[str, bytes], small_recipe: BuildSettings, tmp_path: Path) -> None:
     out = lay_out(built, tmp_path / "out")
     before = {path.name: path.stat().st_mtime_ns for path in out.glob("*.tar")}
     result = run_build(plan_of(small_recipe), small_recipe, str(out), workers=0)
@@ -115,7 +115,7 @@ DAMAGE: list[tuple[str, str, Callable[[Path], None], str]] = [
 @pytest.mark.parametrize(("name", "damage", "message"), [entry[1:] for entry in DAMAGE], ids=[e[0] for e in DAMAGE])
 def test_verify_names_damage_and_build_repairs_it(
     built: dict[str, bytes],
-    small_recipe: Recipe,
+    small_recipe: BuildSettings,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     name: str,
@@ -133,7 +133,7 @@ def test_verify_names_damage_and_build_repairs_it(
 
 @pytest.mark.parametrize("name", ["manifest.json", "index.parquet"])
 def test_a_damaged_manifest_or_index_is_named_and_repaired(
-    built: dict[str, bytes], small_recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+    built: dict[str, bytes], small_recipe: BuildSettings, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     out = lay_out(built, tmp_path / "out")
     (out / name).write_bytes(built[name][: len(built[name]) // 2])
@@ -161,20 +161,20 @@ def test_verify_recomputes_the_mel_from_the_samples(built: dict[str, bytes], tmp
 
 
 def test_another_plan_is_refused_with_what_differs_and_the_way_out(
-    built: dict[str, bytes], small_recipe: Recipe, tmp_path: Path
+    built: dict[str, bytes], small_recipe: BuildSettings, tmp_path: Path
 ) -> None:
     out = lay_out(built, tmp_path / "out")
     with pytest.raises(ValueError, match=r"another plan \(seed: 0 there, 7 now\): choose an empty --out"):
         build(replace(small_recipe, seed=7), out)
     (out / "manifest.json").unlink()
-    with pytest.raises(ValueError, match=r"another plan \(half: 40 there, 50 now\)"):
-        build(replace(small_recipe, half=50), out)
+    with pytest.raises(ValueError, match=r"another plan \(crop_radius: 40 there, 50 now\)"):
+        build(replace(small_recipe, crop_radius=50), out)
     (out / "manifest.json").write_bytes(built["manifest.json"])
     assert contents(out) == built, "nothing was touched"
 
 
 def test_a_build_that_never_began_does_not_keep_the_place(
-    built: dict[str, bytes], small_recipe: Recipe, tmp_path: Path
+    built: dict[str, bytes], small_recipe: BuildSettings, tmp_path: Path
 ) -> None:
     other = json.dumps({"plan": "0" * 64, "settings": {"seed": 5}}).encode()
     out = lay_out({"plan.json": other}, tmp_path / "out")
@@ -182,7 +182,7 @@ def test_a_build_that_never_began_does_not_keep_the_place(
     assert contents(out) == built
 
 
-def test_shards_of_another_plan_are_not_merged(small_recipe: Recipe, tmp_path: Path) -> None:
+def test_shards_of_another_plan_are_not_merged(small_recipe: BuildSettings, tmp_path: Path) -> None:
     plan, other = plan_of(small_recipe), plan_of(replace(small_recipe, seed=1))
     run_build(plan, small_recipe, str(tmp_path / "out"), workers=0)
     with pytest.raises(DatasetError, match="does another build write here too"):
@@ -190,7 +190,7 @@ def test_shards_of_another_plan_are_not_merged(small_recipe: Recipe, tmp_path: P
 
 
 def test_a_home_folder_means_the_same_everywhere(
-    small_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small_recipe: BuildSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "corpus").symlink_to(Path(small_recipe.root).parent)
@@ -203,7 +203,7 @@ def test_a_home_folder_means_the_same_everywhere(
 def test_a_changed_corpus_is_another_plan(tmp_path: Path) -> None:
     corpus = Lrs2Corpus(tmp_path / "corpus")
     corpus.add("a/1")
-    recipe = Recipe(dataset="lrs2", root=str(corpus.finish().root))
+    recipe = BuildSettings(dataset="lrs2", root=str(corpus.finish().root))
     build(recipe, tmp_path / "out")
     corpus.add("a/2")
     corpus.finish()
@@ -211,14 +211,14 @@ def test_a_changed_corpus_is_another_plan(tmp_path: Path) -> None:
         build(recipe, tmp_path / "out")
 
 
-def test_a_folder_of_other_things_is_refused(small_recipe: Recipe, tmp_path: Path) -> None:
+def test_a_folder_of_other_things_is_refused(small_recipe: BuildSettings, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(ValueError, match=r"is not empty \(thesis\.tex \.\.\.\) and holds no dataset"):
         build(small_recipe, tmp_path)
     assert os.listdir(tmp_path) == ["thesis.tex"]
 
 
-def test_a_foreign_shard_of_the_same_name_is_not_overwritten(small_recipe: Recipe, tmp_path: Path) -> None:
+def test_a_foreign_shard_of_the_same_name_is_not_overwritten(small_recipe: BuildSettings, tmp_path: Path) -> None:
     (tmp_path / "train-000000.tar").write_bytes(b"precious")
     with pytest.raises(ValueError, match="holds no dataset"):
         build(small_recipe, tmp_path)
@@ -277,7 +277,7 @@ def test_verify_names_a_shard_that_the_manifest_does_not_list(built: dict[str, b
     ("path", "value"),
     [
         ("features", {}),
-        ("features/crop/half", "x"),
+        ("features/crop/crop_radius", "x"),
         ("totals", None),
         ("totals", {}),
         ("recipe", []),
@@ -305,7 +305,7 @@ def test_a_strangers_manifest_is_refused_in_words(
 
 
 def test_where_a_corpus_is_mounted_does_not_matter(
-    built: dict[str, bytes], small_corpus: Lrs2Corpus, small_recipe: Recipe, tmp_path: Path
+    built: dict[str, bytes], small_corpus: Lrs2Corpus, small_recipe: BuildSettings, tmp_path: Path
 ) -> None:
     (tmp_path / "mounted").symlink_to(small_corpus.folder)
     build(replace(small_recipe, root=str(tmp_path / "mounted" / "LRS2-BBC")), tmp_path / "out")
@@ -313,7 +313,7 @@ def test_where_a_corpus_is_mounted_does_not_matter(
 
 
 def test_a_full_disk_fails_the_shard_says_so_and_the_rest_goes_on(
-    built: dict[str, bytes], small_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    built: dict[str, bytes], small_recipe: BuildSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real_fsync = os.fsync
 
@@ -338,7 +338,9 @@ def test_a_full_disk_fails_the_shard_says_so_and_the_rest_goes_on(
     assert contents(out) == built
 
 
-def test_what_a_killed_attempt_left_is_swept_up(built: dict[str, bytes], small_recipe: Recipe, tmp_path: Path) -> None:
+def test_what_a_killed_attempt_left_is_swept_up(
+    built: dict[str, bytes], small_recipe: BuildSettings, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
     out.mkdir()
     (out / ".train-000000.tar.0123abcd.part").write_bytes(b"half a shard")
@@ -347,7 +349,7 @@ def test_what_a_killed_attempt_left_is_swept_up(built: dict[str, bytes], small_r
 
 
 def test_a_build_into_and_out_of_an_object_store_gives_the_same_bytes(
-    built: dict[str, bytes], small_recipe: Recipe, tmp_path: Path
+    built: dict[str, bytes], small_recipe: BuildSettings, tmp_path: Path
 ) -> None:
     url = f"memory://{tmp_path.name}/out"
     run_build(plan_of(small_recipe), small_recipe, url, workers=0)
@@ -356,7 +358,7 @@ def test_a_build_into_and_out_of_an_object_store_gives_the_same_bytes(
     assert verify(url, workers=0)[1] == []
 
 
-def test_a_limit_takes_so_many_clips_of_each_split(small_recipe: Recipe) -> None:
+def test_a_limit_takes_so_many_clips_of_each_split(small_recipe: BuildSettings) -> None:
     shards = plan_of(replace(small_recipe, limit=1)).shards
     assert sorted((shard.split, len(shard.clips)) for shard in shards) == [
         ("pretrain", 1),
@@ -366,7 +368,9 @@ def test_a_limit_takes_so_many_clips_of_each_split(small_recipe: Recipe) -> None
     ]
 
 
-def test_a_clips_place_depends_on_the_seed_and_not_on_listing_order_or_other_splits(small_recipe: Recipe) -> None:
+def test_a_clips_place_depends_on_the_seed_and_not_on_listing_order_or_other_splits(
+    small_recipe: BuildSettings,
+) -> None:
     def order(index: CorpusIndex, seed: int = 0) -> list[str]:
         plan = make_plan(index, replace(small_recipe, seed=seed))
         return [clip.key for shard in plan.shards if shard.split == "train" for clip in shard.clips]
@@ -377,7 +381,7 @@ def test_a_clips_place_depends_on_the_seed_and_not_on_listing_order_or_other_spl
     assert order(index) != order(index, seed=1)
 
 
-def test_changed_transcripts_and_wavs_are_another_plan(small_recipe: Recipe) -> None:
+def test_changed_transcripts_and_wavs_are_another_plan(small_recipe: BuildSettings) -> None:
     index = index_corpus(small_recipe)
     video, transcript, wav = index.clips[0].sizes
     hashes = {
@@ -388,7 +392,7 @@ def test_changed_transcripts_and_wavs_are_another_plan(small_recipe: Recipe) -> 
 
 
 @pytest.mark.parametrize("codec", ["ffv1", "h264"])
-def test_video_codecs_build_and_verify_like_raw_arrays(small_recipe: Recipe, tmp_path: Path, codec: str) -> None:
+def test_video_codecs_build_and_verify_like_raw_arrays(small_recipe: BuildSettings, tmp_path: Path, codec: str) -> None:
     recipe = replace(small_recipe, roi_codec=codec)  # type: ignore[arg-type]
     build(recipe, tmp_path / "a")
     build(recipe, tmp_path / "b")

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from pipeline.build import plan_build, run_build
-from pipeline.jobs import job_runner
-from pipeline.recipe import Recipe
+from pipeline.config import BuildSettings
 from pipeline.verify import verify
+from runtime.ray_jobs import job_runner
 from shards import StorageError, Store
 from tests.corpora import Lrs2Corpus, coordinate_line
 from tests.processes import alive, descendants, end, freeze_worker, title, wait_for
@@ -41,12 +41,12 @@ def long_corpus(tmp_path_factory: pytest.TempPathFactory) -> Lrs2Corpus:
 
 
 @pytest.fixture(scope="module")
-def long_recipe(long_corpus: Lrs2Corpus) -> Recipe:
-    return Recipe(dataset="lrs2", root=str(long_corpus.root), shard_mb=5)
+def long_recipe(long_corpus: Lrs2Corpus) -> BuildSettings:
+    return BuildSettings(dataset="lrs2", root=str(long_corpus.root), shard_mb=5)
 
 
 @pytest.fixture(scope="module")
-def expected(long_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def expected(long_recipe: BuildSettings, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """What an undisturbed build in one process gives."""
     out = tmp_path_factory.mktemp("expected") / "out"
     run_build(plan_build(long_recipe, lambda line: None), long_recipe, str(out), workers=0)
@@ -58,14 +58,14 @@ def contents(folder: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
 
 
-def command_line(recipe: Recipe, root: str, out: str, *flags: str) -> list[str]:
+def command_line(recipe: BuildSettings, root: str, out: str, *flags: str) -> list[str]:
     """`pipeline build` of a recipe from and to somewhere else."""
     settings = ["--dataset", recipe.dataset, "--root", root, "--shard-mb", str(recipe.shard_mb), "--out", out]
     return [sys.executable, "-m", "pipeline", "build", *settings, *flags]
 
 
 @contextmanager
-def started_build(recipe: Recipe, out: Path, *flags: str) -> Iterator[subprocess.Popen[str]]:
+def started_build(recipe: BuildSettings, out: Path, *flags: str) -> Iterator[subprocess.Popen[str]]:
     """`pipeline build` in a process of its own beside `out`, which is ended with all that it started.
 
     Its paths are relative: they must mean the same to workers elsewhere.
@@ -93,7 +93,7 @@ def assert_nothing_partial(out: Path, expected: dict[str, str]) -> int:
 
 
 def test_two_workers_give_the_bytes_of_one_process(
-    long_recipe: Recipe, expected: dict[str, str], tmp_path: Path
+    long_recipe: BuildSettings, expected: dict[str, str], tmp_path: Path
 ) -> None:
     with started_build(long_recipe, tmp_path / "out", "--workers", "2") as process:
         output = finish(process)
@@ -102,7 +102,7 @@ def test_two_workers_give_the_bytes_of_one_process(
 
 
 @pytest.mark.slow
-def test_a_killed_worker_costs_nothing(long_recipe: Recipe, expected: dict[str, str], tmp_path: Path) -> None:
+def test_a_killed_worker_costs_nothing(long_recipe: BuildSettings, expected: dict[str, str], tmp_path: Path) -> None:
     with started_build(long_recipe, tmp_path / "out", "--workers", "2") as process:
         worker = freeze_worker(TASK, process.pid)
         os.kill(worker, signal.SIGKILL)
@@ -113,7 +113,7 @@ def test_a_killed_worker_costs_nothing(long_recipe: Recipe, expected: dict[str, 
 
 @pytest.mark.slow
 def test_a_killed_driver_leaves_nothing_partial_and_the_next_build_goes_on(
-    long_recipe: Recipe, expected: dict[str, str], tmp_path: Path
+    long_recipe: BuildSettings, expected: dict[str, str], tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     with started_build(long_recipe, out, "--workers", "2") as process:
@@ -131,7 +131,7 @@ def test_a_killed_driver_leaves_nothing_partial_and_the_next_build_goes_on(
 
 @pytest.mark.slow
 def test_a_node_that_dies_in_mid_build_has_its_shards_built_elsewhere(
-    long_recipe: Recipe, expected: dict[str, str], tmp_path: Path
+    long_recipe: BuildSettings, expected: dict[str, str], tmp_path: Path
 ) -> None:
     cluster_utils = pytest.importorskip("ray.cluster_utils")
     cluster = cluster_utils.Cluster(
@@ -161,7 +161,7 @@ def test_a_node_that_dies_in_mid_build_has_its_shards_built_elsewhere(
 
 @pytest.mark.slow
 def test_s3_is_read_and_written_like_a_folder(
-    s3: Any, small_corpus: Lrs2Corpus, small_recipe: Recipe, tmp_path: Path
+    s3: Any, small_corpus: Lrs2Corpus, small_recipe: BuildSettings, tmp_path: Path
 ) -> None:
     s3.mkdir("corpus")
     s3.mkdir("datasets")
@@ -197,7 +197,7 @@ def test_storage_that_stumbles_is_tried_again(tmp_path: Path, workers: int) -> N
     assert len(list(tmp_path.iterdir())) == 3
 
 
-def test_a_store_in_memory_is_refused_with_workers_that_do_not_share_it(small_recipe: Recipe) -> None:
+def test_a_store_in_memory_is_refused_with_workers_that_do_not_share_it(small_recipe: BuildSettings) -> None:
     with pytest.raises(ValueError, match="each worker has a memory of its own: use --workers 0"):
         run_build(plan_build(small_recipe, print), small_recipe, "memory://x", workers=2)
 

@@ -70,7 +70,11 @@ def test_what_was_left_out_is_summed_up_by_reason(capsys: pytest.CaptureFixture[
 
 
 def test_the_recipe_of_a_dataset_is_picked_by_its_name(capsys: pytest.CaptureFixture[str]) -> None:
-    for dataset, half in (("lrs2", "half: 40"), ("lrs3", "half: 50"), ("folder", "transcripts: optional")):
+    for dataset, half in (
+        ("lrs2", "crop_radius: 40"),
+        ("lrs3", "crop_radius: 50"),
+        ("folder", "transcripts: optional"),
+    ):
         status, output, _ = run(capsys, "build", "--dataset", dataset, "--print_config")
         assert status == 0
         assert half in output
@@ -84,7 +88,7 @@ def test_flags_override_a_recipe_file_which_overrides_the_recipe_of_its_dataset(
     recipe = tmp_path / "mine.yaml"
     recipe.write_text("dataset: lrs3\nshard_mb: 64\nseed: 3\n")
     _, output, _ = run(capsys, "build", "--config", str(recipe), "--seed", "4", "--print-config")
-    for setting in ("dataset: lrs3", "half: 50", "shard_mb: 64", "seed: 4"):
+    for setting in ("dataset: lrs3", "crop_radius: 50", "shard_mb: 64", "seed: 4"):
         assert setting in output
 
 
@@ -94,7 +98,7 @@ def test_splits_may_stand_in_a_recipe_file_or_on_the_command_line(
     for number, name in enumerate(("even", "odd")):
         (tmp_path / f"{name}.txt").write_text(f"speaker{number}/{number:05}\n")
     recipe = tmp_path / "mine.yaml"
-    recipe.write_text(f"dataset: lrs2\nsplits: {tmp_path}\nsplit: [odd=odd.txt]\nroot: {small_corpus.root}\n")
+    recipe.write_text(f"dataset: lrs2\nsplit_lists: {tmp_path}\nsplit: [odd=odd.txt]\nroot: {small_corpus.root}\n")
     status, output, errors = run(capsys, "build", "--config", str(recipe), "--split", "even=even.txt", "--dry-run")
     assert status == 0, errors
     assert {"odd", "even"} <= set(output.split())
@@ -113,7 +117,12 @@ def test_a_path_with_brackets_is_a_path(
 
 @pytest.mark.parametrize(
     ("content", "what"),
-    [("shard_gb: 1\n", "shard_gb"), ("half: wide\n", "half"), ("dataset: lrs9\n", "lrs9"), ("a: [", "YAML")],
+    [
+        ("shard_gb: 1\n", "shard_gb"),
+        ("crop_radius: wide\n", "crop_radius"),
+        ("dataset: lrs9\n", "lrs9"),
+        ("a: [", "YAML"),
+    ],
 )
 def test_a_wrong_recipe_file_is_refused_by_the_key(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, content: str, what: str
@@ -130,13 +139,13 @@ def test_a_wrong_recipe_file_is_refused_by_the_key(
     ("arguments", "what"),
     [
         (["buidl"], "no command 'buidl'"),
-        (["build", "--half", "big"], "half"),
+        (["build", "--crop-radius", "big"], "crop_radius"),
         (["build", "--no-such-flag", "1"], "no-such-flag|no_such_flag"),
         (["build", "--dataset", "lrs5"], "lrs5"),
         (["build", "--datase", "lrs3"], "datase"),
         (["build", "--dataset", "lrs2", "--root", "/nowhere/at/all"], "/nowhere/at/all: no such folder"),
         (["build", "--dataset", "folder", "--root", ".", "--lip-box", "here"], "lip_box"),
-        (["build", "--half", "0"], "half: 0 is too small"),
+        (["build", "--crop-radius", "0"], "crop_radius: 0 is too small"),
         (["build", "--split", "a b"], "NAME=FILE"),
         (["verify", "/nowhere/at/all"], "no manifest"),
         (["info", "/nowhere/at/all"], "no manifest"),

@@ -18,9 +18,9 @@ from PIL import Image
 
 from pipeline.clip import stored_mel
 from pipeline.merge import merge
-from pipeline.pictures import colour_map
 from pipeline.plan import Plan, ShardPlan
 from pipeline.preview import draw_clips, write_preview
+from runtime.images import colour_map
 from shards import DatasetError, LeftOut, Sample, SampleMeta, ShardWriter, Sidecar, StorageError, Store, open_dataset
 from shards.format.sidecar import encode_sidecar
 
@@ -43,7 +43,7 @@ def sample_of(
         "source_sha256": "0" * 64,
         "frames": frames,
         "fps": 25,
-        "half": HALF,
+        "crop_radius": HALF,
         "lips": [(50, 60)] * frames,
         "words": [],
         "sound": (0, 640 * frames),
@@ -76,7 +76,13 @@ def dataset_of(
         store.write(name.replace(".tar", ".json"), encode_sidecar(sidecar))
         shards.append(ShardPlan(name, split, ()))
     merge(
-        Plan("c0ffee", {"dataset": "demo", "half": HALF}, {"crop": {"half": HALF}}, tuple(shards), tuple(left_out)),
+        Plan(
+            "c0ffee",
+            {"dataset": "demo", "crop_radius": HALF},
+            {"crop": {"crop_radius": HALF}},
+            tuple(shards),
+            tuple(left_out),
+        ),
         store,
     )
     return str(folder)

@@ -10,7 +10,7 @@ import pytest
 from model.tokenizer import Tokenizer, train_tokenizer
 from pipeline.build import plan_build, run_build
 from pipeline.cli import main
-from pipeline.recipe import Recipe
+from pipeline.config import BuildSettings
 from shards import INDEX_SCHEMA, Manifest, Store
 from shards.format.index import INDEX_NAME, encode_index
 from shards.format.manifest import MANIFEST_NAME, encode_manifest
@@ -34,7 +34,7 @@ def write_dataset(folder: Path, rows: Rows) -> Path:
     manifest = Manifest(
         plan="0",
         recipe={"dataset": "lrs2"},
-        features={"crop": {"half": 40}},
+        features={"crop": {"crop_radius": 40}},
         totals=dict.fromkeys(("clips", "frames", "hours", "bytes", "left_out"), 0),
         splits={split: [] for _, split, _ in rows},
         versions={},
@@ -136,7 +136,7 @@ def test_what_cannot_be_trained_is_one_clear_message(capsys: pytest.CaptureFixtu
 
 
 def test_a_dataset_with_a_tokenizer_is_verified_and_built_again_as_before(
-    capsys: pytest.CaptureFixture[str], small_recipe: Recipe, tmp_path: Path
+    capsys: pytest.CaptureFixture[str], small_recipe: BuildSettings, tmp_path: Path
 ) -> None:
     out = tmp_path / "set"
     built = run_build(plan_build(small_recipe, lambda line: None), small_recipe, str(out), workers=0)

@@ -39,7 +39,7 @@ def noise(key: str, split: str, frames: int) -> Sample:
             source_sha256="0" * 64,
             frames=frames,
             fps=25,
-            half=HALF,
+            crop_radius=HALF,
             lips=[(80, 100)] * frames,
             words=words if corpus_set == "pretrain" else [],
             sound=(0, 640 * frames),
@@ -66,8 +66,8 @@ def write_dataset(url: str, shards: dict[str, list[Sample]], codec: RoiCodec = "
     digests = {INDEX_NAME: hashlib.sha256(index).hexdigest()}
     frames = sum(row["frames"] for row in rows)
     totals = {"clips": len(rows), "frames": frames, "hours": hours_of(frames), "bytes": 0, "left_out": 0}
-    (half,) = {sample.meta.half for samples in shards.values() for sample in samples}
-    features = {"mel": asdict(MelSettings()), "crop": {"half": half}, "roi_codec": codec}
+    (crop_radius,) = {sample.meta.crop_radius for samples in shards.values() for sample in samples}
+    features = {"mel": asdict(MelSettings()), "crop": {"crop_radius": crop_radius}, "roi_codec": codec}
     manifest = Manifest("plan", {"dataset": "noise"}, features, totals, splits, {}, digests)
     store.write(MANIFEST_NAME, encode_manifest(manifest))
     return open_dataset(url)

@@ -17,10 +17,10 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from shards import Dataset, DatasetError, StorageError
 from shards.format.manifest import ShardEntry
-from shards.reading.ahead import Need, RunAhead, needs
-from shards.reading.cache import CacheSettings, ShardCache
-from shards.reading.loader import LoaderSettings, load
-from shards.reading.plan import BatchSettings, plan_epoch
+from shards.loading.batch_plan import BatchSettings, plan_epoch
+from shards.loading.cache import CacheSettings, ShardCache
+from shards.loading.loader import LoaderSettings, load
+from shards.loading.prefetch import Need, RunAhead, needs
 from tests.processes import wait_for
 from tests.shards.datasets import small_dataset
 
@@ -296,7 +296,7 @@ def test_a_process_forked_while_a_shard_is_fetched_does_not_keep_its_lock(
         os.waitpid(child[0], 0)
 
 
-PLAN = BatchSettings(max_frames=120, window_shards=2)
+PLAN = BatchSettings(max_padded_frames=120, window_shards=2)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -325,7 +325,7 @@ def test_the_loader_names_a_store_that_fails_and_skips_a_damaged_shard(
     workers: int,
 ) -> None:
     planned = plan_epoch(dataset.index, ["train"], 0, 0, settings=PLAN)
-    reading = LoaderSettings(workers=workers, cache=settings, on_damage="skip")
+    reading = LoaderSettings(workers=workers, cache=settings, on_error="skip")
     dataset.store.write(SHARDS[2], b"damaged")
     batches = [batch for batch in load(dataset, planned, reading) if batch]
     assert {each.key.split("/")[1] for batch in batches for each in batch.skipped} == {"s2"}

@@ -20,12 +20,12 @@ from hypothesis import strategies as st
 from shards import DatasetError, Sample, SampleMeta, ShardWriter, Store, decode_sample, encode_sample
 from shards.format.npy import decode_npy, encode_npy
 from shards.format.roi import ROI_CODECS, RoiCodec, decode_roi, encode_roi, roi_member
-from shards.reading.sequential import read_row, read_tar
+from shards.loading.dataset import read_row, read_tar
 
 
-def make_sample(key: str = "main/a/1", frames: int = 8, half: int = 11, **meta: Any) -> Sample:
+def make_sample(key: str = "main/a/1", frames: int = 8, crop_radius: int = 11, **meta: Any) -> Sample:
     random = np.random.default_rng(len(key) + frames)
-    side = 2 * (half + 5)
+    side = 2 * (crop_radius + 5)
     smooth = np.cumsum(np.cumsum(random.normal(0, 1, (frames, side, side)), axis=1), axis=2)
     roi = np.clip(128 + smooth, 0, 255).astype(np.uint8)
     described = SampleMeta(
@@ -36,7 +36,7 @@ def make_sample(key: str = "main/a/1", frames: int = 8, half: int = 11, **meta: 
         source_sha256="0" * 64,
         frames=frames,
         fps=25,
-        half=half,
+        crop_radius=crop_radius,
         lips=[(80, 100)] * frames,
         words=[("hello", 0.1, 0.25)],
         sound=(0, 640 * frames),
@@ -56,7 +56,7 @@ def assert_same(found: Sample, expected: Sample, roi_error: float = 0.0) -> None
 
 @pytest.mark.parametrize(("codec", "roi_error"), [("npy", 0.0), ("ffv1", 0.0), ("h264", 1.0)])
 def test_a_sample_comes_back_as_it_was_whichever_way_its_lips_are_stored(codec: RoiCodec, roi_error: float) -> None:
-    sample = make_sample(half=40, frames=12)
+    sample = make_sample(crop_radius=40, frames=12)
     members = encode_sample(sample, codec)
     assert len(members) == 5
     assert_same(decode_sample(sample.key, members), sample, roi_error)
@@ -64,14 +64,14 @@ def test_a_sample_comes_back_as_it_was_whichever_way_its_lips_are_stored(codec: 
 
 @pytest.mark.parametrize("codec", ROI_CODECS)
 def test_the_same_frames_give_the_same_bytes(codec: RoiCodec) -> None:
-    roi = make_sample(half=40, frames=30).roi
+    roi = make_sample(crop_radius=40, frames=30).roi
     assert len({encode_roi(roi, codec) for _ in range(4)}) == 1
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("codec", ["ffv1", "h264"])
 def test_other_processes_encode_the_same_bytes(codec: str, tmp_path: Path) -> None:
-    np.save(tmp_path / "roi.npy", make_sample(half=40, frames=60).roi)
+    np.save(tmp_path / "roi.npy", make_sample(crop_radius=40, frames=60).roi)
     program = (
         "import sys, hashlib, numpy as np; from shards.format.roi import encode_roi;"
         f"roi = np.load({str(tmp_path / 'roi.npy')!r});"
@@ -199,7 +199,7 @@ def write_shard(store: Store, samples: list[Sample], codec: RoiCodec = "npy") ->
 @pytest.mark.parametrize("codec", ROI_CODECS)
 def test_index_rows_point_to_the_bytes_of_each_member(tmp_path: Path, codec: RoiCodec) -> None:
     store = Store(str(tmp_path))
-    samples = [make_sample(f"main/speaker/{number}", half=16) for number in range(3)]
+    samples = [make_sample(f"main/speaker/{number}", crop_radius=16) for number in range(3)]
     writer = write_shard(store, samples, codec)
     for row, sample in zip(writer.rows, samples, strict=True):
         assert_same(read_row(store, row), sample, roi_error=3.0 if codec == "h264" else 0.0)

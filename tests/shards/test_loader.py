@@ -17,23 +17,23 @@ import pyarrow as pa
 import pytest
 import torch
 
-from model.segments import draw_words, whole_clip
+from model.segment_sampling import draw_words, whole_clip
 from pipeline.build import plan_build, run_build
-from pipeline.recipe import Recipe
+from pipeline.config import BuildSettings
 from shards import Dataset, DatasetError, Sample, StorageError, Store, open_dataset
 from shards.format.roi import ROI_CODECS, RoiCodec
-from shards.reading.batch import Batch, Contents
-from shards.reading.clips import Clip
-from shards.reading.deal import deal_from, steps_in_epoch
-from shards.reading.loader import LoaderSettings, load
-from shards.reading.members import MemberReader
-from shards.reading.plan import BatchSettings, MicroBatch, Part, plan_epoch, plan_evaluation
+from shards.loading.batch_plan import BatchSettings, MicroBatch, Part, plan_epoch, plan_evaluation
+from shards.loading.collate import Batch, Contents
+from shards.loading.distribute import deal_from, steps_in_epoch
+from shards.loading.index_view import Clip
+from shards.loading.loader import LoaderSettings, load
+from shards.loading.member_reader import MemberReader
 from tests.processes import alive, descendants
 from tests.shards.datasets import small_dataset
 
 HERE = LoaderSettings(workers=0)
-SKIP = LoaderSettings(workers=0, on_damage="skip")
-SETTINGS = BatchSettings(max_frames=120, window_shards=2)
+SKIP = LoaderSettings(workers=0, on_error="skip")
+SETTINGS = BatchSettings(max_padded_frames=120, window_shards=2)
 
 
 def draw(clip: Clip, random: Random) -> Part:
@@ -111,10 +111,10 @@ def test_a_batch_holds_what_is_stored_of_the_planned_parts(
         assert_holds(batch, micro_batch, dataset, stored)
 
 
-def test_a_built_dataset_is_read_as_the_plain_way_reads_it(small_recipe: Recipe, tmp_path: Path) -> None:
+def test_a_built_dataset_is_read_as_the_plain_way_reads_it(small_recipe: BuildSettings, tmp_path: Path) -> None:
     run_build(plan_build(small_recipe, print), small_recipe, str(tmp_path), workers=0)
     dataset = open_dataset(str(tmp_path))
-    planned = plan_epoch(dataset.index, ["train", "pretrain"], 0, 0, draw, replace(SETTINGS, max_frames=100))
+    planned = plan_epoch(dataset.index, ["train", "pretrain"], 0, 0, draw, replace(SETTINGS, max_padded_frames=100))
     stored = {sample.key: sample for sample in dataset.samples()}
     batches = read(dataset, planned)
     assert sum(len(batch.keys) for batch in batches) == 8
@@ -190,21 +190,21 @@ def test_members_that_a_recipe_does_not_need_are_not_read(
 
 
 def test_planned_voices_come_with_their_clips_and_not_where_there_is_no_sound(dataset: Dataset) -> None:
-    planned, stored = plan_epoch(dataset.index, ["train"], 0, 0, draw, SETTINGS, voice_frames=50), samples(dataset)
+    planned, stored = plan_epoch(dataset.index, ["train"], 0, 0, draw, SETTINGS, reference_frames=50), samples(dataset)
     keys = dataset.index["key"].to_pylist()
     voices = 0
     for batch, micro_batch in zip(read(dataset, planned), planned, strict=True):
         for number, visit in enumerate(micro_batch.visits):
-            frames = 0 if visit.voice is None else visit.voice.stop - visit.voice.start
-            assert batch.voice_frames[number] == frames
-            assert not batch.voice[number, :, frames:].any()
-            if visit.voice:
-                lent = stored[keys[visit.voice.row]].mel[:, visit.voice.start : visit.voice.stop]
-                np.testing.assert_array_equal(batch.voice[number, :, :frames], lent)
+            frames = 0 if visit.reference is None else visit.reference.stop - visit.reference.start
+            assert batch.reference_frames[number] == frames
+            assert not batch.reference[number, :, frames:].any()
+            if visit.reference:
+                lent = stored[keys[visit.reference.row]].mel[:, visit.reference.start : visit.reference.stop]
+                np.testing.assert_array_equal(batch.reference[number, :, :frames], lent)
                 voices += 1
     assert voices > 10
     mute = read(dataset, planned[:1], replace(HERE, contents=Contents(sound=False)))[0]
-    assert (mute.voice.numel(), mute.voice_frames.tolist()) == (0, [0] * len(mute.keys))
+    assert (mute.reference.numel(), mute.reference_frames.tolist()) == (0, [0] * len(mute.keys))
 
 
 @pytest.mark.parametrize("roi", [True, False])
@@ -237,7 +237,7 @@ def test_without_stored_mels_samples_stay_with_their_clips_where_one_is_skipped(
     dataset = small_dataset(str(tmp_path), shards=2)
     stored = samples(dataset)
     (tmp_path / "train-000001.tar").unlink()
-    planned = plan_evaluation(dataset.index, ["train"], settings=BatchSettings(max_frames=400, window_shards=2))
+    planned = plan_evaluation(dataset.index, ["train"], settings=BatchSettings(max_padded_frames=400, window_shards=2))
     (batch,) = read(dataset, planned, replace(SKIP, contents=Contents(stored_mel=False)))
     assert (len(batch.skipped), len(batch.keys), len(batch.wav)) == (5, 5, 5)
     for row, key, wav in zip(batch.wav_rows.tolist(), batch.keys, batch.wav, strict=True):
@@ -249,7 +249,7 @@ def test_without_stored_mels_samples_stay_with_their_clips_where_one_is_skipped(
 def test_a_batch_moves_to_a_device_and_its_lengths_stay(dataset: Dataset) -> None:
     batch = read(dataset, plan(dataset)[:1])[0]
     moved = batch.to("meta")
-    assert {getattr(moved, name).device.type for name in ("roi", "mel", "wav", "wav_rows", "voice")} == {"meta"}
+    assert {getattr(moved, name).device.type for name in ("roi", "mel", "wav", "wav_rows", "reference")} == {"meta"}
     assert moved.lengths.device.type == "cpu"
     assert (moved.keys, moved.texts) == (batch.keys, batch.texts)
 
@@ -259,7 +259,7 @@ def test_all_that_goes_to_a_device_is_pinned(dataset: Dataset, monkeypatch: pyte
     monkeypatch.setattr(torch.Tensor, "pin_memory", torch.Tensor.clone)  # as far as it can be seen without a GPU
     pinned = batch.pin_memory()
     assert content(pinned) == content(batch)
-    for name in ("roi", "mel", "wav", "wav_rows", "voice"):
+    for name in ("roi", "mel", "wav", "wav_rows", "reference"):
         assert getattr(pinned, name) is not getattr(batch, name) or not getattr(batch, name).numel()
 
 
@@ -312,7 +312,7 @@ def test_a_damaged_shard_is_named_or_its_clips_are_skipped_and_reported(
     with pytest.raises(DatasetError, match=rf"train-000001\.tar: .*({what})") as caught:
         read(dataset, planned, settings)
     assert "/s1/" in str(caught.value), "the clip is named too"
-    batches = read(dataset, planned, replace(settings, on_damage="skip"))
+    batches = read(dataset, planned, replace(settings, on_error="skip"))
     skipped = [each for batch in batches for each in batch.skipped]
     assert skipped
     assert all(each.key.split("/")[1] == "s1" and "train-000001.tar" in each.reason for each in skipped)
@@ -349,9 +349,9 @@ def test_a_video_that_does_not_decode_is_named_or_skipped(tmp_path: Path, codec:
     assert [each.key for batch in read(dataset, planned, SKIP) for each in batch.skipped] == [rows[2]["key"]]
 
 
-@pytest.mark.parametrize("on_damage", ["stop", "skip"])
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
 def test_a_disk_that_fails_always_stops_since_the_clips_may_be_fine(
-    dataset: Dataset, monkeypatch: pytest.MonkeyPatch, on_damage: Literal["stop", "skip"]
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch, on_error: Literal["raise", "skip"]
 ) -> None:
     def fail(*arguments: object) -> int:
         raise OSError(5, "Input/output error")
@@ -359,7 +359,7 @@ def test_a_disk_that_fails_always_stops_since_the_clips_may_be_fine(
     monkeypatch.setattr(os, "preadv", fail)
     for workers in (0, 1):
         with pytest.raises(StorageError, match=r"train-00000\d\.tar: reading failed: Input/output error"):
-            read(dataset, plan(dataset), LoaderSettings(workers=workers, on_damage=on_damage))
+            read(dataset, plan(dataset), LoaderSettings(workers=workers, on_error=on_error))
 
 
 def test_a_disk_that_fails_for_a_moment_is_read_again_from_a_file_that_is_opened_anew(
@@ -463,7 +463,7 @@ def test_an_index_that_cannot_be_is_refused(dataset: Dataset) -> None:
         read(broken, [])
 
 
-@pytest.mark.parametrize("wrong", [{"workers": -1}, {"prefetch": 0}, {"on_damage": "ignore"}])
+@pytest.mark.parametrize("wrong", [{"workers": -1}, {"prefetch": 0}, {"on_error": "ignore"}])
 def test_loader_settings_that_make_no_sense_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         LoaderSettings(**wrong)  # type: ignore[arg-type]

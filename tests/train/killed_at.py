@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from train import loop
+from train import trainer as loop
 from train.__main__ import main
-from train.ranks import leave
+from train.distributed import leave
 from train.step import take_step
 
 when, _, rank = sys.argv[1].partition("@")

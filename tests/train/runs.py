@@ -17,12 +17,12 @@ from model.tokenizer import train_tokenizer
 from shards import Dataset, open_dataset
 from tests.shards.datasets import HALF, small_dataset
 from train.__main__ import parse
-from train.going_on import identity_of
-from train.ranks import Ranks
-from train.recipes import RECIPES
-from train.run import Run
-from train.run_folder import RunFolder
-from train.start import fresh_network, load_recogniser, load_tokenizer
+from train.distributed import Ranks
+from train.init import fresh_network, load_asr, load_tokenizer
+from train.resume import identity_of
+from train.run_dir import RunDir
+from train.state import Run
+from train.tasks.registry import TASKS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -30,15 +30,15 @@ SMALL = [
     "--network.visual={channels: 2, dropout: 0.1, conformer: {layers: 1, width: 16, heads: 2, kernel: 5}}",
     "--network.speaker={channels: [8, 8], width: 8}",
     "--network.decoder={width: 16, channels: [8]}",
-    f"--transforms={{half: {HALF}, size: 32}}",
-    "--batch={max_frames: 80, window_shards: 2}",
+    f"--transforms={{crop_radius: {HALF}, size: 32}}",
+    "--batch={max_padded_frames: 80, window_shards: 2}",
     "--optimiser.learning_rate=0.003",
     "--splits=[train]",
-    "--micro_batches=2",
+    "--micro_batches_per_step=2",
     "--workers=1",
     "--clip_norm=10",
     "--device=cpu",
-    "--keep={last: 3, log_every: 1, best: l1}",
+    "--checkpoint={last: 3, log_every: 1, best: l1}",
     "--validation={every: 10, clips: 4, speech: [], examples: 0}",
 ]
 
@@ -57,7 +57,7 @@ def write_tokenizer(folder: Path, dataset: Dataset) -> None:
 
 def flags(dataset: str, run: Path, steps: int = 40, every: int = 10, **more: Any) -> list[str]:
     """A command line of `python -m train`."""
-    settings = {"shards": dataset, "out": run, "schedule.steps": steps, "keep.every": every, **more}
+    settings = {"shards": dataset, "out": run, "schedule.steps": steps, "checkpoint.every": every, **more}
     return [*SMALL, *(f"--{name}={value}" for name, value in settings.items())]
 
 
@@ -111,23 +111,23 @@ def logged(run: Path, kind: str = "train") -> dict[int, dict[str, float]]:
     }
 
 
-SMALL_RECOGNISER = "--recogniser={channels: [4, 8], conformer: {layers: 1, width: 16, heads: 2, kernel: 5}}"
+SMALL_RECOGNISER = "--asr={channels: [4, 8], conformer: {layers: 1, width: 16, heads: 2, kernel: 5}}"
 
 
-def recipe_flags(recipe: str, dataset: str, run: Path, **more: Any) -> list[str]:
-    """A command line for any recipe, its best checkpoint chosen by a score that needs no sound."""
-    best = "l1" if recipe == "lip2speech" else "ctc"
-    chosen = {"recipe": recipe, "keep.best": best, "workers": 0, **more}
+def task_flags(task: str, dataset: str, run: Path, **more: Any) -> list[str]:
+    """A command line for any task, its best checkpoint chosen by a score that needs no sound."""
+    best = "l1" if task == "lip2speech" else "ctc"
+    chosen = {"task": task, "checkpoint.best": best, "workers": 0, **more}
     return [*flags(dataset, run, **chosen), SMALL_RECOGNISER]
 
 
 def begun(arguments: list[str]) -> Run:
     """The run of a command line, in this process, before its first step."""
-    settings, recipe = parse(arguments)[0], RECIPES[parse(arguments)[0].recipe]
+    settings, task = parse(arguments)[0], TASKS[parse(arguments)[0].task]
     dataset = open_dataset(settings.shards)
     tokenizer = load_tokenizer(dataset, settings)
-    network = fresh_network(settings, recipe, tokenizer, lambda line: None)
+    network = fresh_network(settings, task, tokenizer, lambda line: None)
     ranks, identity = Ranks(0, 1, torch.device("cpu")), identity_of(settings, dataset, tokenizer)
-    recogniser = load_recogniser(settings, ranks.device)
-    folder = RunFolder(settings.out)
-    return Run(settings, dataset, tokenizer, MelSettings(), recipe, network, recogniser, ranks, folder, identity)
+    recogniser = load_asr(settings, ranks.device)
+    folder = RunDir(settings.out)
+    return Run(settings, dataset, tokenizer, MelSettings(), task, network, recogniser, ranks, folder, identity)

@@ -1,4 +1,4 @@
-"""The recipe files: every setting of the published method stands in one of them, and what it says is what is run."""
+"""The settings files: every setting of the published method stands in one of them, and what it says is what is run."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.datasets.lrs import LRS2, LRS3, Layout
+from pipeline.corpora.lrs import LRS2, LRS3, Layout
 from train.__main__ import main, parse
-from train.recipes import RECIPES
 from train.settings import TrainSettings
+from train.tasks.registry import TASKS
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-PUBLISHED = ("network", "recogniser", "transforms", "segments", "losses", "optimiser")
+PUBLISHED = ("network", "asr", "transforms", "segments", "losses", "optimiser")
 NOT_PUBLISHED = {
-    *("network.vocabulary", "network.n_mels", "recogniser.vocabulary", "recogniser.n_mels"),  # the data's
-    *("segments.fps", "segments.min_frames", "transforms.margin", "transforms.still", "losses.slope"),
+    *("network.vocabulary", "network.n_mels", "asr.vocabulary", "asr.n_mels"),  # the data's
+    *("segments.fps", "segments.min_frames", "transforms.margin", "transforms.subtract_temporal_mean", "losses.delta"),
 }
 """Settings of those sections that METHOD.md has nothing to say of."""
 
@@ -39,26 +39,26 @@ def test_every_setting_of_the_published_method_stands_in_one_file_with_its_publi
     defaults = dict(_leaves({name: dataclasses.asdict(getattr(TrainSettings(), name)) for name in PUBLISHED}))
     half = {"lrs2": 40, "lrs3": 50}[corpus]
     published = {name: value for name, value in defaults.items() if name not in NOT_PUBLISHED}
-    assert written == published | {"transforms.half": half}
+    assert written == published | {"transforms.crop_radius": half}
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
-@pytest.mark.parametrize("recipe", sorted(RECIPES))
-def test_what_a_file_says_is_what_is_run(path: Path, recipe: str) -> None:
+@pytest.mark.parametrize("task", sorted(TASKS))
+def test_what_a_file_says_is_what_is_run(path: Path, task: str) -> None:
     content = yaml.safe_load(path.read_text())
     if "train" not in content:
         pytest.skip("a corpus without training settings")
-    settings, _, _ = parse(["--config", str(path), "--recipe", recipe])
+    settings, _, _ = parse(["--config", str(path), "--task", task])
     resolved = dict(_leaves(dataclasses.asdict(settings)))
-    assert resolved["recipe"] == recipe
-    above = dict(_leaves(content["train"].get("recipes", {}).get(recipe, {})))
-    below = {name: value for name, value in _leaves(content["train"]) if not name.startswith("recipes")}
+    assert resolved["task"] == task
+    above = dict(_leaves(content["train"].get("tasks", {}).get(task, {})))
+    below = {name: value for name, value in _leaves(content["train"]) if not name.startswith("tasks")}
     for name, value in (below | above).items():
         if name == "curriculum":
             assert [stage["epochs"] for stage in value] == [stage.epochs for stage in settings.curriculum]
         else:
             assert resolved[name] == value, name
-    assert settings.transforms.half == content["half"], "shards and training cut the same square"
+    assert settings.transforms.crop_radius == content["crop_radius"], "shards and training cut the same square"
 
 
 @pytest.mark.parametrize(("corpus", "layout"), [("lrs2", LRS2), ("lrs3", LRS3)])
@@ -79,9 +79,9 @@ def _status(arguments: list[str]) -> Any:
     ("line", "named"),
     [
         ("transforms: {erase: 3}", "erase"),
-        ("recipes: {asr: {spec_augment: {masks: 3}}}", "masks"),
+        ("tasks: {asr: {spec_augment: {masks: 3}}}", "masks"),
         ("optimiser: {learning_rate: fast}", "learning_rate"),
-        ("recipes: {tts: {}}", "tts"),
+        ("tasks: {tts: {}}", "tts"),
     ],
 )
 def test_a_setting_that_does_not_exist_is_refused(
@@ -89,5 +89,5 @@ def test_a_setting_that_does_not_exist_is_refused(
 ) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(f"train:\n  shards: nowhere\n  {line}\n")
-    assert _status(["--config", str(path), "--recipe", "asr"]) == 2
+    assert _status(["--config", str(path), "--task", "asr"]) == 2
     assert named in capsys.readouterr().err

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import torch
 
-from model.segments import Segment, SegmentSettings, draw_words, whole_clip
+from model.segment_sampling import Segment, SegmentSettings, draw_words, whole_clip
 from shards import Dataset, open_dataset
-from shards.reading.clips import Clip
-from shards.reading.plan import BatchSettings, MicroBatch, plan_epoch
-from tests.train.runs import flags, logged, recipe_flags, weights_of
-from train import loop
+from shards.loading.batch_plan import BatchSettings, MicroBatch, plan_epoch
+from shards.loading.index_view import Clip
+from tests.train.runs import flags, logged, task_flags, weights_of
+from train import trainer as loop
 from train.__main__ import main
 from train.curriculum import segment_of, stage_at, whole_clips
 from train.settings import Stage, TrainSettings
@@ -124,7 +124,9 @@ def test_an_epoch_of_a_stage_has_every_clip_that_it_takes_once(dataset: Dataset)
     rows = [row for row in dataset.index.to_pylist() if row["split"] == "train"]
     for epoch, longest in ((1, 15), (3, 20), (4, 10**6)):
         draw = segment_of(SETTINGS, epoch)
-        planned = plan_epoch(dataset.index, ["train"], 0, epoch, draw, BatchSettings(max_frames=80, window_shards=2))
+        planned = plan_epoch(
+            dataset.index, ["train"], 0, epoch, draw, BatchSettings(max_padded_frames=80, window_shards=2)
+        )
         taken = sorted(row["key"] for row in rows if row["words"] or row["frames"] <= longest)
         assert _keys(dataset, planned) == taken
         assert (len(taken) < len(rows)) == (epoch < 4)
@@ -137,8 +139,8 @@ def _curriculum(shards: str, out: Path, **settings: Any) -> list[str]:
     """Two stages of an epoch; windows and voices as short as these clips."""
     stages = "[{epochs: 1, max_words: 2, max_frames: 15}, {epochs: 1, max_words: 3, max_frames: 25}]"
     words = "--segments={min_words: 3, max_words: 5}"
-    given = {"steps": 8, "every": 1, "keep.last": 20, "workers": 0, "validation.split": "null", **settings}
-    return [*recipe_flags("visual", shards, out, **given), f"--curriculum={stages}", words]
+    given = {"steps": 8, "every": 1, "checkpoint.last": 20, "workers": 0, "validation.split": "null", **settings}
+    return [*task_flags("vsr", shards, out, **given), f"--curriculum={stages}", words]
 
 
 def _noted_plans(monkeypatch: pytest.MonkeyPatch) -> dict[int, list[MicroBatch]]:
@@ -189,7 +191,7 @@ def test_a_stage_that_leaves_nothing_says_so_with_its_epoch(
     shards: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stages = "--curriculum=[{epochs: 1, max_words: 5, max_frames: 250}, {epochs: 1, max_words: 2, max_frames: 5}]"
-    untimed = ["--splits=[val]", "--micro_batches=1"]
+    untimed = ["--splits=[val]", "--micro_batches_per_step=1"]
     arguments = flags(shards, tmp_path / "run", steps=9, workers=0, **UNVALIDATED)
     assert main([*arguments, *untimed, stages]) == 1
     told = capsys.readouterr().err

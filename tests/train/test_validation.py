@@ -15,28 +15,29 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 from torch import Tensor
 
-from eval.metrics import words
-from eval.metrics.packages import PackageMissingError
-from eval.metrics.scorers import Scorers
+from eval.metrics import text as words
+from eval.metrics.optional import PackageMissingError
+from eval.metrics.pool import Scorers
 from model.checkpoint import load_checkpoint
-from model.segments import Windows, loudest_windows, take_window
+from model.segment_sampling import Windows, loudest_windows, take_window
 from shards import Dataset
-from shards.reading.plan import MicroBatch, plan_evaluation
+from shards.loading.batch_plan import MicroBatch, plan_evaluation
 from tests.shards.datasets import noise, write_dataset
-from tests.train.runs import begun, finish, logged, recipe_flags, start, write_tokenizer
-from train import speaking, validation
+from tests.train.runs import begun, finish, logged, task_flags, start, write_tokenizer
+from train import validation
 from train.__main__ import main
 from train.curriculum import whole_clips
-from train.inputs import prepare
-from train.logbook import Logbook
-from train.run import Run
+from train.logger import Logger
+from train.state import Run
+from train.tasks import speech_validation as speaking
+from train.tasks.inputs import prepare
 from train.validation import plan_validation, validate
 
 VAL = {"main/a/00": 30, "main/a/01": 25, "main/b/00": 20, "main/a/02": 9}
 """Frames of the clips that are validated on: of `b` there is one; the last is too short for STOI."""
 HOP = 160
 """Samples by which a sound made from a mel falls short: there is one less between frames than there are frames."""
-RECIPES = ["visual", "asr", "lip2speech"]
+TASKS = ["vsr", "asr", "lip2speech"]
 
 
 def _dataset(folder: Path) -> Dataset:
@@ -53,14 +54,14 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return _dataset(tmp_path_factory.mktemp("dataset"))
 
 
-def _flags(dataset: Dataset, out: Path, recipe: Any = "lip2speech", **more: Any) -> list[str]:
+def _flags(dataset: Dataset, out: Path, task: Any = "lip2speech", **more: Any) -> list[str]:
     settings = {"steps": 4, "every": 2, "validation.every": 2, "validation.processes": 0, **more}
-    return recipe_flags(recipe, dataset.store.url, out, **settings)
+    return task_flags(task, dataset.store.url, out, **settings)
 
 
 def _validated(run: Run, step: int = 1) -> dict[str, float]:
     """What one validation logs; its examples go to TensorBoard."""
-    book = Logbook(run.folder, step - 1, step - 1, 10, quiet=False)
+    book = Logger(run.folder, step - 1, step - 1, 10, quiet=False)
     run.place.step = step
     validate(run, plan_validation(run), book)
     book.close()
@@ -73,12 +74,12 @@ def _board(run: Path) -> EventAccumulator:
     return found
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("task", TASKS)
 def test_validated_twice_the_figures_are_the_same_and_weights_and_statistics_stay(
-    dataset: Dataset, tmp_path: Path, recipe: str
+    dataset: Dataset, tmp_path: Path, task: str
 ) -> None:
-    speech = {"validation.speech": "[stoi,pesq]"} if recipe == "lip2speech" else {}
-    run = begun(_flags(dataset, tmp_path / "run", recipe, ema=0.5, **speech))
+    speech = {"validation.speech": "[stoi,pesq]"} if task == "lip2speech" else {}
+    run = begun(_flags(dataset, tmp_path / "run", task, ema=0.5, **speech))
     before = {name: x.clone() for name, x in run.network.state_dict().items()}
     torch.manual_seed(1)
     first = _validated(run, 1)
@@ -86,20 +87,20 @@ def test_validated_twice_the_figures_are_the_same_and_weights_and_statistics_sta
     run.network.train()
     again = _validated(run, 2)
     assert {**first, "step": 0} == {**again, "step": 0}, "to the last bit, as JSON writes them"
-    assert set(run.recipe.scores) <= set(first)
-    assert ({"stoi", "pesq"} <= set(first)) == (recipe == "lip2speech")
+    assert set(run.task.scores) <= set(first)
+    assert ({"stoi", "pesq"} <= set(first)) == (task == "lip2speech")
     after = run.network.state_dict()
     assert [name for name, x in before.items() if not torch.equal(after[name], x)] == []
     assert run.average is not None
     assert [name for name, x in before.items() if not torch.equal(run.average[name], x)] == []
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("task", TASKS)
 def test_the_average_is_validated_and_kept_and_training_goes_on_from_its_own_weights(
-    dataset: Dataset, tmp_path: Path, recipe: str
+    dataset: Dataset, tmp_path: Path, task: str
 ) -> None:
-    plain = begun(_flags(dataset, tmp_path / "plain", recipe))
-    run = begun(_flags(dataset, tmp_path / "run", recipe, ema=0.5))
+    plain = begun(_flags(dataset, tmp_path / "plain", task))
+    run = begun(_flags(dataset, tmp_path / "run", task, ema=0.5))
     own = {name: x.clone() for name, x in run.network.state_dict().items()}
     assert run.average is not None
     for name, x in run.average.items():
@@ -122,7 +123,7 @@ def test_the_average_is_validated_and_kept_and_training_goes_on_from_its_own_wei
 def test_two_ranks_come_to_the_means_of_one(dataset: Dataset, tmp_path: Path, clips_a_batch: int) -> None:
     """After a step that moves nothing; with 4 there is one micro-batch, and the second rank has none."""
     script = [str(Path(__file__).parent / "steady.py")]
-    still = {"steps": 1, "optimiser.learning_rate": 0, "batch.max_clips": clips_a_batch, "batch.max_frames": 400}
+    still = {"steps": 1, "optimiser.learning_rate": 0, "batch.max_clips": clips_a_batch, "batch.max_padded_frames": 400}
     found = []
     for ranks in (1, 2):
         out = tmp_path / f"ranks{ranks}"
@@ -197,7 +198,7 @@ def test_tensorboard_shows_and_plays_the_same_clips_at_every_validation(dataset:
 def test_what_is_played_as_original_is_the_clips_own_sound(dataset: Dataset, tmp_path: Path) -> None:
     run = begun(_flags(dataset, tmp_path / "run", **{"validation.examples": 2}))
     heard: list[validation.Example] = []
-    with _spied(Logbook, "examples", lambda book, step, examples, *_, **__: heard.extend(examples)):
+    with _spied(Logger, "examples", lambda book, step, examples, *_, **__: heard.extend(examples)):
         _validated(run)
     stored = {sample.key: sample for sample in dataset.samples("val")}
     for example in heard:
@@ -215,9 +216,9 @@ def _spied(owner: Any, name: str, instead: Any) -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("recipe", ["visual", "asr"])
-def test_texts_of_recipes_that_only_read_are_shown_too(dataset: Dataset, tmp_path: Path, recipe: str) -> None:
-    assert main(_flags(dataset, tmp_path / "run", recipe, steps=2, **{"validation.examples": 1})) == 0
+@pytest.mark.parametrize("task", ["vsr", "asr"])
+def test_texts_of_recipes_that_only_read_are_shown_too(dataset: Dataset, tmp_path: Path, task: str) -> None:
+    assert main(_flags(dataset, tmp_path / "run", task, steps=2, **{"validation.examples": 1})) == 0
     tags = _board(tmp_path / "run").Tags()
     shown = min(VAL, key=lambda key: Random(f"shown {key}").random())
     assert (tags["tensors"], tags["images"], tags["audio"]) == ([f"{shown}/text_summary"], [], [])
@@ -250,7 +251,7 @@ def test_where_the_score_of_the_best_is_measured_of_no_clip_nothing_is_kept_and_
     }
     dataset = write_dataset(str(tmp_path / "dataset"), samples)
     write_tokenizer(tmp_path / "dataset", dataset)
-    settings = {"steps": 2, "validation.speech": "[stoi]", "keep.best": "stoi"}
+    settings = {"steps": 2, "validation.speech": "[stoi]", "checkpoint.best": "stoi"}
     assert main(_flags(dataset, tmp_path / "run", **settings)) == 0
     assert "stoi could be measured of no clip" in capsys.readouterr().err
     assert not (tmp_path / "run/best.pt").exists()
@@ -265,38 +266,38 @@ def _damage(dataset: Dataset, key: str, *members: str) -> None:
             file.write(b"????")
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("task", TASKS)
 def test_a_damaged_clip_is_named_and_counted_or_stops_the_run(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], recipe: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], task: str
 ) -> None:
     dataset = _dataset(tmp_path / "dataset")
     _damage(dataset, "main/a/01", "wav", "mel", "roi")
-    assert main(_flags(dataset, tmp_path / "run", recipe, on_damage="skip")) == 0
+    assert main(_flags(dataset, tmp_path / "run", task, on_error="skip")) == 0
     assert "validation: skipped main/a/01: " in capsys.readouterr().err
     assert [line["skipped"] for line in logged(tmp_path / "run", "validation").values()] == [1, 1]
-    assert main(_flags(dataset, tmp_path / "stopped", recipe)) == 2
+    assert main(_flags(dataset, tmp_path / "stopped", task)) == 2
     assert "main/a/01" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("recipe", "settings", "score"),
+    ("task", "settings", "score"),
     [
-        ("visual", {"keep.best": "l1"}, "l1"),
-        ("asr", {"keep.best": "stoi", "validation.speech": "[stoi]"}, "stoi"),
-        ("lip2speech", {"keep.best": "null"}, "stoi"),
-        ("lip2speech", {"keep.best": "pesq", "validation.speech": "[stoi]"}, "pesq"),
+        ("vsr", {"checkpoint.best": "l1"}, "l1"),
+        ("asr", {"checkpoint.best": "stoi", "validation.speech": "[stoi]"}, "stoi"),
+        ("lip2speech", {"checkpoint.best": "null"}, "stoi"),
+        ("lip2speech", {"checkpoint.best": "pesq", "validation.speech": "[stoi]"}, "pesq"),
     ],
 )
 def test_a_best_score_that_is_not_measured_is_refused_before_the_first_step(
     dataset: Dataset,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-    recipe: str,
+    task: str,
     settings: dict[str, Any],
     score: str,
 ) -> None:
-    assert main(_flags(dataset, tmp_path / "run", recipe, **settings)) == 2
-    assert re.search(rf"keep\.best: {score} is not measured by this recipe; it measures c", capsys.readouterr().err)
+    assert main(_flags(dataset, tmp_path / "run", task, **settings)) == 2
+    assert re.search(rf"checkpoint\.best: {score} is not measured by this task; it measures c", capsys.readouterr().err)
     assert logged(tmp_path / "run") == {}
 
 
@@ -306,13 +307,15 @@ def test_speech_scores_are_best_when_high_and_errors_when_low(
 ) -> None:
     found = iter([0.5, 0.5 + sign * 0.2, 0.5 + sign * 0.1, 0.5 + sign * 0.2])
     monkeypatch.setattr(validation, "_means", lambda run, tally: {score: next(found)})
-    settings = {"every": 4, "validation.every": 1, "validation.speech": "[stoi]", "keep.best": score}
+    settings = {"every": 4, "validation.every": 1, "validation.speech": "[stoi]", "checkpoint.best": score}
     assert main(_flags(dataset, tmp_path / "run", **settings)) == 0
     best = load_checkpoint(tmp_path / "run/best.pt")
     assert (best.step, best.metrics) == (2, {f"validation_{score}": 0.5 + sign * 0.2})
 
 
-@pytest.mark.parametrize("changed", [{"validation.clips": 2}, {"keep.best": "cer"}, {"validation.voice": "self"}])
+@pytest.mark.parametrize(
+    "changed", [{"validation.clips": 2}, {"checkpoint.best": "cer"}, {"validation.speaker_reference": "self"}]
+)
 def test_going_on_the_best_is_remembered_unless_it_is_measured_otherwise(
     dataset: Dataset, tmp_path: Path, changed: dict[str, Any]
 ) -> None:
@@ -326,7 +329,7 @@ def test_going_on_the_best_is_remembered_unless_it_is_measured_otherwise(
     assert main([*_flags(dataset, out, "asr", steps=4, **changed), "--resume=auto"]) == 0
     best = load_checkpoint(out / "best.pt")
     assert best.step == 4
-    score = changed.get("keep.best", "ctc")
+    score = changed.get("checkpoint.best", "ctc")
     assert best.metrics[f"validation_{score}"] == logged(out, "validation")[4][score]
 
 
@@ -346,7 +349,7 @@ def _references(run: Run) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     speak, planned = speaking._speak, plan_validation(run)
     assert planned is not None
-    for micro_batch, batch in zip(planned.share, run.batches(planned.share, run.recipe.validated), strict=True):
+    for micro_batch, batch in zip(planned.share, run.batches(planned.share, run.task.validated), strict=True):
         assert batch is not None
         heard: list[Tensor] = []
         with _spied(speaking, "_speak", lambda run, inputs, x, heard=heard: heard.append(x) or speak(run, inputs, x)):
@@ -382,11 +385,11 @@ def test_a_speaker_of_one_clip_and_a_voice_asked_for_as_published_are_the_clips_
 ) -> None:
     frames = {"segments.reference_frames": 20}
     other = _references(begun(_flags(dataset, tmp_path / "other", **frames)))
-    own = _references(begun(_flags(dataset, tmp_path / "self", **{"validation.voice": "self"}, **frames)))
+    own = _references(begun(_flags(dataset, tmp_path / "self", **{"validation.speaker_reference": "self"}, **frames)))
     assert torch.equal(other["main/b/00"], own["main/b/00"])
     assert not any(torch.equal(other[key], own[key]) for key in VAL if key != "main/b/00")
     run = begun(_flags(dataset, tmp_path / "run", **frames))
-    (true,) = [batch for batch in run.batches(_planned(run)[:1], run.recipe.validated) if batch is not None]
+    (true,) = [batch for batch in run.batches(_planned(run)[:1], run.task.validated) if batch is not None]
     mel = prepare(true, run.tokenizer, run.settings, torch.device("cpu"), None).target
     for row, key in enumerate(true.keys):
         torch.testing.assert_close(own[key], mel[row, :, :20], rtol=0, atol=1e-5)
@@ -396,7 +399,7 @@ def test_a_damaged_clip_lends_no_voice_and_stops_nothing(tmp_path: Path) -> None
     """The clips that would have borrowed it are spoken with their own first frames. No mel is read of those scored."""
     dataset = _dataset(tmp_path / "dataset")
     whole = _references(begun(_flags(dataset, tmp_path / "whole")))
-    own = _references(begun(_flags(dataset, tmp_path / "self", **{"validation.voice": "self"})))
+    own = _references(begun(_flags(dataset, tmp_path / "self", **{"validation.speaker_reference": "self"})))
     for key in ("main/a/00", "main/a/01"):
         _damage(dataset, key, "mel")
     lent = _references(begun(_flags(dataset, tmp_path / "run")))
@@ -410,7 +413,7 @@ def test_what_is_scored_of_a_clip_does_not_depend_on_what_it_is_batched_with(dat
     compared: list[dict[str, int]] = []
     for clips in (1, 8):
         lengths: dict[str, int] = {}
-        settings = {"validation.speech": "[stoi]", "batch.max_clips": clips, "batch.max_frames": 400}
+        settings = {"validation.speech": "[stoi]", "batch.max_clips": clips, "batch.max_padded_frames": 400}
         with _spied(validation.Tally, "submit", _noted_lengths(lengths)):
             _validated(begun(_flags(dataset, tmp_path / f"{clips}", **settings)))
         compared.append(lengths)

@@ -1,0 +1,232 @@
+"""Pairs of waveforms scored: one here and now, or many in processes of their own, while the caller goes on.
+
+    score(["stoi", "estoi", "pesq"], original, generated)
+
+    with Scorers(["stoi", "estoi", "pesq"], processes=4) as scorers:
+        for key, original, generated in pairs:
+            scorers.submit(key, original, generated)     # comes back at once
+        for key, scored in scorers.results().items():    # waits for all
+            ...
+
+STOI, ESTOI and PESQ of a clip take a core a few tenths of a second. A pair for which a metric has no figure costs that
+figure and nothing else.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import connection
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+
+import numpy as np
+
+from eval.metrics.audio import MetricError, Wave
+from eval.metrics.optional import PackageMissingError
+from eval.metrics.registry import load_packages, metric_of
+from runtime.signals import outlive_sigterm
+
+_SECONDS_ORPHANED = 1.0
+"""Between two looks whether the process that scores are for is still there."""
+
+_PAIRS_AHEAD = 32
+"""Pairs a process that may wait to be scored: each holds its two waveforms."""
+
+
+class Scored(NamedTuple):
+    """One pair: figures by metric, and for metrics without one the reason."""
+
+    values: dict[str, float]
+    failed: dict[str, str]
+
+
+def score(names: Sequence[str], original: Wave, generated: Wave) -> Scored:
+    """Score one pair, here and now. Whatever goes wrong in a metric costs its figure only, and is said in `failed`.
+
+    Args:
+        names: of metrics, as `metric_of` takes them.
+        original, generated: float32 (L,) at 16 kHz; compared over their common length.
+
+    Raises:
+        ValueError: a name that is no metric.
+        PackageMissingError: a metric's package is not installed; so for any import that fails: it would for all pairs.
+    """
+    scored = Scored({}, {})
+    for name, metric in {name: metric_of(name) for name in names}.items():
+        try:
+            figure = float(metric.function(original, generated))
+        except MetricError as error:
+            scored.failed[name] = str(error)
+        except (ImportError, PackageMissingError):
+            raise
+        except Exception as error:
+            scored.failed[name] = f"{type(error).__name__}: {error}"
+        else:
+            if math.isfinite(figure):
+                scored.values[name] = figure
+            else:
+                scored.failed[name] = f"comes out as {figure}"
+    return scored
+
+
+class Scorers:
+    """Processes that score pairs. They start here and end when this is closed.
+
+    Args:
+        names: of metrics, as `metric_of` takes them.
+        processes: how many; 0: none but this one, and `submit` comes back when the pair is scored.
+
+    Raises:
+        ValueError: a name that is no metric, or fewer than 0 processes.
+        PackageMissingError: a metric's package is not installed.
+    """
+
+    def __init__(self, names: Sequence[str], processes: int) -> None:
+        if processes < 0:
+            raise ValueError(f"{processes} scoring processes: expected 0 (none but this one) or more")
+        self._names = tuple(dict.fromkeys(names))
+        load_packages(list(self._names))  # here, before forking: processes then have them without importing anything
+        self._scored: dict[str, Future[Scored]] = {}
+        self._waiting: deque[Future[Scored]] = deque()
+        # Forked, since spawned processes would import the program that scores for its training: seconds, and hundreds
+        # of MB each. A fork of a process with threads and a GPU is sound as long as it only does what these do: NumPy.
+        self._pool = (
+            ProcessPoolExecutor(processes, multiprocessing.get_context("fork"), _start, (os.getpid(),))
+            if processes
+            else None
+        )
+        self._processes = processes
+        if self._pool is not None:
+            with _one_thread():
+                self._pool.submit(os.getpid)  # the first task, whatever it is, forks them all
+
+    def submit(self, key: str, original: Wave, generated: Wave) -> None:
+        """Have a pair scored; comes back at once, or, with many pairs under way, when one is done.
+
+        Args:
+            key: its name, given once between two `results`.
+            original, generated: float32 (L,) at 16 kHz; compared over their common length. They are copied.
+
+        Raises:
+            ValueError: a key given before, arrays of another shape or kind.
+            RuntimeError: a process has died; names what it may have been scoring.
+        """
+        if key in self._scored:
+            raise ValueError(f"{key} was given before: expected a name of its own for each pair")
+        for side, wave in (("original", original), ("generated", generated)):
+            if wave.ndim != 1 or wave.dtype.kind != "f":
+                raise ValueError(f"{key}: the {side} is {wave.dtype} {wave.shape}: expected float32 (samples,)")
+        # copies: they are sent off later, when the caller may have used its memory for something else
+        pair = np.array(original, np.float32), np.array(generated, np.float32)
+        if self._pool is None:
+            done: Future[Scored] = Future()
+            done.set_result(score(self._names, *pair))
+            self._scored[key] = done
+            return
+        try:
+            self._scored[key] = self._pool.submit(score, self._names, *pair)
+        except BrokenProcessPool as error:
+            raise self._died() from error
+        self._waiting.append(self._scored[key])
+        if len(self._waiting) > _PAIRS_AHEAD * self._processes:
+            wait([self._waiting.popleft()])
+
+    def results(self) -> dict[str, Scored]:
+        """The scores of all pairs since the last call, in the order submitted; waits for those under way.
+
+        Raises:
+            RuntimeError: a process has died; names what it may have been scoring.
+        """
+        try:
+            scored = {key: future.result() for key, future in self._scored.items()}
+        except BrokenProcessPool as error:
+            raise self._died() from error
+        self._scored = {}
+        return scored
+
+    def close(self) -> None:
+        """End the processes, whatever they do; what is not scored is lost."""
+        if self._pool is None:
+            return
+        for process in self._children():
+            process.kill()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def __enter__(self) -> Scorers:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _children(self) -> list[multiprocessing.process.BaseProcess]:
+        return list((getattr(self._pool, "_processes", None) or {}).values())
+
+    def _died(self) -> RuntimeError:
+        """Say what has happened, and end the other processes: the pool is of no more use, and may wait for them.
+
+        Pairs are taken in order, so those under way are among the first that have no scores.
+        """
+        without = [key for key, future in self._scored.items() if not future.done() or future.exception()]
+        children = self._children()
+        dead = [str(child.pid) for child in children if connection.wait([child.sentinel], timeout=0)]
+        for child in children:
+            child.kill()
+        return RuntimeError(
+            f"scoring process (pid {', '.join(dead) or 'unknown'}) died, probably scoring "
+            f"{' or '.join(without[: self._processes]) or 'nothing'}"
+        )
+
+
+def _start(parent: int) -> None:
+    """What a new process does first."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal, for the parent to answer
+    outlive_sigterm()
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """A process whose parent was killed would wait for pairs for ever, and keep hold of the parent's GPU."""
+    while os.getppid() == parent:
+        time.sleep(_SECONDS_ORPHANED)
+    os._exit(1)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Processes forked meanwhile do their arithmetic in one thread: they are the parallelism.
+
+    NumPy's OpenBLAS, once loaded, is told so by functions of its own only. Told in the child it would start its threads
+    before it lets them rest.
+    """
+    before = [(put, get()) for put, get in _blas_threads()]
+    for put, _ in before:
+        put(1)
+    try:
+        yield
+    finally:
+        for put, threads in before:
+            put(threads)
+
+
+def _blas_threads() -> Iterator[tuple[Callable[[int], object], Callable[[], int]]]:
+    """What sets and what gets the number of threads of each OpenBLAS that this process has loaded."""
+    maps = Path("/proc/self/maps")
+    lines = maps.read_text().splitlines() if maps.exists() else []
+    for library in map(ctypes.CDLL, sorted({line.split()[-1] for line in lines if "openblas" in line})):
+        for name in ("scipy_openblas_{}_num_threads64_", "scipy_openblas_{}_num_threads", "openblas_{}_num_threads"):
+            if hasattr(library, name.format("set")):
+                yield getattr(library, name.format("set")), getattr(library, name.format("get"))

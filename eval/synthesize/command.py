@@ -1,0 +1,161 @@
+"""`python -m eval synthesize --checkpoint runs/x/best.pt --video talking.mp4 --lip-box 320,290,160 --out spoken.mp4`
+
+One video of a face, spoken: the video with synthetic sound in the place of its own, the sound alone as a .wav, and the
+mel that the network made as a .png, all three beside each other. Files appear whole or not at all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from eval.reference_audio import voice_of
+from eval.results import make_folder
+from eval.settings import VOCODERS
+from eval.synthesize.lip_crop import Shown, Square, look_at, read_box, read_lips, read_track
+from eval.synthesize.mux import check_container, mux_sound
+from eval.synthesize.sliding_window import speak
+from eval.systems import device_of, lip_to_speech_of
+from model.checkpoint import Checkpoint, load_checkpoint
+from model.transforms import TransformSettings
+from model.vocoder import mel_to_wav
+from pipeline.media.sync import to_pcm16
+from runtime.images import colour_map
+from shards.format.sample import FPS, encode_wav
+
+Array = np.ndarray[Any, Any]
+
+_ROW = 1000  # mel frames of a row of the picture: ten seconds
+_TALL = 3  # pixels of a band
+_GAP = 12  # white pixels between rows
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command line of `synthesize`."""
+    parser.add_argument("--checkpoint", type=Path, required=True, help="of a lip2speech network, ours or published")
+    parser.add_argument("--video", type=Path, required=True, help="of one face; any frame rate and size")
+    parser.add_argument("--out", type=Path, required=True, help="video to write: .mp4, .m4v, .mov, .mkv or .webm")
+    parser.add_argument("--coordinates", type=Path, help="file of lip centres, a line a clip or this video's alone")
+    parser.add_argument(
+        "--size", type=int, help="side of the lip square around --coordinates, pixels; default: as in training"
+    )
+    parser.add_argument("--lip-box", metavar="X,Y,SIZE", help="instead: lip centre and side, the same in every frame")
+    parser.add_argument(
+        "--speaker-reference", type=Path, help="file with the sound of a voice; default: the video's own sound"
+    )
+    parser.add_argument("--vocoder", choices=sorted(VOCODERS), default="default", help="published: to compare")
+    parser.add_argument("--device", choices=["cpu", "cuda"], help="default: cuda if there is one")
+
+
+def run(values: argparse.Namespace) -> int:
+    """Speak one video.
+
+    Raises:
+        OSError: a file cannot be read or written.
+        ValueError: whatever else is wrong with what was given; the message names the file.
+    """
+    device = device_of(values.device)
+    video: Path = values.video
+    out: Path = values.out
+    shown = look_at(video)
+    check_container(video, out)
+    _check_not_over(out, [video, values.speaker_reference, values.coordinates, values.checkpoint])
+    checkpoint = load_checkpoint(values.checkpoint)
+    network = lip_to_speech_of(checkpoint, values.checkpoint)
+    # a published file does not say what pictures it was trained on: LRS2's, unless --size says otherwise
+    pictures = checkpoint.transforms or TransformSettings()
+    square = _square(values, shown, pictures)
+    reference = _reference(video, values.speaker_reference, checkpoint)
+    make_folder(out.parent)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
+        began = time.perf_counter()
+        lips = read_lips(video, shown, square, pictures)
+        for note in lips.notes:
+            print(f"note: {note}")
+        mel = speak(network.to(device), lips.roi, reference, pictures, device)
+        vocoder = replace(VOCODERS[values.vocoder], mel=checkpoint.mel)
+        sound = to_pcm16(mel_to_wav(mel, settings=vocoder)[0].cpu().numpy())
+        places = _places(out)
+        made = [Path(folder) / place.name for place in places]
+        mux_sound(video, sound, lips.start, made[0], out)
+        made[1].write_bytes(encode_wav(sound))
+        mel_image(mel[0].cpu().numpy()).save(made[2])
+        for source, place in zip(reversed(made), reversed(places), strict=True):
+            os.replace(source, place)
+    took, seconds = time.perf_counter() - began, len(lips.roi) / FPS
+    whose = values.speaker_reference or f"{video} itself"
+    print(
+        f"{', '.join(map(str, places))}: {seconds:.1f} s of speech in the voice of {whose}, made in {took:.1f} s on "
+        f"{device.type} (real-time factor {took / seconds:.2f})"
+    )
+    return 0
+
+
+def _places(out: Path) -> list[Path]:
+    """What is written: the video, the sound and the mel."""
+    return [out, out.with_suffix(".wav"), out.with_suffix(".png")]
+
+
+def _check_not_over(out: Path, inputs: list[Path | None]) -> None:
+    for place in _places(out):
+        for given in inputs:
+            if given is not None and place.exists() and given.exists() and place.samefile(given):
+                raise ValueError(f"--out {out}: {place} would be written over what is read: choose another name")
+
+
+def _square(values: argparse.Namespace, shown: Shown, pictures: TransformSettings) -> Square:
+    if (values.coordinates is None) == (values.lip_box is None):
+        found = "neither is given" if values.lip_box is None else "both are given"
+        raise ValueError(
+            f"{values.video}: where are the lips? --coordinates FILE or --lip-box X,Y,SIZE says it, and {found}; the "
+            f"picture is {shown.width}x{shown.height} pixels"
+        )
+    if values.lip_box is not None:
+        if values.size is not None:
+            raise ValueError(f"--size {values.size}: belongs to --coordinates; --lip-box has its own, X,Y,SIZE")
+        return read_box(values.lip_box)
+    side = 2 * pictures.crop_radius if values.size is None else values.size
+    square, notices = read_track(values.coordinates, values.video, side)
+    for notice in notices:
+        print(f"note: {notice}")
+    return square
+
+
+def _reference(video: Path, voice: Path | None, checkpoint: Checkpoint) -> torch.Tensor:
+    reference = voice_of(voice or video, checkpoint.mel)
+    if reference is None and voice is None:
+        raise ValueError(
+            f"{video}: it has no sound to take a voice from: name a file of a voice with --speaker-reference"
+        )
+    if reference is None:
+        raise ValueError(f"{voice}: it has no sound, and the sound of a voice was expected")
+    if voice is None:
+        print(f"the voice is that of {video}'s own sound, its loudest half second; --speaker-reference names another")
+    return reference
+
+
+def mel_image(mel: Array) -> Image.Image:
+    """A mel as a picture: ten seconds a row, low bands at the bottom, a pixel a mel frame and three a band.
+
+    Args:
+        mel: (n_mels, S) in the network's units; -1 to 1 over the colour map, whatever the clip.
+    """
+    rows = -(-mel.shape[1] // _ROW)
+    width = min(mel.shape[1], _ROW)
+    levels = ((np.nan_to_num(mel[::-1], nan=-1.0).clip(-1, 1) + 1) * 127.5).round().astype(np.uint8)
+    coloured = colour_map()[levels].repeat(_TALL, axis=0)
+    height = len(coloured) + _GAP
+    image = np.full((rows * height - _GAP, width, 3), 255, np.uint8)
+    for row in range(rows):
+        part = coloured[:, row * _ROW : (row + 1) * _ROW]
+        image[row * height :][: len(part), : part.shape[1]] = part
+    return Image.fromarray(image)

@@ -1,0 +1,252 @@
+"""The lips of one video, cut as the networks were trained to see them.
+
+Networks are trained on squares of 2 half native pixels of pictures of one size, LRS2's 160x160 faces say. Here the
+square has any side: with what the shards keep around it, in proportion, it is cut out of each frame and shrunk or grown
+to the side that shards store. From there all is as in training, so pictures of other sizes come out as sharp as those
+that were learned from, and a square of 2 half pixels is that of the shards, pixel by pixel.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.stream import Disposition
+from PIL import Image
+
+from model.transforms import TransformSettings
+from pipeline.clip import OUTSIDE_SHARE
+from pipeline.config import BuildSettings
+from pipeline.corpora.coordinates import fit_coordinates, parse_coordinates, read_coordinate_file
+from pipeline.errors import ClipError
+from pipeline.media.crop import Orientation
+from pipeline.media.decode import decode_video, open_video
+from pipeline.media.sync import frames_at_25
+from shards import Store
+from shards.format.sample import FPS
+
+Array = np.ndarray[Any, Any]
+
+LONGEST = 20 * 60
+"""Seconds. A minute takes the vocoder about 120 MB: an hour would not fit into a common machine."""
+_MOST_BYTES = 4 << 30
+"""Of a file and the regions cut out of it, all of which are held in memory."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a video shows.
+
+    Attributes:
+        width, height: pixels of the picture as shown, turned if the file says so.
+        frames, seconds: as far as the file says it, else 0.
+    """
+
+    width: int
+    height: int
+    frames: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Square:
+    """Where the lips are.
+
+    Attributes:
+        centres: (n, 2) x, y of the lip centre in each frame of the video; of fixed squares (1, 2), that of all.
+        side: of the lip square, in pixels of the video.
+        fixed: whether it is in the same place in every frame.
+    """
+
+    centres: Array
+    side: int
+    fixed: bool
+
+
+@dataclass(frozen=True)
+class Lips:
+    """What a network is to read.
+
+    Attributes:
+        roi: uint8 (T, R, R) at 25 frames a second, R the stored side.
+        start: seconds at which the first frame is shown.
+        notes: what was mended on the way, in words.
+    """
+
+    roi: Array
+    start: Fraction
+    notes: list[str]
+
+
+def look_at(video: Path) -> Shown:
+    """What a video shows, from its header and its first frame.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is none, or has no picture.
+    """
+    with video.open("rb") as file:
+        try:
+            with open_video(file) as container:
+                stream = container.streams.best("video")
+                if not isinstance(stream, av.VideoStream) or Disposition.attached_pic in stream.disposition:
+                    raise ValueError(f"{video}: there is no picture in it, and a video of a face was expected")
+                frame = next(iter(container.decode(stream)), None)
+                if frame is None:
+                    raise ValueError(f"{video}: none of its pictures can be decoded: is it damaged?")
+                width, height = Orientation.of(frame).size(frame)
+                seconds = (container.duration or 0) / av.time_base
+                return Shown(width, height, stream.frames or round(seconds * (stream.average_rate or 25)), seconds)
+        except (av.FFmpegError, OSError) as error:  # FFmpeg looks for what is not there, in an empty file say
+            raise ValueError(f"{video}: not a video that can be read: {error.strerror}") from error
+
+
+def read_box(box: str) -> Square:
+    """`84,110,80` -> the same square in every frame: x and y of its centre, and its side.
+
+    Raises:
+        ValueError: something else.
+    """
+    match = re.fullmatch(r"\s*(-?\d{1,6})\s*,\s*(-?\d{1,6})\s*,\s*(\d{1,6})\s*", box)
+    if match is None:
+        raise ValueError(
+            f"--lip-box {box!r}: expected X,Y,SIZE in whole pixels of the video, the lip centre and the side of the "
+            "square around it, such as 320,290,160"
+        )
+    return Square(np.array([[int(match[1]), int(match[2])]]), int(match[3]), fixed=True)
+
+
+def read_track(file: Path, video: Path, side: int) -> tuple[Square, list[str]]:
+    """The lip centres of a video from a file: a corpus's, a line a clip, or the bare numbers of this video.
+
+    Of several lines, the one is taken whose path the video's ends with, else the one of the same file name; a single
+    line is taken whatever its path.
+
+    Args:
+        file: the coordinates.
+        video: whose they are.
+        side: of the lip square, in pixels of the video.
+
+    Returns:
+        The squares, and notices of lines that could not be used.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: no line is the video's, several may be, or the numbers make no sense.
+    """
+    lines, notices = read_coordinate_file(Store(str(file.absolute().parent)), file.name)
+    if lines:
+        numbers = _line_of(lines, file, video)
+    else:
+        numbers, notices = file.read_text("utf-8-sig", errors="replace"), []
+    try:
+        return Square(parse_coordinates(numbers), side, fixed=False), notices
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}; expected x0/y0/x1/y1/..., a lip centre for each frame") from error
+
+
+def _line_of(lines: dict[str, str], file: Path, video: Path) -> str:
+    if len(lines) == 1:
+        return next(iter(lines.values()))
+    whole = [path for path in lines if video.absolute().as_posix().endswith(f"/{path.lstrip('/')}")]
+    named = whole or [path for path in lines if Path(path).name == video.name]
+    if not named:
+        raise ValueError(
+            f"{file}: none of its {len(lines)} lines is of {video.name}; the first is of {next(iter(lines))}"
+        )
+    longest = max(named, key=len)
+    if not whole and len(named) > 1:
+        raise ValueError(f"{file}: {len(named)} lines may be of {video}, those of {', '.join(named[:3])}; leave one")
+    return lines[longest]
+
+
+def read_lips(video: Path, shown: Shown, square: Square, pictures: TransformSettings) -> Lips:
+    """Decode a video and cut its lips out, at 25 frames a second.
+
+    Args:
+        video: the file.
+        shown: what it shows.
+        square: where the lips are.
+        pictures: what the network was trained on.
+
+    Raises:
+        OSError: the video cannot be read.
+        ValueError: it is damaged, too short or too long, its lips are outside the picture, or the coordinates are
+            those of another video.
+    """
+    exact = square.side / 2 * (pictures.crop_radius + pictures.margin) / pictures.crop_radius
+    radius = math.ceil(exact)
+    _check(video, shown, square, radius)
+    last = len(square.centres) - 1
+    pairs = [(x, y) for x, y in square.centres.tolist()]
+    try:
+        picture, _ = decode_video(video.read_bytes(), lambda frame: pairs[min(frame, last)], radius, with_sound=False)
+        frames = frames_at_25(picture)
+    except ClipError as error:
+        raise ValueError(f"{video}: {error.detail}") from error
+    decoded, notes = len(picture.regions), []
+    if not square.fixed:
+        try:
+            _, note = fit_coordinates(square.centres, decoded, BuildSettings.coordinate_tolerance)
+        except ValueError as error:
+            raise ValueError(f"{video}: {error}: are they those of another video?") from error
+        notes += [note] if note else []
+    if picture.outside > OUTSIDE_SHARE * decoded:
+        raise ValueError(f"{video}: lip centre outside {_size(shown)}, in {picture.outside} of {decoded} frames")
+    if len(frames) < BuildSettings.min_frames:
+        raise ValueError(
+            f"{video}: {len(frames)} frames at 25 a second, and {BuildSettings.min_frames} at least are needed"
+        )
+    _check_length(video, len(frames) / FPS)
+    if len(frames) != decoded or (frames != np.arange(decoded)).any():
+        notes.append(f"{decoded} frames were resampled to {len(frames)} at 25 a second")
+    if picture.corrupt:
+        notes.append(f"{picture.corrupt} frames were repaired by the decoder")
+    regions = (picture.regions[frame] for frame in frames)
+    return Lips(np.stack([_resized(region, exact, pictures.stored_side) for region in regions]), picture.start, notes)
+
+
+def _check(video: Path, shown: Shown, square: Square, radius: int) -> None:
+    """What can be known before a long video is decoded."""
+    if square.side < 2:
+        raise ValueError(f"a lip square of {square.side} pixels: expected 2 at least, and it is better to have 40")
+    if square.side > 2 * max(shown.width, shown.height):
+        raise ValueError(f"{video}: a lip square of {square.side} pixels is far larger than {_size(shown)}")
+    x, y = square.centres[0]
+    if len(square.centres) == 1 and not (0 <= x < shown.width and 0 <= y < shown.height):
+        raise ValueError(f"{video}: the lip centre {x},{y} lies outside {_size(shown)}")
+    _check_length(video, shown.seconds)
+    needed = video.stat().st_size + shown.frames * (2 * radius) ** 2
+    if needed > _MOST_BYTES:
+        raise ValueError(
+            f"{video}: its file and {shown.frames} lip squares of {2 * radius} pixels would take "
+            f"{needed / (1 << 30):.1f} GiB of memory, and {_MOST_BYTES >> 30} are allowed: cut it into parts, or make "
+            "the picture smaller"
+        )
+
+
+def _check_length(video: Path, seconds: float) -> None:
+    if seconds > LONGEST:
+        raise ValueError(
+            f"{video}: {seconds / 60:.0f} minutes, and {LONGEST // 60} at most are spoken at once: cut it into parts"
+        )
+
+
+def _size(shown: Shown) -> str:
+    return f"the picture, which is {shown.width}x{shown.height} pixels"
+
+
+def _resized(region: Array, exact: float, side: int) -> Array:
+    """The square of 2 `exact` pixels in the middle of a region, by Pillow, as the networks' own pictures are resized.
+
+    Where both sides are the same, nothing is changed.
+    """
+    radius = len(region) // 2
+    box = (radius - exact, radius - exact, radius + exact, radius + exact)
+    return np.asarray(Image.fromarray(region).resize((side, side), Image.Resampling.BILINEAR, box=box))

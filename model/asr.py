@@ -1,0 +1,96 @@
+"""Speech recogniser: mel in, CTC logits and the features that the output-level loss compares out (METHOD.md)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeVar
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from model.conformer import Conformer, ConformerSettings
+from model.ctc_head import CtcHead
+from model.padding import Padding, check_padding, frames_there, mask_of, norm_frames
+
+_Size = TypeVar("_Size", int, Tensor)
+
+
+@dataclass(frozen=True)
+class ASRSettings:
+    """Sizes. The defaults are the published ones.
+
+    Attributes:
+        channels: of the two convolutions.
+        conformer: its sizes; its width is that of the features.
+        vocabulary: pieces of the tokenizer, the blank among them.
+        n_mels: bands of the mel.
+        padding: what frames beyond a clip's length may do.
+    """
+
+    channels: tuple[int, int] = (128, 256)
+    conformer: ConformerSettings = field(default_factory=lambda: ConformerSettings(layers=6, heads=4))
+    vocabulary: int = 4000
+    n_mels: int = 80
+    padding: Padding = "masked"
+
+    def __post_init__(self) -> None:
+        check_padding(self.padding)
+
+
+class ASROutput(NamedTuple):
+    """What a recogniser returns: logits (B, S / 4, vocabulary), features (B, S / 4, width), lengths (B,) of both."""
+
+    logits: Tensor
+    features: Tensor
+    lengths: Tensor
+
+
+class ASRModel(nn.Module):
+    """(B, n_mels, S) -> logits and features at a quarter of the rate, 25 a second."""
+
+    def __init__(self, settings: ASRSettings = ASRSettings()) -> None:
+        super().__init__()
+        self.settings = settings
+        first, second = settings.channels
+        width = settings.conformer.width
+        self.conv1 = nn.Conv2d(1, first, 3, stride=2, padding=1)
+        self.norm1 = nn.BatchNorm1d(first)
+        self.conv2 = nn.Conv2d(first, second, 3, stride=2, padding=1)
+        self.norm2 = nn.BatchNorm1d(second)
+        self.embed = nn.Linear(second * halved(halved(settings.n_mels)), width)
+        self.conformer = Conformer(settings.conformer, settings.padding)
+        self.head = CtcHead(width, settings.vocabulary)
+
+    def forward(self, mel: Tensor, lengths: Tensor) -> ASROutput:
+        """
+        Args:
+            mel: (B, n_mels, S), the network's mel.
+            lengths: (B,) mel frames of each clip, at least 1.
+
+        Returns:
+            `ASROutput`. What stands beyond a clip's length means nothing.
+        """
+        x = mel[:, None]
+        for conv, norm in ((self.conv1, self.norm1), (self.conv2, self.norm2)):
+            x, lengths = self._halve(x, lengths, conv, norm)
+        embedded = self.embed(x.permute(0, 3, 1, 2).flatten(2))  # channel outer, band inner
+        features = self.conformer(embedded, lengths)
+        return ASROutput(self.head(features), features, lengths)
+
+    def _halve(self, x: Tensor, lengths: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
+        """(B, C, bands, S) -> (B, C', bands / 2, S / 2), and the lengths halved likewise."""
+        masked = self.settings.padding == "masked"
+        if masked:
+            x = x.masked_fill(~mask_of(lengths, x.shape[-1], x.device)[:, None, None], 0.0)
+        x, lengths = conv(x), halved(lengths)
+        if masked and self.training:
+            there = frames_there(lengths, x.shape[-1], x.device)
+            x = norm_frames(norm, x.permute(0, 3, 1, 2), there).permute(0, 2, 3, 1)
+        else:
+            x = norm(x.flatten(2)).view_as(x)
+        return F.relu(x), lengths
+
+
+def halved(size: _Size) -> _Size:
+    """What a 3-wide convolution of stride 2 leaves of a size: half, rounded up."""
+    return (size + 1) // 2

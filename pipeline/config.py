@@ -1,0 +1,99 @@
+"""The recipe of a dataset: every setting that decides what is built, as one typed dataclass and one YAML file a corpus.
+
+`configs/<dataset>.yaml` is the default of `--dataset <dataset>`; flags override it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, get_args
+
+from shards.format.roi import RoiCodec
+
+DatasetName = Literal["demo", "lrs2", "lrs3", "folder"]
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+DATASETS: tuple[DatasetName, ...] = get_args(DatasetName)
+
+
+@dataclass(frozen=True)
+class BuildSettings:
+    """What to build, from what: the recipe of a dataset. The recipes of training are `train.tasks.task.BuildSettings`.
+
+    Attributes:
+        dataset: how the corpus is laid out: demo (drawn faces, made on the spot), lrs2, lrs3, folder (any videos).
+        root: folder of the videos, a local path or an fsspec URL (LRS2-BBC, LRS3-TED, or any folder).
+        coordinates: folder of the coordinate files; for `folder`, the coordinate file. Default: LRS2_crop or LRS3_crop
+            beside the root; for `folder`, coordinates.txt in the root.
+        split_lists: folder of the split lists. Default: the folder that the root lies in; for `folder`, the root itself.
+        audio: folder of ready-made wav files, laid out as the videos are, used instead of the videos' own sound. Their
+            first sample belongs to the first frame.
+        split: further split lists as NAME=FILE; a FILE without a folder is looked for in `split_lists`.
+        crop_radius: h, half the side of the published lip crop in pixels (40 for LRS2, 50 for LRS3).
+        lip_box: for `folder` without coordinates: one lip centre for all frames, as X,Y in pixels.
+        transcripts: `required` leaves out a clip without a transcript, `optional` keeps it with an empty one.
+        roi_codec: how lip regions are stored: npy (raw), ffv1 (lossless video), h264 (near-lossless video).
+        shard_mb: size at which a new shard begins, in megabytes of raw lip regions, mel and sound.
+        seed: of the shuffle that spreads clips over shards.
+        limit: at most so many clips of each split, for a trial.
+        coordinate_tolerance: frames by which a clip's coordinates may be too many or too few; surplus ones are dropped,
+            missing ones repeat the last.
+        min_frames: shorter clips are left out.
+    """
+
+    dataset: DatasetName = "demo"
+    root: str = "data/demo/LRS2-BBC"
+    coordinates: str | None = None
+    split_lists: str | None = None
+    audio: str | None = None
+    split: list[str] = field(default_factory=list)
+    crop_radius: int = 40
+    lip_box: str | None = None
+    transcripts: Literal["required", "optional"] = "required"
+    roi_codec: RoiCodec = "npy"
+    shard_mb: float = 256
+    seed: int = 0
+    limit: int | None = None
+    coordinate_tolerance: int = 3
+    min_frames: int = 5
+
+    def __post_init__(self) -> None:
+        for name, least in (("crop_radius", 1), ("coordinate_tolerance", 0), ("min_frames", 1), ("limit", 1)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"{name}: {value} is too small, at least {least} was expected")
+        object.__setattr__(self, "shard_mb", float(self.shard_mb))  # 5 and 5.0 are the same plan
+        if not self.shard_mb > 0:
+            raise ValueError(f"shard_mb: {self.shard_mb} is not a size, a number of megabytes above 0 was expected")
+        if self.lip_box is not None:
+            parse_lip_box(self.lip_box)
+        for entry in self.split:
+            parse_split(entry)
+
+
+def config_file(dataset: str) -> Path:
+    """The YAML file that is the default of `--dataset`.
+
+    Raises:
+        ValueError: there is no such recipe; the message lists those there are.
+    """
+    if dataset not in DATASETS:
+        raise ValueError(f"dataset {dataset!r} is not one of {', '.join(DATASETS)}")
+    return CONFIGS / f"{dataset}.yaml"
+
+
+def parse_lip_box(box: str) -> tuple[int, int]:
+    """`84,110` -> (84, 110), a lip centre in pixels (ValueError otherwise)."""
+    match = re.fullmatch(r"\s*(-?\d+)\s*,\s*(-?\d+)\s*", box)
+    if match is None:
+        raise ValueError(f"lip_box: {box!r} was expected to be X,Y, the lip centre in whole pixels, such as 80,110")
+    return int(match[1]), int(match[2])
+
+
+def parse_split(entry: str) -> tuple[str, str]:
+    """`test_unseen=lists/unseen.txt` -> (name, file) (ValueError otherwise)."""
+    name, equals, file = entry.partition("=")
+    if not equals or not file or not re.fullmatch(r"[A-Za-z0-9_]+", name):
+        raise ValueError(f"split: {entry!r} was expected to be NAME=FILE, NAME of letters, digits and underscores")
+    return name, file

@@ -1,0 +1,107 @@
+"""Any folder of videos: `<speaker>/<clip>.mp4` or flat, any container, with optional transcripts beside the videos.
+
+Lip centres come from one coordinate file (`coordinates.txt` in the root unless `--coordinates` names another), or from a
+fixed lip box. Without split lists (`--split NAME=FILE`) every clip goes to the split `all`.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import av
+
+from pipeline.config import BuildSettings
+from pipeline.corpora.clips import Clip, CorpusFiles, CorpusIndex, make_key, separate_keys
+from pipeline.corpora.coordinates import VIDEO_EXTENSIONS, read_coordinate_file
+from pipeline.corpora.listing import list_files
+from pipeline.corpora.splits import named_lists, read_list
+from pipeline.media.decode import open_video
+from shards import LeftOut, Store
+from shards.format.sample import FPS
+
+SET = "main"
+_GUESSED_FRAMES = 75
+
+
+def index_folder(recipe: BuildSettings) -> CorpusIndex:
+    """Index a folder of videos.
+
+    Raises:
+        ValueError: no videos, neither coordinates nor a lip box, a list that names nothing found, or a clip in two
+            splits. The message names the file and what to do.
+        StorageError: the disk or network failed.
+    """
+    root = Store(recipe.root)
+    files = list_files(root)
+    videos = [path for path in files if path.rpartition(".")[2].lower() in VIDEO_EXTENSIONS]
+    if not videos:
+        raise ValueError(f"{recipe.root}: no videos here (known: {', '.join(VIDEO_EXTENSIONS)})")
+    index = CorpusIndex()
+    wavs = list_files(Store(recipe.audio)) if recipe.audio else None
+    corpus = CorpusFiles(files, wavs, _read_coordinates(recipe, index))
+    described = [corpus.clip(video, split, SET) for video, split in _assign_splits(recipe, videos, index).items()]
+    index.left_out += [clip for clip in described if isinstance(clip, LeftOut)]
+    clips = [clip for clip in described if isinstance(clip, Clip)]
+    if recipe.lip_box is not None:
+        clips = _with_probed_frames(root, clips)
+    index.clips = separate_keys(clips)
+    return index
+
+
+def _read_coordinates(recipe: BuildSettings, index: CorpusIndex) -> dict[str, str] | None:
+    """Lines of the coordinate file by video path, or None where a fixed lip box is used."""
+    if recipe.lip_box is not None:
+        return None
+    folder, name = posixpath.split(recipe.coordinates) if recipe.coordinates else (recipe.root, "coordinates.txt")
+    store = Store(folder or ".")
+    try:
+        lines, notices = read_coordinate_file(store, name)
+    except FileNotFoundError as error:
+        raise ValueError(
+            f"{store.path(name)}: no coordinate file: name one with --coordinates (a line a clip, <path>.mp4:<x0>/<y0>/...) "
+            "or give one lip centre for all frames with --lip-box X,Y"
+        ) from error
+    index.notices += notices
+    return lines
+
+
+def _assign_splits(recipe: BuildSettings, videos: list[str], index: CorpusIndex) -> dict[str, str]:
+    """video -> its split."""
+    if not recipe.split:
+        return dict.fromkeys(videos, "all")
+    by_stem = {video.rpartition(".")[0]: video for video in reversed(videos)} | {video: video for video in videos}
+    assigned: dict[str, str] = {}
+    for split, (store, name) in named_lists(recipe.split, Store(recipe.split_lists or recipe.root)).items():
+        found = 0
+        for line in read_list(store, name):
+            video = by_stem.get(line)
+            if video is None:
+                key = make_key(SET, line)
+                detail = "listed in the split, but there is no such file"
+                index.left_out.append(LeftOut(key, split, line, "index", "video_missing", detail))
+                continue
+            found += 1
+            if assigned.setdefault(video, split) != split:
+                raise ValueError(f"{video} is in split {assigned[video]!r} and, by {store.path(name)}, in {split!r}")
+        if not found:
+            raise ValueError(f"{store.path(name)}: none of the clips it lists is below {recipe.root}")
+    return assigned
+
+
+def _with_probed_frames(root: Store, clips: list[Clip]) -> list[Clip]:
+    """Ask the containers how long the clips are, to plan shards of equal size: no coordinates say it."""
+    with ThreadPoolExecutor(16) as pool:
+        frames = pool.map(lambda clip: _probe_frames(root, clip.video), clips)
+        return [replace(clip, frames=count) for clip, count in zip(clips, frames, strict=True)]
+
+
+def _probe_frames(root: Store, video: str) -> int:
+    """Frames at 25 a second by the header; a guess where it does not say (the build then says what is wrong)."""
+    try:
+        with root.open(video) as file, open_video(file) as container:
+            duration = container.duration
+    except (av.FFmpegError, OSError):
+        return _GUESSED_FRAMES
+    return round(duration / av.time_base * FPS) if duration else _GUESSED_FRAMES

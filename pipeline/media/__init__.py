@@ -1,0 +1,1 @@
+"""One media file taken apart: decoding, cropping, sound, and both on one clock."""

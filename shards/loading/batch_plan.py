@@ -1,0 +1,222 @@
+"""An epoch's micro-batches, planned on the index before anything is read.
+
+What an epoch reads, and in which order, is a pure function of (index, seed, epoch, settings): shards are permuted and
+taken in windows of several; the clips of a window are permuted; of each, the part that is used is drawn; parts of about
+the same length are put together into micro-batches of a bounded size; the micro-batches of a window are permuted.
+Windows keep reading local: at any time only a few shards are open, or have to be fetched.
+
+    planned = plan_epoch(dataset.index, ["train"], seed=0, epoch=3, draw=draw)
+    for step in range(steps_in_epoch(len(planned), per_step)):
+        slots = deal(planned, per_step, step, rank, world)     # this rank's micro-batches of a global batch
+
+A global batch is `per_step` consecutive micro-batches, whatever the number of ranks: an epoch is the same on one GPU
+and on sixty-four, a run's place in it is the number of its next step, and a run that goes on there, on other ranks too,
+reads the rest, nothing twice. No picture and no sound is touched here, and torch is not needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from random import Random
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from shards.loading.index_view import Clip, clips_of, rows_by_shard
+from shards.loading.reference_clips import Voice, voices_nearby
+
+
+@dataclass(frozen=True)
+class BatchSettings:
+    """What a micro-batch is.
+
+    Attributes:
+        max_padded_frames: at most so many video frames, padding counted: clips times the longest of them.
+        window_shards: clips of so many shards are mixed, and so many shards are in use at once.
+        max_clips: at most so many clips; None: as many as fit.
+        round_frames: micro-batches are padded to a multiple of so many frames, so that they have few distinct shapes,
+            for what is compiled for each.
+        long_alone: a clip that is longer than `max_padded_frames` is a micro-batch of its own, in place of an error.
+
+    Raises:
+        ValueError: a number below 1, or no room for one clip of `round_frames`.
+    """
+
+    max_padded_frames: int = 2400
+    window_shards: int = 8
+    max_clips: int | None = None
+    round_frames: int = 1
+    long_alone: bool = False
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value is not None and name != "long_alone" and value < 1:
+                raise ValueError(f"{name}: {value} is too small, at least 1 was expected")
+        if self.round_frames > self.max_padded_frames:
+            raise ValueError(
+                f"round_frames: {self.round_frames} is more than max_padded_frames, {self.max_padded_frames}"
+            )
+
+
+DEFAULT = BatchSettings()
+
+
+class Part(Protocol):
+    """The part of a clip that is used: video frames [start, stop), and what is said in them, None if unknown."""
+
+    @property
+    def start_frame(self) -> int: ...
+    @property
+    def stop_frame(self) -> int: ...
+    @property
+    def text(self) -> str | None: ...
+
+
+class Span(NamedTuple):
+    """The plainest `Part`."""
+
+    start_frame: int
+    stop_frame: int
+    text: str | None
+
+
+Draw = Callable[[Clip, Random], Part | None]
+"""Chooses the part of a clip that is used, or None: not this time. Its Random is seeded by (seed, epoch, key), and
+belongs to this clip."""
+
+
+class Visit(NamedTuple):
+    """One clip of a micro-batch: its row in the index, video frames [start, stop), text; `whole`: all of its frames;
+    the voice of another clip of the same speaker, if one is wanted and there is one."""
+
+    row: int
+    start: int
+    stop: int
+    text: str | None
+    whole: bool
+    reference: Voice | None = None
+
+
+class MicroBatch(NamedTuple):
+    """What is read and run at once: its number in the epoch, the frames it is padded to, and its clips."""
+
+    number: int
+    frames: int
+    visits: tuple[Visit, ...]
+
+
+def whole(clip: Clip, random: Random) -> Span:
+    """Every clip as it is."""
+    return Span(0, clip.frames, clip.text)
+
+
+def plan_epoch(
+    index: pa.Table,
+    splits: Sequence[str],
+    seed: int,
+    epoch: int,
+    draw: Draw = whole,
+    settings: BatchSettings = DEFAULT,
+    reference_frames: int = 0,
+) -> list[MicroBatch]:
+    """The micro-batches of an epoch, in order. Every clip of the splits that `draw` takes is in one of them, once.
+
+    Args:
+        index: of the dataset (`Dataset.index`).
+        splits: which splits to read.
+        seed, epoch: what the order and the parts are drawn from. A clip's part depends on nothing else.
+        draw: the part of each clip that is used; default: the whole clip.
+        settings: sizes.
+        reference_frames: mel frames of another clip of the same speaker that each visit comes with; 0: none. That clip is
+            read at about the same time (it is of the same window of shards), so that reading stays local: a clip alone
+            there with its speaker has none.
+
+    Raises:
+        ValueError: a split without clips; a part that lies outside of its clip; a clip that is longer than
+            `max_padded_frames`, which is named.
+    """
+    order = Random(f"order {seed} {epoch}")
+    shards = rows_by_shard(index, splits)
+    order.shuffle(shards)
+    planned = []
+    for first in range(0, len(shards), settings.window_shards):
+        rows = np.concatenate(shards[first : first + settings.window_shards]).tolist()
+        order.shuffle(rows)
+        visits = _visits(index, rows, f"part {seed} {epoch}", draw, settings)
+        if reference_frames:
+            voices = voices_nearby(index, [visit.row for visit in visits], f"voice {seed} {epoch}", reference_frames)
+            visits = [visit._replace(reference=voice) for visit, voice in zip(visits, voices, strict=True)]
+        packed = _packed(visits, settings)
+        order.shuffle(packed)
+        planned += packed
+    return [MicroBatch(number, *micro_batch) for number, micro_batch in enumerate(planned)]
+
+
+def plan_evaluation(
+    index: pa.Table,
+    splits: Sequence[str],
+    draw: Draw = whole,
+    settings: BatchSettings = DEFAULT,
+    clips: int | None = None,
+) -> list[MicroBatch]:
+    """The micro-batches of a pass that scores: the same clips, parts and order every time, shard after shard.
+
+    Args:
+        index, splits, draw, settings: as for `plan_epoch`; what is drawn is drawn from the key alone.
+        clips: take only so many, chosen by the seedless hash of their keys: the same ones every time, from anywhere in
+            the splits.
+
+    Raises:
+        ValueError: as `plan_epoch`.
+    """
+    shards = rows_by_shard(index, splits)
+    if clips is not None:
+        rows = np.concatenate(shards)
+        keys = index["key"].take(pa.array(rows)).to_pylist()
+        ranked = sorted(range(len(rows)), key=lambda at: Random(f"chosen {keys[at]}").random())
+        chosen = rows[ranked[:clips]]
+        shards = [kept for kept in (found[np.isin(found, chosen)] for found in shards) if len(kept)]
+    windows = (
+        shards[first : first + settings.window_shards] for first in range(0, len(shards), settings.window_shards)
+    )
+    rows_of = (np.concatenate(window).tolist() for window in windows)
+    packed = chain.from_iterable(_packed(_visits(index, rows, "fixed", draw, settings), settings) for rows in rows_of)
+    return [MicroBatch(number, *micro_batch) for number, micro_batch in enumerate(packed)]
+
+
+def _visits(index: pa.Table, rows: list[int], seed: str, draw: Draw, settings: BatchSettings) -> list[Visit]:
+    random, visits = Random(), []
+    for row, clip in zip(rows, clips_of(index, rows), strict=True):
+        random.seed(f"{seed} {clip.key}")
+        part = draw(clip, random)
+        if part is None:
+            continue
+        start, stop = part.start_frame, part.stop_frame
+        if not 0 <= start < stop <= clip.frames:
+            raise ValueError(f"{clip.key}: frames {start} to {stop} were drawn of a clip of {clip.frames}")
+        if _rounded(stop - start, settings) > settings.max_padded_frames and not settings.long_alone:
+            raise ValueError(
+                f"{clip.key}: {stop - start} frames do not fit into a micro-batch of {settings.max_padded_frames}: "
+                "raise max_padded_frames, or cut long clips"
+            )
+        visits.append(Visit(row, start, stop, part.text, stop - start == clip.frames))
+    return visits
+
+
+def _packed(visits: list[Visit], settings: BatchSettings) -> list[tuple[int, tuple[Visit, ...]]]:
+    """Frames and clips of each micro-batch, the longest first. Only the last, of the shortest, may be far from full."""
+    longest_first = sorted(visits, key=lambda visit: visit.start - visit.stop)
+    packed, first = [], 0
+    while first < len(longest_first):
+        frames = _rounded(longest_first[first].stop - longest_first[first].start, settings)
+        count = min(max(1, settings.max_padded_frames // frames), settings.max_clips or len(visits))
+        packed.append((frames, tuple(longest_first[first : first + count])))
+        first += count
+    return packed
+
+
+def _rounded(frames: int, settings: BatchSettings) -> int:
+    return -(-frames // settings.round_frames) * settings.round_frames

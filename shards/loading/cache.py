@@ -1,0 +1,230 @@
+"""Shards of a remote dataset as local files, in a folder of bounded size that the processes of a machine share.
+
+A shard is fetched by whoever needs it first; others wait for that one. It is written under a temporary name, compared
+with the manifest's checksum and then renamed, so a file under its final name is whole; its name begins with the
+checksum, so datasets can share a folder. When a new shard would not fit, those that were opened longest ago are
+deleted. What a process has opened it can go on reading: a deleted file lives until it is closed.
+
+A store that fails or says nothing for a while is tried again a few times, then named. `shards.loading.prefetch` fetches in
+the background what a plan is going to need.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from shards.format.errors import DatasetError, StorageError
+from shards.format.manifest import Manifest, ShardEntry
+from shards.format.store import PART_SUFFIX, Store
+from shards.loading.download import StoreError, chunks
+
+_POLL_SECONDS = 0.05
+_OURS = re.compile(rf"[0-9a-f]{{16}}-[\w-]+\.tar|\.[0-9a-f]{{16}}-[\w-]+\.tar{re.escape(PART_SUFFIX)}")
+"""Nothing else in the folder is counted or deleted, should it hold somebody's files."""
+
+
+@dataclass(frozen=True)
+class CacheSettings:
+    """Where remote shards are kept, and how patient the reader is.
+
+    Attributes:
+        folder: on a local disk; it may be shared by datasets and processes.
+        max_bytes: of all shards in it. Less than the shards of two windows of a plan means fetching again and again.
+        timeout: seconds that the store may take for each 16 MiB; then an attempt is given up.
+        attempts: to fetch a shard, before the error is raised.
+        pause: seconds before the second attempt; twice as long before each further one.
+
+    Raises:
+        ValueError: numbers that make no sense.
+    """
+
+    folder: str = "~/.cache/lip-to-speech/shards"
+    max_bytes: int = 64 * 10**9
+    timeout: float = 60.0
+    attempts: int = 4
+    pause: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.max_bytes < 1 or self.attempts < 1 or self.timeout <= 0 or self.pause < 0:
+            raise ValueError(f"max_bytes, attempts and timeout must be positive, pause not negative: found {self}")
+
+
+class ShardCache:
+    """A remote dataset's shards as local files. Only values until it is used: it travels to other processes.
+
+    Raises:
+        ValueError: a shard is larger than the cache may be.
+    """
+
+    def __init__(self, store: Store, manifest: Manifest, settings: CacheSettings) -> None:
+        self.settings = settings
+        self._store = Store(store.url)  # not opened: connections do not survive a fork
+        self._folder = Path(settings.folder).expanduser()
+        self._entries = {entry.name: entry for entries in manifest.splits.values() for entry in entries}
+        self._damaged: dict[str, str] = {}
+        for entry in self._entries.values():
+            if entry.bytes > settings.max_bytes:
+                raise ValueError(f"max_bytes: {settings.max_bytes} is too small, {entry.name} has {entry.bytes} bytes")
+
+    def open(self, shard: str) -> int:
+        """A descriptor of a shard, fetched if it is not there.
+
+        Raises:
+            DatasetError: the store has no such shard, or another than the manifest says.
+            StorageError: the store failed or stalled every time, or the cache's disk is full.
+        """
+        descriptor = self._opened(shard)
+        if descriptor is not None:
+            return descriptor
+        with self._locked(f"{self._name(shard)}.lock"):
+            descriptor = self._opened(shard)  # fetched by another process in the meantime
+            return self._fetched(shard) if descriptor is None else descriptor
+
+    def fill(self, shard: str) -> bool:
+        """Fetch a shard if it is not there; False if another process is doing that. Raises as `open`."""
+        if (self._folder / self._name(shard)).exists():
+            return True
+        with suppress(BlockingIOError), self._locked(f"{self._name(shard)}.lock", fcntl.LOCK_EX | fcntl.LOCK_NB):
+            descriptor = self._opened(shard)
+            os.close(self._fetched(shard) if descriptor is None else descriptor)
+            return True
+        return False
+
+    def bytes(self, shard: str) -> int:
+        """The size of a shard, as the manifest has it."""
+        return self._entry(shard).bytes
+
+    def _entry(self, shard: str) -> ShardEntry:
+        if shard not in self._entries:
+            raise DatasetError(f"{self._store.path(shard)}: the index names this shard, the manifest does not")
+        return self._entries[shard]
+
+    def _name(self, shard: str) -> str:
+        return f"{self._entry(shard).sha256[:16]}-{shard}"
+
+    def _opened(self, shard: str) -> int | None:
+        """A descriptor of a shard that is there, from now on the one that was used last."""
+        try:
+            descriptor = os.open(self._folder / self._name(shard), os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        _mark_used(descriptor)
+        return descriptor
+
+    def _fetched(self, shard: str) -> int:
+        """Fetch a shard, whose lock is held. The descriptor is of the very file, should it be deleted at once."""
+        if shard in self._damaged:  # asked again for each of its clips
+            raise DatasetError(self._damaged[shard])
+        entry, name = self._entry(shard), self._name(shard)
+        part, final = self._folder / f".{name}{PART_SUFFIX}", self._folder / name
+        problem: DatasetError | StoreError | None = None
+        for attempt in range(self.settings.attempts):
+            if attempt:
+                time.sleep(self.settings.pause * 2 ** (attempt - 1))
+            descriptor = self._room_for(entry, part)
+            try:
+                self._download(entry, descriptor, part)
+                os.rename(part, final)
+                _mark_used(descriptor)
+                return descriptor
+            except (DatasetError, StoreError) as error:
+                os.close(descriptor)
+                os.remove(part)
+                problem = error
+                if isinstance(error.__cause__, FileNotFoundError):
+                    break
+            except BaseException:
+                os.close(descriptor)
+                os.remove(part)
+                raise
+        assert problem is not None, "there was at least one attempt"
+        if isinstance(problem, DatasetError):
+            self._damaged[shard] = str(problem)
+        raise problem
+
+    def _download(self, entry: ShardEntry, descriptor: int, part: Path) -> None:
+        digest, count, where = hashlib.sha256(), 0, self._store.path(entry.name)
+        for chunk in chunks(Store(self._store.url), entry.name, entry.bytes, self.settings.timeout):
+            digest.update(chunk)
+            with _disk_named(part):
+                os.pwrite(descriptor, chunk, count)
+            count += len(chunk)
+        if (count, digest.hexdigest()) != (entry.bytes, entry.sha256):
+            raise DatasetError(
+                f"{where}: expected {entry.bytes} bytes of sha256 {entry.sha256}, found {count} of {digest.hexdigest()}"
+            )
+        with _disk_named(part):
+            os.fsync(descriptor)
+
+    def _room_for(self, entry: ShardEntry, part: Path) -> int:
+        """Delete what was used longest ago until a shard fits, and take its place: an empty file of its size."""
+        part.unlink(missing_ok=True)  # of a process that died: the lock is ours
+        while True:
+            with self._locked("room.lock"):
+                kept, used = self._kept()
+                for _, size, path in kept:
+                    if used + entry.bytes <= self.settings.max_bytes:
+                        break
+                    path.unlink(missing_ok=True)
+                    used -= size
+                if used + entry.bytes <= self.settings.max_bytes:
+                    with _disk_named(part):
+                        descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+                        os.ftruncate(descriptor, entry.bytes)
+                    return descriptor
+            time.sleep(_POLL_SECONDS)  # others are fetching: their shards can be deleted when they are whole
+
+    def _kept(self) -> tuple[list[tuple[int, int, Path]], int]:
+        """Whole shards, the one used longest ago first, and the bytes of all shards. What the dead left is deleted."""
+        kept, used = [], 0
+        for path in self._folder.iterdir():
+            with suppress(FileNotFoundError):
+                status = path.stat()
+                if not _OURS.fullmatch(path.name):
+                    continue
+                if path.suffix == ".tar":
+                    kept.append((status.st_mtime_ns, status.st_size, path))
+                    used += status.st_size
+                else:
+                    try:
+                        name = path.name.removeprefix(".").removesuffix(PART_SUFFIX)
+                        with self._locked(f"{name}.lock", fcntl.LOCK_EX | fcntl.LOCK_NB):
+                            path.unlink()
+                    except BlockingIOError:
+                        used += status.st_size
+        return sorted(kept), used
+
+    @contextmanager
+    def _locked(self, name: str, how: int = fcntl.LOCK_EX) -> Iterator[None]:
+        """Hold a lock that all processes of the machine see; the system frees it when its holder dies."""
+        with _disk_named(self._folder):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            lock = os.open(self._folder / f".{name}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(lock, how)
+            yield
+        finally:
+            fcntl.flock(lock, fcntl.LOCK_UN)  # a process forked in the meantime holds a copy of the descriptor
+            os.close(lock)
+
+
+def _mark_used(descriptor: int) -> None:
+    """Note when a shard was last opened, finer than the file system does by itself."""
+    os.utime(descriptor, ns=(time.time_ns(),) * 2)
+
+
+@contextmanager
+def _disk_named(path: Path) -> Iterator[None]:
+    """Errors of the cache's own disk: no fault of the store's."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(error.errno or 0, f"the cache cannot be written: {error.strerror}", str(path)) from error

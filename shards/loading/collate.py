@@ -1,0 +1,174 @@
+"""A micro-batch in memory: the clips of a planned one, read into padded arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import get_worker_info
+
+from shards.format.errors import DatasetError
+from shards.format.sample import MEL_BANDS, MEL_PER_FRAME, SAMPLES_PER_FRAME
+from shards.loading.batch_plan import MicroBatch, Visit
+from shards.loading.member_reader import MemberReader
+
+SILENCE = -1.0
+"""What stands in a mel beyond a clip's length."""
+
+
+class Skipped(NamedTuple):
+    """A clip that was planned and could not be used, and why."""
+
+    key: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Clips of a micro-batch, B of them, padded to T video frames; none if every one was skipped.
+
+    Attributes:
+        number: of the micro-batch in its epoch.
+        keys, speakers, texts: of each clip; the text is None where it is not known.
+        lengths: int64 (B,) video frames. Stays on the CPU.
+        roi: uint8 (B, T, R, R), 0 beyond a clip's length.
+        mel: float32 (B, 80, 4T) of clips that are used whole, -1 beyond their length; -1 for the others.
+        wav: float32 (n, 640T), samples of the n other clips, in step with their first frame, 0 beyond their length:
+            their mel is to be computed of the very part that is used.
+        wav_rows: int64 (n,) which clips these are.
+        reference: float32 (B, 80, F), mel frames of another clip of the same speaker where the plan says so, 0 elsewhere.
+        reference_frames: int64 (B,) how many there are of each. Stays on the CPU.
+        skipped: clips that could not be read.
+    """
+
+    number: int
+    keys: list[str]
+    speakers: list[str]
+    texts: list[str | None]
+    lengths: Tensor
+    roi: Tensor
+    mel: Tensor
+    wav: Tensor
+    wav_rows: Tensor
+    reference: Tensor
+    reference_frames: Tensor
+    skipped: list[Skipped]
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        """The same batch on a device; `lengths` and `reference_frames` stay where they are."""
+        return self._mapped(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Batch:
+        """The same batch in memory that a GPU can fetch from by itself."""
+        return self._mapped(lambda tensor: tensor.pin_memory() if tensor.numel() else tensor)
+
+    def _mapped(self, change: Any) -> Batch:
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        moved = {name: change(values[name]) for name in ("roi", "mel", "wav", "wav_rows", "reference")}
+        return Batch(**(values | moved))
+
+
+@dataclass(frozen=True)
+class Contents:
+    """Which members are read: a recipe that needs no pictures, or no sound, spares itself theirs.
+
+    What is not read is empty: roi (B, 0, R, R), mel (B, 80, 0), wav (n, 0).
+
+    Attributes:
+        roi: lip regions.
+        sound: mels of clips that are used whole, samples of the others.
+        stored_mel: without it samples are read of every clip.
+    """
+
+    roi: bool = True
+    sound: bool = True
+    stored_mel: bool = True
+
+
+def read_batch(reader: MemberReader, micro_batch: MicroBatch, skip: bool, contents: Contents) -> Batch:
+    """Read the clips of a planned micro-batch.
+
+    Args:
+        reader: of the dataset.
+        micro_batch: from a plan.
+        skip: leave out clips that are damaged or missing, and say so in the batch.
+        contents: what to read.
+
+    Raises:
+        DatasetError: a clip is damaged or missing, and `skip` is off.
+        StorageError: the disk or the store failed: the clips may be fine, so this is never skipped.
+    """
+    visits, side, members = micro_batch.visits, reader.members.side, reader.members
+    frames = micro_batch.frames if contents.roi else 0
+    sounds = micro_batch.frames if contents.sound else 0
+    roi = _empty((len(visits), frames, side, side), torch.uint8)
+    mel = _empty((len(visits), MEL_BANDS, MEL_PER_FRAME * sounds), torch.float32)
+    stored = [visit.whole and contents.stored_mel for visit in visits]
+    wav = _empty((len(visits) - sum(stored), SAMPLES_PER_FRAME * sounds), torch.float32)
+    heard = [
+        visit.reference.stop - visit.reference.start if visit.reference and contents.sound else 0 for visit in visits
+    ]
+    voice = torch.zeros(len(visits), MEL_BANDS, max(heard, default=0))
+    reference_frames: list[int] = []
+    used: list[Visit] = []
+    wav_rows: list[int] = []
+    skipped: list[Skipped] = []
+    for visit, has in zip(visits, stored, strict=True):
+        row, length, number = visit.row, visit.stop - visit.start, len(used)
+        try:
+            if contents.roi:
+                reader.roi(row, visit.start, roi[number, :length].numpy())
+            if contents.sound and has:
+                reader.mel(row, mel[number, :, : MEL_PER_FRAME * length].numpy())
+            elif contents.sound:
+                reader.wav(row, visit.start, wav[len(wav_rows), : SAMPLES_PER_FRAME * length].numpy())
+        except DatasetError as error:
+            if not skip:
+                raise
+            skipped.append(Skipped(members.keys[row].as_py(), str(error)))
+            continue
+        roi[number, length:] = 0
+        mel[number, :, MEL_PER_FRAME * length if has else 0 :] = SILENCE
+        if not has:
+            wav[len(wav_rows), SAMPLES_PER_FRAME * length :] = 0
+            wav_rows.append(number)
+        frames_heard = 0
+        if visit.reference and contents.sound:
+            try:
+                lent = np.empty((MEL_BANDS, MEL_PER_FRAME * int(members.frames[visit.reference.row])), np.float32)
+                reader.mel(visit.reference.row, lent)
+                frames_heard = visit.reference.stop - visit.reference.start
+                voice[number, :, :frames_heard] = torch.from_numpy(
+                    lent[:, visit.reference.start : visit.reference.stop]
+                )
+            except DatasetError:
+                if not skip:  # else the clip does without: the damaged one is reported where it is used itself
+                    raise
+        used.append(visit)
+        reference_frames.append(frames_heard)
+    return Batch(
+        number=micro_batch.number,
+        keys=[members.keys[visit.row].as_py() for visit in used],
+        speakers=[members.speakers[visit.row].as_py() for visit in used],
+        texts=[visit.text for visit in used],
+        lengths=torch.tensor([visit.stop - visit.start for visit in used], dtype=torch.int64),
+        roi=roi[: len(used)],
+        mel=mel[: len(used)],
+        wav=wav[: len(wav_rows)],
+        wav_rows=torch.tensor(wav_rows, dtype=torch.int64),
+        reference=voice[: len(used)],
+        reference_frames=torch.tensor(reference_frames, dtype=torch.int64),
+        skipped=skipped,
+    )
+
+
+def _empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Memory for a result. A worker process takes it from what it shares with its parent: nothing is copied later."""
+    size = int(torch.Size(shape).numel()) * dtype.itemsize
+    if get_worker_info() is None or not size:
+        return torch.empty(shape, dtype=dtype)
+    storage = torch.UntypedStorage._new_shared(size, device="cpu")
+    return torch.empty(0, dtype=dtype).set_(storage).view(shape)

@@ -1,0 +1,83 @@
+"""Fetch the shards that a plan is going to need before it does, in the background."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+
+from shards.format.errors import DatasetError, StorageError
+from shards.loading.batch_plan import MicroBatch
+from shards.loading.cache import ShardCache
+
+
+@dataclass(frozen=True)
+class Need:
+    """A shard, and the first and last place in the plan at which it is read."""
+
+    shard: str
+    first: int
+    last: int
+
+
+def needs(slots: Sequence[MicroBatch | None], shard_of: Sequence[str]) -> list[Need]:
+    """The shards that are read, in the order in which they are first needed.
+
+    Args:
+        slots: what is going to be read, in order.
+        shard_of: the shard of each row of the index.
+    """
+    first: dict[str, int] = {}
+    last: dict[str, int] = {}
+    for place, slot in enumerate(slots):
+        for visit in slot.visits if slot else ():
+            for row in (visit.row, *([visit.reference.row] if visit.reference else [])):
+                first.setdefault(shard_of[row], place)
+                last[shard_of[row]] = place
+    return [Need(shard, place, last[shard]) for shard, place in first.items()]
+
+
+class RunAhead:
+    """Threads that fill a cache in a plan's order, never with more than fits beside what is still needed.
+
+    Each takes the next shard that nobody else on this machine is fetching. What they cannot fetch they leave to the
+    reader, who tries again and says what is wrong.
+    """
+
+    def __init__(self, cache: ShardCache, needed: Sequence[Need], threads: int = 4) -> None:
+        self._cache, self._needed = cache, needed
+        self._place, self._closed = 0, False
+        self._moved = threading.Condition()
+        for _ in range(threads):
+            threading.Thread(target=self._run, name="filling the cache", daemon=True).start()
+
+    def advance(self, place: int) -> None:
+        """Say how far the plan has been read: what was needed only before may go."""
+        with self._moved:
+            self._place = place
+            self._moved.notify_all()
+
+    def close(self) -> None:
+        """Fetch no further shard. A fetch that is under way ends by itself."""
+        with self._moved:
+            self._closed = True
+            self._moved.notify_all()
+
+    def _run(self) -> None:
+        for number, need in enumerate(self._needed):
+            with self._moved:
+                self._moved.wait_for(partial(self._may_go_on, number))
+                if self._closed:
+                    return
+                over = need.last < self._place
+            with suppress(DatasetError, StorageError, ValueError):
+                if not over:
+                    self._cache.fill(need.shard)
+
+    def _may_go_on(self, number: int) -> bool:
+        if self._closed:
+            return True
+        held = (need.shard for need in self._needed[: number + 1] if need.last >= self._place)
+        return sum(map(self._cache.bytes, held)) <= self._cache.settings.max_bytes

@@ -1,0 +1,263 @@
+"""Scores come out the same in whatever processes; a process that dies or a program that does leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from eval.metrics import SPEECH, Figure, PackageMissingError, Scored, Scorers, figure_of, metric_of, score
+from eval.metrics.pool import _blas_threads
+from tests.eval.sounds import Wave, noisy, sentence
+from tests.processes import alive, wait_for
+
+pytest.importorskip("pystoi")
+pytest.importorskip("pesq")
+
+NAMES = ["stoi", "estoi", "pesq", "pesq_wide"]
+
+
+@pytest.fixture
+def pair() -> tuple[Wave, Wave]:
+    return sentence(), noisy(sentence())
+
+
+def _pairs() -> Iterator[tuple[str, Wave, Wave]]:
+    for number, level in enumerate([0.003, 0.03, 0.1]):
+        yield f"clip{number}", sentence(), noisy(sentence(), level)
+    # too short for STOI, long enough for PESQ
+    yield "short", sentence()[4000:9500], noisy(sentence())[4000:9500]
+    yield "silent", sentence(), np.zeros(20_000, np.float32)
+    yield "empty", sentence(), sentence()[:0]
+
+
+def _scored(processes: int) -> dict[str, Scored]:
+    with Scorers(NAMES, processes) as scorers:
+        for key, original, generated in _pairs():
+            scorers.submit(key, original, generated)
+        return scorers.results()
+
+
+def _children(scorers: Scorers) -> list[int]:
+    """The ids of its processes."""
+    assert scorers._pool is not None
+    return list(scorers._pool._processes)
+
+
+def test_processes_give_the_scores_that_none_give_in_the_order_submitted() -> None:
+    here, there = _scored(0), _scored(2)
+    assert list(there) == ["clip0", "clip1", "clip2", "short", "silent", "empty"]
+    assert list(here) == list(there)
+    for key in here:
+        assert here[key].failed == there[key].failed
+        # one thread or several may add in another order
+        assert here[key].values == pytest.approx(there[key].values, abs=1e-9)
+
+
+def test_a_metric_without_a_figure_costs_its_own_only() -> None:
+    scored = _scored(0)
+    assert list(scored["clip0"].values) == NAMES
+    assert scored["clip0"].failed == {}
+    assert list(scored["short"].values) == ["pesq", "pesq_wide"]
+    assert "less than 0.4 s of sound" in scored["short"].failed["stoi"]
+    assert list(scored["short"].failed) == ["stoi", "estoi"]
+    assert scored["silent"].values == {}
+    assert set(scored["silent"].failed.values()) == {"the generated is silent throughout"}
+    assert set(scored["empty"].failed.values()) == {"the generated is empty"}
+
+
+@pytest.fixture
+def plugs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module `plugs` of somebody's own metrics."""
+    (tmp_path / "plugs.py").write_text(
+        "from eval.metrics import Figure, Metric\n"
+        "def length(original, generated):\n"
+        "    return len(original) - len(generated)\n"
+        "def broken(original, generated):\n"
+        "    raise KeyError('speaker')\n"
+        "def endless(original, generated):\n"
+        "    return float('inf')\n"
+        "def untold(original, generated):\n"
+        "    return None\n"
+        "def missing(original, generated):\n"
+        "    import surely_not_installed\n"
+        "HUM = Metric(Figure('Hum', 1, False, 'dB'), length, alone=True)\n"
+        "NUMBER = 3\n"
+    )
+    (tmp_path / "lacking.py").write_text("import surely_not_installed\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+@pytest.mark.parametrize("processes", [0, 1])
+@pytest.mark.usefixtures("plugs")
+def test_an_error_inside_a_metric_costs_its_figure_only_and_is_told(processes: int, pair: tuple[Wave, Wave]) -> None:
+    names = ["plugs:broken", "plugs:endless", "plugs:untold", "plugs:length", "stoi"]
+    with Scorers(names, processes) as scorers:
+        scorers.submit("one", *pair)
+        scored = scorers.results()["one"]
+    assert scored == score(names, *pair)
+    assert scored.values == {"plugs:length": 0.0, "stoi": pytest.approx(SPEECH["stoi"].function(*pair), abs=1e-9)}
+    assert scored.failed.pop("plugs:untold").startswith("TypeError: ")
+    assert scored.failed == {"plugs:broken": "KeyError: 'speaker'", "plugs:endless": "comes out as inf"}
+
+
+@pytest.mark.usefixtures("plugs")
+def test_what_is_not_installed_is_no_fault_of_the_pair(
+    pair: tuple[Wave, Wave], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ImportError, match="surely_not_installed"):
+        score(["plugs:missing"], *pair)
+    monkeypatch.setitem(sys.modules, "pesq", None)
+    with pytest.raises(PackageMissingError, match="pesq"):
+        score(["stoi", "pesq"], *pair)
+    monkeypatch.setitem(sys.modules, "resemblyzer", None)
+    with pytest.raises(PackageMissingError, match=r"pip install -e '\.\[judges\]'"):
+        Scorers(["similarity"], 0)
+
+
+@pytest.mark.usefixtures("plugs")
+def test_a_metric_is_found_by_its_import_path_and_shown_as_it_says() -> None:
+    assert metric_of("plugs:length").figure == Figure("length", 3, True)
+    assert metric_of("plugs:HUM").figure == figure_of("plugs:HUM") == Figure("Hum", 1, False, "dB")
+    assert metric_of("plugs:HUM").alone
+    for name, why in {
+        "l1": "expected one of stoi, .*mos, or package.module:function",
+        "plugs": "expected one of stoi",
+        "plugs:": "expected one of stoi",
+        "plugs:nothing": "plugs has no nothing; expected a function",
+        "plugs:NUMBER": "plugs has a int for NUMBER",
+        "surely_not:there": "surely_not cannot be imported",
+        "lacking:metric": "lacking cannot be imported: No module named 'surely_not_installed'",
+    }.items():
+        with pytest.raises(ValueError, match=f"metric '?{name}'?: .*{why}"):
+            metric_of(name)
+
+
+def test_every_figure_of_a_report_has_a_title_of_its_own_and_a_direction() -> None:
+    names = [*SPEECH, "l1", "wer", "cer", "lips_wer", "lips_cer"]
+    assert len({figure_of(name).title for name in names}) == len(names)
+    better_high = [name for name in names if figure_of(name).higher_is_better]
+    assert better_high == ["stoi", "estoi", "pesq", "pesq_wide", "similarity", "mos"]
+    assert [name for name in names if name in SPEECH and SPEECH[name].alone] == ["mos"]
+    with pytest.raises(ValueError, match="metric 'loudness': expected one of stoi"):
+        figure_of("loudness")
+
+
+@pytest.mark.parametrize("processes", [0, 1])
+def test_arrays_may_be_used_for_something_else_once_submitted(processes: int, pair: tuple[Wave, Wave]) -> None:
+    with Scorers(["stoi"], processes) as scorers:
+        original, generated = (wave.copy() for wave in pair)
+        for number in range(4):
+            scorers.submit(str(number), original, generated)
+        original[:] = generated[:] = 0
+        assert len({scored.values["stoi"] for scored in scorers.results().values()}) == 1
+
+
+def test_after_results_it_goes_on_with_the_same_processes(pair: tuple[Wave, Wave]) -> None:
+    with Scorers(["stoi"], 1) as scorers:
+        (child,) = _children(scorers)
+        for _ in range(2):
+            scorers.submit("one", *pair)
+            assert list(scorers.results()) == ["one"]
+            assert scorers.results() == {}
+        assert _children(scorers) == [child]
+        assert alive(child)
+
+
+def test_a_killed_process_is_an_error_that_names_what_was_scored(pair: tuple[Wave, Wave]) -> None:
+    with Scorers(["stoi"], 2) as scorers:
+        children = _children(scorers)
+        for pid in children:
+            os.kill(pid, signal.SIGSTOP)  # so that the next pair is surely not scored
+        scorers.submit("main/one", *pair)
+        os.kill(children[0], signal.SIGKILL)
+        with pytest.raises(RuntimeError, match=rf"scoring process \(pid .*{children[0]}.*\) died, .* main/one"):
+            scorers.results()
+        with pytest.raises(RuntimeError, match="died"):
+            scorers.submit("main/two", *pair)
+    assert not any(map(alive, children))
+
+
+def test_closing_ends_processes_in_the_middle_of_their_work(pair: tuple[Wave, Wave]) -> None:
+    with Scorers(["stoi"], 2) as scorers:
+        children = _children(scorers)
+        for pid in children:
+            os.kill(pid, signal.SIGSTOP)
+        for number in range(5):
+            scorers.submit(str(number), *pair)
+    assert len(children) == 2
+    assert not any(map(alive, children))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_processes_go_on_when_everything_is_told_to_end(
+    number: signal.Signals, pair: tuple[Wave, Wave], request: pytest.FixtureRequest
+) -> None:
+    # whatever started the tests may have it ignored
+    request.addfinalizer(partial(signal.signal, number, signal.signal(number, signal.SIG_DFL)))
+    with Scorers(["stoi"], 1) as scorers:
+        (child,) = _children(scorers)
+        scorers.submit("first", *pair)
+        scorers.results()  # from here on it has begun
+        os.kill(child, number)
+        scorers.submit("next", *pair)
+        assert scorers.results()["next"].values.keys() == {"stoi"}
+        assert alive(child)
+
+
+def test_each_process_uses_one_thread_for_its_arithmetic_and_this_one_as_many_as_before(
+    pair: tuple[Wave, Wave], request: pytest.FixtureRequest
+) -> None:
+    long = [np.tile(wave, 4) for wave in pair]  # products of small matrices take one thread anyway
+    for put, threads in _blas_threads():
+        request.addfinalizer(partial(put, threads()))
+        put(2)
+    with Scorers(NAMES, 1) as scorers:
+        (child,) = _children(scorers)
+        scorers.submit("first", *long)
+        scorers.results()
+        # besides the one that scores there is the one that looks after the parent
+        assert len(os.listdir(f"/proc/{child}/task")) == 2
+        assert {threads() for _, threads in _blas_threads()} == {2}
+
+
+def test_processes_of_a_program_that_was_killed_end_too() -> None:
+    program = (
+        "import os, signal\n"
+        "from eval.metrics import Scorers\n"
+        "scorers = Scorers(['stoi'], 2)\n"
+        "print(*scorers._pool._processes, flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    started = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert started.stdout is not None
+    children = [int(pid) for pid in started.stdout.readline().split()]
+    started.wait()
+    assert len(children) == 2
+    wait_for(lambda: not any(map(alive, children)), "scoring processes to end with their program")
+    started.stdout.close()
+
+
+def test_what_makes_no_sense_is_refused(pair: tuple[Wave, Wave], monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(
+        ValueError, match=r"metric 'stio': expected one of stoi, estoi, pesq, pesq_wide, .*, or package.module"
+    ):
+        Scorers(["stoi", "stio"], 0)
+    with pytest.raises(ValueError, match="-1 scoring processes"):
+        Scorers(["stoi"], -1)
+    scorers = Scorers(["stoi"], 0)
+    scorers.submit("a", *pair)
+    with pytest.raises(ValueError, match="a was given before"):
+        scorers.submit("a", *pair)
+    with pytest.raises(ValueError, match=r"b: the generated is float32 \(1, \d+\): expected float32 \(samples,\)"):
+        scorers.submit("b", pair[0], pair[1][None])
+    monkeypatch.setitem(sys.modules, "pesq", None)
+    with pytest.raises(PackageMissingError, match=r"pip install -e '\.\[eval\]'"):
+        Scorers(["stoi", "pesq"], 2)

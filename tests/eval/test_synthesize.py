@@ -1,0 +1,253 @@
+"""One video, spoken: the picture stays as it is, the sound fits it, and what cannot be done is said clearly."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import soundfile
+import torch
+from PIL import Image
+
+from eval.synthesize import command as one_clip
+from eval.synthesize.lip_crop import look_at
+from eval.synthesize.mux import COMMENT
+from model.checkpoint import Checkpoint, save_checkpoint
+from model.transforms import TransformSettings
+from tests.corpora import click_track, coordinate_line, pictures, write_video
+from tests.eval.test_mux import copied, packets
+from tests.model.networks import small_asr, small_lip_to_speech
+
+PICTURES = TransformSettings(crop_radius=12, size=32)
+SIZE = (96, 136)
+BOX = "68,50,30"
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(1)
+    network = small_lip_to_speech()
+    path = tmp_path_factory.mktemp("checkpoint") / "best.pt"
+    save_checkpoint(path, Checkpoint(network.settings, network.state_dict(), transforms=PICTURES))
+    return path
+
+
+@pytest.fixture(scope="module")
+def talking(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """42 frames of 136x96 at 30 a second, 1.4 s, with sound."""
+    path = tmp_path_factory.mktemp("videos") / "talking.mp4"
+    return write_video(path, pictures(42, size=SIZE), click_track(1.4, 0.5), rate=30, encoder={"preset": "medium"})
+
+
+@pytest.fixture(scope="module")
+def silent(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_video(tmp_path_factory.mktemp("videos") / "silent.mp4", pictures(30, size=SIZE), None)
+
+
+def synthesize(*arguments: str | Path) -> int:
+    parser = argparse.ArgumentParser()
+    one_clip.add_arguments(parser)
+    return one_clip.run(parser.parse_args([str(argument) for argument in arguments]))
+
+
+def test_a_video_is_spoken_and_its_picture_is_copied(
+    checkpoint: Path, talking: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "new" / "out.mp4"
+    assert synthesize("--checkpoint", checkpoint, "--video", talking, "--lip-box", BOX, "--out", out) == 0
+    assert packets(out) == packets(talking)
+    assert sorted(path.name for path in out.parent.iterdir()) == ["out.mp4", "out.png", "out.wav"]
+    sound, rate = soundfile.read(out.with_suffix(".wav"), dtype="int16")
+    assert (rate, sound.dtype, sound.shape) == (16_000, np.int16, ((4 * 35 - 1) * 160,))
+    assert soundfile.info(out.with_suffix(".wav")).subtype == "PCM_16"
+    assert np.abs(sound).max() > 100
+    assert Image.open(out.with_suffix(".png")).size == (4 * 35, 3 * 80)
+    with av.open(str(out)) as container:
+        assert [stream.type for stream in container.streams] == ["video", "audio"]
+        assert container.metadata["comment"] == COMMENT
+    printed = capsys.readouterr().out
+    assert f"that of {talking}'s own sound" in printed
+    assert "42 frames were resampled to 35 at 25 a second" in printed
+    assert "1.4 s of speech" in printed
+    assert "real-time factor" in printed
+
+
+def test_the_same_video_is_spoken_the_same_again_and_otherwise_in_another_voice(
+    checkpoint: Path, talking: Path, silent: Path, tmp_path: Path
+) -> None:
+    voice = tmp_path / "voice.wav"
+    soundfile.write(voice, 0.5 * np.sin(np.arange(12_000) * 0.3), 8_000)
+    voices: dict[str, list[str | Path]] = {
+        "a": [],
+        "b": [],
+        "c": ["--speaker-reference", voice],
+        "d": ["--speaker-reference", talking],
+    }
+    for name, named in voices.items():
+        out = tmp_path / f"{name}.mkv"
+        synthesize("--checkpoint", checkpoint, "--video", talking, "--lip-box", BOX, "--out", out, *named)
+    own, again, other, given = (soundfile.read(tmp_path / f"{name}.wav", dtype="int16")[0] for name in "abcd")
+    assert np.array_equal(own, again)
+    assert np.array_equal(own, given)
+    assert not np.array_equal(own, other)
+    out = tmp_path / "silent.mp4"
+    synthesize(
+        "--checkpoint", checkpoint, "--video", silent, "--lip-box", BOX, "--speaker-reference", voice, "--out", out
+    )
+    assert packets(out) == packets(silent)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_turned_picture_stays_turned_and_its_box_is_in_what_is_shown(
+    checkpoint: Path, talking: Path, tmp_path: Path, suffix: str
+) -> None:
+    turned = copied(talking, tmp_path / "turned.mp4", before=["-display_rotation", "90"])
+    assert (look_at(turned).width, look_at(turned).height) == (96, 136)
+    out = tmp_path / f"out{suffix}"
+    synthesize("--checkpoint", checkpoint, "--video", turned, "--lip-box", "40,120,30", "--out", out)
+    assert packets(out) == packets(turned)
+    assert (look_at(out).width, look_at(out).height) == (96, 136)
+
+
+Broken = Callable[[Path, Path, Path], list[str | Path]]
+"""Video, silent video and a folder to work in -> arguments of which something is wrong; later ones take precedence."""
+
+
+def with_file(name: str, content: bytes, *arguments: str) -> Broken:
+    def arguments_of(talking: Path, silent: Path, folder: Path) -> list[str | Path]:
+        (folder / name).write_bytes(content)
+        return [str(folder / name) if each == "FILE" else each for each in arguments]
+
+    return arguments_of
+
+
+def short(talking: Path, silent: Path, folder: Path) -> list[str | Path]:
+    return ["--video", write_video(folder / "short.mp4", pictures(4), click_track(0.7, 0.1)), "--lip-box", BOX]
+
+
+def sound_alone(talking: Path, silent: Path, folder: Path) -> list[str | Path]:
+    soundfile.write(folder / "sound.wav", np.zeros(1000), 16_000)
+    return ["--video", folder / "sound.wav", "--lip-box", BOX]
+
+
+def another_recipe(talking: Path, silent: Path, folder: Path) -> list[str | Path]:
+    recogniser = small_asr()
+    save_checkpoint(folder / "asr.pt", Checkpoint(recogniser.settings, recogniser.state_dict()))
+    return ["--checkpoint", folder / "asr.pt", "--lip-box", BOX]
+
+
+def over_the_voice(talking: Path, silent: Path, folder: Path) -> list[str | Path]:
+    soundfile.write(folder / "out.wav", np.ones(16_000), 16_000)
+    return ["--speaker-reference", folder / "out.wav", "--lip-box", BOX]
+
+
+def short_voice(talking: Path, silent: Path, folder: Path) -> list[str | Path]:
+    soundfile.write(folder / "voice.wav", np.ones(4_000), 16_000)
+    return ["--speaker-reference", folder / "voice.wav", "--lip-box", BOX]
+
+
+def no_folder(talking: Path, silent: Path, folder: Path) -> list[str | Path]:
+    (folder / "file").write_bytes(b"")
+    return ["--out", folder / "file" / "out.mp4", "--lip-box", BOX]
+
+
+ELSEWHERE = coordinate_line("talking", 42, (200, 40)).encode()
+BROKEN: dict[str, tuple[Broken, str]] = {
+    "no video": (lambda *_: ["--video", "nosuch.mp4", "--lip-box", BOX], r"No such file.*nosuch\.mp4"),
+    "no media": (with_file("page.mp4", b"<html>" * 99, "--video", "FILE", "--lip-box", BOX), r"page\.mp4: not a video"),
+    "empty": (with_file("none.mp4", b"", "--video", "FILE", "--lip-box", BOX), r"none\.mp4: not a video"),
+    "sound alone": (sound_alone, r"sound\.wav: not a video"),
+    "no place": (lambda *_: [], r"talking\.mp4: where are the lips\? .*neither is given; the picture is 136x96 pixels"),
+    "two places": (lambda *_: ["--lip-box", BOX, "--coordinates", "c.txt"], "both are given"),
+    "no box": (lambda *_: ["--lip-box", "20,30"], "--lip-box '20,30': expected X,Y,SIZE"),
+    "box outside": (lambda *_: ["--lip-box", "136,50,30"], r"talking\.mp4: the lip centre 136,50 .* 136x96 pixels"),
+    "box too large": (lambda *_: ["--lip-box", "68,50,300"], r"talking\.mp4: a lip square of 300 pixels .* 136x96"),
+    "box of nothing": (lambda *_: ["--lip-box", "68,50,0"], "a lip square of 0 pixels"),
+    "two sizes": (lambda *_: ["--lip-box", BOX, "--size", "30"], "--size 30: belongs to --coordinates"),
+    "no coordinates": (lambda *_: ["--coordinates", "nosuch.txt"], r"No such file.*nosuch\.txt"),
+    "outside": (with_file("c.txt", ELSEWHERE, "--coordinates", "FILE"), r"talking\.mp4: .* 136x96 pixels, in 42 of 42"),
+    "too few": (with_file("c.txt", b"60/40/60/41", "--coordinates", "FILE"), r"talking\.mp4: 2 coordinates for 42 fra"),
+    "one": (with_file("c.txt", b"60/40", "--coordinates", "FILE"), r"talking\.mp4: 1 coordinates for 42 frames"),
+    "short": (short, r"short\.mp4: 4 frames at 25 a second, and 5 at least are needed"),
+    "silent": (
+        lambda _, silent, __: ["--video", silent, "--lip-box", BOX],
+        r"silent\.mp4: it has no sound .* --speaker-reference",
+    ),
+    "silent voice": (
+        lambda _, silent, __: ["--speaker-reference", silent, "--lip-box", BOX],
+        r"silent\.mp4: it has no sound, and",
+    ),
+    "no voice": (
+        with_file("v.txt", b"hello", "--speaker-reference", "FILE", "--lip-box", BOX),
+        r"v\.txt: no sound that can be read",
+    ),
+    "short voice": (short_voice, r"voice\.wav: 0\.25 s of sound .* 0\.5 s at least"),
+    "no checkpoint": (
+        with_file("x.pt", b"hello", "--checkpoint", "FILE", "--lip-box", BOX),
+        r"x\.pt: not a checkpoint",
+    ),
+    "another recipe": (another_recipe, r"asr\.pt: a network of the task asr, and lip2speech was expected"),
+    "suffix": (
+        lambda *_: ["--out", "out.avi", "--lip-box", BOX],
+        r"out\.avi: its name ends in \.avi, and \.mp4, \.m4v",
+    ),
+    "no suffix": (lambda *_: ["--out", "out", "--lip-box", BOX], "out: its name has no suffix"),
+    "codec": (
+        lambda *_: ["--out", "out.webm", "--lip-box", BOX],
+        r"out\.webm: a \.webm file cannot hold the h264 .*\.mkv",
+    ),
+    "no folder": (no_folder, r"cannot be written to \(.*file"),
+    "over the voice": (over_the_voice, r"out\.wav would be written over what is read"),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_what_cannot_be_done_is_said_and_nothing_is_written(
+    checkpoint: Path, talking: Path, silent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    broken, message = BROKEN[what]
+    arguments = broken(talking, silent, tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises((ValueError, OSError), match=message):
+        synthesize("--checkpoint", checkpoint, "--video", talking, "--out", "out.mp4", *arguments)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_video_is_not_written_over_itself(checkpoint: Path, talking: Path, tmp_path: Path) -> None:
+    video = tmp_path / "talking.mp4"
+    video.write_bytes(talking.read_bytes())
+    (tmp_path / "alias.mp4").symlink_to(video)
+    for out in (video, tmp_path / "alias.mp4"):
+        with pytest.raises(ValueError, match="would be written over what is read"):
+            synthesize("--checkpoint", checkpoint, "--video", video, "--lip-box", BOX, "--out", out)
+    assert video.read_bytes() == talking.read_bytes()
+
+
+def test_earlier_files_stay_whole_when_it_goes_wrong_on_the_way(
+    checkpoint: Path, talking: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "out.mp4").write_bytes(b"earlier")
+
+    def fails(*arguments: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(one_clip, "mux_sound", fails)
+    with pytest.raises(OSError, match="disk full"):
+        synthesize("--checkpoint", checkpoint, "--video", talking, "--lip-box", BOX, "--out", tmp_path / "out.mp4")
+    assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
+    assert (tmp_path / "out.mp4").read_bytes() == b"earlier"
+
+
+def test_pictures_of_long_mels_go_on_in_further_rows() -> None:
+    mel = np.full((80, 2300), -1.0, np.float32)
+    mel[0, 2299] = 1.0
+    image = np.asarray(one_clip.mel_image(mel))
+    assert image.shape == (3 * 240 + 2 * 12, 1000, 3)
+    bright = np.argwhere(image[2 * 252 :, :300].astype(int).sum(axis=2) > 600)
+    assert bright.tolist() == [[237, 299], [238, 299], [239, 299]], "the lowest band is at the bottom"
+    assert (image[240:252] == 255).all()

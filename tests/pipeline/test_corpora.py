@@ -1,0 +1,339 @@
+"""Corpora are read as their owners ship them; what is missing is named."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.config import BuildSettings
+from pipeline.corpora import index_corpus
+from pipeline.corpora.coordinates import fit_coordinates, parse_coordinates
+from pipeline.corpora.transcripts import parse_transcript
+from tests.corpora import coordinate_line
+
+
+def touch(path: Path, content: str = "x") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+
+
+def lrs2(folder: Path, lists: dict[str, list[str]], clips: list[str], **recipe: object) -> BuildSettings:
+    """A corpus of empty videos: what an index needs."""
+    for clip in clips:
+        touch(folder / "LRS2-BBC" / f"{clip}.mp4")
+        touch(folder / "LRS2-BBC" / f"{clip}.txt", "Text:  HI\n")
+    for set_name in ("main", "pretrain"):
+        lines = [coordinate_line(clip.removeprefix(f"{set_name}/"), 30) for clip in clips if clip.startswith(set_name)]
+        touch(folder / "LRS2_crop" / f"preprocess_{set_name}.txt", "\n".join(lines))
+    for name, lines in lists.items():
+        touch(folder / f"{name}.txt", "\n".join(lines) + "\n")
+    return BuildSettings(dataset="lrs2", root=str(folder / "LRS2-BBC"), **recipe)  # type: ignore[arg-type]
+
+
+def test_lrs2_is_read_with_its_published_layout(tmp_path: Path) -> None:
+    recipe = lrs2(
+        tmp_path,
+        {"train": ["a/1 NF", "a/2"], "val": ["b/1"], "test": ["c/1"], "pretrain": ["a/1"]},
+        ["main/a/1", "main/a/2", "main/b/1", "main/c/1", "pretrain/a/1"],
+    )
+    index = index_corpus(recipe)
+    assert {(clip.key, clip.split, clip.speaker) for clip in index.clips} == {
+        ("main/a/1", "train", "a"),
+        ("main/a/2", "train", "a"),
+        ("main/b/1", "val", "b"),
+        ("main/c/1", "test", "c"),
+        ("pretrain/a/1", "pretrain", "a"),
+    }
+    assert {clip.frames for clip in index.clips} == {30}
+    assert (index.left_out, index.notices) == ([], [])
+
+
+def test_lrs3_is_read_with_its_published_layout(tmp_path: Path) -> None:
+    for clip in ("trainval/x/50001", "pretrain/x/00001", "test/y/00002"):
+        touch(tmp_path / "LRS3-TED" / f"{clip}.mp4")
+        touch(tmp_path / "LRS3-TED" / f"{clip}.txt")
+        touch(
+            tmp_path / "LRS3_crop" / f"preprocess_{clip.split('/')[0]}.txt", coordinate_line(clip.split("/", 1)[1], 9)
+        )
+    touch(tmp_path / "lrs3_unseen_train.txt", "pretrain/x/00001\n")
+    touch(tmp_path / "lrs3_unseen_val.txt", "x/50001\n")
+    touch(tmp_path / "lrs3_unseen_test.txt", "y/00002\n")
+    index = index_corpus(BuildSettings(dataset="lrs3", root=str(tmp_path / "LRS3-TED"), crop_radius=50))
+    assert {(clip.key, clip.split) for clip in index.clips} == {
+        ("pretrain/x/00001", "train"),
+        ("trainval/x/50001", "val"),
+        ("test/y/00002", "test"),
+    }
+
+
+def test_a_list_that_the_corpus_does_not_have_is_a_notice(tmp_path: Path) -> None:
+    index = index_corpus(lrs2(tmp_path, {"train": ["a/1"]}, ["main/a/1"]))
+    assert len(index.clips) == 1
+    assert [notice for notice in index.notices if "pretrain.txt: not there; split 'pretrain'" in notice]
+
+
+def test_a_split_may_be_added_by_name(tmp_path: Path) -> None:
+    recipe = lrs2(tmp_path, {"train": ["a/1"], "unseen": ["b/1"]}, ["main/a/1", "main/b/1"])
+    touch(tmp_path / "elsewhere" / "more.txt", "c/1\n")
+    touch(tmp_path / "LRS2-BBC" / "main" / "c" / "1.mp4")
+    recipe = replace(recipe, split=["test_unseen=unseen.txt", f"extra={tmp_path}/elsewhere/more.txt"])
+    index = index_corpus(recipe)
+    assert {(clip.split, clip.key) for clip in index.clips} == {("train", "main/a/1"), ("test_unseen", "main/b/1")}
+    assert [(entry.split, entry.reason) for entry in index.left_out] == [("extra", "coordinates_missing")]
+
+
+def test_listed_clips_without_video_or_coordinates_are_left_out_with_the_reason(tmp_path: Path) -> None:
+    recipe = lrs2(tmp_path, {"train": ["a/1", "a/gone", "a/nocrop"]}, ["main/a/1"])
+    touch(tmp_path / "LRS2-BBC" / "main" / "a" / "nocrop.mp4")
+    index = index_corpus(recipe)
+    assert {(entry.key, entry.stage, entry.reason) for entry in index.left_out} == {
+        ("main/a/gone", "index", "video_missing"),
+        ("main/a/nocrop", "index", "coordinates_missing"),
+    }
+    assert [clip.key for clip in index.clips] == ["main/a/1"]
+
+
+def test_a_missing_clip_is_not_replaced_by_one_of_another_set(tmp_path: Path) -> None:
+    recipe = lrs2(tmp_path, {"train": ["a/1", "a/2"], "pretrain": ["a/2"]}, ["main/a/1", "pretrain/a/2"])
+    index = index_corpus(recipe)
+    assert {(clip.split, clip.video) for clip in index.clips} == {
+        ("train", "main/a/1.mp4"),
+        ("pretrain", "pretrain/a/2.mp4"),
+    }
+    assert [(entry.key, entry.reason) for entry in index.left_out] == [("main/a/2", "video_missing")]
+
+
+def test_a_name_that_several_sets_of_lrs3_have_must_say_which(tmp_path: Path) -> None:
+    for clip in ("trainval/x/1", "pretrain/x/1"):
+        touch(tmp_path / "LRS3-TED" / f"{clip}.mp4")
+    touch(tmp_path / "lrs3_unseen_train.txt", "x/1\n")
+    with pytest.raises(ValueError, match=r"lists 'x/1'.* write trainval/x/1\.mp4 or pretrain/x/1\.mp4"):
+        index_corpus(BuildSettings(dataset="lrs3", root=str(tmp_path / "LRS3-TED")))
+
+
+def test_a_list_of_ones_own_takes_the_place_of_the_published_one_with_a_notice(tmp_path: Path) -> None:
+    recipe = lrs2(tmp_path, {"train": ["a/1"], "mine": ["a/2"]}, ["main/a/1", "main/a/2"], split=["train=mine.txt"])
+    index = index_corpus(recipe)
+    assert [clip.key for clip in index.clips] == ["main/a/2"]
+    assert any("mine.txt: takes the place of train.txt" in notice for notice in index.notices)
+    with pytest.raises(ValueError, match=r"'x' is given twice: by mine\.txt and by train\.txt"):
+        index_corpus(replace(recipe, split=["x=mine.txt", "x=train.txt"]))
+
+
+@pytest.mark.parametrize("root", ["LRS2-BBC", "./LRS2-BBC/", "."])
+def test_relative_roots_find_lists_and_coordinates_beside_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: str
+) -> None:
+    recipe = lrs2(tmp_path, {"train": ["a/1"]}, ["main/a/1"])
+    monkeypatch.chdir(tmp_path / "LRS2-BBC" if root == "." else tmp_path)
+    assert len(index_corpus(replace(recipe, root=root)).clips) == 1
+
+
+def test_a_link_that_leads_round_in_circles_is_followed_once(tmp_path: Path) -> None:
+    touch(tmp_path / "a" / "clip.mp4")
+    (tmp_path / "a" / "again").symlink_to(tmp_path)
+    (tmp_path / "self").symlink_to(tmp_path)
+    index = index_corpus(BuildSettings(dataset="folder", root=str(tmp_path), lip_box="80,80"))
+    assert [clip.video for clip in index.clips] == ["a/clip.mp4"]
+
+
+def test_a_file_name_that_is_not_utf8_is_named(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"caf\xe9.mp4")).write_bytes(b"x")
+    with pytest.raises(ValueError, match=r"caf.*its name is not UTF-8: rename it"):
+        index_corpus(BuildSettings(dataset="folder", root=str(tmp_path), lip_box="80,80"))
+
+
+def test_a_list_that_names_nothing_found_is_refused_with_the_likely_cause(tmp_path: Path) -> None:
+    recipe = lrs2(tmp_path, {"train": ["q/1", "q/2"]}, ["main/a/1"])
+    with pytest.raises(ValueError, match=r"train\.txt: none of its 2 clips .*'q/1'.*is --root the folder"):
+        index_corpus(recipe)
+
+
+@pytest.mark.parametrize("lists", [{}, {"train": []}])
+def test_no_list_and_an_empty_list_are_refused(tmp_path: Path, lists: dict[str, list[str]]) -> None:
+    with pytest.raises(ValueError, match=r"no split list here|the list is empty"):
+        index_corpus(lrs2(tmp_path, lists, ["main/a/1"]))
+
+
+def test_a_clip_in_two_splits_is_refused_by_name(tmp_path: Path) -> None:
+    recipe = lrs2(tmp_path, {"train": ["a/1", "a/2"], "test": ["a/2"]}, ["main/a/1", "main/a/2"])
+    with pytest.raises(ValueError, match=r"main/a/2\.mp4 is in split 'train' and.*'test'"):
+        index_corpus(recipe)
+
+
+def test_a_clip_listed_twice_is_built_once_with_a_notice(tmp_path: Path) -> None:
+    index = index_corpus(lrs2(tmp_path, {"train": ["a/1", "a/1"]}, ["main/a/1"]))
+    assert len(index.clips) == 1
+    assert any("lists a/1 twice" in notice for notice in index.notices)
+
+
+def test_no_such_root_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="nowhere: no such folder"):
+        index_corpus(BuildSettings(dataset="lrs2", root=str(tmp_path / "nowhere")))
+
+
+def test_an_unreadable_folder_is_named_and_not_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = lrs2(tmp_path, {"train": ["a/1"]}, ["main/a/1", "main/locked/1"])
+    real_scandir = os.scandir
+
+    def scandir(path: str) -> object:
+        if str(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real_scandir(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(ValueError, match="locked: cannot be listed: Permission denied"):
+        index_corpus(recipe)
+
+
+def test_ready_made_wavs_are_used_and_a_missing_one_is_named(tmp_path: Path) -> None:
+    recipe = lrs2(tmp_path, {"train": ["a/1", "a/2"]}, ["main/a/1", "main/a/2"], audio=str(tmp_path / "audio"))
+    touch(tmp_path / "audio" / "main" / "a" / "1.wav")
+    index = index_corpus(recipe)
+    assert [clip.audio for clip in index.clips] == ["main/a/1.wav"]
+    assert [(entry.key, entry.reason) for entry in index.left_out] == [("main/a/2", "sound_missing")]
+
+
+def test_any_folder_is_read_with_a_coordinate_file(tmp_path: Path) -> None:
+    for name in ("ann/one.mp4", "ann/two.MOV", "bob.webm", "bob.txt", "notes.pdf", ".hidden/x.mp4"):
+        touch(tmp_path / name)
+    lines = "ann/one.mp4:1/2/3/4\nann/two.MOV,5/6\nnonsense\n"
+    touch(tmp_path / "coordinates.txt", lines)
+    index = index_corpus(BuildSettings(dataset="folder", root=str(tmp_path)))
+    assert [(clip.key, clip.speaker, clip.split) for clip in index.clips] == [
+        ("main/ann/one", "ann", "all"),
+        ("main/ann/two", "ann", "all"),
+    ]
+    assert [(entry.source, entry.reason) for entry in index.left_out] == [("bob.webm", "coordinates_missing")]
+    assert "line 3" in index.notices[0]
+
+
+def test_keys_that_differ_only_in_dots_and_spaces_stay_apart(tmp_path: Path) -> None:
+    names = ["a.b.mp4", "a b.mp4", "a_b.mp4", "a_b.avi"]
+    for name in names:
+        touch(tmp_path / name)
+    index = index_corpus(BuildSettings(dataset="folder", root=str(tmp_path), lip_box="80,80"))
+    keys = [clip.key for clip in index.clips]
+    assert len(set(keys)) == 4
+    assert sorted(clip.video for clip in index.clips) == sorted(names)
+    assert not any("." in key or " " in key for key in keys)
+
+
+def test_a_folder_without_coordinates_or_videos_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no videos here"):
+        index_corpus(BuildSettings(dataset="folder", root=str(tmp_path)))
+    touch(tmp_path / "a.mp4")
+    with pytest.raises(ValueError, match=r"coordinates\.txt: no coordinate file: .*--lip-box"):
+        index_corpus(BuildSettings(dataset="folder", root=str(tmp_path)))
+
+
+def test_split_lists_of_a_folder(tmp_path: Path) -> None:
+    for name in ("a.mp4", "b.mp4", "c.mp4"):
+        touch(tmp_path / name)
+    touch(tmp_path / "train.txt", "a\nb.mp4\nlost\n")
+    recipe = BuildSettings(dataset="folder", root=str(tmp_path), lip_box="80,80", split=["train=train.txt"])
+    index = index_corpus(recipe)
+    assert [(clip.key, clip.split) for clip in index.clips] == [("main/a", "train"), ("main/b", "train")]
+    assert [(entry.source, entry.reason) for entry in index.left_out] == [("lost", "video_missing")]
+
+
+@pytest.mark.parametrize("separator", [":", " ", ","])
+def test_the_separator_after_the_path_may_be_a_colon_a_space_or_a_comma(tmp_path: Path, separator: str) -> None:
+    recipe = lrs2(tmp_path, {"train": ["a/1"]}, ["main/a/1"])
+    touch(tmp_path / "LRS2_crop" / "preprocess_main.txt", coordinate_line("a/1", 7, separator=separator))
+    assert index_corpus(recipe).clips[0].frames == 7
+
+
+def test_coordinates_are_pairs_of_whole_pixels() -> None:
+    np.testing.assert_array_equal(parse_coordinates("84/110/-3/111.0/"), [[84, 110], [-3, 111]])
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("84/nan", "'nan' for y of frame 0"),
+        ("84/110/8x/1", "'8x' for x of frame 1"),
+        ("1/2/3", "3 numbers"),
+        ("", "''"),
+    ],
+)
+def test_coordinates_that_are_none_are_quoted(text: str, what: str) -> None:
+    with pytest.raises(ValueError, match=what):
+        parse_coordinates(text)
+
+
+def test_a_few_coordinates_too_many_or_too_few_are_mended_and_noted() -> None:
+    centres = np.arange(20).reshape(10, 2)
+    fitted, note = fit_coordinates(centres, 8, 3)
+    np.testing.assert_array_equal(fitted, centres[:8])
+    assert note == "10 coordinates for 8 frames: dropped 2 surplus"
+    fitted, note = fit_coordinates(centres, 12, 3)
+    np.testing.assert_array_equal(fitted[10:], [[18, 19], [18, 19]])
+    assert note == "10 coordinates for 12 frames: repeated the last for 2 missing"
+    assert fit_coordinates(centres, 10, 0)[1] is None
+    with pytest.raises(ValueError, match="10 coordinates for 14 frames: more than 3 apart"):
+        fit_coordinates(centres, 14, 3)
+
+
+def test_transcripts_are_read_as_the_corpora_write_them() -> None:
+    main = parse_transcript(b"Text:  HELLO  THERE\nConf:  3\n")
+    assert (main.text, main.words, main.note) == ("hello there", [], None)
+    timed = parse_transcript(b"Text:  HI ALL\nConf:  3\n\nWORD START END ASDSCORE\nHI 0.00 0.21 8.1\nALL 0.21 0.5 3\n")
+    assert timed.words == [("hi", 0.0, 0.21), ("all", 0.21, 0.5)]
+
+
+def test_word_times_end_at_an_empty_line() -> None:
+    content = (
+        b"Text:  HI ALL\nConf:  3\n\nWORD START END ASDSCORE\nHI 0.0 0.2 8\nALL 0.2 0.5 3\n\nFRAME X Y W H\n1 2 3 4 5\n"
+    )
+    assert [word for word, _, _ in parse_transcript(content).words] == ["hi", "all"]
+
+
+@pytest.mark.parametrize(
+    ("content", "text", "noted"),
+    [
+        ("Text:  CAFÉ".encode("utf-8-sig"), "café", False),
+        ("Text:  CAFÉ".encode("utf-16"), "café", True),
+        ("Text:  CAFÉ".encode("latin-1"), "café", True),
+    ],
+)
+def test_odd_encodings_of_transcripts_are_read_and_noted(content: bytes, text: str, noted: bool) -> None:
+    transcript = parse_transcript(content)
+    assert transcript.text == text
+    assert (transcript.note is not None) == noted
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"", "line 1 is ''"),
+        (b"HELLO\n", "'Text:  THE WORDS' was expected"),
+        (b"Text:   \n", "no words"),
+        (b"Text: HI\nConf: 1\n\nWORD START END ASDSCORE\nHI 0.5 0.2 1\n", "cannot run from 0.5 to 0.2"),
+        (b"Text: HI\nConf: 1\n\nWORD START END ASDSCORE\nHI soon later 1\n", "WORD START END SCORE"),
+    ],
+)
+def test_a_transcript_that_is_none_is_refused_with_what_was_found(content: bytes, what: str) -> None:
+    with pytest.raises(ValueError, match=what):
+        parse_transcript(content)
+
+
+def test_a_plain_text_file_is_a_transcript_of_a_folder() -> None:
+    assert parse_transcript(b"Hello there,\nyou two", plain=True).text == "hello there, you two"
+
+
+def test_the_corpus_of_real_footage_is_read_with_defaults(footage: Path) -> None:
+    root = str(footage / "LRS2-BBC")
+    index = index_corpus(BuildSettings(dataset="lrs2", root=root, split=["test_unseen=test_unseen.txt"]))
+    assert len(index.clips) == 914
+    assert index.left_out == []
+    assert {clip.split for clip in index.clips} == {"train", "val", "test", "test_unseen"}
+
+
+def test_the_small_corpus_has_nothing_left_out(small_recipe: BuildSettings) -> None:
+    index = index_corpus(small_recipe)
+    assert (len(index.clips), index.left_out, index.notices) == (10, [], [])

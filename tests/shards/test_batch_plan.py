@@ -1,0 +1,368 @@
+"""An epoch is a pure function of index, seed, epoch and settings; each clip is in it once, on any number of ranks."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import subprocess
+import sys
+from itertools import chain, pairwise
+from random import Random
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model.segment_sampling import draw_words, whole_clip
+from shards.format.index import INDEX_SCHEMA
+from shards.loading.batch_plan import BatchSettings, MicroBatch, Part, Span, Visit, plan_epoch, plan_evaluation
+from shards.loading.distribute import deal, deal_from, steps_in_epoch
+from shards.loading.index_view import Clip
+
+SETTINGS = BatchSettings(max_padded_frames=600, window_shards=3)
+
+
+def make_index(clips: int = 400, per_shard: int = 25, val: int = 30) -> pa.Table:
+    """Clips of 20 to 150 frames, every second one with a word each fifth of a second."""
+    random = Random(1)
+    rows: list[dict[str, Any]] = []
+    for number in range(clips + val):
+        corpus_set, split = ("pretrain" if number % 2 else "main"), ("train" if number < clips else "val")
+        frames = random.randint(20, 150)
+        words = [{"word": f"w{at}", "start": at / 5, "end": (at + 1) / 5} for at in range(frames // 5)]
+        rows.append(
+            {name: 1 for name in INDEX_SCHEMA.names if name.endswith(("offset", "size"))}
+            | {
+                "key": f"{corpus_set}/a/{number:05d}",
+                "split": split,
+                "set": corpus_set,
+                "shard": f"{split}-{number // per_shard:06d}.tar",
+                "frames": frames,
+                "speaker": "a",
+                "source": "a.mp4",
+                "text": "" if number % 10 == 0 else f"text of {number}",
+                "words": words if corpus_set == "pretrain" else [],
+                "roi_member": "roi.npy",
+            }
+        )
+    random.shuffle(rows)
+    return pa.Table.from_pylist(rows, schema=INDEX_SCHEMA)
+
+
+INDEX = make_index()
+
+
+def draw(clip: Clip, random: Random) -> Part:
+    return draw_words(clip.words, clip.frames, random) if clip.words else whole_clip(clip.text, clip.frames)
+
+
+def visits(planned: list[MicroBatch]) -> list[Visit]:
+    return list(chain.from_iterable(micro_batch.visits for micro_batch in planned))
+
+
+def test_the_same_epoch_is_planned_again_and_other_epochs_and_seeds_differ() -> None:
+    first = plan_epoch(INDEX, ["train"], 0, 0, draw, SETTINGS)
+    assert plan_epoch(INDEX, ["train"], 0, 0, draw, SETTINGS) == first
+    chunked = pa.concat_tables([INDEX.slice(0, 100), INDEX.slice(100)])
+    assert plan_epoch(chunked, ["train"], 0, 0, draw, SETTINGS) == first, "however the table is laid out in memory"
+    for seed, epoch in [(0, 1), (1, 0)]:
+        other = plan_epoch(INDEX, ["train"], seed, epoch, draw, SETTINGS)
+        together = {frozenset(visit.row for visit in micro_batch.visits) for micro_batch in first}
+        again = {frozenset(visit.row for visit in micro_batch.visits) for micro_batch in other}
+        assert len(together & again) < len(first) / 10, "other clips come together"
+        assert len(set(visits(first)) & set(visits(other))) < 0.65 * len(visits(first)), "other words are drawn"
+
+
+def test_another_process_plans_the_same_epoch() -> None:
+    program = (
+        "import hashlib; from tests.shards.test_batch_plan import INDEX, SETTINGS, draw, plan_epoch;"
+        "planned = plan_epoch(INDEX, ['train'], 3, 4, draw, SETTINGS);"
+        "print(hashlib.sha256(repr(planned).encode()).hexdigest())"
+    )
+    here = plan_epoch(INDEX, ["train"], 3, 4, draw, SETTINGS)
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == hashlib.sha256(repr(here).encode()).hexdigest()
+
+
+def test_planning_needs_no_torch() -> None:
+    program = "import sys, shards, shards.loading.batch_plan; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0
+
+
+def test_every_clip_of_the_splits_is_in_the_epoch_once() -> None:
+    splits = INDEX["split"].to_pylist()
+    for chosen in (["train"], ["val"], ["train", "val"]):
+        rows = sorted(visit.row for visit in visits(plan_epoch(INDEX, chosen, 0, 0, draw, SETTINGS)))
+        assert rows == [row for row, split in enumerate(splits) if split in chosen]
+
+
+def test_a_clips_part_depends_on_seed_epoch_and_key_alone() -> None:
+    def parts(index: pa.Table, settings: BatchSettings) -> dict[str, Visit]:
+        keys = index["key"].to_pylist()
+        planned = plan_epoch(index, ["train"], 5, 6, draw, settings)
+        return {keys[visit.row]: visit._replace(row=0) for visit in visits(planned)}
+
+    all_of_them = parts(INDEX, SETTINGS)
+    some = parts(
+        INDEX.filter(pa.array([row % 3 == 0 for row in range(len(INDEX))])), BatchSettings(max_padded_frames=900)
+    )
+    assert len(some) > 100
+    assert some.items() <= all_of_them.items()
+
+
+def test_what_is_drawn_is_what_is_planned() -> None:
+    frames, texts = INDEX["frames"].to_pylist(), INDEX["text"].to_pylist()
+    keys, words = INDEX["key"].to_pylist(), INDEX["words"].to_pylist()
+    for visit in visits(plan_epoch(INDEX, ["train"], 0, 0, draw, SETTINGS)):
+        if words[visit.row]:
+            timed = [tuple(word.values()) for word in words[visit.row]]
+            part = draw_words(timed, frames[visit.row], Random(f"part 0 0 {keys[visit.row]}"))
+            assert (visit.start, visit.stop, visit.text) == (part.start_frame, part.stop_frame, part.text)
+            assert visit.whole == (visit.stop - visit.start == frames[visit.row])
+        else:
+            assert visit == Visit(visit.row, 0, frames[visit.row], texts[visit.row] or None, True)
+
+
+@given(
+    max_padded_frames=st.integers(150, 2000),
+    window_shards=st.integers(1, 20),
+    max_clips=st.none() | st.integers(1, 10),
+    round_frames=st.integers(1, 50),
+)
+def test_micro_batches_stay_within_their_bounds(
+    max_padded_frames: int, window_shards: int, max_clips: int | None, round_frames: int
+) -> None:
+    settings = BatchSettings(max_padded_frames, window_shards, max_clips, round_frames)
+    planned = plan_epoch(INDEX, ["train"], 0, 0, lambda clip, random: Span(0, min(clip.frames, 100), None), settings)
+    assert [micro_batch.number for micro_batch in planned] == list(range(len(planned)))
+    for micro_batch in planned:
+        lengths = [visit.stop - visit.start for visit in micro_batch.visits]
+        assert micro_batch.frames % round_frames == 0
+        assert 0 <= micro_batch.frames - max(lengths) < round_frames
+        assert len(lengths) * micro_batch.frames <= max_padded_frames
+        assert 1 <= len(lengths) <= (max_clips or len(lengths))
+
+
+def test_little_is_padded_and_lengths_are_not_sorted_in_time() -> None:
+    planned = plan_epoch(INDEX, ["train"], 0, 0, draw, SETTINGS)
+    padded = sum(micro_batch.frames * len(micro_batch.visits) for micro_batch in planned)
+    assert sum(visit.stop - visit.start for visit in visits(planned)) > 0.9 * padded
+    longer = [a.frames < b.frames for a, b in pairwise(planned)]
+    assert 0.3 < sum(longer) / len(longer) < 0.7
+
+
+def test_clips_of_a_window_are_read_before_the_next_windows() -> None:
+    shards = INDEX["shard"].to_pylist()
+    planned = plan_epoch(INDEX, ["train"], 0, 0, draw, SETTINGS)
+    seen: list[set[str]] = []
+    for micro_batch in planned:
+        touched = {shards[visit.row] for visit in micro_batch.visits}
+        if seen and touched & seen[-1]:
+            seen[-1] |= touched
+        else:
+            seen.append(touched)
+    assert [len(window) for window in seen] == [3, 3, 3, 3, 3, 1]
+    assert len(set.union(*seen)) == 16
+
+
+def _with_speakers(count: int) -> pa.Table:
+    place = INDEX.schema.get_field_index("speaker")
+    names = [f"speaker{int(key[-5:]) % count}" for key in INDEX["key"].to_pylist()]
+    return INDEX.set_column(place, "speaker", pa.array(names))
+
+
+def test_a_voice_is_of_another_clip_of_the_speaker_that_is_read_at_about_the_same_time() -> None:
+    index = _with_speakers(5)
+    speakers, shards, frames = (index[name].to_pylist() for name in ("speaker", "shard", "frames"))
+    planned = plan_epoch(index, ["train"], 0, 0, draw, SETTINGS, reference_frames=50)
+    windows: list[set[str]] = []
+    for visit in visits(planned):
+        voice = visit.reference
+        assert voice is not None  # the last window has 25 clips
+        assert voice.row != visit.row
+        assert speakers[voice.row] == speakers[visit.row]
+        assert voice.stop - voice.start == 50
+        assert 0 <= voice.start < voice.stop <= 4 * frames[voice.row]
+        windows.append({shards[visit.row], shards[voice.row]})
+    together: dict[str, set[str]] = {}
+    for pair in windows:
+        for shard in pair:
+            together.setdefault(shard, set()).update(pair)
+    assert max(map(len, together.values())) <= SETTINGS.window_shards
+    bare = plan_epoch(index, ["train"], 0, 0, draw, SETTINGS)
+    assert [visit._replace(reference=None) for visit in visits(planned)] == visits(bare), "nothing else is changed"
+
+
+def test_voices_change_from_epoch_to_epoch_and_are_the_same_again() -> None:
+    index = _with_speakers(20)
+    voices = [
+        {visit.row: visit.reference for visit in visits(plan_epoch(index, ["train"], 0, epoch, draw, SETTINGS, 50))}
+        for epoch in (0, 0, 1)
+    ]
+    assert voices[0] == voices[1]
+    assert sum(voices[0][row] == voices[2][row] for row in voices[0]) < 20
+
+
+def test_a_clip_that_is_alone_with_its_speaker_has_no_voice_and_a_short_one_lends_all_it_has() -> None:
+    alone = _with_speakers(1_000_000)
+    assert {visit.reference for visit in visits(plan_epoch(alone, ["train"], 0, 0, draw, SETTINGS, 50))} == {None}
+    frames = INDEX["frames"].to_pylist()
+    for visit in visits(plan_epoch(INDEX, ["train"], 0, 0, draw, SETTINGS, 500)):
+        assert visit.reference is not None
+        assert visit.reference.stop - visit.reference.start == min(500, 4 * frames[visit.reference.row])
+
+
+def test_clips_of_the_same_length_come_with_others_in_every_epoch() -> None:
+    """With one window and parts of one length, only the order of the clips decides who comes together."""
+
+    def together(epoch: int) -> set[frozenset[int]]:
+        settings = BatchSettings(max_padded_frames=100, window_shards=1000)
+        planned = plan_epoch(INDEX, ["train"], 0, epoch, lambda clip, random: Span(0, 20, None), settings)
+        return {frozenset(visit.row for visit in micro_batch.visits) for micro_batch in planned}
+
+    assert len(together(0)) == 80
+    assert len(together(0) & together(1)) < 3
+
+
+def test_a_plan_is_small_to_send() -> None:
+    """A Visit is a few numbers: sending one to a worker costs nothing beside reading its pictures."""
+    planned = plan_epoch(INDEX, ["train"], 0, 0, draw, SETTINGS)
+    assert len(pickle.dumps(planned)) < 120 * len(visits(planned))
+
+
+def test_a_clip_longer_than_a_micro_batch_is_named_unless_it_is_cut() -> None:
+    only = INDEX.filter(pc.equal(INDEX["split"], "train")).slice(7, 1)
+    frames, key = only["frames"][0].as_py(), only["key"][0].as_py()
+    settings = BatchSettings(max_padded_frames=frames - 1)
+    with pytest.raises(ValueError, match=f"{key}: {frames} frames do not fit .* max_padded_frames"):
+        plan_epoch(only, ["train"], 0, 0, settings=settings)
+    plan_epoch(only, ["train"], 0, 0, settings=BatchSettings(max_padded_frames=frames))
+    plan_epoch(INDEX, ["train"], 0, 0, lambda clip, random: Span(0, 20, None), settings)
+
+
+def test_a_clip_too_long_for_a_micro_batch_may_have_one_of_its_own() -> None:
+    longest = max(INDEX["frames"].to_pylist())
+    settings = BatchSettings(max_padded_frames=longest - 1, long_alone=True)
+    planned = plan_evaluation(INDEX, ["train"], settings=settings)
+    for micro_batch in planned:
+        assert len(micro_batch.visits) == 1 or micro_batch.frames * len(micro_batch.visits) < longest
+    assert sum(len(micro_batch.visits) for micro_batch in planned) == INDEX["split"].to_pylist().count("train")
+
+
+@pytest.mark.parametrize("span", [(-1, 5), (5, 5), (0, 1000)])
+def test_a_part_outside_of_its_clip_is_named(span: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match=rf"(main|pretrain)/a/\d+: frames {span[0]} to {span[1]} were drawn"):
+        plan_epoch(INDEX, ["train"], 0, 0, lambda clip, random: Span(*span, None))
+
+
+def test_a_clip_of_which_no_part_is_drawn_is_left_out_and_the_others_are_as_before() -> None:
+    def shorter(clip: Clip, random: Random) -> Part | None:
+        return draw(clip, random) if clip.frames < 60 else None
+
+    frames = INDEX["frames"].to_pylist()
+    everything = visits(plan_epoch(INDEX, ["train"], 0, 0, draw, SETTINGS))
+    planned = plan_epoch(INDEX, ["train"], 0, 0, shorter, SETTINGS)
+    assert sorted(visits(planned)) == sorted(visit for visit in everything if frames[visit.row] < 60)
+    assert len(visits(planned)) < len(everything) / 2
+    assert all(micro_batch.visits for micro_batch in planned)
+    assert [micro_batch.number for micro_batch in planned] == list(range(len(planned)))
+    scored = visits(plan_evaluation(INDEX, ["val"], shorter, SETTINGS))
+    assert sorted(visit.row for visit in scored) == [
+        row for row in range(len(frames)) if INDEX["split"][row].as_py() == "val" and frames[row] < 60
+    ]
+
+
+def test_where_no_part_of_any_clip_is_drawn_nothing_is_planned() -> None:
+    assert plan_epoch(INDEX, ["train"], 0, 0, lambda clip, random: None, SETTINGS) == []
+    assert plan_evaluation(INDEX, ["val"], lambda clip, random: None, SETTINGS) == []
+
+
+def test_a_split_without_clips_is_named_with_those_that_have_some() -> None:
+    told = r"'nosuch'.*train \(400 clips\), val \(30 clips\)"
+    with pytest.raises(ValueError, match=told):
+        plan_epoch(INDEX, ["train", "nosuch"], 0, 0)
+    with pytest.raises(ValueError, match=told):
+        plan_evaluation(INDEX, ["nosuch"])
+    with pytest.raises(ValueError, match=r"'train'.*none at all"):
+        plan_epoch(INDEX.slice(0, 0), ["train"], 0, 0)
+
+
+@pytest.mark.parametrize("setting", ["max_padded_frames", "window_shards", "max_clips", "round_frames"])
+def test_settings_that_make_no_sense_are_named(setting: str) -> None:
+    with pytest.raises(ValueError, match=setting):
+        BatchSettings(**{setting: 0})  # type: ignore[arg-type]
+
+
+def test_a_pass_that_scores_has_every_clip_whole_and_in_the_same_order() -> None:
+    planned = plan_evaluation(INDEX, ["train", "val"], settings=SETTINGS)
+    assert planned == plan_evaluation(INDEX, ["train", "val"], settings=SETTINGS)
+    assert sorted(visit.row for visit in visits(planned)) == list(range(len(INDEX)))
+    assert all(visit.whole for visit in visits(planned))
+    padded = sum(micro_batch.frames * len(micro_batch.visits) for micro_batch in planned)
+    assert sum(visit.stop for visit in visits(planned)) > 0.85 * padded
+
+
+def test_a_part_of_a_split_is_always_the_same_clips() -> None:
+    def chosen(index: pa.Table, clips: int) -> set[str]:
+        keys = index["key"].to_pylist()
+        return {keys[visit.row] for visit in visits(plan_evaluation(index, ["train"], settings=SETTINGS, clips=clips))}
+
+    reordered = INDEX.take(pa.array(range(len(INDEX))[::-1]))
+    assert len(chosen(INDEX, 40)) == 40
+    assert chosen(INDEX, 40) == chosen(reordered, 40)
+    assert chosen(INDEX, 10) < chosen(INDEX, 40), "fewer are some of more"
+    assert len(chosen(INDEX, 1000)) == 400
+
+
+PLANNED = plan_epoch(INDEX, ["train"], 0, 0, draw, SETTINGS)
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 4, 6, 12])
+def test_ranks_together_see_every_global_batch_whatever_their_number(world: int) -> None:
+    per_step = 12
+    steps = steps_in_epoch(len(PLANNED), per_step)
+    assert len(PLANNED) % per_step, "the last one is not full"
+    for step in range(steps):
+        shares = [deal(PLANNED, per_step, step, rank, world) for rank in range(world)]
+        assert {len(share) for share in shares} == {per_step // world}
+        found = [slot for turn in zip(*shares, strict=True) for slot in turn]
+        expected = PLANNED[step * per_step : (step + 1) * per_step]
+        assert found == [*expected, *[None] * (per_step - len(expected))]
+
+
+def test_a_run_that_goes_on_with_other_ranks_sees_what_is_left() -> None:
+    for stopped in (0, 1, 3, steps_in_epoch(len(PLANNED), 4)):
+        before = [slot for rank in range(2) for slot in deal_from(PLANNED, 4, 0, rank, 2)[: 2 * stopped]]
+        after = deal_from(PLANNED, 4, stopped, 0, 1)
+        seen = [slot.number for slot in [*before, *after] if slot is not None]
+        assert sorted(seen) == list(range(len(PLANNED)))
+
+
+def test_the_rest_of_an_epoch_is_the_tail_of_all_of_it() -> None:
+    straight = deal_from(PLANNED, 4, 0, 1, 2)
+    for step in range(steps_in_epoch(len(PLANNED), 4) + 1):
+        assert deal_from(PLANNED, 4, step, 1, 2) == straight[2 * step :]
+
+
+def test_more_ranks_than_micro_batches_leaves_some_slots_empty() -> None:
+    assert [deal(PLANNED[:2], 4, 0, rank, 4) for rank in range(4)] == [[PLANNED[0]], [PLANNED[1]], [None], [None]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (([], 2, 0, 0, 1), "plan is empty"),
+        ((PLANNED, 3, 0, 0, 2), "3 micro-batches a step .* 2 ranks"),
+        ((PLANNED, 0, 0, 0, 1), "0 micro-batches"),
+        ((PLANNED, 2, 0, 2, 2), "rank 2 of 2"),
+        ((PLANNED, 2, -1, 0, 1), "step -1"),
+        ((PLANNED, 2, 10_000, 0, 1), "step 10000"),
+    ],
+)
+def test_what_cannot_be_dealt_is_said(arguments: Any, what: str) -> None:
+    for dealt in (deal, deal_from):
+        with pytest.raises(ValueError, match=what):
+            dealt(*arguments)

@@ -1,0 +1,75 @@
+"""A clip is scored with another clip's voice: never its own, always the same speaker's, the same one every time."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+
+import pyarrow as pa
+
+from shards.loading.reference_clips import other_clips
+
+
+def index_of(*clips: tuple[str, str, str]) -> pa.Table:
+    """Of clips as (key, speaker, split)."""
+    return pa.Table.from_pylist([dict(zip(("key", "speaker", "split"), clip, strict=True)) for clip in clips])
+
+
+def many() -> pa.Table:
+    """Three speakers of twenty clips, in two splits."""
+    return index_of(
+        *(
+            (f"main/{speaker}/{number:02}", speaker, "val" if number % 4 else "test")
+            for number in range(20)
+            for speaker in "abc"
+        )
+    )
+
+
+INDEX = many()
+ROWS = range(len(INDEX))
+
+
+def named(index: pa.Table, rows: list[int], others: list[int | None]) -> dict[str, str | None]:
+    keys = index["key"].to_pylist()
+    return {keys[row]: None if other is None else keys[other] for row, other in zip(rows, others, strict=True)}
+
+
+def test_another_clip_of_the_same_speaker_lends_its_voice_never_the_clip_itself() -> None:
+    rows = INDEX.to_pylist()
+    for row, other in zip(ROWS, other_clips(INDEX, ROWS), strict=True):
+        assert other is not None
+        assert other != row
+        assert rows[other]["speaker"] == rows[row]["speaker"]
+        assert rows[other]["split"] == rows[row]["split"]
+
+
+def test_voices_are_lent_by_many_clips_not_by_one() -> None:
+    lent = Counter(other_clips(INDEX, ROWS))
+    assert len(lent) > len(INDEX) / 3
+    assert max(lent.values()) < len(INDEX) / 6
+
+
+def test_the_same_clip_lends_its_voice_whoever_else_asks_and_however_the_index_is_ordered() -> None:
+    first = named(INDEX, list(ROWS), other_clips(INDEX, ROWS))
+    assert named(INDEX, list(ROWS), other_clips(INDEX, ROWS)) == first
+    some = [50, 7, 31]
+    assert named(INDEX, some, other_clips(INDEX, some)).items() <= first.items()
+    turned = INDEX.take(pa.array(list(reversed(ROWS))))
+    assert named(turned, list(ROWS), other_clips(turned, ROWS)) == first
+
+
+def test_another_process_chooses_the_same_voices() -> None:
+    """Python's own hashes of strings differ from process to process."""
+    program = "from tests.shards.test_reference_clips import INDEX, ROWS, other_clips; print(other_clips(INDEX, ROWS))"
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == str(other_clips(INDEX, ROWS))
+
+
+def test_a_speaker_of_one_clip_in_the_split_has_no_other_voice() -> None:
+    index = index_of(
+        ("main/a/0", "a", "val"), ("main/a/1", "a", "train"), ("main/b/0", "b", "val"), ("main/b/1", "b", "val")
+    )
+    assert other_clips(index, [0, 2]) == [None, 3]
+    assert other_clips(index, []) == []

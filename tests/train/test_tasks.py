@@ -1,0 +1,355 @@
+"""The three tasks: each learns, reads only what it needs, and does with padding what the settings say."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import torch
+import yaml
+from torch import Tensor, nn
+
+from eval.metrics.pool import Scorers
+from model.asr import ASRModel, ASRSettings
+from model.attention import RelativeAttention
+from model.checkpoint import load_checkpoint
+from model.conformer import ConformerSettings
+from model.losses import freeze
+from model.mel import log_mel
+from shards.format.sample import MEL_PER_FRAME, SAMPLES_PER_FRAME
+from shards.loading.batch_plan import MicroBatch, Visit
+from shards.loading.collate import SILENCE, Batch
+from shards.loading.member_reader import MemberReader
+from tests.model.networks import lively
+from tests.train.runs import (
+    begun,
+    finish,
+    logged,
+    task_flags,
+    run_killed_at,
+    start,
+    weights_of,
+)
+from train.__main__ import main, parse
+from train.settings import TaskName
+from train.state import Run
+from train.tasks.target_mel import mels
+from train.validation import Tally
+
+ALL = list(get_args(TaskName))
+NEW = ["vsr", "asr"]
+
+
+@pytest.mark.parametrize("task", ALL)
+def test_a_few_clips_are_learnt_by_heart_and_the_best_checkpoint_says_how_well(
+    shards: str, tmp_path: Path, task: str
+) -> None:
+    """Noise that is trained on and validated on; CTC begins at about 20, the likelihood of silence is at about 8."""
+    learn = ["--splits=[val]", "--micro_batches_per_step=1", "--optimiser.learning_rate=0.01"]
+    best = {"vsr": "ctc", "asr": "wer", "lip2speech": "l1"}[task]
+    settings = {"steps": 40, "every": 40, "validation.every": 8, "checkpoint.best": best}
+    assert main([*task_flags(task, shards, tmp_path / "run", **settings), *learn]) == 0
+    steps = logged(tmp_path / "run")
+    assert sum(steps[n]["ctc"] for n in range(36, 41)) / 5 < 4
+    parts = {"ctc", "text_left_out"} | ({"l1"} if task == "lip2speech" else set())
+    assert all(parts <= set(line) for line in steps.values())
+    measured = {step: line[best] for step, line in logged(tmp_path / "run", "validation").items()}
+    kept = load_checkpoint(tmp_path / "run/best.pt")
+    assert kept.kind == task
+    assert kept.metrics[f"validation_{best}"] == min(measured.values())
+    assert kept.step == min(measured, key=lambda step: (measured[step], step)), "the first of those that are as good"
+    assert len(set(measured.values())) > 1
+    assert (kept.training is None, kept.tokenizer is not None) == (True, True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", NEW)
+def test_killed_and_resumed_equals_a_straight_run(shards: str, tmp_path: Path, task: str) -> None:
+    settings = {"steps": 20, "every": 5, "workers": 1, "ema": 0.9}
+    finish(start(task_flags(task, shards, tmp_path / "straight", **settings)))
+    broken = task_flags(task, shards, tmp_path / "broken", **settings)
+    run_killed_at("13", tmp_path / "marker", broken)
+    assert "step-00000010.pt" in finish(start([*broken, "--resume=auto"]))
+    ours, theirs = weights_of(tmp_path / "broken", 20), weights_of(tmp_path / "straight", 20)
+    assert ours.keys() == theirs.keys()
+    assert [name for name, x in theirs.items() if not torch.equal(ours[name], x)] == []
+    for kind in ("train", "validation", "epoch"):
+        assert logged(tmp_path / "broken", kind) == logged(tmp_path / "straight", kind) != {}
+    left, right = (load_checkpoint(tmp_path / name / "best.pt") for name in ("broken", "straight"))
+    assert (left.step, left.metrics) == (right.step, right.metrics)
+    assert [name for name, x in left.weights.items() if not torch.equal(right.weights[name], x)] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", NEW)
+def test_the_gradient_of_a_global_batch_is_the_same_on_one_rank_and_on_two(
+    shards: str, tmp_path: Path, task: str
+) -> None:
+    """With batch norm in evaluation mode. After one step of AdamW its first moments are the gradient, scaled."""
+    moments = []
+    for ranks in (1, 2):
+        out = tmp_path / f"ranks{ranks}"
+        script = [str(Path(__file__).parent / "steady.py")]
+        finish(start(task_flags(task, shards, out, steps=1, every=1, micro_batches_per_step=4), ranks, script))
+        state = torch.load(out / "checkpoints/step-00000001.pt")["training"]["optimiser"]["state"]
+        moments.append(torch.cat([state[number]["exp_avg"].flatten() for number in sorted(state)]))
+    assert moments[0].norm() > 0
+    assert (moments[0] - moments[1]).norm() < 1e-5 * moments[0].norm()  # sums of float32 in another order
+
+
+@pytest.mark.parametrize(("task", "unread"), [("vsr", ("mel", "wav")), ("asr", ("roi",))])
+def test_a_recipe_reads_no_member_that_it_has_no_use_for(
+    shards: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    task: str,
+    unread: tuple[str, ...],
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise AssertionError("was read")
+
+    for member in unread:
+        monkeypatch.setattr(MemberReader, member, refuse)
+    assert main(task_flags(task, shards, tmp_path / "run", steps=2, every=2)) == 0
+    assert logged(tmp_path / "run", "validation")
+    assert main(task_flags("lip2speech", shards, tmp_path / "other", steps=2, every=2)) == 1
+    assert "AssertionError: was read" in capsys.readouterr().err
+
+
+def test_spec_augment_hides_some_of_the_mel_in_training_and_nothing_in_validation(shards: str, tmp_path: Path) -> None:
+    run = _calm(begun(task_flags("asr", shards, tmp_path / "run")))
+    bare = _calm(begun([*task_flags("asr", shards, tmp_path / "run"), "--spec_augment={time_masks: 0, bands: 0}"]))
+    batch = _batch(run)
+    first, again, other = (_learnt(run, batch, seed).loss for seed in (1, 1, 2))
+    assert torch.equal(first, again), "drawn from the seed"
+    assert not torch.equal(first, other)
+    assert torch.equal(_learnt(bare, batch, 1).loss, _learnt(bare, batch, 2).loss)
+    assert _scored(run, batch) == _scored(bare, batch)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Learnt:
+    """What a batch does to a network: its loss, its gradient and the batch-norm statistics after it, in one row."""
+
+    loss: Tensor
+    gradient: Tensor
+    statistics: Tensor
+
+
+def _calm(run: Run) -> Run:
+    """Weights that are no longer those of a network just begun, of which many do nothing."""
+    lively(run.network)
+    return run
+
+
+def _learnt(run: Run, batch: Batch, seed: int = 1) -> _Learnt:
+    """Without dropout, which is drawn for padding too and so depends on how much of it there is."""
+    before = {name: x.clone() for name, x in run.network.state_dict().items()}
+    run.network.train()
+    for module in run.network.modules():
+        if isinstance(module, nn.Dropout | RelativeAttention):
+            module.eval()
+    run.optimiser.zero_grad(set_to_none=True)
+    loss = run.task.losses(run, run.network, batch, seed).total
+    loss.backward()
+    gradient = torch.cat([x.grad.flatten() for x in run.network.parameters() if x.grad is not None])
+    statistics = torch.cat([x.flatten() for name, x in run.network.named_buffers() if "running" in name])
+    learnt = _Learnt(loss.detach(), gradient.clone(), statistics.clone())
+    run.network.load_state_dict(before)
+    return learnt
+
+
+def _scored(run: Run, batch: Batch) -> dict[str, list[float]]:
+    run.network.eval()
+    tally = Tally(Scorers((), 0), False, frozenset())
+    with torch.no_grad():
+        run.task.scoring(run, [])(batch, tally)
+    return tally.sums
+
+
+def _batch(run: Run) -> Batch:
+    """A long clip used whole, one whose beginning alone is used, and a short one used whole."""
+    index = run.dataset.index.to_pylist()
+    rows = [row for row in sorted(range(len(index)), key=lambda row: -index[row]["frames"]) if index[row]["text"]]
+    long, part, short = rows[0], rows[1], rows[-4]
+    frames = index[long]["frames"]
+    assert 10 <= index[short]["frames"] < frames - 10
+    visits = tuple(
+        Visit(row, 0, stop, index[row]["text"], stop == index[row]["frames"])
+        for row, stop in ((long, frames), (part, 17), (short, index[short]["frames"]))
+    )
+    (batch,) = run.batches([MicroBatch(0, frames, visits)])
+    assert batch is not None
+    return batch
+
+
+def _filled(batch: Batch) -> Batch:
+    """The batch with garbage in its padding."""
+    random = torch.Generator().manual_seed(0)
+    roi, mel, wav = (x.clone() for x in (batch.roi, batch.mel, batch.wav))
+    for row, frames in enumerate(batch.lengths.tolist()):
+        roi[row, frames:] = torch.randint(0, 256, roi[row, frames:].shape, generator=random, dtype=torch.uint8)
+        if row not in batch.wav_rows.tolist():
+            mel[row, :, MEL_PER_FRAME * frames :].normal_(3, 5, generator=random)
+    for place, row in enumerate(batch.wav_rows.tolist()):
+        wav[place, SAMPLES_PER_FRAME * int(batch.lengths[row]) :].normal_(0, 1, generator=random)
+    return dataclasses.replace(batch, roi=roi, mel=mel, wav=wav)
+
+
+def _longer(batch: Batch, frames: int) -> Batch:
+    """The batch as the loader would pad it for a longest clip of so many frames more."""
+    clips, _, side, _ = batch.roi.shape
+    roi, mel, wav = batch.roi, batch.mel, batch.wav
+    if roi.numel():
+        roi = torch.cat([roi, roi.new_zeros(clips, frames, side, side)], dim=1)
+    if mel.numel():
+        mel = torch.cat([mel, mel.new_full((*mel.shape[:2], MEL_PER_FRAME * frames), SILENCE)], dim=2)
+        wav = torch.cat([wav, wav.new_zeros(len(wav), SAMPLES_PER_FRAME * frames)], dim=1)
+    return dataclasses.replace(batch, roi=roi, mel=mel, wav=wav)
+
+
+def _run_of(task: str, padding: str, shards: str, out: Path) -> Run:
+    """With a recogniser that listens, for `lip2speech`."""
+    paddings = [f"--network.padding={padding}", f"--asr.padding={padding}"]
+    run = _calm(begun([*task_flags(task, shards, out), *paddings]))
+    if task == "lip2speech":
+        sizes = ASRSettings((2, 3), ConformerSettings(1, 16, 2, kernel=5), 31, 80, padding)  # type: ignore[arg-type]
+        run.recogniser = lively(ASRModel(sizes))
+        freeze(run.recogniser)
+        run.place.content_on = True
+    return run
+
+
+@pytest.mark.parametrize("task", ALL)
+def test_masked_what_stands_in_the_padding_and_how_much_there_is_of_it_means_nothing(
+    shards: str, tmp_path: Path, task: str
+) -> None:
+    """More padding: as float32 adds up in another order."""
+    run = _run_of(task, "masked", shards, tmp_path / "run")
+    batch = _batch(run)
+    learnt, filled, longer = (_learnt(run, each) for each in (batch, _filled(batch), _filled(_longer(batch, 12))))
+    assert learnt.gradient.norm() > 0
+    for name, value in vars(learnt).items():
+        assert torch.equal(getattr(filled, name), value)
+        assert (getattr(longer, name) - value).norm() < 1e-5 * value.norm()
+
+
+@pytest.mark.parametrize("task", ALL)
+def test_published_padding_is_learnt_from_too(shards: str, tmp_path: Path, task: str) -> None:
+    run = _run_of(task, "published", shards, tmp_path / "run")
+    batch = _batch(run)
+    learnt, longer = _learnt(run, batch), _learnt(run, _longer(batch, 12))
+    for name, value in vars(learnt).items():
+        assert (getattr(longer, name) - value).norm() > 1e-3 * value.norm()
+
+
+def test_published_garbage_in_the_padding_of_a_mel_is_heard(shards: str, tmp_path: Path) -> None:
+    """What shows that the garbage of these tests could be noticed. Pictures are set to zero beyond a clip before any
+    network sees them, as published; a mel comes from the loader as it is."""
+    run = _run_of("asr", "published", shards, tmp_path / "run")
+    batch = _batch(run)
+    learnt, filled = _learnt(run, batch), _learnt(run, _filled(batch))
+    assert (learnt.loss - filled.loss).abs() > 0.01 * learnt.loss
+
+
+def test_beyond_its_clip_a_mel_is_silent_wherever_it_comes_from(shards: str, tmp_path: Path) -> None:
+    """Published, networks hear what stands there."""
+    run = begun(task_flags("asr", shards, tmp_path / "run"))
+    batch = _batch(run)
+    assert batch.wav_rows.tolist() == [1]
+    garbage = dataclasses.replace(batch, wav=_filled(batch).wav)
+    found = mels(garbage, garbage.lengths[garbage.wav_rows])
+    for row, frames in enumerate(batch.lengths.tolist()):
+        assert (found[row, :, MEL_PER_FRAME * frames :] == SILENCE).all()
+    for row in (0, 2):
+        assert torch.equal(found[row], batch.mel[row])
+    frames = int(batch.lengths[1])
+    alone = log_mel(batch.wav[0, : SAMPLES_PER_FRAME * frames])[..., : MEL_PER_FRAME * frames]
+    torch.testing.assert_close(found[1, :, : MEL_PER_FRAME * frames], alone, rtol=0, atol=1e-4)
+
+
+RECIPE_FILE = {
+    "train": {
+        "micro_batches_per_step": 3,
+        "schedule": {"steps": 60, "warmup_steps": 10},
+        "tasks": {
+            "vsr": {"schedule": {"steps": 70}, "curriculum": [{"epochs": 1, "max_words": 2, "max_frames": 250}]},
+            "asr": {"micro_batches_per_step": 5, "spec_augment": {"bands": 7}},
+        },
+    }
+}
+
+
+def _written(path: Path, **changed: Any) -> str:
+    path.write_text(yaml.safe_dump({"train": RECIPE_FILE["train"] | changed}))
+    return str(path)
+
+
+def test_what_a_recipe_file_has_for_a_recipe_goes_over_the_rest_key_by_key(tmp_path: Path) -> None:
+    file = _written(tmp_path / "x.yaml")
+    found = {task: parse([f"--config={file}", f"--task={task}"])[0] for task in ALL}
+    assert {task: settings.task for task, settings in found.items()} == {task: task for task in ALL}
+    assert [found[task].schedule.steps for task in ALL] == [70, 60, 60]
+    assert [found[task].schedule.warmup_steps for task in ALL] == [10, 10, 10], "beside what is laid over"
+    assert [found[task].micro_batches_per_step for task in ALL] == [3, 5, 3]
+    assert [len(found[task].curriculum) for task in ALL] == [1, 0, 0]
+    assert found["asr"].spec_augment.bands == 7
+    assert parse(["--config", file])[0] == found["lip2speech"], "without a word about it"
+
+
+def test_flags_may_be_written_with_dashes(tmp_path: Path) -> None:
+    given = ["--micro-batches-per-step=7", "--init-vsr", "x-y.pt", f"--config={_written(tmp_path / 'my-file.yaml')}"]
+    settings, _, _ = parse([*given, "--schedule.warmup-steps=3"])
+    assert (settings.micro_batches_per_step, settings.init_vsr, settings.schedule.warmup_steps) == (7, "x-y.pt", 3)
+
+
+def test_a_recipe_file_may_say_itself_which_recipe_it_is_of(tmp_path: Path) -> None:
+    file = _written(tmp_path / "x.yaml", task="asr")
+    assert (parse(["--config", file])[0].task, parse(["--config", file])[0].micro_batches_per_step) == ("asr", 5)
+    chosen = parse(["--config", file, "--task", "vsr"])[0]
+    assert (chosen.task, chosen.micro_batches_per_step, chosen.schedule.steps) == ("vsr", 3, 70)
+
+
+def test_flags_win_over_what_is_there_for_a_recipe(tmp_path: Path) -> None:
+    file = _written(tmp_path / "x.yaml")
+    chosen = parse(["--config", file, "--task=asr", "--micro_batches_per_step=9", "--schedule.steps", "8"])[0]
+    assert (chosen.micro_batches_per_step, chosen.schedule.steps, chosen.schedule.warmup_steps) == (9, 8, 10)
+
+
+def test_the_recipe_that_is_named_wins_wherever_the_flag_stands(tmp_path: Path) -> None:
+    file = _written(tmp_path / "x.yaml", task="asr")
+    chosen = parse(["--task", "vsr", "--config", file])[0]
+    assert (chosen.task, chosen.schedule.steps) == ("vsr", 70)
+
+
+def test_a_recipe_that_there_is_not_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = _written(tmp_path / "x.yaml", tasks={"lips": {}})
+    assert main(["--config", file]) == 2
+    assert f"{file}: train.tasks: no task lips: there is vsr, asr, lip2speech" in capsys.readouterr().err
+    for wrong in (["--config", _written(tmp_path / "y.yaml", task="lips")], ["--task=lips"]):
+        with pytest.raises(SystemExit):
+            parse(wrong)
+        assert "lips" in capsys.readouterr().err
+
+
+def test_unknown_settings_of_a_recipe_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = _written(tmp_path / "x.yaml", tasks={"asr": {"spec_augment": {"colour": 3}}})
+    with pytest.raises(SystemExit):
+        parse(["--config", file, "--task=asr"])
+    assert "colour" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("tasks", [["vsr"], {"asr": 3}, 3])
+def test_a_section_of_recipes_of_another_form_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], tasks: Any
+) -> None:
+    file = _written(tmp_path / "x.yaml", tasks=tasks)
+    try:
+        status = main(["--config", file, "--task=asr"])
+    except SystemExit as ended:
+        status = int(ended.code or 0)
+    assert status == 2
+    assert "tasks" in capsys.readouterr().err

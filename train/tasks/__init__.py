@@ -1,0 +1,1 @@
+"""What is trained: `vsr`, `asr` and `lip2speech`, a file each."""

@@ -1,0 +1,103 @@
+"""What `lip2speech` is fed: a batch of clips, cut, varied and normalised on the device.
+
+Everything that is drawn for a micro-batch is drawn on the CPU from one generator, seeded by (seed, epoch, number of the
+micro-batch), never by the rank: what a clip looks like does not depend on who reads it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from model.segment_sampling import (
+    Windows,
+    draw_windows,
+    first_windows,
+    speaker_reference,
+    take_window,
+    whole_windows,
+)
+from model.tokenizer import Tokenizer
+from model.transforms import apply, draw_augmentation
+from shards.format.sample import MEL_PER_FRAME
+from shards.loading.collate import SILENCE, Batch
+from train.settings import TrainSettings
+from train.tasks.ctc import pieces_of
+from train.tasks.target_mel import mels
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A micro-batch as the network takes it, on its device (lengths stay on the CPU).
+
+    Attributes:
+        video: (B, 1, T, size, size).
+        lengths: (B,) video frames.
+        reference: (B, n_mels, reference_padded) mel of the voice, and zeros.
+        reference_lengths: (B,) mel frames of each voice; None with `published` padding, where the zeros count.
+        windows, window_frames: what is generated, on the device.
+        target: (B, n_mels, 4 window_frames), -1 past each window.
+        pieces, piece_lengths: (B, U) and (B,) of the texts, on the CPU; 0 pieces where none is known.
+    """
+
+    video: Tensor
+    lengths: Tensor
+    reference: Tensor
+    reference_lengths: Tensor | None
+    windows: Windows
+    window_frames: int
+    target: Tensor
+    pieces: Tensor
+    piece_lengths: Tensor
+
+
+def prepare(
+    batch: Batch, tokenizer: Tokenizer, settings: TrainSettings, device: torch.device, seed: int | None
+) -> Inputs:
+    """A batch as read, transformed on the device.
+
+    Args:
+        batch: of the loader.
+        tokenizer: for the texts.
+        settings: of the run.
+        device: where to.
+        seed: of what is drawn; None: nothing is, as in validation (whole clips, the voice's first frames).
+    """
+    ranges, lengths = settings.segments, batch.lengths.cpu()
+    part_lengths = lengths[batch.wav_rows]  # while both lie on the CPU
+    on_device = batch.to(device, non_blocking=True)
+    mel = mels(on_device, part_lengths)
+    frames = batch.roi.shape[1]
+    if seed is None:
+        windows, augmentation, window_frames = whole_windows(lengths), None, frames
+        voices = first_windows(MEL_PER_FRAME * lengths, ranges.reference_frames)
+    else:
+        generator = torch.Generator().manual_seed(seed)
+        windows = draw_windows(lengths, generator, ranges.window_frames)
+        window_frames = min(ranges.window_frames, frames)
+        voices = draw_windows(MEL_PER_FRAME * lengths, generator, ranges.reference_frames)
+        augmentation = draw_augmentation(*windows, generator, settings.transforms)
+    windows, voices = (Windows(*(x.to(device, non_blocking=True) for x in each)) for each in (windows, voices))
+    reference, sizes = speaker_reference(mel, voices, ranges.reference_padded)
+    if seed is not None and on_device.reference.shape[2]:
+        lent = F.pad(on_device.reference, (0, ranges.reference_padded - on_device.reference.shape[2]))
+        has_one = (batch.reference_frames > 0).to(device, non_blocking=True)
+        reference = torch.where(has_one[:, None, None], lent, reference)
+        sizes = torch.where(has_one, batch.reference_frames.to(device, non_blocking=True), sizes)
+    pieces, piece_lengths = pieces_of(batch.texts, tokenizer)
+    return Inputs(
+        video=apply(on_device.roi, lengths, augmentation, settings.transforms),
+        lengths=lengths,
+        reference=reference,
+        reference_lengths=sizes if settings.network.padding == "masked" else None,
+        windows=windows,
+        window_frames=window_frames,
+        target=take_window(
+            mel, *windows.scaled(MEL_PER_FRAME), length=MEL_PER_FRAME * window_frames, dim=2, fill=SILENCE
+        ),
+        pieces=pieces,
+        piece_lengths=piece_lengths,
+    )
