@@ -12,7 +12,7 @@ Where the method's paragraphs are (METHOD.md's headings):
     Speaker encoder              speaker.py
     Mel decoder                  decoder.py       lip_to_speech.py: all four as one network
     Speech recogniser            recogniser.py
-    Losses and optimiser         losses.py
+    Losses and optimizer         losses.py
     From mel to waveform         vocoder.py       of mel_inversion.py and griffin_lim.py
     Published checkpoints        published.py     checkpoint.py (plain_settings.py): ours, and reading either;
                                                   export.py: for torch alone

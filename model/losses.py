@@ -1,4 +1,4 @@
-"""Losses of the recipes, and the published optimiser (METHOD.md, Losses and optimiser).
+"""Losses of the tasks (METHOD.md, Losses and optimizer).
 
     total = 100 * L1(mels, natural-log units) + CTC(lips) + MSE(recogniser's features), the last once it is switched on
 
@@ -12,7 +12,6 @@ recogniser's features they hold whatever leaked there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -174,21 +173,3 @@ def content_loss(recogniser: ASRModel, generated: Tensor, true: Tensor, lengths:
 def freeze(network: nn.Module) -> nn.Module:
     """The network in evaluation mode, its parameters without gradients."""
     return network.eval().requires_grad_(False)
-
-
-@dataclass(frozen=True)
-class OptimiserSettings:
-    """AdamW with amsgrad. The defaults are the published ones."""
-
-    learning_rate: float = 1e-4
-    weight_decay: float = 1e-5
-    amsgrad: bool = True
-
-
-def optimiser(
-    parameters: Iterable[nn.Parameter], settings: OptimiserSettings = OptimiserSettings()
-) -> torch.optim.Optimizer:
-    """AdamW over the parameters, every one with the same decay."""
-    return torch.optim.AdamW(
-        parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, amsgrad=settings.amsgrad
-    )

@@ -7,41 +7,17 @@ from typing import Literal
 
 from model.asr import ASRSettings
 from model.lip_to_speech import LipToSpeechSettings
-from model.losses import LossSettings, OptimiserSettings
+from model.losses import LossSettings
 from model.segment_sampling import SegmentSettings
 from model.spec_augment import SpecAugmentSettings
 from model.transforms import TransformSettings
 from shards.loading.batch_plan import BatchSettings
 from shards.loading.cache import CacheSettings
+from train.optim import OptimizerSettings, ScheduleSettings
 
 TaskName = Literal["vsr", "asr", "lip2speech"]
 Precision = Literal["float32", "bf16"]
-Rate = Literal["constant", "cosine"]
 Score = Literal["l1", "ctc", "wer", "cer", "stoi", "estoi", "pesq", "pesq_wide"]
-
-
-@dataclass(frozen=True)
-class ScheduleSettings:
-    """How long to train, and the learning rate over the steps.
-
-    Attributes:
-        steps: global steps of the whole run.
-        warmup_steps: first steps, over which the rate rises linearly.
-        rate: constant afterwards, or a cosine down to `last` of it.
-        last: share of the rate that is left at the last step of a cosine.
-    """
-
-    steps: int = 100_000
-    warmup_steps: int = 0
-    rate: Rate = "constant"
-    last: float = 0.01
-
-    def __post_init__(self) -> None:
-        if self.steps < 1 or self.warmup_steps < 0 or not 0 <= self.last <= 1:
-            raise ValueError(
-                f"schedule: {self.steps} steps, {self.warmup_steps} of warm-up, last {self.last}: expected 1 or more, "
-                "0 or more, and 0 to 1"
-            )
 
 
 @dataclass(frozen=True)
@@ -156,7 +132,7 @@ class TrainSettings:
         asr: of `asr`.
         curriculum: what comes first; after its last stage segments are as `segments` says.
         spec_augment: of `asr`.
-        transforms, segments, batch, losses, optimiser, schedule, checkpoint, validation, cache: see there.
+        transforms, segments, batch, losses, optimizer, schedule, checkpoint, validation, cache: see there.
     """
 
     task: TaskName = "lip2speech"
@@ -185,7 +161,7 @@ class TrainSettings:
     segments: SegmentSettings = field(default_factory=SegmentSettings)
     batch: BatchSettings = field(default_factory=BatchSettings)
     losses: LossSettings = field(default_factory=LossSettings)
-    optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
     checkpoint: CheckpointSettings = field(default_factory=CheckpointSettings)
     validation: ValidationSettings = field(default_factory=ValidationSettings)

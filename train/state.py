@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from model.asr import ASRModel
 from model.checkpoint import Checkpoint, Network
-from model.losses import optimiser
 from model.mel import MelSettings
 from model.tokenizer import Tokenizer
 from shards import Dataset
@@ -18,6 +17,7 @@ from shards.loading.batch_plan import MicroBatch
 from shards.loading.collate import Batch, Contents
 from shards.loading.loader import LoaderSettings, load
 from train.distributed import Ranks
+from train.optim import build_optimizer
 from train.run_dir import RunDir
 from train.settings import TrainSettings
 from train.tasks.task import Task
@@ -29,7 +29,7 @@ class TrainingError(RuntimeError):
 
 @dataclass
 class Place:
-    """Where a run is: all that a checkpoint keeps besides weights and optimiser.
+    """Where a run is: all that a checkpoint keeps besides weights and optimizer.
 
     Attributes:
         step: global steps done.
@@ -80,7 +80,7 @@ class Run:
         self.network.to(self.ranks.device)
         if self.settings.sync_batch_norm and self.ranks.world > 1:
             self.network = nn.SyncBatchNorm.convert_sync_batchnorm(self.network)
-        self.optimiser = optimiser(self.network.parameters(), self.settings.optimiser)
+        self.optimizer = build_optimizer(self.network.parameters(), self.settings.optimizer)
         self.place.best_of = self.measured_on
         self.average: dict[str, Tensor] | None = None
         if self.settings.ema is not None:
@@ -101,14 +101,14 @@ class Run:
         """The run as a checkpoint: the weights to use, which are the average where there is one.
 
         Args:
-            to_go_on: whether it also holds what a run needs to go on: the optimiser's state, and the weights that are
+            to_go_on: whether it also holds what a run needs to go on: the optimizer's state, and the weights that are
                 trained.
         """
         weights = self.network.state_dict()
         training = {
             "identity": self.identity,
             "place": asdict(self.place),
-            "optimiser": self.optimiser.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
             "weights": None if self.average is None else weights,
         }
         return Checkpoint(
@@ -126,7 +126,7 @@ class Run:
         """Go on from a checkpoint of this run."""
         assert checkpoint.training is not None
         self.network.load_state_dict(checkpoint.training["weights"] or dict(checkpoint.weights))
-        self.optimiser.load_state_dict(checkpoint.training["optimiser"])
+        self.optimizer.load_state_dict(checkpoint.training["optimizer"])
         self.place = Place(**checkpoint.training["place"])
         if self.average is not None:
             self.average = {name: x.to(self.ranks.device) for name, x in checkpoint.weights.items()}

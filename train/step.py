@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from shards.loading.collate import Batch
 from train.logger import Logger
-from train.optim import rate_at
+from train.optim import learning_rate_factor
 from train.state import Run, TrainingError
 from train.throughput import Throughput
 
@@ -51,7 +51,7 @@ def take_step(
     """
     settings, ranks, place = run.settings, run.ranks, run.place
     wrapped.train()
-    run.optimiser.zero_grad(set_to_none=True)
+    run.optimizer.zero_grad(set_to_none=True)
     before = [x.clone() for x in run.network.buffers()]
     parts: list[dict[str, Tensor]] = []
     keys: list[str] = []
@@ -100,9 +100,9 @@ def take_step(
         _skip_step(run, keys, book)
         return stops > 0
     place.bad_in_a_row = 0
-    for group in run.optimiser.param_groups:
-        group["lr"] = settings.optimiser.learning_rate * rate_at(place.step - 1, settings.schedule)
-    run.optimiser.step()
+    for group in run.optimizer.param_groups:
+        group["lr"] = settings.optimizer.learning_rate * learning_rate_factor(place.step - 1, settings.schedule)
+    run.optimizer.step()
     _average(run)
     for name in names:
         place.sums[name] = place.sums.get(name, 0.0) + summed[name]

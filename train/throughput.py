@@ -59,7 +59,7 @@ class Throughput:
                 run.place.step,
                 **means,
                 gradient_norm=self._norm / self._steps,
-                learning_rate=run.optimiser.param_groups[0]["lr"],
+                learning_rate=run.optimizer.param_groups[0]["lr"],
                 frames_a_second=frames / took,
                 waiting=waited / took / self._ranks.world,
             )

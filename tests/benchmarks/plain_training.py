@@ -20,7 +20,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from model.lip_to_speech import LipToSpeech
-from model.losses import ctc_loss, mel_l1, optimiser
+from model.losses import ctc_loss, mel_l1
 from model.mel import log_mel
 from model.segment_sampling import SPEAKER_FRAMES_PADDED, WINDOW_FRAMES, Windows
 from model.tokenizer import Tokenizer
@@ -28,6 +28,7 @@ from model.transforms import TransformSettings
 from shards import Sample
 from shards.format.sample import MEL_PER_FRAME
 from tests.benchmarks.loader import lip_pictures
+from train.optim import build_optimizer
 from train.settings import TrainSettings
 
 
@@ -106,7 +107,7 @@ def plain_step(settings: TrainSettings, vocabulary: int) -> Callable[[Example], 
     """A step on a new network, which takes padding for frames."""
     torch.manual_seed(settings.seed)
     trained = LipToSpeech(replace(settings.network, padding="published", vocabulary=vocabulary)).train()
-    updates = optimiser(trained.parameters(), settings.optimiser)
+    updates = build_optimizer(trained.parameters(), settings.optimizer)
 
     def step(batch: Example) -> None:
         updates.zero_grad()

@@ -26,9 +26,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from model.asr import ASRModel, ASRSettings
 from model.conformer import ConformerSettings
 from model.lip_to_speech import LipToSpeech, LipToSpeechSettings
-from model.losses import LossSettings, content_loss, ctc_loss, freeze, mel_l1, optimiser
+from model.losses import LossSettings, content_loss, ctc_loss, freeze, mel_l1
 from model.segment_sampling import Windows
 from model.visual_encoder import VisualSettings
+from train.optim import build_optimizer
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,7 @@ def step_of(work: Work, precision: Precision, compiled: bool) -> Callable[[], No
     network = LipToSpeech(work.network).to(work.device)
     recogniser = ASRModel(work.asr).to(work.device)
     freeze(recogniser)
-    steps = optimiser(network.parameters())
+    steps = build_optimizer(network.parameters())
     weights, padding, bands = LossSettings(), work.network.padding, work.network.n_mels
     lengths = torch.full((work.clips,), work.frames)  # on the CPU, where they spare a synchronisation
     sizes = torch.full((work.clips,), work.window, device=work.device)

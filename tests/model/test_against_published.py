@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from model.asr import ASRModel
 from model.checkpoint import Checkpoint, build_network
 from model.lip_to_speech import LipToSpeech
-from model.losses import LossSettings, content_loss, ctc_loss, freeze, mel_l1, optimiser
+from model.losses import LossSettings, content_loss, ctc_loss, freeze, mel_l1
 from model.published import LIP_TO_SPEECH_PARTS, RECOGNISER_PART, our_name, published_weights
 from model.segment_sampling import Windows
 from tests.model.networks import without_dropout
+from train.optim import build_optimizer
 
 EVALUATION = 1e-4  # of the largest reference value: float32, other order of sums
 LOSS = 1e-4  # relative
@@ -276,11 +277,11 @@ def _double(arrays: Arrays) -> Arrays:
 
 
 @pytest.mark.slow
-def test_four_steps_of_the_published_optimiser(
+def test_four_steps_of_the_published_optimizer(
     network: LipToSpeech, recogniser: ASRModel, inputs: Arrays, trained: Arrays
 ) -> None:
     without_dropout(network).train()
-    steps = optimiser(network.parameters())
+    steps = build_optimizer(network.parameters())
     for number in range(4):
         steps.zero_grad()
         losses = torch.stack(_step(network, recogniser, inputs, trained, "B")).double()

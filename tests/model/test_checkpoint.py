@@ -198,7 +198,7 @@ def test_figures_of_numpy_and_torch_come_back_as_plain_ones(network: LipToSpeech
 
 
 def test_what_a_run_needs_to_go_on_travels_along(network: LipToSpeech, tmp_path: Path) -> None:
-    training = {"epoch": 3, "optimiser": {"state": {0: {"step": torch.tensor(4.0)}}}}
+    training = {"epoch": 3, "optimizer": {"state": {0: {"step": torch.tensor(4.0)}}}}
     save_checkpoint(tmp_path / "x.pt", dataclasses.replace(_checkpoint(network), training=training))
     assert load_checkpoint(tmp_path / "x.pt").training == training
 

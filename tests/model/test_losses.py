@@ -11,7 +11,6 @@ from torch import Tensor
 
 from model.losses import (
     LossSettings,
-    OptimiserSettings,
     content_loss,
     content_switches_on,
     ctc_feasible,
@@ -19,7 +18,6 @@ from model.losses import (
     delta_l1,
     freeze,
     mel_l1,
-    optimiser,
 )
 from model.mel import natural_log
 from model.padding import Padding
@@ -28,11 +26,6 @@ from tests.model.networks import small_asr
 
 def test_the_defaults_are_the_published_ones() -> None:
     assert (LossSettings().mel, LossSettings().ctc, LossSettings().content) == (100, 1, 1)
-    group = optimiser([torch.nn.Parameter(torch.zeros(1))]).param_groups[0]
-    assert (group["lr"], group["weight_decay"], group["amsgrad"]) == (1e-4, 1e-5, True)
-    assert (
-        optimiser([torch.nn.Parameter(torch.zeros(1))], OptimiserSettings(learning_rate=1)).param_groups[0]["lr"] == 1
-    )
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from train.settings import TrainSettings
 from train.tasks.registry import TASKS
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-PUBLISHED = ("network", "asr", "transforms", "segments", "losses", "optimiser")
+PUBLISHED = ("network", "asr", "transforms", "segments", "losses", "optimizer")
 NOT_PUBLISHED = {
     *("network.vocabulary", "network.n_mels", "asr.vocabulary", "asr.n_mels"),  # the data's
     *("segments.fps", "segments.min_frames", "transforms.margin", "transforms.subtract_temporal_mean", "losses.delta"),
@@ -80,7 +80,7 @@ def _status(arguments: list[str]) -> Any:
     [
         ("transforms: {erase: 3}", "erase"),
         ("tasks: {asr: {spec_augment: {masks: 3}}}", "masks"),
-        ("optimiser: {learning_rate: fast}", "learning_rate"),
+        ("optimizer: {learning_rate: fast}", "learning_rate"),
         ("tasks: {tts: {}}", "tts"),
     ],
 )

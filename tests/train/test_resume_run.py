@@ -20,8 +20,8 @@ from tests.train.runs import (
     finish,
     flags,
     logged,
-    task_flags,
     start,
+    task_flags,
     weights_of,
     write_tokenizer,
 )

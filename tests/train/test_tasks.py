@@ -27,9 +27,9 @@ from tests.train.runs import (
     begun,
     finish,
     logged,
-    task_flags,
     run_killed_at,
     start,
+    task_flags,
     weights_of,
 )
 from train.__main__ import main, parse
@@ -47,7 +47,7 @@ def test_a_few_clips_are_learnt_by_heart_and_the_best_checkpoint_says_how_well(
     shards: str, tmp_path: Path, task: str
 ) -> None:
     """Noise that is trained on and validated on; CTC begins at about 20, the likelihood of silence is at about 8."""
-    learn = ["--splits=[val]", "--micro_batches_per_step=1", "--optimiser.learning_rate=0.01"]
+    learn = ["--splits=[val]", "--micro_batches_per_step=1", "--optimizer.learning_rate=0.01"]
     best = {"vsr": "ctc", "asr": "wer", "lip2speech": "l1"}[task]
     settings = {"steps": 40, "every": 40, "validation.every": 8, "checkpoint.best": best}
     assert main([*task_flags(task, shards, tmp_path / "run", **settings), *learn]) == 0
@@ -93,7 +93,7 @@ def test_the_gradient_of_a_global_batch_is_the_same_on_one_rank_and_on_two(
         out = tmp_path / f"ranks{ranks}"
         script = [str(Path(__file__).parent / "steady.py")]
         finish(start(task_flags(task, shards, out, steps=1, every=1, micro_batches_per_step=4), ranks, script))
-        state = torch.load(out / "checkpoints/step-00000001.pt")["training"]["optimiser"]["state"]
+        state = torch.load(out / "checkpoints/step-00000001.pt")["training"]["optimizer"]["state"]
         moments.append(torch.cat([state[number]["exp_avg"].flatten() for number in sorted(state)]))
     assert moments[0].norm() > 0
     assert (moments[0] - moments[1]).norm() < 1e-5 * moments[0].norm()  # sums of float32 in another order
@@ -152,7 +152,7 @@ def _learnt(run: Run, batch: Batch, seed: int = 1) -> _Learnt:
     for module in run.network.modules():
         if isinstance(module, nn.Dropout | RelativeAttention):
             module.eval()
-    run.optimiser.zero_grad(set_to_none=True)
+    run.optimizer.zero_grad(set_to_none=True)
     loss = run.task.losses(run, run.network, batch, seed).total
     loss.backward()
     gradient = torch.cat([x.grad.flatten() for x in run.network.parameters() if x.grad is not None])

@@ -28,8 +28,6 @@ from tests.train.runs import (
 )
 from train import trainer as loop
 from train.__main__ import main, parse
-from train.optim import rate_at
-from train.settings import ScheduleSettings
 from train.tasks import inputs, lip2speech
 
 
@@ -115,7 +113,7 @@ def test_the_gradient_of_a_global_batch_is_the_same_on_one_rank_and_on_two(shard
         script = [str(Path(__file__).parent / "steady.py")]
         finish(start(flags(shards, out, steps=1, every=1, micro_batches_per_step=4), ranks, script))
         content = torch.load(out / "checkpoints/step-00000001.pt")
-        moments.append(content["training"]["optimiser"]["state"])
+        moments.append(content["training"]["optimizer"]["state"])
     whole = torch.cat([state["exp_avg"].flatten() for state in moments[0].values()])
     other = torch.cat([moments[1][number]["exp_avg"].flatten() for number in moments[0]])
     assert (whole - other).norm() < 1e-5 * whole.norm()
@@ -170,13 +168,6 @@ def test_steps_whose_gradient_is_not_finite_are_skipped_and_counted_and_stop_the
     monkeypatch.setattr(inputs, "mels", lambda batch, frames: batch.mel * float("nan"))
     assert _run(dataset.store.url, tmp_path / "stopped", max_nonfinite_steps=3, **ONE_BY_ONE) == 1
     assert "3 steps in a row without a finite loss and gradient" in capsys.readouterr().err
-
-
-def test_the_rate_warms_up_and_falls() -> None:
-    cosine = ScheduleSettings(steps=110, warmup_steps=10, rate="cosine", last=0.1)
-    assert [rate_at(step, cosine) for step in (0, 9, 10, 109)] == pytest.approx([0.1, 1, 1, 0.1])
-    assert rate_at(60, cosine) == pytest.approx(0.55, abs=0.01)
-    assert rate_at(10**6, ScheduleSettings()) == 1
 
 
 def test_splits_that_are_not_named_are_those_that_are_for_training(shards: str, tmp_path: Path) -> None:
@@ -279,7 +270,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(
 def test_weights_of_other_checkpoints_start_a_run(shards: str, tmp_path: Path) -> None:
     assert _run(shards, tmp_path / "first", steps=3) == 0
     first = tmp_path / "first/checkpoints/step-00000003.pt"
-    assert _run(shards, tmp_path / "second", steps=1, every=1, init=first, **{"optimiser.learning_rate": 0}) == 0
+    assert _run(shards, tmp_path / "second", steps=1, every=1, init=first, **{"optimizer.learning_rate": 0}) == 0
     ours, theirs = weights_of(tmp_path / "second", 1), weights_of(tmp_path / "first", 3)
     assert all(torch.equal(ours[name], x) for name, x in theirs.items() if "running" not in name and "num_" not in name)
     assert isinstance(LipToSpeech(load_checkpoint(first).settings), LipToSpeech)  # type: ignore[arg-type]

@@ -23,7 +23,7 @@ from model.segment_sampling import Windows, loudest_windows, take_window
 from shards import Dataset
 from shards.loading.batch_plan import MicroBatch, plan_evaluation
 from tests.shards.datasets import noise, write_dataset
-from tests.train.runs import begun, finish, logged, task_flags, start, write_tokenizer
+from tests.train.runs import begun, finish, logged, start, task_flags, write_tokenizer
 from train import validation
 from train.__main__ import main
 from train.curriculum import whole_clips
@@ -123,7 +123,7 @@ def test_the_average_is_validated_and_kept_and_training_goes_on_from_its_own_wei
 def test_two_ranks_come_to_the_means_of_one(dataset: Dataset, tmp_path: Path, clips_a_batch: int) -> None:
     """After a step that moves nothing; with 4 there is one micro-batch, and the second rank has none."""
     script = [str(Path(__file__).parent / "steady.py")]
-    still = {"steps": 1, "optimiser.learning_rate": 0, "batch.max_clips": clips_a_batch, "batch.max_padded_frames": 400}
+    still = {"steps": 1, "optimizer.learning_rate": 0, "batch.max_clips": clips_a_batch, "batch.max_padded_frames": 400}
     found = []
     for ranks in (1, 2):
         out = tmp_path / f"ranks{ranks}"

@@ -1,4 +1,4 @@
-"""The `lip2speech` task: lips and a voice in, a mel out (METHOD.md, Losses and optimiser).
+"""The `lip2speech` task: lips and a voice in, a mel out (METHOD.md, Losses and optimizer).
 
     total = 100 L1(mel of the window) + CTC(lips of the segment) + MSE(what a recogniser hears), the last once it is on
 
