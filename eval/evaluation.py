@@ -67,7 +67,7 @@ def evaluate(settings: EvaluationSettings, command: str = "") -> Path:
     _check(checkpoint, dataset, settings)
     file_voice = _file_voice(settings, checkpoint)
     planned = plan(dataset, settings)
-    left_out = [entry for entry in read_left_out(dataset.store) if entry["split"] == settings.split]
+    skipped = [entry for entry in read_left_out(dataset.store) if entry["split"] == settings.split]
     store = Store(str(Path(settings.out).absolute()))
     claim(store, about_of(settings, dataset, checkpoint, planned, command))
     make = partial(Synthesizer, checkpoint, _anywhere(settings), file_voice)
@@ -76,7 +76,7 @@ def evaluate(settings: EvaluationSettings, command: str = "") -> Path:
     _speak(store, make, planned, settings)
     damaged = _gather(store, planned, settings.metrics)
     evaluation = Evaluation.open(store.path())
-    summary = {**summarise(evaluation), "damaged": damaged, "left_out": left_out}
+    summary = {**summarise(evaluation), "damaged": damaged, "skipped": skipped}
     write_json(store, SUMMARY_NAME, summary)
     return write_report(evaluation, dataset, summary, settings.examples)
 

@@ -30,12 +30,11 @@ import pyarrow.parquet as pq
 
 from shards import Store
 
-FORMAT = 1
+FORMAT = 2
 ABOUT_NAME, CLIPS_NAME, CSV_NAME, SUMMARY_NAME = "evaluation.json", "clips.parquet", "clips.csv", "summary.json"
 
-SYSTEMS = ("network", "untrained", "ceiling", "original")
-"""What is scored side by side: the checkpoint, its network with new weights, the true mel through the same vocoder, and
-the recording itself, for what looks at one waveform alone."""
+SYSTEMS = ("network", "shuffled_lips", "untrained", "mean_mel", "ceiling", "original")
+"""What can be scored side by side, in the order of rows and reports (eval/systems.py says what each is)."""
 
 RATES = {
     "wer": ("word_errors", "words"),
@@ -57,9 +56,9 @@ _ABOUT_CLIP = [
     ("system", pa.string()),
 ]
 _HEARD = [
-    ("heard", pa.string()),
+    ("hypothesis", pa.string()),
     *((column, pa.int32()) for column in (*RATES["wer"], *RATES["cer"])),
-    ("lips_heard", pa.string()),
+    ("lips_hypothesis", pa.string()),
     *((column, pa.int32()) for column in (*RATES["lips_wer"], *RATES["lips_cer"])),
     ("failed", pa.string()),
     ("wav", pa.string()),
@@ -73,7 +72,7 @@ class ResultsError(ValueError):
 def schema_of(metrics: Sequence[str]) -> pa.Schema:
     """Columns of `clips.parquet`: `key`, `split`, `speaker`, `frames` and `seconds` of the clip, `text` that was said,
     `voice` (the key of the clip that the voice is of, or how it was chosen), `system`; a float64 a metric; `heard` and
-    `lips_heard` with the counts of `RATES`; `failed`, JSON of metric -> reason; `wav`, the waveform's path in the
+    `lips_hypothesis` with the counts of `RATES`; `failed`, JSON of metric -> reason; `wav`, the waveform's path in the
     folder. What does not apply is null."""
     return pa.schema([*_ABOUT_CLIP, *((name, pa.float64()) for name in metrics), *_HEARD])
 

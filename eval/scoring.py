@@ -68,15 +68,15 @@ def rows_of(
         failed = dict(of.failed)
         if row["l1"] is not None and not np.isfinite(row["l1"]):
             row["l1"], failed["l1"] = None, "the mel holds values that are not finite"
-        if system in clip.heard:
-            row["heard"] = clip.heard[system]
-            row |= _errors(clip.text, clip.heard[system], normaliser, RATES["wer"] + RATES["cer"])
-        failed |= dict.fromkeys(("wer", "cer"), clip.unheard[system]) if system in clip.unheard else {}
-        if system == "network" and clip.lips_heard is not None:
-            row["lips_heard"] = clip.lips_heard
-            row |= _errors(clip.text, clip.lips_heard, normaliser, RATES["lips_wer"] + RATES["lips_cer"])
+        if system in clip.hypotheses:
+            row["hypothesis"] = clip.hypotheses[system]
+            row |= _errors(clip.text, clip.hypotheses[system], normaliser, RATES["wer"] + RATES["cer"])
+        failed |= dict.fromkeys(("wer", "cer"), clip.asr_failures[system]) if system in clip.asr_failures else {}
+        if system == "network" and clip.lips_hypothesis is not None:
+            row["lips_hypothesis"] = clip.lips_hypothesis
+            row |= _errors(clip.text, clip.lips_hypothesis, normaliser, RATES["lips_wer"] + RATES["lips_cer"])
         row["failed"] = json.dumps(failed, ensure_ascii=False, sort_keys=True)
-        if system != "original" or of.values or failed or clip.heard:
+        if system != "original" or of.values or failed or clip.hypotheses:
             rows.append(row)
     return rows
 

@@ -25,8 +25,8 @@ class EvaluationSettings:
         split: of the clips that are spoken.
         out: folder of the report.
         protocol: `published` sets voice, vocoder and max_seconds to what METHOD.md says of the published test.
-        speaker_reference: `other`, the loudest stretch of another clip of the same speaker; `self`, the first frames of the very
-            clip that is scored, as published; or a file with sound whose loudest stretch everybody is spoken with.
+        speaker_reference: `other`, the loudest stretch of another clip of the same speaker; `self`, the first frames of
+            the very clip that is scored, as published; or a file whose loudest stretch of sound serves every clip.
         vocoder: `default` or `published`.
         max_seconds: clips are cut there; None: whole.
         clips: a fixed part of the split, so many clips; None: all of it.

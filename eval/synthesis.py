@@ -48,9 +48,9 @@ class SynthesizedClip:
         speaker_reference: the key of the clip that lent its voice; `self` or `file`.
         waves: system -> int16 samples at 16 kHz.
         l1: system -> mean absolute difference of its mel from the true one, natural-log units.
-        heard: system -> what the recogniser heard; empty without one.
-        unheard: system -> why the recogniser failed.
-        lips_heard: what the CTC head of the network read from the lips; None where its pieces are not known.
+        hypotheses: system -> what the ASR model recognized; empty without one.
+        asr_failures: system -> why the ASR model failed.
+        lips_hypothesis: what the CTC head of the network read from the lips; None where its pieces are not known.
         mels: system -> float32 (n_mels, 4 frames), where they are wanted.
     """
 
@@ -61,9 +61,9 @@ class SynthesizedClip:
     speaker_reference: str
     waves: dict[str, Array]
     l1: dict[str, float]
-    heard: dict[str, str]
-    unheard: dict[str, str]
-    lips_heard: str | None
+    hypotheses: dict[str, str]
+    asr_failures: dict[str, str]
+    lips_hypothesis: str | None
     mels: dict[str, Array]
 
 
@@ -171,9 +171,9 @@ class Synthesizer:
                     "original": to_pcm16(batch.wav[at, : SAMPLES_PER_FRAME * int(batch.lengths[at])].numpy()),
                 },
                 l1={system: values[at] for system, values in l1.items()},
-                heard={},
-                unheard={},
-                lips_heard=read[at],
+                hypotheses={},
+                asr_failures={},
+                lips_hypothesis=read[at],
                 mels={name: mel[at, :, : int(lengths[at])].cpu().numpy() for name, mel in mels.items()}
                 if self._settings.mels
                 else {},
@@ -200,7 +200,7 @@ def heard_by(recogniser: ASRModel, clips: list[SynthesizedClip]) -> list[Synthes
             raise
         except Exception as error:
             unheard[at][system] = f"{type(error).__name__}: {error}"
-    return [replace(clip, heard=of, unheard=why) for clip, of, why in zip(clips, heard, unheard, strict=True)]
+    return [replace(clip, hypotheses=of, asr_failures=why) for clip, of, why in zip(clips, heard, unheard, strict=True)]
 
 
 def float_wave(wave: Array) -> Array:

@@ -68,7 +68,8 @@ def pictures_of(checkpoint: Checkpoint, dataset: Dataset) -> TransformSettings:
     pictures = checkpoint.transforms or TransformSettings(crop_radius=crop_radius)
     if pictures.crop_radius != crop_radius:
         raise ValueError(
-            f"{dataset.store.url}: lip regions of crop_radius {crop_radius}, and the network was trained on {pictures.crop_radius}"
+            f"{dataset.store.url}: lip regions of crop_radius {crop_radius}, and the network was trained on "
+            f"{pictures.crop_radius}"
         )
     return pictures
 

@@ -214,6 +214,10 @@ def _figure(of: Compared, name: str, key: str) -> float | None:
 
 
 def _texts(name: str, row: Mapping[str, Any], normalise: Callable[[str], str]) -> list[Text]:
-    if row["heard"] is None:
+    if row["hypothesis"] is None:
         return []
-    return [Text(name, row["heard"], mark(normalise(row["text"]), normalise(row["heard"])) if row["text"] else None)]
+    return [
+        Text(
+            name, row["hypothesis"], mark(normalise(row["text"]), normalise(row["hypothesis"])) if row["text"] else None
+        )
+    ]

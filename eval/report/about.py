@@ -10,11 +10,20 @@ from typing import Any
 from eval.results import Evaluation
 from runtime.html_page import counted
 
-TITLES = {"network": "Network", "untrained": "Untrained", "ceiling": "Ceiling", "original": "Original"}
+TITLES = {
+    "network": "Network",
+    "shuffled_lips": "Shuffled lips",
+    "untrained": "Untrained",
+    "mean_mel": "Mean mel",
+    "ceiling": "Ceiling",
+    "original": "Original",
+}
 MEANING = {
     "network": "the checkpoint",
+    "shuffled_lips": "the checkpoint with another clip's lips",
     "untrained": "the same network, new weights",
-    "ceiling": "the true mel, same vocoder",
+    "mean_mel": "the mean mel of the training splits, same vocoder",
+    "ceiling": "the ground-truth mel, same vocoder",
     "original": "the recording itself",
 }
 

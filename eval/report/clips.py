@@ -137,7 +137,9 @@ def card_of(
 
 _OF = {
     "network": "the network",
+    "shuffled_lips": "the network with shuffled lips",
     "untrained": "the untrained network",
+    "mean_mel": "the mean mel",
     "ceiling": "the ceiling",
     "original": "the original",
 }
@@ -189,8 +191,8 @@ def sound_of(system: str, folder: Path, name: str | None, length: int, instead: 
 def _texts(rows: dict[str, Row], normalise: Callable[[str], str]) -> list[Text]:
     """Of the network's sound first, then of the lips, then of the others."""
     said = rows["network"]["text"]
-    heard = [("the network's sound", rows["network"]["heard"]), ("the lips", rows["network"]["lips_heard"])]
-    heard += [(_OF[system], rows[system]["heard"]) for system in SYSTEMS[1:] if system in rows]
+    heard = [("the network's sound", rows["network"]["hypothesis"]), ("the lips", rows["network"]["lips_hypothesis"])]
+    heard += [(_OF[system], rows[system]["hypothesis"]) for system in SYSTEMS[1:] if system in rows]
     return [
         Text(of, text, mark(normalise(said), normalise(text)) if said else None)
         for of, text in heard

@@ -58,7 +58,7 @@ def write_report(evaluation: Evaluation, dataset: Dataset | None, summary: Mappi
     Args:
         evaluation: finished.
         dataset: whose lips are shown; None: none are.
-        summary: `summarise(evaluation)`, and `left_out` (key, stage, reason, detail of each clip of the split that is
+        summary: `summarise(evaluation)`, and `skipped` (key, stage, reason, detail of each clip of the split that is
             not in the shards) and `damaged` (key and reason of each that could not be read).
         shown: clips shown of the best, of the median and of the worst.
 

@@ -142,7 +142,11 @@ def clips_table(evaluation: Evaluation, looks: Sequence[Look]) -> Table:
         of = dict(zip(measured, figures.tolist(), strict=True))
         columns.append(Column.of(look))
         values.append([of.get(key) for key in keys])
-    for name, title in (("text", "Said"), ("heard", "ASROutput"), ("lips_heard", "Read from the lips")):
+    for name, title in (
+        ("text", "Said"),
+        ("hypothesis", "Recognized"),
+        ("lips_hypothesis", "Recognized from the lips"),
+    ):
         texts = rows[name].to_pylist()
         if any(texts):
             columns.append(Column(name, title, aside=True))
@@ -182,7 +186,7 @@ def missing_table(summary: Mapping[str, Any]) -> Table:
     """Clips of the split that were not evaluated: those not in the shards, and those that could not be read."""
     rows = [
         (clip["key"], f"building the shards: {clip['stage']}", clip["reason"], clip.get("detail") or None)
-        for clip in summary.get("left_out", [])
+        for clip in summary.get("skipped", [])
     ]
     rows += [(clip["key"], "reading the shards", clip["reason"], None) for clip in summary.get("damaged", [])]
     columns = [

@@ -11,7 +11,7 @@ from zlib import crc32
 
 import numpy as np
 
-from eval.results import ABOUT_NAME, SYSTEMS, Evaluation, table_of, write_clips, write_json
+from eval.results import ABOUT_NAME, FORMAT, SYSTEMS, Evaluation, table_of, write_clips, write_json
 from eval.summary import summarise
 from shards import Dataset, Store
 from shards.format.sample import encode_wav
@@ -22,6 +22,7 @@ HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{ 7 * 6 }}<
 NONE = "\N{EN DASH}"  # where there is no figure
 HOSTILE_KEY = "main/h/" + re.sub(r"[\s./]", "", HOSTILE)
 CLIPS = 60  # more than a page of a table holds
+DEFAULT_SYSTEMS = ("network", "untrained", "ceiling", "original")
 LEVEL = {"network": 0.4, "untrained": 0.1, "ceiling": 0.9, "original": 0.0}
 
 
@@ -47,7 +48,7 @@ def row_of(key: str, system: str, **known: Any) -> dict[str, Any]:
     if system != "untrained":
         wrong = int(random.integers(0, 3)) if system == "network" else 0
         heard = " ".join(["gin", "green", "at", "f", "two", "now"][:wrong] + row["text"].split()[wrong:])
-        row |= {"heard": heard, "word_errors": wrong, "words": 6, "character_errors": 2 * wrong, "characters": 23}
+        row |= {"hypothesis": heard, "word_errors": wrong, "words": 6, "character_errors": 2 * wrong, "characters": 23}
     return row | known
 
 
@@ -61,7 +62,7 @@ def evaluation_of(
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(encode_wav(tone(row["system"], row["frames"])))
     known = {
-        "format": 1,
+        "format": FORMAT,
         "identity": {},
         "checkpoint": {"path": "runs/x/best.pt", "sha256": "ab12" * 16, "step": 12000, "parameters": 27_300_000},
         "dataset": {"url": "data/set", "recipe": "demo", "manifest_sha256": "cd34" * 16, "split": "test", "clips": 1},
@@ -82,11 +83,11 @@ def tone(system: str, frames: int) -> np.ndarray[Any, Any]:
 
 
 def all_rows(keys: Sequence[str], **known: Any) -> list[dict[str, Any]]:
-    return [row_of(key, system, **known) for key in keys for system in SYSTEMS]
+    return [row_of(key, system, **known) for key in keys for system in DEFAULT_SYSTEMS]
 
 
 def summary_of(evaluation: Evaluation, **more: Any) -> dict[str, Any]:
-    return summarise(evaluation) | {"left_out": [], "damaged": []} | more
+    return summarise(evaluation) | {"skipped": [], "damaged": []} | more
 
 
 KEYS = [f"main/s/{number:02d}" for number in range(CLIPS - 1)] + [HOSTILE_KEY]
@@ -99,7 +100,7 @@ def sixty_clips(folder: Path) -> tuple[Evaluation, Dataset, dict[str, Any]]:
     for row in rows:
         if row["key"] == HOSTILE_KEY:
             row |= {"text": HOSTILE, "speaker": HOSTILE, "speaker_reference": HOSTILE}
-            row |= {"heard": f"{HOSTILE} more"} if row["system"] == "network" else {}
+            row |= {"hypothesis": f"{HOSTILE} more"} if row["system"] == "network" else {}
         if row["key"] in KEYS[:3] + KEYS[-1:] and row["system"] == "network":
             row |= {"pesq": None, "failed": json.dumps({"pesq": HOSTILE})}
         if row["key"] == HOSTILE_KEY and row["system"] == "network":
@@ -110,4 +111,4 @@ def sixty_clips(folder: Path) -> tuple[Evaluation, Dataset, dict[str, Any]]:
     left_out = [{"key": HOSTILE_KEY, "stage": "sound", "reason": "sound_silent", "detail": HOSTILE, "split": "test"}]
     left_out += [{"key": "main/z/1", "stage": "decode", "reason": "video_short", "detail": "3 frames", "split": "test"}]
     damaged = [{"key": "main/z/2", "reason": "its checksum is wrong"}]
-    return evaluation, dataset, summary_of(evaluation, left_out=left_out, damaged=damaged)
+    return evaluation, dataset, summary_of(evaluation, skipped=left_out, damaged=damaged)

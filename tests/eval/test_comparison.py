@@ -258,7 +258,14 @@ def write_evaluation(folder: Path, figures: Mapping[str, float], text: str = "bi
     """A folder as an evaluation leaves it: ESTOI, and words that were recognised with one error in two."""
     store = Store(str(folder))
     write_json(store, ABOUT_NAME, {"format": FORMAT, "identity": {"vocoder": "default"}} | about)
-    heard = {"heard": "bin blew", "word_errors": 1, "words": 2, "character_errors": 2, "characters": 8, "text": text}
+    heard = {
+        "hypothesis": "bin blew",
+        "word_errors": 1,
+        "words": 2,
+        "character_errors": 2,
+        "characters": 8,
+        "text": text,
+    }
     rows = [row(key, estoi=figure) | heard for key, figure in figures.items()]
     write_clips(store, table_of(rows, ["estoi"]))
     wave = np.random.default_rng(0).integers(-3000, 3000, 16_000).astype(np.int16)

@@ -65,7 +65,7 @@ def test_every_clip_has_a_row_a_system_with_its_figures_and_its_sound(
         assert row["seconds"] == row["frames"] / 25
     summary = json.loads((tmp_path / "x" / "summary.json").read_text())
     assert summary["clips"] == 8
-    assert [(clip["key"], clip["split"]) for clip in summary["left_out"]] == [("main/b/9", "test")]
+    assert [(clip["key"], clip["split"]) for clip in summary["skipped"]] == [("main/b/9", "test")]
     of = [row["estoi"] for row in rows if row["system"] == "ceiling"]
     assert summary["systems"]["ceiling"]["estoi"]["mean"] == pytest.approx(np.mean(of))
     assert summary["systems"]["ceiling"]["estoi"]["mean"] > summary["systems"]["untrained"]["estoi"]["mean"] + 0.3
@@ -98,7 +98,9 @@ def test_a_voice_is_never_that_of_the_clip_itself_but_where_nobody_else_lends_on
 
 def test_a_voice_may_be_that_of_a_file(dataset: Dataset, checkpoint: Path, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "voice.wav", sentence(), 16_000)
-    evaluate(small_evaluation(dataset, checkpoint, tmp_path / "x", metrics=[], speaker_reference=str(tmp_path / "voice.wav")))
+    evaluate(
+        small_evaluation(dataset, checkpoint, tmp_path / "x", metrics=[], speaker_reference=str(tmp_path / "voice.wav"))
+    )
     assert set(Evaluation.open(tmp_path / "x").clips["speaker_reference"].to_pylist()) == {"file"}
     with pytest.raises(ValueError, match="nobody: no such file"):
         evaluate(small_evaluation(dataset, checkpoint, tmp_path / "y", speaker_reference="nobody"))
@@ -197,7 +199,7 @@ def test_a_recogniser_hears_every_system_and_the_recording_itself(
     assert evaluation.systems == ["network", "untrained", "ceiling", "original"]
     for row in evaluation.clips.to_pylist():
         heard = round(row["seconds"] - (0 if row["system"] == "original" else 0.01))
-        assert row["heard"] == " ".join(["now"] * heard)
+        assert row["hypothesis"] == " ".join(["now"] * heard)
         assert (row["word_errors"], row["words"]) == (abs(heard - 2), 2)
         assert row["tests.eval.plugs:level"] > 0, "what looks at one waveform alone looks at the recording too"
     errors = sum(row["word_errors"] for row in evaluation.rows("network").to_pylist())
@@ -212,7 +214,7 @@ def test_a_recogniser_that_fails_on_a_clip_costs_what_it_would_have_heard(
     evaluate(small_evaluation(dataset, checkpoint, tmp_path / "x", **plugs))
     for row in Evaluation.open(tmp_path / "x").clips.to_pylist():
         short = 640 * row["frames"] - (0 if row["system"] == "original" else 160) <= 32_000
-        assert (row["heard"] is None) == short
+        assert (row["hypothesis"] is None) == short
         reason = "RuntimeError: too short to hear"
         assert json.loads(row["failed"]) == ({"wer": reason, "cer": reason} if short else {})
 
