@@ -72,6 +72,12 @@ def mel_l1(generated: Tensor, true: Tensor, lengths: Tensor, padding: Padding) -
     return (generated - true).abs().sum() / (there.sum() * generated.shape[1]).clamp_min(1)
 
 
+def mel_l1_per_clip(generated: Tensor, true: Tensor, lengths: Tensor) -> Tensor:
+    """(B,) `mel_l1` of each clip over its valid frames, as if it were alone. Arguments as of `mel_l1`."""
+    ones = (slice(number, number + 1) for number in range(len(generated)))
+    return torch.stack([mel_l1(generated[one], true[one], lengths[one], "masked") for one in ones])
+
+
 def delta_l1(generated: Tensor, true: Tensor, lengths: Tensor) -> Tensor:
     """Mean absolute difference of the slopes of two mels, from frame to frame and from band to band, in natural-log
     units: what makes a mel sharp, and what a mean of likely mels lacks.

@@ -107,6 +107,22 @@ def log_mel_batch(wav: Tensor, lengths: Tensor, settings: MelSettings = DEFAULT)
     return mel.masked_fill(silent[:, None], -1.0)
 
 
+def clip_mels(wav: Tensor, lengths: Tensor, settings: MelSettings = DEFAULT) -> Tensor:
+    """The mels of clips as networks are to generate them: a frame a whole hop, without the last, half of which is
+    reflection.
+
+    Args:
+        wav, lengths, settings: as of `log_mel_batch`; lengths on the CPU.
+
+    Returns:
+        float32 (B, n_mels, L // hop_length); -1, silence, beyond each clip's lengths // hop_length frames.
+    """
+    mel = log_mel_batch(wav, lengths, settings)[..., : wav.shape[1] // settings.hop_length]
+    frames = (lengths // settings.hop_length).to(wav.device, non_blocking=True)
+    beyond = torch.arange(mel.shape[2], device=wav.device) >= frames[:, None, None]
+    return mel.masked_fill(beyond, -1.0)
+
+
 def _emphasised(wav: Tensor, settings: MelSettings) -> Tensor:
     """Peak, pre-emphasis, clip: (..., L) -> float32 (..., L)"""
     emphasised = _preemphasise(_scale_to_peak(wav.double(), settings.peak), settings.preemphasis)

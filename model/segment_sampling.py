@@ -16,7 +16,7 @@ picture and sound stay in step; a first word at 0.00 s stays the first; text is 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Literal, NamedTuple
@@ -210,6 +210,24 @@ def take_window(
     shape = [len(x), *(length if axis == dim % x.ndim else size for axis, size in enumerate(x.shape) if axis)]
     index = position.clamp_max(x.shape[dim] - 1).view(along).expand(shape)
     return x.gather(dim, index).masked_fill(empty.view(along), fill)
+
+
+def loudest_reference(mel: Tensor, lengths: Tensor, frames: int = WINDOW_FRAMES) -> Tensor:
+    """(B, n_mels, frames): the loudest stretch of each mel (B, n_mels, S) of (B,) frames, the reference of another
+    clip."""
+    return speaker_reference(mel, loudest_windows(mel, lengths, frames), frames)[0]
+
+
+def own_reference(mel: Tensor, lengths: Tensor, frames: int = WINDOW_FRAMES) -> Tensor:
+    """(B, n_mels, frames): the first frames of each mel (B, n_mels, S) of (B,) frames, as published; then zeros."""
+    return speaker_reference(mel, first_windows(lengths, frames), frames)[0]
+
+
+def with_references(own: Tensor, keys: Sequence[str], references: Mapping[str, Tensor]) -> Tensor:
+    """(B, n_mels, frames) the references of clips by key; its `own` (B, n_mels, frames) where a clip has none."""
+    return torch.stack(
+        [references[key].to(own.device) if key in references else own[at] for at, key in enumerate(keys)]
+    )
 
 
 def speaker_reference(mel: Tensor, windows: Windows, length: int = WINDOW_FRAMES) -> tuple[Tensor, Tensor]:

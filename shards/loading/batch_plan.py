@@ -26,7 +26,7 @@ import numpy as np
 import pyarrow as pa
 
 from shards.loading.index_view import Clip, clips_of, rows_by_shard
-from shards.loading.reference_clips import Voice, voices_nearby
+from shards.loading.reference_clips import Voice, other_clips, voices_nearby
 
 
 @dataclass(frozen=True)
@@ -185,6 +185,24 @@ def plan_evaluation(
     rows_of = (np.concatenate(window).tolist() for window in windows)
     packed = chain.from_iterable(_packed(_visits(index, rows, "fixed", draw, settings), settings) for rows in rows_of)
     return [MicroBatch(number, *micro_batch) for number, micro_batch in enumerate(packed)]
+
+
+def plan_references(index: pa.Table, planned: Sequence[MicroBatch]) -> dict[int, MicroBatch]:
+    """Reference utterances of planned clips: for each row, another clip of its speaker, a micro-batch of its own.
+
+    Always the same one (`other_clips`); clips that share one share its micro-batch. Clips whose speaker has no other
+    clip in the split are not in it.
+    """
+    rows = [visit.row for micro_batch in planned for visit in micro_batch.visits]
+    pairs = zip(rows, other_clips(index, rows), strict=True)
+    others = {row: other for row, other in pairs if other is not None}
+    wanted = sorted(set(others.values()))
+    frames = index["frames"].take(pa.array(wanted, pa.int64())).to_pylist()
+    single = {
+        row: MicroBatch(number, length, (Visit(row, 0, length, None, True),))
+        for number, (row, length) in enumerate(zip(wanted, frames, strict=True))
+    }
+    return {row: single[other] for row, other in others.items()}
 
 
 def _visits(index: pa.Table, rows: list[int], seed: str, draw: Draw, settings: BatchSettings) -> list[Visit]:

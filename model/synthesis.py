@@ -1,0 +1,210 @@
+"""Speech synthesis from lips: crops and a reference utterance in; mels, CTC hypotheses and waveforms out, batched.
+
+    synthesizer = Synthesizer.from_checkpoint("runs/x/best.pt", device="cuda")
+    output = synthesizer.mels(crops, lengths, reference)                    # a batch: mels and CTC logits
+    waveforms = synthesizer.waveforms(output.mel, 4 * lengths, keys)
+    mel, waveform = synthesizer.clip(crops[0], reference[0])                # one clip of any length
+
+Validation in training, the evaluation and inference on one video all synthesize here, so that a clip sounds the same in
+each of them. A long clip is synthesized in windows: ten seconds are the most that networks are trained on, attention
+has met no further position, and its memory grows with the square of the length.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.checkpoint import Checkpoint, build_network, load_checkpoint
+from model.ctc import greedy
+from model.lip_to_speech import LipToSpeech, LipToSpeechOutput
+from model.segment_sampling import SegmentSettings
+from model.tokenizer import Tokenizer
+from model.transforms import TransformSettings, apply
+from model.vocoder import DEFAULT, VocoderSettings, mel_to_wav
+
+Array = np.ndarray[Any, Any]
+
+_MEL_RATE = 4  # mel frames a video frame
+
+
+@dataclass(frozen=True)
+class SlidingWindow:
+    """How a long clip is cut into windows, in video frames; the defaults are 10 s, 2 s and 1 s.
+
+    Windows are evenly placed. In the middle of an overlap one mel fades into the other: each frame has been synthesized
+    with half a second at least around it.
+
+    Attributes:
+        size: frames of a window.
+        overlap: frames that neighbors share, at least.
+        crossfade: frames in which one fades into the other, at most `overlap`.
+    """
+
+    size: int = SegmentSettings().max_frames
+    overlap: int = 50
+    crossfade: int = 25
+
+    def starts(self, frames: int) -> list[int]:
+        """First frames of the windows of a clip of `frames` frames."""
+        count = max(1, -(-(frames - self.overlap) // (self.size - self.overlap)))
+        return [round(start) for start in np.linspace(0, max(frames - self.size, 0), count)]
+
+    def weights(self, starts: list[int], frames: int) -> Array:
+        """float32 (windows, 4 frames): the weight of each window in each mel frame; they sum to 1 in every frame."""
+        times = (np.arange(_MEL_RATE * frames) + 0.5) / _MEL_RATE
+        seams = [(first + self.size + second) / 2 for first, second in pairwise(starts)]
+        rising = [np.clip((times - seam) / self.crossfade + 0.5, 0, 1) for seam in seams]
+        steps = [np.ones_like(times), *rising, np.zeros_like(times)]
+        return np.stack([since - until for since, until in pairwise(steps)]).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Synthesizer:
+    """A lip-to-speech network with everything between stored crops and a waveform. Gradients are never kept.
+
+    Attributes:
+        network: a `LipToSpeech` on `device`; whoever trains it sees to evaluation mode.
+        transforms: what the network's video frames are made of crops by.
+        device: that network and vocoder run on.
+        tokenizer: of the CTC head; None where it is not known.
+        vocoder: its settings, the analysis of the mel included.
+        precision: `bf16` autocasts the network; mels are float32 all the same.
+    """
+
+    network: Callable[..., LipToSpeechOutput]
+    transforms: TransformSettings
+    device: torch.device
+    tokenizer: Tokenizer | None = None
+    vocoder: VocoderSettings = DEFAULT
+    precision: Literal["float32", "bf16"] = "float32"
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        checkpoint: str | os.PathLike[str] | Checkpoint,
+        device: str | torch.device = "cpu",
+        vocoder: VocoderSettings = DEFAULT,
+        transforms: TransformSettings | None = None,
+        name: str | os.PathLike[str] = "checkpoint",
+    ) -> Synthesizer:
+        """The synthesizer of a checkpoint, ours or a published file.
+
+        Args:
+            checkpoint: a file, or one that is loaded.
+            device: to run on.
+            vocoder: its settings; the analysis of the mel is the checkpoint's own.
+            transforms: where the checkpoint does not say what it was trained on, as published files do not; default:
+                the published ones.
+            name: of a loaded checkpoint, for errors.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            CheckpointError, ValueError: it is damaged, or of another task.
+        """
+        if not isinstance(checkpoint, Checkpoint):
+            name, checkpoint = checkpoint, load_checkpoint(checkpoint)
+        check_task(checkpoint, name, "lip2speech")
+        network = build_network(checkpoint, name)
+        assert isinstance(network, LipToSpeech)
+        device = torch.device(device)
+        return cls(
+            network.to(device),
+            checkpoint.transforms or transforms or TransformSettings(),
+            device,
+            checkpoint.tokenizer,
+            replace(vocoder, mel=checkpoint.mel),
+        )
+
+    def untrained(self, seed: int = 0) -> Synthesizer:
+        """The same with new weights: what a network scores that has learned nothing."""
+        assert isinstance(self.network, LipToSpeech)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = LipToSpeech(self.network.settings)
+        return replace(self, network=network.eval().to(self.device))
+
+    @torch.no_grad()
+    def mels(self, video: Tensor, lengths: Tensor, reference: Tensor) -> LipToSpeechOutput:
+        """Mels and CTC logits of a batch.
+
+        Args:
+            video: uint8 (B, T, R, R) crops as stored, or float32 (B, 1, T, size, size) that are transformed already.
+            lengths: (B,) video frames of each clip, on the CPU.
+            reference: (B, n_mels, S) mels of the reference utterances, unpadded: every frame counts.
+
+        Returns:
+            mel float32 (B, n_mels, 4 T), logits (B, T, vocabulary), features; on `device`.
+        """
+        video = video.to(self.device)
+        if video.dtype == torch.uint8:
+            video = apply(video, lengths, None, self.transforms)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            output = self.network(video, lengths, reference.to(self.device))
+        return output._replace(mel=output.mel.float())
+
+    def hypotheses(self, logits: Tensor, lengths: Tensor) -> list[str] | None:
+        """What the CTC head reads from the lips, greedily; None without a tokenizer."""
+        if self.tokenizer is None:
+            return None
+        return [self.tokenizer.decode(pieces) for pieces in greedy(logits.float(), lengths)]
+
+    def waveforms(self, mel: Tensor, lengths: Tensor, keys: Sequence[str]) -> Array:
+        """Waveforms of any mels by this vocoder, see `waveforms_of`."""
+        return waveforms_of(mel, lengths, keys, self.vocoder)
+
+    @torch.no_grad()
+    def clip(
+        self, crops: Tensor | Array, reference: Tensor, window: SlidingWindow = SlidingWindow()
+    ) -> tuple[Tensor, Array]:
+        """One clip of any length, in windows where it is longer than one.
+
+        Memory of the network does not grow with the length.
+
+        Args:
+            crops: uint8 (T, R, R) at 25 frames a second.
+            reference: (n_mels, S) of the reference utterance.
+            window: of long clips.
+
+        Returns:
+            Its mel, float32 (n_mels, 4 T) on `device`, and its waveform, float32 (640 T - 160,).
+        """
+        crops = torch.as_tensor(crops)
+        mel = torch.zeros(len(reference), _MEL_RATE * len(crops), device=self.device)
+        starts = window.starts(len(crops))
+        for start, weights in zip(starts, window.weights(starts, len(crops)), strict=True):
+            part = crops[start : start + window.size][None]
+            output = self.mels(part, torch.tensor([part.shape[1]]), reference[None])
+            where = slice(_MEL_RATE * start, _MEL_RATE * (start + part.shape[1]))
+            mel[:, where] += output.mel[0] * torch.from_numpy(weights[where]).to(self.device)
+        return mel, self.waveforms(mel[None], torch.tensor([mel.shape[1]]), [""])[0]
+
+
+def check_task(checkpoint: Checkpoint, name: str | os.PathLike[str], task: str) -> None:
+    """`ValueError` unless a checkpoint is of this task; `name` is its own in the message."""
+    if checkpoint.kind != task:
+        raise ValueError(f"{name}: a network of the task {checkpoint.kind}, and {task} was expected")
+
+
+def waveforms_of(mel: Tensor, lengths: Tensor, keys: Sequence[str], vocoder: VocoderSettings = DEFAULT) -> Array:
+    """float32 (B, L) waveforms of mels (`mel_to_wav`), start phases seeded by the clips' keys.
+
+    So a clip sounds the same whatever it is batched with, in training and in evaluation.
+
+    Args:
+        mel: (B, n_mels, S).
+        lengths: (B,) mel frames of each clip.
+        keys: of the clips.
+        vocoder: its settings.
+    """
+    seeds = [zlib.crc32(key.encode()) for key in keys]
+    waveforms: Array = mel_to_wav(mel, lengths, seeds, vocoder).cpu().numpy()
+    return waveforms
