@@ -21,7 +21,7 @@ from eval.batch_store import read_batch, write_batch
 from eval.executors import crew
 from eval.fingerprint import about_of, claim
 from eval.metrics import load_packages
-from eval.metrics.text import normaliser_of
+from eval.metrics.text import normalizer_of
 from eval.reference_audio import voice_of
 from eval.report import write_report
 from eval.results import SUMMARY_NAME, Evaluation, table_of, write_clips, write_json
@@ -61,7 +61,7 @@ def evaluate(settings: EvaluationSettings, command: str = "") -> Path:
         RuntimeError: what speaks died time and again.
     """
     load_packages(settings.metrics)
-    normaliser_of(settings.normaliser)
+    normalizer_of(settings.normalizer)
     dataset = open_dataset(settings.shards)
     checkpoint = dataclasses.replace(load_checkpoint(settings.checkpoint), training=None)  # it travels to every actor
     _check(checkpoint, dataset, settings)
@@ -168,7 +168,7 @@ def _speak(
                 rows = [
                     row
                     for clip in batch.clips
-                    for row in rows_of(clip, scores[clip.key], settings.split, settings.metrics, settings.normaliser)
+                    for row in rows_of(clip, scores[clip.key], settings.split, settings.metrics, settings.normalizer)
                 ]
                 write_batch(store, batch, rows)
                 _count(report, by_number[batch.number], len(batch.damaged), reused=False)

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from eval.metrics import Scored, metric_of
+from eval.metrics import PairScores, metric_of
 from eval.scoring import Waves, score_waves
 from eval.synthesis import SynthesizedBatch
 from runtime.ray_jobs import Runner, cause_of
@@ -21,7 +21,7 @@ _CLIPS_AHEAD = 4
 """Clips a core that may wait to be scored: each holds its waveforms."""
 _POLL_SECONDS = 1.0
 
-Finished = tuple[SynthesizedBatch, dict[str, dict[str, Scored]]]
+Finished = tuple[SynthesizedBatch, dict[str, dict[str, PairScores]]]
 """A micro-batch as spoken, and by key and system its scores."""
 
 
@@ -31,7 +31,7 @@ class _Scoring:
 
     batch: SynthesizedBatch
     left: int
-    scores: dict[str, dict[str, Scored]] = field(default_factory=dict)
+    scores: dict[str, dict[str, PairScores]] = field(default_factory=dict)
 
 
 @dataclass
@@ -111,11 +111,11 @@ class Work:
         return of.batch, of.scores
 
     @staticmethod
-    def _merge(of: _Scoring, key: str, scores: dict[str, Scored]) -> None:
+    def _merge(of: _Scoring, key: str, scores: dict[str, PairScores]) -> None:
         known = of.scores.setdefault(key, {})
         for system, scored in scores.items():
-            before = known.get(system, Scored({}, {}))
-            known[system] = Scored(before.values | scored.values, before.failed | scored.failed)
+            before = known.get(system, PairScores({}, {}))
+            known[system] = PairScores(before.values | scored.values, before.failed | scored.failed)
 
     def _result(self, reference: Any) -> Any:
         exceptions = self._ray.exceptions
@@ -133,14 +133,14 @@ class _ProcessDiedError(RuntimeError):
     """The process of a task is gone."""
 
 
-def _all_failed(task: _Task, reason: str) -> dict[str, Scored]:
+def _all_failed(task: _Task, reason: str) -> dict[str, PairScores]:
     alone = [name for name in task.metrics if metric_of(name).alone]
     return {
-        system: Scored({}, dict.fromkeys(alone if system == "original" else task.metrics, reason))
+        system: PairScores({}, dict.fromkeys(alone if system == "original" else task.metrics, reason))
         for system in task.waves
     }
 
 
-def _score_on_one_thread(waves: Waves, metrics: list[str]) -> dict[str, Scored]:
+def _score_on_one_thread(waves: Waves, metrics: list[str]) -> dict[str, PairScores]:
     torch.set_num_threads(1)
     return score_waves(waves, metrics)

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from eval.metrics import Scored, character_errors, metric_of, score, word_errors
-from eval.metrics.text import normaliser_of
+from eval.metrics import PairScores, character_errors, metric_of, score, word_errors
+from eval.metrics.text import normalizer_of
 from eval.results import RATES, SYSTEMS
 from eval.synthesis import SynthesizedClip, float_wave
 from shards.format.sample import FPS
@@ -17,7 +17,7 @@ from shards.format.sample import FPS
 Waves = Mapping[str, np.ndarray[Any, Any]]
 
 
-def score_waves(waves: Waves, metrics: Sequence[str]) -> dict[str, Scored]:
+def score_waves(waves: Waves, metrics: Sequence[str]) -> dict[str, PairScores]:
     """Metrics of every system's waveform beside the original.
 
     Args:
@@ -36,7 +36,7 @@ def score_waves(waves: Waves, metrics: Sequence[str]) -> dict[str, Scored]:
 
 
 def rows_of(
-    clip: SynthesizedClip, scored: Mapping[str, Scored], split: str, metrics: Sequence[str], normaliser: str
+    clip: SynthesizedClip, scored: Mapping[str, PairScores], split: str, metrics: Sequence[str], normalizer: str
 ) -> list[dict[str, Any]]:
     """The rows of `clips.parquet` that a clip gives, in the order of `SYSTEMS`.
 
@@ -47,11 +47,11 @@ def rows_of(
         scored: system -> its scores.
         split: that the clip is of.
         metrics: names of the metrics, `l1` not among them.
-        normaliser: of texts before they are compared.
+        normalizer: of texts before they are compared.
     """
     rows = []
     for system in (name for name in SYSTEMS if name in clip.waves):
-        of = scored.get(system, Scored({}, {}))
+        of = scored.get(system, PairScores({}, {}))
         row: dict[str, Any] = {
             "key": clip.key,
             "split": split,
@@ -70,11 +70,11 @@ def rows_of(
             row["l1"], failed["l1"] = None, "the mel holds values that are not finite"
         if system in clip.hypotheses:
             row["hypothesis"] = clip.hypotheses[system]
-            row |= _errors(clip.text, clip.hypotheses[system], normaliser, RATES["wer"] + RATES["cer"])
+            row |= _errors(clip.text, clip.hypotheses[system], normalizer, RATES["wer"] + RATES["cer"])
         failed |= dict.fromkeys(("wer", "cer"), clip.asr_failures[system]) if system in clip.asr_failures else {}
         if system == "network" and clip.lips_hypothesis is not None:
             row["lips_hypothesis"] = clip.lips_hypothesis
-            row |= _errors(clip.text, clip.lips_hypothesis, normaliser, RATES["lips_wer"] + RATES["lips_cer"])
+            row |= _errors(clip.text, clip.lips_hypothesis, normalizer, RATES["lips_wer"] + RATES["lips_cer"])
         row["failed"] = json.dumps(failed, ensure_ascii=False, sort_keys=True)
         if system != "original" or of.values or failed or clip.hypotheses:
             rows.append(row)
@@ -86,10 +86,10 @@ def wav_name(system: str, key: str) -> str:
     return f"wav/{system}/{key}.wav"
 
 
-def _errors(said: str | None, heard: str, normaliser: str, columns: Sequence[str]) -> dict[str, int]:
+def _errors(said: str | None, heard: str, normalizer: str, columns: Sequence[str]) -> dict[str, int]:
     """The four counts of words and of characters; none where it is not known what was said."""
     if not said:
         return {}
-    normalised = normaliser_of(normaliser)
-    said, heard = normalised(said), normalised(heard)
+    normalize = normalizer_of(normalizer)
+    said, heard = normalize(said), normalize(heard)
     return dict(zip(columns, (*word_errors(said, heard), *character_errors(said, heard)), strict=True))

@@ -35,7 +35,7 @@ class EvaluationSettings:
         recogniser: whose word errors on the waveforms are counted: a checkpoint of the recipe asr, `whisper:NAME`, or
             an import path `package.module:factory`; None: no one's.
         beam: how many beginnings of a text the recogniser keeps on the way; 1: none but the best.
-        normaliser: of texts before they are compared.
+        normalizer: of texts before they are compared.
         mels: also write the networks' mels.
         max_padded_frames: padded video frames of a batch. A longer clip is a batch of its own.
         seed: of the untrained network's weights.
@@ -59,7 +59,7 @@ class EvaluationSettings:
     )
     asr: str | None = None
     beam: int = 1
-    normaliser: str = "plain"
+    normalizer: str = "plain"
     mels: bool = False
     max_padded_frames: int = 1200
     seed: int = 0

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from eval.metrics.pool import Scorers
-from eval.metrics.registry import SPEECH
+from eval.metrics.pool import ScoringPool
+from eval.metrics.registry import SPEECH_METRICS
 from eval.metrics.text import word_errors
 from shards.loading.batch_plan import MicroBatch, plan_evaluation
 from shards.loading.collate import Batch
@@ -47,7 +47,7 @@ class Tally:
         read: key, text, and what a CTC head read, of clips that are shown.
     """
 
-    scorers: Scorers
+    scorers: ScoringPool
     speech: bool
     shown: frozenset[str]
     sums: dict[str, list[float]] = field(default_factory=dict)
@@ -110,7 +110,7 @@ def plan_validation(run: Run) -> Validation | None:
     draw = whole_clips(run.settings.segments)
     planned = plan_evaluation(run.dataset.index, [settings.split], draw, run.settings.batch, settings.clips)
     share = planned[ranks.rank :: ranks.world]
-    with Scorers(_speech(run), 0):  # says now, and not after hours, what is not installed
+    with ScoringPool(_speech(run), 0):  # says now, and not after hours, what is not installed
         word_errors("a", "a")
     keys = run.dataset.index["key"].take([visit.row for micro_batch in planned for visit in micro_batch.visits])
     chosen = sorted(keys.to_pylist(), key=lambda key: Random(f"shown {key}").random())[: settings.examples]
@@ -135,7 +135,7 @@ def validate(run: Run, validation: Validation | None, book: Logger) -> None:
         run.network.load_state_dict(run.average)
     run.network.eval()
     speech = _speech(run)
-    with Scorers(speech, run.settings.validation.processes if speech else 0) as scorers:
+    with ScoringPool(speech, run.settings.validation.processes if speech else 0) as scorers:
         tally = Tally(scorers, bool(speech), validation.shown)
         with closing(run.batches(validation.share, run.task.validated)) as batches:
             for batch in batches:
@@ -177,7 +177,7 @@ def _keep_best(run: Run, means: dict[str, float], book: Logger) -> None:
     if not math.isfinite(value):
         book.say(f"step {place.step}: {name} could be measured of no clip; this is not the best")
         return
-    higher = name in SPEECH and SPEECH[name].figure.higher_is_better  # losses and error rates are not
+    higher = name in SPEECH_METRICS and SPEECH_METRICS[name].display.higher_is_better  # losses and error rates are not
     better = place.best is None or (value > place.best if higher else value < place.best)
     if better:
         place.best = value

@@ -25,7 +25,7 @@ import numpy as np
 from eval.bootstrap import Figures, bootstrap
 from eval.compare.comparability import Clips, clips_of, nothing_shared, unlike_clips, unlike_settings
 from eval.compare.significance import FLIPS, holm, sign_flip_p
-from eval.metrics import Figure, figure_of
+from eval.metrics import Display, display_of
 from eval.results import RATES, Evaluation
 
 MAIN = ("estoi", "stoi")
@@ -67,7 +67,7 @@ class Compared:
     """A metric on the clips that every evaluation has a figure of.
 
     Attributes:
-        figure: how it is shown, and which direction is better.
+        display: how it is shown, and which direction is better.
         keys, weights: of the clips; a rate's weight is what its errors are counted over, any other's is 1.
         figures: of every evaluation, in the order of `keys`.
         left_out: the other clips that are in every evaluation.
@@ -75,7 +75,7 @@ class Compared:
         differences: of every evaluation but the first.
     """
 
-    figure: Figure
+    display: Display
     keys: list[str]
     weights: Figures
     figures: dict[str, Figures]
@@ -89,7 +89,7 @@ class Compared:
 
     def gains(self, name: str) -> Figures:
         """Clip by clip, by how much evaluation `name` is better than the first; below 0 it is worse."""
-        return self.changes(name) if self.figure.higher_is_better else -self.changes(name)
+        return self.changes(name) if self.display.higher_is_better else -self.changes(name)
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class Comparison:
             "test": {"name": "two-sided sign-flip permutation, means over clips", "flips": FLIPS, "correction": "Holm"},
             "metrics": {
                 metric: {
-                    "higher_is_better": of.figure.higher_is_better,
+                    "higher_is_better": of.display.higher_is_better,
                     "clips": len(of.keys),
                     "left_out": [asdict(reason) for reason in of.left_out],
                     "means": of.means,
@@ -191,7 +191,7 @@ def _compared(evaluations: Mapping[str, Evaluation], metric: str, shared: set[st
     weights = np.array([next(iter(found.values()))[key][1] for key in keys])
     figures = {name: np.array([of[key][0] for key in keys]) for name, of in found.items()}
     means = {name: float(np.average(of, weights=weights)) for name, of in figures.items()}
-    compared = Compared(figure_of(metric), keys, weights, figures, left_out, means, {})
+    compared = Compared(display_of(metric), keys, weights, figures, left_out, means, {})
     others = list(evaluations)[1:]
     return replace(compared, differences={name: _difference(compared, name) for name in others})
 
@@ -225,7 +225,7 @@ def _left_out(
             told = dict.fromkeys(failed[name].get(key, nothing) for name in without)
             reasons["; ".join(told), without] += 1
         else:
-            reasons["errors are not counted over the same length: text or normaliser differ", tuple(measured)] += 1
+            reasons["errors are not counted over the same length: text or normalizer differ", tuple(measured)] += 1
     return [LeftOut(reason, names, count) for (reason, names), count in reasons.most_common()]
 
 

@@ -19,7 +19,7 @@ from markupsafe import Markup
 from eval.compare.comparison import Compared, Comparison
 from eval.compare.table import heading, left_out_of, lines_of, notes_of, signed
 from eval.report.about import settings_of
-from eval.report.alignment import mark, normaliser_used
+from eval.report.alignment import mark, normalizer_used
 from eval.report.charts import beyond, distribution
 from eval.report.clips import MOST_SECONDS, Sound, Text, sound_of
 from eval.report.report import PAGE_NAME
@@ -160,7 +160,7 @@ def _systems(comparison: Comparison) -> dict[str, str]:
 
 def _spread(comparison: Comparison, look: Look) -> Spread:
     of = comparison.metrics[look.name]
-    differences = replace(look, figure=replace(look.figure, title=f"difference in {look.figure.title}"))
+    differences = replace(look, display=replace(look.display, title=f"difference in {look.display.title}"))
     systems = {system: name for system, name in _systems(comparison).items() if name in of.differences}
     drawn = distribution(
         differences,
@@ -193,7 +193,7 @@ def _card(ranks: list[Rank], key: str, comparison: Comparison, evaluations: Mapp
         rows[first],
         frames / FPS,
         sounds,
-        texts=[text for name, row in rows.items() for text in _texts(name, row, normaliser_used(evaluations[name]))],
+        texts=[text for name, row in rows.items() for text in _texts(name, row, normalizer_used(evaluations[name]))],
         figures=[
             (look_of(metric), {system: _figure(of, name, key) for system, name in systems.items()})
             for metric, of in comparison.metrics.items()
@@ -213,11 +213,11 @@ def _figure(of: Compared, name: str, key: str) -> float | None:
     return float(of.figures[name][place]) if of.keys[place : place + 1] == [key] else None
 
 
-def _texts(name: str, row: Mapping[str, Any], normalise: Callable[[str], str]) -> list[Text]:
+def _texts(name: str, row: Mapping[str, Any], normalize: Callable[[str], str]) -> list[Text]:
     if row["hypothesis"] is None:
         return []
     return [
         Text(
-            name, row["hypothesis"], mark(normalise(row["text"]), normalise(row["hypothesis"])) if row["text"] else None
+            name, row["hypothesis"], mark(normalize(row["text"]), normalize(row["hypothesis"])) if row["text"] else None
         )
     ]

@@ -62,7 +62,7 @@ def lines_of(comparison: Comparison, metric: str) -> list[Line]:
 
 def signed(look: Look, value: float) -> str:
     """A difference as people read it: with its sign, and a digit more than figures have, which it is smaller than."""
-    finer = replace(look, figure=replace(look.figure, digits=look.figure.digits + 1))
+    finer = replace(look, display=replace(look.display, digits=look.display.digits + 1))
     return finer.shown(value) if value < 0 else f"+{finer.shown(value)}"
 
 
@@ -71,7 +71,7 @@ def verdict(of: Compared, name: str) -> str:
     one = of.differences[name]
     if one.p_holm >= ALPHA:
         return "undecided"
-    return "better" if (one.mean > 0) == of.figure.higher_is_better else "worse"
+    return "better" if (one.mean > 0) == of.display.higher_is_better else "worse"
 
 
 def notes_of(comparison: Comparison) -> list[str]:
@@ -115,7 +115,7 @@ def markdown(comparison: Comparison) -> Iterator[str]:
     yield ""
     for metric, of in comparison.metrics.items():
         if of.left_out:
-            yield f"- Left out of {_plain(of.figure.title)}: {_plain('; '.join(left_out_of(comparison, metric)))}."
+            yield f"- Left out of {_plain(of.display.title)}: {_plain('; '.join(left_out_of(comparison, metric)))}."
     for metric, reason in comparison.not_compared.items():
         yield f"- Not compared: {_plain(metric)}, {_plain(reason)}."
     for note in notes_of(comparison):

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from eval.controls.lips import lips_of, with_partners
-from eval.metrics.pool import Scorers
+from eval.metrics.pool import ScoringPool
 from eval.reference import own_voices, references_of, voices_of
 from eval.settings import VOCODERS
 from eval.systems import networks_of, pictures_of
@@ -117,7 +117,7 @@ def score_network(checkpoint: Checkpoint, scene: Scene, where: str, seed: int = 
     how = LoaderSettings(settings.workers, contents=Contents(stored_mel=False))
     bare = LoaderSettings(settings.workers, contents=Contents(sound=False))
     swapped = load(settings.dataset, with_partners(settings.dataset.index, scene.planned), bare)
-    with Scorers(OF_SOUND, settings.processes) as scorers:
+    with ScoringPool(OF_SOUND, settings.processes) as scorers:
         sheet = _Sheet(OF_NETWORKS, scorers, settings)
         for batch, other in zip(load(settings.dataset, scene.planned, how), swapped, strict=True):
             assert batch is not None
@@ -145,7 +145,7 @@ def score_fixed(scene: Scene) -> ControlScores:
     settings = scene.settings
     mean = mean_mel(settings).to(settings.device)
     how = LoaderSettings(settings.workers, contents=Contents(roi=False, stored_mel=False))
-    with Scorers(OF_SOUND, settings.processes) as scorers:
+    with ScoringPool(OF_SOUND, settings.processes) as scorers:
         sheet = _Sheet(FIXED, scorers, settings)
         for batch in load(settings.dataset, scene.planned, how):
             assert batch is not None
@@ -158,7 +158,7 @@ def score_fixed(scene: Scene) -> ControlScores:
 class _Sheet:
     """Scores of some controls, as they come."""
 
-    def __init__(self, controls: Sequence[str], scorers: Scorers, settings: TableSettings) -> None:
+    def __init__(self, controls: Sequence[str], scorers: ScoringPool, settings: TableSettings) -> None:
         self._scorers = scorers
         self._vocoder = VOCODERS[settings.vocoder]
         self._figures: ControlScores = {control: {score: {} for score in SCORES} for control in controls}

@@ -8,7 +8,7 @@ import numpy as np
 
 from eval.bootstrap import bootstrap
 from eval.controls.scores import CONTROLS, FIXED, SCORES, ControlScores
-from eval.metrics import figure_of
+from eval.metrics import display_of
 
 Rows = dict[str, dict[str, dict[str, float]]]
 """Row of the table -> score -> key -> value."""
@@ -27,7 +27,7 @@ def table(runs: Mapping[str, ControlScores], fixed: ControlScores) -> Iterator[s
     rows = _rows(runs, fixed)
     keys = {score: sorted(set.intersection(*(set(row[score]) for row in rows.values()))) for score in SCORES}
     clips = len(fixed["true mel"]["l1"])
-    yield f"| | {' | '.join(figure_of(score).title for score in SCORES)} |"
+    yield f"| | {' | '.join(display_of(score).title for score in SCORES)} |"
     yield f"|---|{'---:|' * len(SCORES)}"
     for name, row in rows.items():
         cells = (_cell([row[score][key] for key in keys[score]], score) for score in SCORES)
@@ -62,5 +62,5 @@ def _rows(runs: Mapping[str, ControlScores], fixed: ControlScores) -> Rows:
 
 
 def _cell(values: list[float], score: str) -> str:
-    found, digits = bootstrap(values), figure_of(score).digits
+    found, digits = bootstrap(values), display_of(score).digits
     return f"{found.mean:.{digits}f} [{found.low:.{digits}f}, {found.high:.{digits}f}]"

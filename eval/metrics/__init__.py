@@ -14,31 +14,31 @@ packages.py   packages of the extras (eval, whisper, judges), imported when they
 from eval.metrics.audio import MetricError, Wave
 from eval.metrics.optional import PackageMissingError
 from eval.metrics.pitch import f0_error, voicing_error
-from eval.metrics.pool import Scored, Scorers, score
-from eval.metrics.registry import SPEECH, Figure, Metric, figure_of, load_packages, metric_of
+from eval.metrics.pool import PairScores, ScoringPool, score
+from eval.metrics.registry import SPEECH_METRICS, Display, Metric, display_of, load_packages, metric_of
 from eval.metrics.spectral import lsd, mcd
 from eval.metrics.speech import estoi, pesq_narrow, pesq_wide, stoi
-from eval.metrics.text import Errors, character_errors, normalised, total, word_errors
+from eval.metrics.text import Errors, character_errors, normalize_text, total, word_errors
 
 __all__ = [
-    "SPEECH",
+    "SPEECH_METRICS",
+    "Display",
     "Errors",
-    "Figure",
     "Metric",
     "MetricError",
     "PackageMissingError",
-    "Scored",
-    "Scorers",
+    "PairScores",
+    "ScoringPool",
     "Wave",
     "character_errors",
+    "display_of",
     "estoi",
     "f0_error",
-    "figure_of",
     "load_packages",
     "lsd",
     "mcd",
     "metric_of",
-    "normalised",
+    "normalize_text",
     "pesq_narrow",
     "pesq_wide",
     "score",

@@ -2,7 +2,7 @@
 
     score(["stoi", "estoi", "pesq"], original, generated)
 
-    with Scorers(["stoi", "estoi", "pesq"], processes=4) as scorers:
+    with ScoringPool(["stoi", "estoi", "pesq"], processes=4) as scorers:
         for key, original, generated in pairs:
             scorers.submit(key, original, generated)     # comes back at once
         for key, scored in scorers.results().items():    # waits for all
@@ -45,14 +45,14 @@ _PAIRS_AHEAD = 32
 """Pairs a process that may wait to be scored: each holds its two waveforms."""
 
 
-class Scored(NamedTuple):
+class PairScores(NamedTuple):
     """One pair: figures by metric, and for metrics without one the reason."""
 
     values: dict[str, float]
     failed: dict[str, str]
 
 
-def score(names: Sequence[str], original: Wave, generated: Wave) -> Scored:
+def score(names: Sequence[str], original: Wave, generated: Wave) -> PairScores:
     """Score one pair, here and now. Whatever goes wrong in a metric costs its figure only, and is said in `failed`.
 
     Args:
@@ -63,7 +63,7 @@ def score(names: Sequence[str], original: Wave, generated: Wave) -> Scored:
         ValueError: a name that is no metric.
         PackageMissingError: a metric's package is not installed; so for any import that fails: it would for all pairs.
     """
-    scored = Scored({}, {})
+    scored = PairScores({}, {})
     for name, metric in {name: metric_of(name) for name in names}.items():
         try:
             figure = float(metric.function(original, generated))
@@ -81,7 +81,7 @@ def score(names: Sequence[str], original: Wave, generated: Wave) -> Scored:
     return scored
 
 
-class Scorers:
+class ScoringPool:
     """Processes that score pairs. They start here and end when this is closed.
 
     Args:
@@ -98,8 +98,8 @@ class Scorers:
             raise ValueError(f"{processes} scoring processes: expected 0 (none but this one) or more")
         self._names = tuple(dict.fromkeys(names))
         load_packages(list(self._names))  # here, before forking: processes then have them without importing anything
-        self._scored: dict[str, Future[Scored]] = {}
-        self._waiting: deque[Future[Scored]] = deque()
+        self._scored: dict[str, Future[PairScores]] = {}
+        self._waiting: deque[Future[PairScores]] = deque()
         # Forked, since spawned processes would import the program that scores for its training: seconds, and hundreds
         # of MB each. A fork of a process with threads and a GPU is sound as long as it only does what these do: NumPy.
         self._pool = (
@@ -131,7 +131,7 @@ class Scorers:
         # copies: they are sent off later, when the caller may have used its memory for something else
         pair = np.array(original, np.float32), np.array(generated, np.float32)
         if self._pool is None:
-            done: Future[Scored] = Future()
+            done: Future[PairScores] = Future()
             done.set_result(score(self._names, *pair))
             self._scored[key] = done
             return
@@ -143,7 +143,7 @@ class Scorers:
         if len(self._waiting) > _PAIRS_AHEAD * self._processes:
             wait([self._waiting.popleft()])
 
-    def results(self) -> dict[str, Scored]:
+    def results(self) -> dict[str, PairScores]:
         """The scores of all pairs since the last call, in the order submitted; waits for those under way.
 
         Raises:
@@ -164,7 +164,7 @@ class Scorers:
             process.kill()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def __enter__(self) -> Scorers:
+    def __enter__(self) -> ScoringPool:
         return self
 
     def __exit__(

@@ -22,7 +22,7 @@ from eval.metrics.speech import estoi, pesq_narrow, pesq_wide, stoi
 
 
 @dataclass(frozen=True)
-class Figure:
+class Display:
     """How a figure is shown to people.
 
     Attributes:
@@ -43,46 +43,46 @@ class Metric:
     """A score of a pair of waveforms.
 
     Attributes:
-        figure: how it is shown.
+        display: how it is shown.
         function: of the original and the generated waveform.
         packages: that it imports when it is first used.
         extra: of ours, that installs them.
         alone: whether it judges the generated waveform by itself, so that the original, too, can be given its score.
     """
 
-    figure: Figure
+    display: Display
     function: Callable[[Wave, Wave], float]
     packages: tuple[str, ...] = ()
     extra: str = "eval"
     alone: bool = False
 
 
-SPEECH: dict[str, Metric] = {
-    "stoi": Metric(Figure("STOI", 3, True), stoi, ("pystoi",)),
-    "estoi": Metric(Figure("ESTOI", 3, True), estoi, ("pystoi",)),
-    "pesq": Metric(Figure("PESQ", 2, True), pesq_narrow, ("pesq",)),
-    "pesq_wide": Metric(Figure("PESQ, wide band", 2, True), pesq_wide, ("pesq",)),
-    "lsd": Metric(Figure("Log-spectral distance", 2, False, "dB"), lsd),
-    "mcd": Metric(Figure("Mel-cepstral distortion", 2, False, "dB"), mcd),
-    "f0_error": Metric(Figure("F0 error", 0, False, "cents"), f0_error, ("librosa",)),
-    "voicing_error": Metric(Figure("Voicing error", 1, False, "%"), voicing_error, ("librosa",)),
-    "similarity": Metric(Figure("Speaker similarity", 3, True), similarity, PACKAGES["similarity"], "judges"),
-    "mos": Metric(Figure("MOS by DNSMOS", 2, True), mos, PACKAGES["mos"], "judges", alone=True),
+SPEECH_METRICS: dict[str, Metric] = {
+    "stoi": Metric(Display("STOI", 3, True), stoi, ("pystoi",)),
+    "estoi": Metric(Display("ESTOI", 3, True), estoi, ("pystoi",)),
+    "pesq": Metric(Display("PESQ", 2, True), pesq_narrow, ("pesq",)),
+    "pesq_wide": Metric(Display("PESQ, wide band", 2, True), pesq_wide, ("pesq",)),
+    "lsd": Metric(Display("Log-spectral distance", 2, False, "dB"), lsd),
+    "mcd": Metric(Display("Mel-cepstral distortion", 2, False, "dB"), mcd),
+    "f0_error": Metric(Display("F0 error", 0, False, "cents"), f0_error, ("librosa",)),
+    "voicing_error": Metric(Display("Voicing error", 1, False, "%"), voicing_error, ("librosa",)),
+    "similarity": Metric(Display("Speaker similarity", 3, True), similarity, PACKAGES["similarity"], "judges"),
+    "mos": Metric(Display("MOS by DNSMOS", 2, True), mos, PACKAGES["mos"], "judges", alone=True),
 }
 """Metrics of a pair of waveforms, by the names that they have in settings and reports."""
 
 _OTHERS = {
-    "l1": Figure("Mel L1", 3, False, "natural log"),
-    "wer": Figure("WER", 1, False, "%"),
-    "cer": Figure("CER", 1, False, "%"),
-    "lips_wer": Figure("WER, lips", 1, False, "%"),
-    "lips_cer": Figure("CER, lips", 1, False, "%"),
+    "l1": Display("Mel L1", 3, False, "natural log"),
+    "wer": Display("WER", 1, False, "%"),
+    "cer": Display("CER", 1, False, "%"),
+    "lips_wer": Display("WER, lips", 1, False, "%"),
+    "lips_cer": Display("CER, lips", 1, False, "%"),
 }
 """What is measured of mels and of words, not of a pair of waveforms."""
 
 
 def metric_of(name: str) -> Metric:
-    """A metric by its name in `SPEECH`, or by its import path `package.module:name`.
+    """A metric by its name in `SPEECH_METRICS`, or by its import path `package.module:name`.
 
     A function found there is shown under its own name with three digits, and higher is taken to be better; whoever
     wants it otherwise puts a `Metric` there.
@@ -90,11 +90,11 @@ def metric_of(name: str) -> Metric:
     Raises:
         ValueError: no such name, module or function.
     """
-    if name in SPEECH:
-        return SPEECH[name]
+    if name in SPEECH_METRICS:
+        return SPEECH_METRICS[name]
     module, colon, attribute = name.partition(":")
     if not (module and colon and attribute):
-        raise ValueError(f"metric {name!r}: expected one of {', '.join(SPEECH)}, or package.module:function")
+        raise ValueError(f"metric {name!r}: expected one of {', '.join(SPEECH_METRICS)}, or package.module:function")
     try:
         found = getattr(import_module(module), attribute, None)
     except ImportError as error:
@@ -104,16 +104,16 @@ def metric_of(name: str) -> Metric:
     if not callable(found):
         what = "no" if found is None else f"a {type(found).__name__} for"
         raise ValueError(f"metric {name}: {module} has {what} {attribute}; expected a function or a Metric")
-    return Metric(Figure(attribute, 3, True), found)
+    return Metric(Display(attribute, 3, True), found)
 
 
-def figure_of(name: str) -> Figure:
+def display_of(name: str) -> Display:
     """How the figures of a metric (any name that `metric_of` takes), or l1, wer, cer, lips_wer, lips_cer, are shown.
 
     Raises:
         ValueError: there are no such figures.
     """
-    return _OTHERS[name] if name in _OTHERS else metric_of(name).figure
+    return _OTHERS[name] if name in _OTHERS else metric_of(name).display
 
 
 def load_packages(names: Iterable[str]) -> None:

@@ -1,4 +1,4 @@
-"""How much of what was said was understood: errors in words and in characters, and the text normalised for that.
+"""How much of what was said was understood: errors in words and in characters, and the text normalization for that.
 
 Errors are counted, not averaged: the rate of a test set is that of its `total`, all errors over all that was said.
 """
@@ -34,7 +34,7 @@ def total(of: Iterable[Errors]) -> Errors:
     return Errors(sum(one.errors for one in counted), sum(one.length for one in counted))
 
 
-def normalised(text: str) -> str:
+def normalize_text(text: str) -> str:
     """Text as it is compared: lower case, without punctuation, one space between words.
 
     An apostrophe inside a word stays, a curly one made straight. A dash parts words ("twenty-one" is two), any other
@@ -63,37 +63,37 @@ def _whisper_english() -> Any:
 
 
 def as_it_is(text: str) -> str:
-    """The text, for those who have normalised it themselves."""
+    """The text, for those who have normalized it themselves."""
     return text
 
 
-NORMALISERS: dict[str, Callable[[str], str]] = {
-    "plain": normalised,
+NORMALIZERS: dict[str, Callable[[str], str]] = {
+    "plain": normalize_text,
     "whisper-english": whisper_english,
     "none": as_it_is,
 }
 """What text goes through before it is compared, by the names that they have in settings and reports. Rates of different
-normalisers are not to be compared."""
+normalizers are not to be compared."""
 
 
-def normaliser_of(name: str) -> Callable[[str], str]:
-    """The normaliser of a name, ready to use.
+def normalizer_of(name: str) -> Callable[[str], str]:
+    """The normalizer of a name, ready to use.
 
     Raises:
         ValueError: there is none of this name.
         PackageMissingError: the package that it needs is not installed.
     """
-    if name not in NORMALISERS:
-        raise ValueError(f"normaliser {name!r}: expected one of {', '.join(NORMALISERS)}")
+    if name not in NORMALIZERS:
+        raise ValueError(f"normalizer {name!r}: expected one of {', '.join(NORMALIZERS)}")
     if name == "whisper-english":
         _whisper_english()  # says now what is missing
-    return NORMALISERS[name]
+    return NORMALIZERS[name]
 
 
 def word_errors(said: str, heard: str) -> Errors:
     """Errors in words (parted by white space), over the words said: the word error rate's two halves.
 
-    Texts are compared as they are: give both through the same of `NORMALISERS`.
+    Texts are compared as they are: give both through the same of `NORMALIZERS`.
 
     Raises:
         PackageMissingError: jiwer is not installed.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from eval.metrics.optional import package
-from eval.metrics.text import NORMALISERS, normaliser_of
+from eval.metrics.text import NORMALIZERS, normalizer_of
 from eval.results import Evaluation
 
 Kind = Literal["equal", "substitute", "delete", "insert"]
@@ -39,7 +39,7 @@ class Marked:
 
 
 def mark(said: str, heard: str) -> Marked:
-    """Align two texts as word errors are counted, with the fewest errors; both normalised before, for they are compared
+    """Align two texts as word errors are counted, with the fewest errors; both normalized before, for they are compared
     as they are.
 
     Raises:
@@ -61,7 +61,7 @@ def mark(said: str, heard: str) -> Marked:
     return Marked(stretches, found.substitutions, found.deletions, found.insertions)
 
 
-def normaliser_used(evaluation: Evaluation) -> Callable[[str], str]:
+def normalizer_used(evaluation: Evaluation) -> Callable[[str], str]:
     """What texts went through before their errors were counted."""
-    name = evaluation.about.get("settings", {}).get("normaliser", "plain")
-    return normaliser_of(name if name in NORMALISERS else "plain")
+    name = evaluation.about.get("settings", {}).get("normalizer", "plain")
+    return normalizer_of(name if name in NORMALIZERS else "plain")

@@ -57,7 +57,7 @@ def distribution(look: Look, figures: Mapping[str, tuple[str, Array, float]]) ->
         if math.isfinite(mean):
             x = _LEFT + _PIXELS * min(1.0, max(0.0, (mean - low) / (high - low)))
             parts.append(Markup('<path class="mean" d="M{} {}v{}"/>').format(_short(x), base - _ROW + 8, _ROW - 8))
-            said.append(f"{title}: mean {mean:.{look.figure.digits}f} of {len(values):,}")
+            said.append(f"{title}: mean {mean:.{look.display.digits}f} of {len(values):,}")
     height = len(of) * _ROW + _AXIS
     parts.append(_across(low, high, len(of) * _ROW, look.title))
     return _svg(height, f"How {look.title} is distributed. {'; '.join(said)}", parts)
@@ -89,8 +89,8 @@ def against_length(look: Look, seconds: Array, values: Array, weights: Array) ->
     parts.append(_across(first, last, _PLOT, "length of the clip, s"))
     said = f"{look.title} of {len(values):,} clips against their length, {seconds.min():.1f} to {seconds.max():.1f} s"
     if len(values) >= _FEWEST:
-        said += f". Running mean: {means[0]:.{look.figure.digits}f} among the shortest, "
-        said += f"{means[-1]:.{look.figure.digits}f} among the longest"
+        said += f". Running mean: {means[0]:.{look.display.digits}f} among the shortest, "
+        said += f"{means[-1]:.{look.display.digits}f} among the longest"
     return _svg(_PLOT + _AXIS, said, parts)
 
 

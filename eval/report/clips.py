@@ -83,7 +83,7 @@ def choose(evaluation: Evaluation, look: Look, shown: int) -> dict[str, list[str
     """`best`, `median` and `worst` -> up to `shown` keys each, the best of each first, no clip twice; fewer than three
     clips are all best. Of equal clips, the first by key counts as the better."""
     keys, values, _ = evaluation.figures("network", look.name)
-    sign = -1 if look.figure.higher_is_better else 1
+    sign = -1 if look.display.higher_is_better else 1
     ranked = [key for _, key in sorted(zip((sign * values).tolist(), keys, strict=True))]
     if len(ranked) < 3:
         return {"best": ranked[:shown]}
@@ -98,7 +98,7 @@ def card_of(
     evaluation: Evaluation,
     dataset: Dataset | None,
     looks: Sequence[Look],
-    normalise: Callable[[str], str],
+    normalize: Callable[[str], str],
 ) -> Card:
     """A clip, read from the report's folder and, for its lips, from the dataset.
 
@@ -108,7 +108,7 @@ def card_of(
         evaluation: it is of.
         dataset: it is of; None: no lips are shown.
         looks: of the metrics.
-        normalise: what texts went through before their errors were counted.
+        normalize: what texts went through before their errors were counted.
     """
     rows: dict[str, Row] = {row["system"]: row for row in evaluation.clips.filter(pc.field("key") == key).to_pylist()}
     network, notes = rows["network"], list[str]()
@@ -119,7 +119,7 @@ def card_of(
     tiles = None if sample is None else make_tiles(sample.roi[:frames])
     for system, row in rows.items():
         for metric, reason in json.loads(row["failed"] or "{}").items():
-            notes.append(f"No {look_of(metric).figure.title} of {_OF[system]}: {reason}.")
+            notes.append(f"No {look_of(metric).display.title} of {_OF[system]}: {reason}.")
     return Card(
         rank=rank,
         row=network,
@@ -129,7 +129,7 @@ def card_of(
         sounds=[
             _sound(evaluation, key, system, rows.get(system), sample, frames * SAMPLES_PER_FRAME) for system in _HEARD
         ],
-        texts=_texts(rows, normalise),
+        texts=_texts(rows, normalize),
         figures=[(look, {system: _figure(rows.get(system), look.name) for system in rows}) for look in looks],
         notes=notes,
     )
@@ -188,13 +188,13 @@ def sound_of(system: str, folder: Path, name: str | None, length: int, instead: 
     return Sound(system, draw_mel(samples, length), draw_wave(samples, length), uri, "")
 
 
-def _texts(rows: dict[str, Row], normalise: Callable[[str], str]) -> list[Text]:
+def _texts(rows: dict[str, Row], normalize: Callable[[str], str]) -> list[Text]:
     """Of the network's sound first, then of the lips, then of the others."""
     said = rows["network"]["text"]
     heard = [("the network's sound", rows["network"]["hypothesis"]), ("the lips", rows["network"]["lips_hypothesis"])]
     heard += [(_OF[system], rows[system]["hypothesis"]) for system in SYSTEMS[1:] if system in rows]
     return [
-        Text(of, text, mark(normalise(said), normalise(text)) if said else None)
+        Text(of, text, mark(normalize(said), normalize(text)) if said else None)
         for of, text in heard
         if text is not None
     ]

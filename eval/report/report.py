@@ -13,7 +13,7 @@ import numpy as np
 from markupsafe import Markup
 
 from eval.report import about
-from eval.report.alignment import normaliser_used
+from eval.report.alignment import normalizer_used
 from eval.report.charts import against_length, beyond, distribution
 from eval.report.clips import NARROW_STRIP, STRIP, card_of, choose
 from eval.report.tables import Look, clips_table, failures_table, look_of, missing_table, speakers_table
@@ -77,7 +77,7 @@ def write_report(evaluation: Evaluation, dataset: Dataset | None, summary: Mappi
     published, note = about.published_of(evaluation, summary["clips"] + len(missing.rows))
     ranked_by = _ranked_by(evaluation, looks)
     ranks = choose(evaluation, ranked_by, shown) if ranked_by else {}
-    normalise = normaliser_used(evaluation)
+    normalize = normalizer_used(evaluation)
     return write_page(
         evaluation.folder / PAGE_NAME,
         "report.html",
@@ -100,7 +100,7 @@ def write_report(evaluation: Evaluation, dataset: Dataset | None, summary: Mappi
         drawn_first=_DRAWN_FIRST,
         ranked_by=ranked_by,
         cards=[
-            card_of(rank, key, evaluation, dataset, looks, normalise) for rank, keys in ranks.items() for key in keys
+            card_of(rank, key, evaluation, dataset, looks, normalize) for rank, keys in ranks.items() for key in keys
         ],
         clips=clips_table(evaluation, looks),
         missing=missing,

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from eval.metrics import Figure, figure_of
+from eval.metrics import Display, display_of
 from eval.results import RATES, Evaluation
 
 ROWS = 50
@@ -29,37 +29,37 @@ class Look:
     """
 
     name: str
-    figure: Figure
+    display: Display
     scale: float
 
     @property
     def title(self) -> str:
         """What it is called, and its unit."""
-        return f"{self.figure.title}, {self.figure.unit}" if self.figure.unit else self.figure.title
+        return f"{self.display.title}, {self.display.unit}" if self.display.unit else self.display.title
 
     @property
     def better(self) -> str:
         """Which way is better, in words."""
-        return "higher is better" if self.figure.higher_is_better else "lower is better"
+        return "higher is better" if self.display.higher_is_better else "lower is better"
 
     @property
     def unit_and_better(self) -> str:
         """What stands beneath its title."""
-        return f"{self.figure.unit}, {self.better}" if self.figure.unit else self.better
+        return f"{self.display.unit}, {self.better}" if self.display.unit else self.better
 
     def shown(self, value: float | None) -> str:
         """A stored figure as people read it."""
         if value is None or not math.isfinite(value):
             return "\N{EN DASH}"
-        return f"{value * self.scale:.{self.figure.digits}f}"
+        return f"{value * self.scale:.{self.display.digits}f}"
 
 
 def look_of(metric: str) -> Look:
     """A metric of a report; one that cannot be imported here has its name for a title."""
     try:
-        figure = figure_of(metric)
+        figure = display_of(metric)
     except ValueError:
-        figure = Figure(metric.rpartition(":")[2], 3, True)
+        figure = Display(metric.rpartition(":")[2], 3, True)
     return Look(metric, figure, 100.0 if metric in RATES else 1.0)
 
 
@@ -86,7 +86,7 @@ class Column:
     @classmethod
     def of(cls, look: Look) -> Column:
         """The column of a metric."""
-        return cls(look.name, look.figure.title, look.unit_and_better, look.figure.digits, look.scale)
+        return cls(look.name, look.display.title, look.unit_and_better, look.display.digits, look.scale)
 
     def shown(self, value: Any) -> str:
         """A value as people read it."""
@@ -171,7 +171,7 @@ def speakers_table(speakers: Mapping[str, Mapping[str, Any]], looks: Sequence[Lo
 def failures_table(failures: Mapping[str, Mapping[str, Mapping[str, int]]], titles: Mapping[str, str]) -> Table:
     """Figures that could not be measured: metric, system, reason, and of how many clips."""
     rows = [
-        (look_of(metric).figure.title, titles.get(system, system), reason, clips)
+        (look_of(metric).display.title, titles.get(system, system), reason, clips)
         for system, metrics in failures.items()
         for metric, reasons in metrics.items()
         for reason, clips in reasons.items()
@@ -200,7 +200,7 @@ def missing_table(summary: Mapping[str, Any]) -> Table:
 
 def _reasons(text: str | None) -> str | None:
     found = json.loads(text or "{}")
-    return "; ".join(f"{look_of(metric).figure.title}: {reason}" for metric, reason in found.items()) or None
+    return "; ".join(f"{look_of(metric).display.title}: {reason}" for metric, reason in found.items()) or None
 
 
 def _finite(value: float | None) -> float | None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from eval.metrics import Figure, Metric, MetricError, Wave
+from eval.metrics import Display, Metric, MetricError, Wave
 
 SHORT = 32_000
 """Samples: clips of so many or fewer are what these plugs stumble over."""
@@ -35,8 +35,8 @@ def deadly(original: Wave, generated: Wave) -> float:
     return 1.0
 
 
-deadly_alone = Metric(Figure("Deadly", 3, True), deadly, alone=True)
-level = Metric(Figure("Level", 3, True), loudness, alone=True)
+deadly_alone = Metric(Display("Deadly", 3, True), deadly, alone=True)
+level = Metric(Display("Level", 3, True), loudness, alone=True)
 
 
 def listener(device: torch.device) -> Callable[[Sequence[Wave]], list[str]]:

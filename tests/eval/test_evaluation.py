@@ -311,7 +311,7 @@ def test_what_cannot_be_used_is_said_before_anything_is_written(
         (["--split", "test", "--asr", "nobody"], "nobody: there is no such file"),
         (["--split", "test", "--asr", "no.such:factory"], "no.such:factory: cannot be imported"),
         (["--split", "test", "--max-seconds", ".inf"], "max_seconds: inf: a number of 0.2 or more was expected"),
-        (["--split", "test", "--normaliser", "nothing"], "normaliser 'nothing'"),
+        (["--split", "test", "--normalizer", "nothing"], "normalizer 'nothing'"),
         (["--split", "test", "--beam", "0"], "beam: 0 is too small, at least 1 was expected"),
         (["--split", "test", "--beam", "4", "--asr", "tests.eval.plugs:listener"], "listener: beam 4, which is"),
         (["--split", "test", "--speaker-reference", "nobody"], "nobody: no such file"),

@@ -13,7 +13,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eval.metrics import SPEECH, Figure, PackageMissingError, Scored, Scorers, figure_of, metric_of, score
+from eval.metrics import (
+    SPEECH_METRICS,
+    Display,
+    PackageMissingError,
+    PairScores,
+    ScoringPool,
+    display_of,
+    metric_of,
+    score,
+)
 from eval.metrics.pool import _blas_threads
 from tests.eval.sounds import Wave, noisy, sentence
 from tests.processes import alive, wait_for
@@ -38,14 +47,14 @@ def _pairs() -> Iterator[tuple[str, Wave, Wave]]:
     yield "empty", sentence(), sentence()[:0]
 
 
-def _scored(processes: int) -> dict[str, Scored]:
-    with Scorers(NAMES, processes) as scorers:
+def _scored(processes: int) -> dict[str, PairScores]:
+    with ScoringPool(NAMES, processes) as scorers:
         for key, original, generated in _pairs():
             scorers.submit(key, original, generated)
         return scorers.results()
 
 
-def _children(scorers: Scorers) -> list[int]:
+def _children(scorers: ScoringPool) -> list[int]:
     """The ids of its processes."""
     assert scorers._pool is not None
     return list(scorers._pool._processes)
@@ -77,7 +86,7 @@ def test_a_metric_without_a_figure_costs_its_own_only() -> None:
 def plugs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A module `plugs` of somebody's own metrics."""
     (tmp_path / "plugs.py").write_text(
-        "from eval.metrics import Figure, Metric\n"
+        "from eval.metrics import Display, Metric\n"
         "def length(original, generated):\n"
         "    return len(original) - len(generated)\n"
         "def broken(original, generated):\n"
@@ -88,7 +97,7 @@ def plugs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "    return None\n"
         "def missing(original, generated):\n"
         "    import surely_not_installed\n"
-        "HUM = Metric(Figure('Hum', 1, False, 'dB'), length, alone=True)\n"
+        "HUM = Metric(Display('Hum', 1, False, 'dB'), length, alone=True)\n"
         "NUMBER = 3\n"
     )
     (tmp_path / "lacking.py").write_text("import surely_not_installed\n")
@@ -99,11 +108,14 @@ def plugs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("plugs")
 def test_an_error_inside_a_metric_costs_its_figure_only_and_is_told(processes: int, pair: tuple[Wave, Wave]) -> None:
     names = ["plugs:broken", "plugs:endless", "plugs:untold", "plugs:length", "stoi"]
-    with Scorers(names, processes) as scorers:
+    with ScoringPool(names, processes) as scorers:
         scorers.submit("one", *pair)
         scored = scorers.results()["one"]
     assert scored == score(names, *pair)
-    assert scored.values == {"plugs:length": 0.0, "stoi": pytest.approx(SPEECH["stoi"].function(*pair), abs=1e-9)}
+    assert scored.values == {
+        "plugs:length": 0.0,
+        "stoi": pytest.approx(SPEECH_METRICS["stoi"].function(*pair), abs=1e-9),
+    }
     assert scored.failed.pop("plugs:untold").startswith("TypeError: ")
     assert scored.failed == {"plugs:broken": "KeyError: 'speaker'", "plugs:endless": "comes out as inf"}
 
@@ -119,13 +131,13 @@ def test_what_is_not_installed_is_no_fault_of_the_pair(
         score(["stoi", "pesq"], *pair)
     monkeypatch.setitem(sys.modules, "resemblyzer", None)
     with pytest.raises(PackageMissingError, match=r"pip install -e '\.\[judges\]'"):
-        Scorers(["similarity"], 0)
+        ScoringPool(["similarity"], 0)
 
 
 @pytest.mark.usefixtures("plugs")
 def test_a_metric_is_found_by_its_import_path_and_shown_as_it_says() -> None:
-    assert metric_of("plugs:length").figure == Figure("length", 3, True)
-    assert metric_of("plugs:HUM").figure == figure_of("plugs:HUM") == Figure("Hum", 1, False, "dB")
+    assert metric_of("plugs:length").display == Display("length", 3, True)
+    assert metric_of("plugs:HUM").display == display_of("plugs:HUM") == Display("Hum", 1, False, "dB")
     assert metric_of("plugs:HUM").alone
     for name, why in {
         "l1": "expected one of stoi, .*mos, or package.module:function",
@@ -141,18 +153,18 @@ def test_a_metric_is_found_by_its_import_path_and_shown_as_it_says() -> None:
 
 
 def test_every_figure_of_a_report_has_a_title_of_its_own_and_a_direction() -> None:
-    names = [*SPEECH, "l1", "wer", "cer", "lips_wer", "lips_cer"]
-    assert len({figure_of(name).title for name in names}) == len(names)
-    better_high = [name for name in names if figure_of(name).higher_is_better]
+    names = [*SPEECH_METRICS, "l1", "wer", "cer", "lips_wer", "lips_cer"]
+    assert len({display_of(name).title for name in names}) == len(names)
+    better_high = [name for name in names if display_of(name).higher_is_better]
     assert better_high == ["stoi", "estoi", "pesq", "pesq_wide", "similarity", "mos"]
-    assert [name for name in names if name in SPEECH and SPEECH[name].alone] == ["mos"]
+    assert [name for name in names if name in SPEECH_METRICS and SPEECH_METRICS[name].alone] == ["mos"]
     with pytest.raises(ValueError, match="metric 'loudness': expected one of stoi"):
-        figure_of("loudness")
+        display_of("loudness")
 
 
 @pytest.mark.parametrize("processes", [0, 1])
 def test_arrays_may_be_used_for_something_else_once_submitted(processes: int, pair: tuple[Wave, Wave]) -> None:
-    with Scorers(["stoi"], processes) as scorers:
+    with ScoringPool(["stoi"], processes) as scorers:
         original, generated = (wave.copy() for wave in pair)
         for number in range(4):
             scorers.submit(str(number), original, generated)
@@ -161,7 +173,7 @@ def test_arrays_may_be_used_for_something_else_once_submitted(processes: int, pa
 
 
 def test_after_results_it_goes_on_with_the_same_processes(pair: tuple[Wave, Wave]) -> None:
-    with Scorers(["stoi"], 1) as scorers:
+    with ScoringPool(["stoi"], 1) as scorers:
         (child,) = _children(scorers)
         for _ in range(2):
             scorers.submit("one", *pair)
@@ -172,7 +184,7 @@ def test_after_results_it_goes_on_with_the_same_processes(pair: tuple[Wave, Wave
 
 
 def test_a_killed_process_is_an_error_that_names_what_was_scored(pair: tuple[Wave, Wave]) -> None:
-    with Scorers(["stoi"], 2) as scorers:
+    with ScoringPool(["stoi"], 2) as scorers:
         children = _children(scorers)
         for pid in children:
             os.kill(pid, signal.SIGSTOP)  # so that the next pair is surely not scored
@@ -186,7 +198,7 @@ def test_a_killed_process_is_an_error_that_names_what_was_scored(pair: tuple[Wav
 
 
 def test_closing_ends_processes_in_the_middle_of_their_work(pair: tuple[Wave, Wave]) -> None:
-    with Scorers(["stoi"], 2) as scorers:
+    with ScoringPool(["stoi"], 2) as scorers:
         children = _children(scorers)
         for pid in children:
             os.kill(pid, signal.SIGSTOP)
@@ -202,7 +214,7 @@ def test_processes_go_on_when_everything_is_told_to_end(
 ) -> None:
     # whatever started the tests may have it ignored
     request.addfinalizer(partial(signal.signal, number, signal.signal(number, signal.SIG_DFL)))
-    with Scorers(["stoi"], 1) as scorers:
+    with ScoringPool(["stoi"], 1) as scorers:
         (child,) = _children(scorers)
         scorers.submit("first", *pair)
         scorers.results()  # from here on it has begun
@@ -219,7 +231,7 @@ def test_each_process_uses_one_thread_for_its_arithmetic_and_this_one_as_many_as
     for put, threads in _blas_threads():
         request.addfinalizer(partial(put, threads()))
         put(2)
-    with Scorers(NAMES, 1) as scorers:
+    with ScoringPool(NAMES, 1) as scorers:
         (child,) = _children(scorers)
         scorers.submit("first", *long)
         scorers.results()
@@ -231,8 +243,8 @@ def test_each_process_uses_one_thread_for_its_arithmetic_and_this_one_as_many_as
 def test_processes_of_a_program_that_was_killed_end_too() -> None:
     program = (
         "import os, signal\n"
-        "from eval.metrics import Scorers\n"
-        "scorers = Scorers(['stoi'], 2)\n"
+        "from eval.metrics import ScoringPool\n"
+        "scorers = ScoringPool(['stoi'], 2)\n"
         "print(*scorers._pool._processes, flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
@@ -249,10 +261,10 @@ def test_what_makes_no_sense_is_refused(pair: tuple[Wave, Wave], monkeypatch: py
     with pytest.raises(
         ValueError, match=r"metric 'stio': expected one of stoi, estoi, pesq, pesq_wide, .*, or package.module"
     ):
-        Scorers(["stoi", "stio"], 0)
+        ScoringPool(["stoi", "stio"], 0)
     with pytest.raises(ValueError, match="-1 scoring processes"):
-        Scorers(["stoi"], -1)
-    scorers = Scorers(["stoi"], 0)
+        ScoringPool(["stoi"], -1)
+    scorers = ScoringPool(["stoi"], 0)
     scorers.submit("a", *pair)
     with pytest.raises(ValueError, match="a was given before"):
         scorers.submit("a", *pair)
@@ -260,4 +272,4 @@ def test_what_makes_no_sense_is_refused(pair: tuple[Wave, Wave], monkeypatch: py
         scorers.submit("b", pair[0], pair[1][None])
     monkeypatch.setitem(sys.modules, "pesq", None)
     with pytest.raises(PackageMissingError, match=r"pip install -e '\.\[eval\]'"):
-        Scorers(["stoi", "pesq"], 2)
+        ScoringPool(["stoi", "pesq"], 2)

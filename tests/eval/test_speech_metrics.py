@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eval.metrics import SPEECH, MetricError, PackageMissingError, estoi, pesq_narrow, pesq_wide, stoi
+from eval.metrics import SPEECH_METRICS, MetricError, PackageMissingError, estoi, pesq_narrow, pesq_wide, stoi
 from eval.metrics.speech import _at_8_khz
 from tests.eval.sounds import noisy, sentence
 
@@ -18,7 +18,7 @@ pesq = pytest.importorskip("pesq")
 librosa = pytest.importorskip("librosa")
 
 # those of a judge's opinion need packages that bring their weights
-MEASURED = {name: metric.function for name, metric in SPEECH.items() if name not in ("similarity", "mos")}
+MEASURED = {name: metric.function for name, metric in SPEECH_METRICS.items() if name not in ("similarity", "mos")}
 EVERY = pytest.mark.parametrize("metric", MEASURED.values(), ids=MEASURED)
 
 
@@ -53,7 +53,7 @@ def test_what_is_beyond_the_common_length_counts_for_nothing(metric: Any) -> Non
 def test_more_noise_scores_worse(name: str) -> None:
     original = sentence()
     little, much = (MEASURED[name](original, noisy(original, level)) for level in (0.003, 0.05))
-    assert (little > much + 0.05) if SPEECH[name].figure.higher_is_better else (little < much - 0.05)
+    assert (little > much + 0.05) if SPEECH_METRICS[name].display.higher_is_better else (little < much - 0.05)
 
 
 @EVERY

@@ -1,4 +1,4 @@
-"""Errors in words and characters are jiwer's, of text normalised as stated."""
+"""Errors in words and characters are jiwer's, of text normalized as stated."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.metrics import Errors, PackageMissingError, character_errors, normalised, total, word_errors
-from eval.metrics.text import NORMALISERS, _whisper_english, normaliser_of
+from eval.metrics import Errors, PackageMissingError, character_errors, normalize_text, total, word_errors
+from eval.metrics.text import NORMALIZERS, _whisper_english, normalizer_of
 
 jiwer = pytest.importorskip("jiwer")
 
@@ -75,22 +75,22 @@ def test_the_rate_of_a_set_weighs_texts_by_their_length() -> None:
     ],
 )
 def test_text_is_normalised(text: str, expected: str) -> None:
-    assert normalised(text) == expected
-    assert normalised(expected) == expected
+    assert normalize_text(text) == expected
+    assert normalize_text(expected) == expected
 
 
 def test_a_normaliser_is_had_by_its_name() -> None:
-    assert list(NORMALISERS) == ["plain", "whisper-english", "none"]
-    assert normaliser_of("plain")("It's 'F', now.") == "it's f now"
-    assert normaliser_of("none")(" It's  'F', now.") == " It's  'F', now."
-    with pytest.raises(ValueError, match="normaliser 'english': expected one of plain, whisper-english, none"):
-        normaliser_of("english")
+    assert list(NORMALIZERS) == ["plain", "whisper-english", "none"]
+    assert normalizer_of("plain")("It's 'F', now.") == "it's f now"
+    assert normalizer_of("none")(" It's  'F', now.") == " It's  'F', now."
+    with pytest.raises(ValueError, match="normalizer 'english': expected one of plain, whisper-english, none"):
+        normalizer_of("english")
 
 
 def test_whispers_normaliser_is_used_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[None] = []
 
-    class Normaliser:
+    class Normalizer:
         def __init__(self) -> None:
             made.append(None)
 
@@ -98,13 +98,13 @@ def test_whispers_normaliser_is_used_as_it_is(monkeypatch: pytest.MonkeyPatch) -
             return f"<{text}>"
 
     english = ModuleType("english")
-    english.EnglishTextNormalizer = Normaliser  # type: ignore[attr-defined]
+    english.EnglishTextNormalizer = Normalizer  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "whisper_normalizer.english", english)
     _whisper_english.cache_clear()
     try:
-        normalise = normaliser_of("whisper-english")
+        normalize = normalizer_of("whisper-english")
         assert made == [None]  # before the first text, so that what is missing is said
-        assert [normalise("One"), normalise("two ")] == ["<One>", "<two >"]
+        assert [normalize("One"), normalize("two ")] == ["<One>", "<two >"]
         assert made == [None]
     finally:
         _whisper_english.cache_clear()
@@ -112,16 +112,16 @@ def test_whispers_normaliser_is_used_as_it_is(monkeypatch: pytest.MonkeyPatch) -
 
 def test_numbers_contractions_and_spellings_are_one_to_whispers_normaliser() -> None:
     pytest.importorskip("whisper_normalizer")
-    normalise = normaliser_of("whisper-english")
-    assert normalise("Twenty-one colours, it's [noise] Mr. Smith!") == normalise("21 colors it is mister smith")
-    assert normalise("Place blue at F two, now.") == "place blue at f 2 now"
+    normalize = normalizer_of("whisper-english")
+    assert normalize("Twenty-one colours, it's [noise] Mr. Smith!") == normalize("21 colors it is mister smith")
+    assert normalize("Place blue at F two, now.") == "place blue at f 2 now"
 
 
 def test_without_whisper_normalizer_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     _whisper_english.cache_clear()
     monkeypatch.setitem(sys.modules, "whisper_normalizer.english", None)
     with pytest.raises(PackageMissingError, match=r"whisper_normalizer.*pip install -e '\.\[whisper\]'"):
-        normaliser_of("whisper-english")
+        normalizer_of("whisper-english")
 
 
 def test_without_jiwer_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:

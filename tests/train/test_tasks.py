@@ -11,7 +11,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from eval.metrics.pool import Scorers
+from eval.metrics.pool import ScoringPool
 from model.asr import ASRModel, ASRSettings
 from model.attention import RelativeAttention
 from model.checkpoint import load_checkpoint
@@ -164,7 +164,7 @@ def _learnt(run: Run, batch: Batch, seed: int = 1) -> _Learnt:
 
 def _scored(run: Run, batch: Batch) -> dict[str, list[float]]:
     run.network.eval()
-    tally = Tally(Scorers((), 0), False, frozenset())
+    tally = Tally(ScoringPool((), 0), False, frozenset())
     with torch.no_grad():
         run.task.scoring(run, [])(batch, tally)
     return tally.sums

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from eval.metrics import text as words
 from eval.metrics.optional import PackageMissingError
-from eval.metrics.pool import Scorers
+from eval.metrics.pool import ScoringPool
 from model.checkpoint import load_checkpoint
 from model.segment_sampling import Windows, loudest_windows, take_window
 from shards import Dataset
@@ -353,7 +353,7 @@ def _references(run: Run) -> dict[str, Tensor]:
         assert batch is not None
         heard: list[Tensor] = []
         with _spied(speaking, "_speak", lambda run, inputs, x, heard=heard: heard.append(x) or speak(run, inputs, x)):
-            planned.score(batch, validation.Tally(Scorers((), 0), False, frozenset()))
+            planned.score(batch, validation.Tally(ScoringPool((), 0), False, frozenset()))
         assert len(micro_batch.visits) == len(batch.keys)
         found |= dict(zip(batch.keys, heard[0], strict=True))
     return found

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from eval.metrics.text import character_errors, normalised, word_errors
+from eval.metrics.text import character_errors, normalize_text, word_errors
 from model.ctc import greedy
 from model.losses import ctc_loss
 from model.tokenizer import Tokenizer
@@ -47,7 +47,7 @@ def score_reading(tally: Tally, batch: Batch, logits: Tensor, lengths: Tensor, t
     for key, text, read_pieces in zip(batch.keys, batch.texts, greedy(logits.float(), lengths), strict=True):
         if not text:
             continue
-        said, read = normalised(text), normalised(tokenizer.decode(read_pieces))
+        said, read = normalize_text(text), normalize_text(tokenizer.decode(read_pieces))
         tally.add("wer", *word_errors(said, read))
         tally.add("cer", *character_errors(said, read))
         tally.show_text(key, said, read)

@@ -1,4 +1,4 @@
-"""What `lip2speech` is fed: a batch of clips, cut, varied and normalised on the device.
+"""What `lip2speech` is fed: a batch of clips, cut, varied and normalized on the device.
 
 Everything that is drawn for a micro-batch is drawn on the CPU from one generator, seeded by (seed, epoch, number of the
 micro-batch), never by the rank: what a clip looks like does not depend on who reads it.
