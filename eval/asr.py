@@ -28,7 +28,7 @@ from eval.systems import check_recipe
 from model import asr as network
 from model.checkpoint import Checkpoint, build_network, load_checkpoint
 from model.ctc import BeamSettings, beam_search, greedy
-from model.mel import DEFAULT, MelSettings, log_mel_batch
+from model.mel import MelSettings, log_mel_batch
 from model.tokenizer import Tokenizer
 
 ASRModel = Callable[[Sequence[Wave]], list[str]]
@@ -104,7 +104,7 @@ def _check_beam(name: str, beam: int) -> None:
         raise ValueError(f"recogniser {name}: beam {beam}, which is for checkpoints and Whisper: leave it out")
 
 
-def _guarded(name: str, recogniser: ASRModel, mel: MelSettings = DEFAULT) -> ASRModel:
+def _guarded(name: str, recogniser: ASRModel, mel: MelSettings = MelSettings()) -> ASRModel:
     """The recogniser, given only what can be heard, and held to one text a waveform."""
 
     def recognise(waves: Sequence[Wave]) -> list[str]:

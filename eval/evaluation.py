@@ -31,14 +31,15 @@ from eval.summary import summarise
 from eval.synthesis import Synthesizer
 from eval.systems import device_of, networks_of, pictures_of, tokenizer_of
 from model.checkpoint import Checkpoint, load_checkpoint
+from model.segment_sampling import Segment
 from runtime.progress import ProgressReport, shown
 from runtime.ray_jobs import job_runner
 from shards import Dataset, DatasetError, Store, open_dataset
 from shards.format.manifest import read_left_out
 from shards.format.sample import FPS
 from shards.format.store import PART_SUFFIX, absolute_url
-from shards.loading.batch_plan import BatchSettings, MicroBatch, Span, plan_evaluation
-from shards.loading.index_view import Clip
+from shards.loading.batch_plan import BatchSettings, MicroBatch, plan_evaluation
+from shards.loading.index_view import IndexedClip
 
 _KEY = re.compile(r"[^./\s\0]+(/[^./\s\0]+)*")
 _LONGEST_NAME = 200
@@ -95,12 +96,12 @@ def plan(dataset: Dataset, settings: EvaluationSettings) -> list[MicroBatch]:
         )
     most = None if settings.max_seconds is None else round(FPS * settings.max_seconds)
 
-    def cut(clip: Clip, random: Random) -> Span:
+    def cut(clip: IndexedClip, random: Random) -> Segment:
         stop = min(clip.frames, most or clip.frames)
         if stop == clip.frames:
-            return Span(0, stop, clip.text)
+            return Segment(0, stop, clip.text)
         said = " ".join(word for word, _, end in clip.words if FPS * end <= stop)
-        return Span(0, stop, said or None)  # without word times it is not known what is said until there
+        return Segment(0, stop, said or None)  # without word times it is not known what is said until there
 
     batching = BatchSettings(max_padded_frames=settings.max_padded_frames, long_alone=True)
     return plan_evaluation(dataset.index, [settings.split], cut, batching, settings.clips)
@@ -148,7 +149,7 @@ def _speak(
     store: Store, make: partial[Synthesizer], planned: Sequence[MicroBatch], settings: EvaluationSettings
 ) -> None:
     """Speak and score what is not finished, and write it batch by batch."""
-    report = ProgressReport(total=sum(len(micro_batch.visits) for micro_batch in planned))
+    report = ProgressReport(total=sum(len(micro_batch.clips) for micro_batch in planned))
     todo = []
     for micro_batch in planned:
         record = read_batch(store, micro_batch.number)
@@ -176,8 +177,8 @@ def _speak(
 
 
 def _count(report: ProgressReport, micro_batch: MicroBatch, damaged: int, reused: bool) -> None:
-    seconds = sum(visit.stop - visit.start for visit in micro_batch.visits) / FPS
-    report.add(len(micro_batch.visits) - damaged, seconds, damaged, reused)
+    seconds = sum(clip.stop - clip.start for clip in micro_batch.clips) / FPS
+    report.add(len(micro_batch.clips) - damaged, seconds, damaged, reused)
 
 
 def _gather(store: Store, planned: Sequence[MicroBatch], metrics: Sequence[str]) -> list[dict[str, str]]:

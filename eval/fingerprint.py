@@ -51,7 +51,7 @@ def about_of(
             "plan": dataset.manifest.plan,
             "manifest_sha256": manifest,
             "split": settings.split,
-            "clips": sum(len(micro_batch.visits) for micro_batch in planned),
+            "clips": sum(len(micro_batch.clips) for micro_batch in planned),
         },
         "settings": vars(settings),
         "versions": versions_of(_LIBRARIES),

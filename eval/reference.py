@@ -15,10 +15,10 @@ from torch import Tensor
 from model.segment_sampling import SegmentSettings, first_windows, loudest_windows, speaker_reference
 from shards import Dataset
 from shards.format.sample import MEL_PER_FRAME
-from shards.loading.batch_plan import MicroBatch, Visit
+from shards.loading.batch_plan import MicroBatch, PlannedClip
 from shards.loading.collate import Batch, Contents
 from shards.loading.loader import LoaderSettings, load
-from shards.loading.reference_clips import other_clips
+from shards.loading.reference_clips import reference_rows
 
 OF_VOICES = Contents(roi=False)
 """What is read of a clip that lends its voice."""
@@ -29,13 +29,13 @@ def lenders_of(dataset: Dataset, planned: Sequence[MicroBatch]) -> dict[int, Mic
 
     Clips whose speaker has no other clip in the split are not in it.
     """
-    rows = [visit.row for micro_batch in planned for visit in micro_batch.visits]
-    found = zip(rows, other_clips(dataset.index, rows), strict=True)
+    rows = [clip.row for micro_batch in planned for clip in micro_batch.clips]
+    found = zip(rows, reference_rows(dataset.index, rows), strict=True)
     others = {row: other for row, other in found if other is not None}
     lent = sorted(set(others.values()))
     frames = dataset.index["frames"].take(lent).to_pylist() if lent else []
     single = {
-        row: MicroBatch(number, length, (Visit(row, 0, length, None, True),))
+        row: MicroBatch(number, length, (PlannedClip(row, 0, length, None, True),))
         for number, (row, length) in enumerate(zip(lent, frames, strict=True))
     }
     return {row: single[other] for row, other in others.items()}

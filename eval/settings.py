@@ -7,9 +7,9 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from model.vocoder import DEFAULT, PUBLISHED
+from model.vocoders.mel_to_wav import PUBLISHED_VOCODER, VocoderSettings
 
-VOCODERS = {"default": DEFAULT, "published": PUBLISHED}
+VOCODERS = {"default": VocoderSettings(), "published": PUBLISHED_VOCODER}
 
 PUBLISHED_SECONDS = 10.0
 """At which the published test cuts clips (METHOD.md, Segments)."""

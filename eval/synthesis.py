@@ -25,14 +25,14 @@ from eval.targets import l1_of, true_mels, waves_of
 from model.checkpoint import Checkpoint
 from model.ctc import greedy
 from model.segment_sampling import SegmentSettings
-from model.transforms import apply
-from model.vocoder import samples_of
+from model.transforms import transform
+from model.vocoders.mel_to_wav import sample_counts
 from pipeline.media.sync import to_pcm16
 from shards import open_dataset
 from shards.format.sample import MEL_PER_FRAME, SAMPLES_PER_FRAME
 from shards.loading.batch_plan import MicroBatch
 from shards.loading.batch_reader import BatchReader
-from shards.loading.collate import Batch, Contents, Skipped
+from shards.loading.collate import Batch, Contents, ReadFailure
 
 Array = np.ndarray[Any, Any]
 _REFERENCE = SegmentSettings().reference_frames
@@ -73,7 +73,7 @@ class SynthesizedBatch:
 
     number: int
     clips: list[SynthesizedClip]
-    damaged: list[Skipped]
+    damaged: list[ReadFailure]
 
 
 class Synthesizer:
@@ -130,7 +130,7 @@ class Synthesizer:
 
     def _read_voices(self, micro_batch: MicroBatch) -> tuple[dict[str, Tensor], dict[str, str]]:
         """References by key, and by key the name of what they are of."""
-        keys = {visit.row: self._dataset.index["key"][visit.row].as_py() for visit in micro_batch.visits}
+        keys = {clip.row: self._dataset.index["key"][clip.row].as_py() for clip in micro_batch.clips}
         if self._settings.speaker_reference == "self":
             return {}, {}
         if self._file_voice is not None:
@@ -147,7 +147,7 @@ class Synthesizer:
         lengths = MEL_PER_FRAME * batch.lengths
         true = true_mels(batch, self._device)
         reference = references_of(batch.keys, voices, own_voices(true, lengths, _REFERENCE))
-        video = apply(batch.roi.to(self._device), batch.lengths, None, self._pictures)
+        video = transform(batch.roi.to(self._device), batch.lengths, None, self._pictures)
         mels, l1 = {"ceiling": true}, dict[str, list[float]]()
         read: list[str | None] = [None] * len(batch.keys)
         for system, network in self._networks.items():
@@ -158,7 +158,7 @@ class Synthesizer:
                 read = [self._tokenizer.decode(pieces) for pieces in greedy(spoken.logits.float(), batch.lengths)]
         vocoder = VOCODERS[self._settings.vocoder]
         waves = {system: to_pcm16(waves_of(mel, lengths, batch.keys, vocoder)) for system, mel in mels.items()}
-        ends = samples_of(lengths).tolist()
+        ends = sample_counts(lengths).tolist()
         clips = [
             SynthesizedClip(
                 key=key,

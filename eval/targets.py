@@ -12,8 +12,8 @@ from torch import Tensor
 
 from model.losses import mel_l1
 from model.mel import log_mel_batch
-from model.padding import mask_of
-from model.vocoder import DEFAULT, VocoderSettings, mel_to_wav
+from model.padding import valid_mask
+from model.vocoders.mel_to_wav import VocoderSettings, mel_to_wav
 from shards.format.sample import MEL_PER_FRAME, SAMPLES_PER_FRAME
 from shards.loading.collate import SILENCE, Batch
 
@@ -22,7 +22,7 @@ def true_mels(batch: Batch, device: torch.device) -> Tensor:
     """(B, 80, 4T) the mels of the clips as they are used, -1 beyond their lengths."""
     frames = batch.wav.shape[1] // SAMPLES_PER_FRAME * MEL_PER_FRAME
     mel = log_mel_batch(batch.wav.to(device), SAMPLES_PER_FRAME * batch.lengths)[..., :frames]
-    return mel.masked_fill(~mask_of(MEL_PER_FRAME * batch.lengths, frames, device)[:, None], SILENCE)
+    return mel.masked_fill(~valid_mask(MEL_PER_FRAME * batch.lengths, frames, device)[:, None], SILENCE)
 
 
 def l1_of(mel: Tensor, true: Tensor, lengths: Tensor) -> Tensor:
@@ -37,9 +37,9 @@ def l1_of(mel: Tensor, true: Tensor, lengths: Tensor) -> Tensor:
 
 
 def waves_of(
-    mel: Tensor, lengths: Tensor, keys: Sequence[str], vocoder: VocoderSettings = DEFAULT
+    mel: Tensor, lengths: Tensor, keys: Sequence[str], vocoder: VocoderSettings = VocoderSettings()
 ) -> np.ndarray[Any, Any]:
-    """float32 (B, L) the waveforms of mels (`model.vocoder.mel_to_wav`), start phases seeded by the clips' keys.
+    """float32 (B, L) the waveforms of mels (`model.vocoders.mel_to_wav`), start phases seeded by the clips' keys.
 
     So a clip has the same sound in whatever company, and in training, in evaluation and in a table.
 

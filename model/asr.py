@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.conformer import Conformer, ConformerSettings
-from model.ctc_head import CtcHead
-from model.padding import Padding, check_padding, frames_there, mask_of, norm_frames
+from model.ctc_head import CTCHead
+from model.padding import Padding, check_padding, norm_frames, valid_mask, valid_positions
 
 _Size = TypeVar("_Size", int, Tensor)
 
@@ -59,7 +59,7 @@ class ASRModel(nn.Module):
         self.norm2 = nn.BatchNorm1d(second)
         self.embed = nn.Linear(second * halved(halved(settings.n_mels)), width)
         self.conformer = Conformer(settings.conformer, settings.padding)
-        self.head = CtcHead(width, settings.vocabulary)
+        self.head = CTCHead(width, settings.vocabulary)
 
     def forward(self, mel: Tensor, lengths: Tensor) -> ASROutput:
         """
@@ -81,10 +81,10 @@ class ASRModel(nn.Module):
         """(B, C, bands, S) -> (B, C', bands / 2, S / 2), and the lengths halved likewise."""
         masked = self.settings.padding == "masked"
         if masked:
-            x = x.masked_fill(~mask_of(lengths, x.shape[-1], x.device)[:, None, None], 0.0)
+            x = x.masked_fill(~valid_mask(lengths, x.shape[-1], x.device)[:, None, None], 0.0)
         x, lengths = conv(x), halved(lengths)
         if masked and self.training:
-            there = frames_there(lengths, x.shape[-1], x.device)
+            there = valid_positions(lengths, x.shape[-1], x.device)
             x = norm_frames(norm, x.permute(0, 3, 1, 2), there).permute(0, 2, 3, 1)
         else:
             x = norm(x.flatten(2)).view_as(x)

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.padding import Padding, mask_of
+from model.padding import Padding, valid_mask
 
 
 class RelativeAttention(nn.Module):
@@ -63,7 +63,7 @@ class RelativeAttention(nn.Module):
         key, value = (linear(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for linear in (self.key, self.value))
         positions = self.position(sinusoids.to(x.dtype)).unflatten(-1, (self.heads, -1)).transpose(0, 1)  # (H, T, d)
         bias = self._position_scores((query + self.position_bias).transpose(1, 2), positions, lengths)
-        there = mask_of(lengths, frames, x.device)[:, None, None]
+        there = valid_mask(lengths, frames, x.device)[:, None, None]
         attended = F.scaled_dot_product_attention(
             (query + self.content_bias).transpose(1, 2),
             key,

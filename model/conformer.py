@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.attention import RelativeAttention, sinusoids
-from model.padding import Padding, frames_there, mask_of, norm_frames, silence_padding
+from model.padding import Padding, mask_padding, norm_frames, valid_mask, valid_positions
 
 
 @dataclass(frozen=True)
@@ -60,12 +60,12 @@ class Conformer(nn.Module):
         positions = sinusoids(frames, x.shape[2], x.device)
         mask, there = None, None
         if self.padding == "masked":
-            mask = mask_of(lengths, frames, x.device)
-            there = frames_there(lengths, frames, x.device) if self.training else None
+            mask = valid_mask(lengths, frames, x.device)
+            there = valid_positions(lengths, frames, x.device) if self.training else None
         lengths = lengths.to(x.device, non_blocking=True)
         for layer in self.layers:
             x = layer(x, lengths, positions, mask, there)
-        return x if mask is None else silence_padding(x, mask)
+        return x if mask is None else mask_padding(x, mask)
 
 
 class ConformerLayer(nn.Module):
@@ -129,7 +129,7 @@ class Convolution(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None, there: Tensor | None) -> Tensor:
         gated = F.glu(self.expand(self.norm(x)), dim=-1)
         if mask is not None:
-            gated = silence_padding(gated, mask)
+            gated = mask_padding(gated, mask)
         filtered = self._filtered(gated)
         normed = norm_frames(self.batch_norm, filtered, there)
         out: Tensor = self.dropout(self.contract(F.silu(normed)))

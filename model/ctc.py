@@ -41,9 +41,6 @@ class BeamSettings:
                 raise ValueError(f"{name}: {getattr(self, name)} is too small: 1 or more is needed")
 
 
-DEFAULT = BeamSettings()
-
-
 class Hypothesis(NamedTuple):
     """One answer of the search.
 
@@ -85,7 +82,7 @@ def greedy(logits: Tensor, lengths: Tensor, blank: int = 0) -> list[list[int]]:
 
 
 def beam_search(
-    log_probs: Tensor, lengths: Tensor, settings: BeamSettings = DEFAULT, n_best: int = 1
+    log_probs: Tensor, lengths: Tensor, settings: BeamSettings = BeamSettings(), n_best: int = 1
 ) -> list[list[Hypothesis]]:
     """The likeliest token sequences of each clip, by prefix beam search (Hannun et al. 2014, without a language model).
 

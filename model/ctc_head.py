@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 
-class CtcHead(nn.Linear):
+class CTCHead(nn.Linear):
     """(B, T, width) -> (B, T, vocabulary) logits; piece 0 is the blank."""
 
     def __init__(self, width: int = 512, vocabulary: int = 4000) -> None:

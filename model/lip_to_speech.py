@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from model.ctc_head import CtcHead
+from model.ctc_head import CTCHead
 from model.mel_decoder import DecoderSettings, MelDecoder
 from model.padding import Padding, check_padding
 from model.segment_sampling import Windows, take_window
@@ -63,7 +63,7 @@ class LipToSpeech(nn.Module):
         self.settings = settings
         width = settings.visual.conformer.width
         self.visual = VisualEncoder(settings.visual, settings.padding)
-        self.head = CtcHead(width, settings.vocabulary)
+        self.head = CTCHead(width, settings.vocabulary)
         self.speaker = SpeakerEncoder(settings.speaker, settings.n_mels)
         self.decoder = MelDecoder(width, settings.speaker.width, settings.decoder, settings.n_mels, settings.padding)
 

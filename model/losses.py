@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from model.asr import ASRModel
 from model.mel import natural_log
-from model.padding import Padding, mask_of
+from model.padding import Padding, valid_mask
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def mel_l1(generated: Tensor, true: Tensor, lengths: Tensor, padding: Padding) -
     Returns:
         float32 scalar.
     """
-    there = mask_of(lengths, generated.shape[-1], generated.device)[:, None]
+    there = valid_mask(lengths, generated.shape[-1], generated.device)[:, None]
     generated, true = (natural_log(x.float().masked_fill(~there, 0.0)) for x in (generated, true))
     if padding == "published":
         return F.l1_loss(generated, true)
@@ -89,7 +89,7 @@ def delta_l1(generated: Tensor, true: Tensor, lengths: Tensor) -> Tensor:
     Returns:
         float32 scalar.
     """
-    there = mask_of(lengths, generated.shape[-1], generated.device)[:, None]
+    there = valid_mask(lengths, generated.shape[-1], generated.device)[:, None]
     off = natural_log(generated.float()) - natural_log(true.float())
     total, count = off.new_zeros(()), off.new_zeros(())
     for dim, inside in ((2, there[..., 1:]), (1, there)):
@@ -114,14 +114,14 @@ def ctc_feasible(targets: Tensor, target_lengths: Tensor, lengths: Tensor) -> Te
     return target_lengths + repeated <= lengths
 
 
-class CtcLoss(NamedTuple):
+class CTCLoss(NamedTuple):
     """The loss, a float32 scalar, and how many clips of the batch had no part in it because their text did not fit."""
 
     loss: Tensor
-    left_out: Tensor
+    skipped: Tensor
 
 
-def ctc_loss(logits: Tensor, lengths: Tensor, targets: Tensor, target_lengths: Tensor) -> CtcLoss:
+def ctc_loss(logits: Tensor, lengths: Tensor, targets: Tensor, target_lengths: Tensor) -> CTCLoss:
     """-log p of the texts, summed over the batch and divided by its size; blank 0, in float32.
 
     Args:
@@ -147,8 +147,8 @@ def ctc_loss(logits: Tensor, lengths: Tensor, targets: Tensor, target_lengths: T
         reduction="none",
         zero_infinity=True,
     )
-    left_out = (~fits & (pieces > 0)).sum()
-    return CtcLoss(torch.where(fits, losses, losses.new_zeros(())).sum() / len(logits), left_out)
+    skipped = (~fits & (pieces > 0)).sum()
+    return CTCLoss(torch.where(fits, losses, losses.new_zeros(())).sum() / len(logits), skipped)
 
 
 def content_loss(recogniser: ASRModel, generated: Tensor, true: Tensor, lengths: Tensor) -> Tensor:
@@ -164,7 +164,7 @@ def content_loss(recogniser: ASRModel, generated: Tensor, true: Tensor, lengths:
     Returns:
         float32 scalar.
     """
-    there = mask_of(lengths, generated.shape[-1], generated.device)[:, None]
+    there = valid_mask(lengths, generated.shape[-1], generated.device)[:, None]
     generated, true = (x.masked_fill(~there, 0.0) for x in (generated, true))
     heard = recogniser(generated, lengths)
     with torch.no_grad():
@@ -172,7 +172,7 @@ def content_loss(recogniser: ASRModel, generated: Tensor, true: Tensor, lengths:
     squares: Tensor = (heard.features.float() - meant.features.float()).square()
     if recogniser.settings.padding == "published":
         return squares.mean()
-    there = mask_of(heard.lengths, squares.shape[1], squares.device)[..., None]
+    there = valid_mask(heard.lengths, squares.shape[1], squares.device)[..., None]
     return squares.masked_fill(~there, 0.0).sum() / (there.sum() * squares.shape[2]).clamp_min(1)
 
 

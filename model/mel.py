@@ -41,10 +41,7 @@ class MelSettings:
     floor: float = 1e-5
 
 
-DEFAULT = MelSettings()
-
-
-def log_mel(wav: Tensor, settings: MelSettings = DEFAULT) -> Tensor:
+def log_mel(wav: Tensor, settings: MelSettings = MelSettings()) -> Tensor:
     """The network's mel of whole waveforms.
 
     Args:
@@ -67,7 +64,7 @@ def log_mel(wav: Tensor, settings: MelSettings = DEFAULT) -> Tensor:
     return _log_mel_of_padded(padded, settings)
 
 
-def log_mel_batch(wav: Tensor, lengths: Tensor, settings: MelSettings = DEFAULT) -> Tensor:
+def log_mel_batch(wav: Tensor, lengths: Tensor, settings: MelSettings = MelSettings()) -> Tensor:
     """The network's mel of waveforms of several lengths: of each, what `log_mel` makes of it alone.
 
     Each is scaled by its own peak and reflected at its own end. Samples beyond a waveform's length count for nothing.
@@ -139,7 +136,7 @@ def _log_mel_of_padded(wav: Tensor, settings: MelSettings) -> Tensor:
     return (mel.clamp_min(settings.floor).log() - log_floor) / (-log_floor / 2) - 1
 
 
-def natural_log(mel: Tensor, settings: MelSettings = DEFAULT) -> Tensor:
+def natural_log(mel: Tensor, settings: MelSettings = MelSettings()) -> Tensor:
     """The network's mel as the natural logarithm of mel magnitudes, where -1 becomes log(floor) and +1 becomes 0."""
     log_floor = math.log(settings.floor)
     return (mel + 1) * (-log_floor / 2) + log_floor
@@ -172,7 +169,7 @@ def _stft_magnitude(wav: Tensor, settings: MelSettings) -> Tensor:
 
 
 @lru_cache
-def mel_filter_bank(settings: MelSettings = DEFAULT) -> Tensor:
+def mel_filter_bank(settings: MelSettings = MelSettings()) -> Tensor:
     """Triangular filters on the Slaney mel scale, each of area 1 (Slaney, Auditory Toolbox, 1998; librosa's default).
 
     Returns:

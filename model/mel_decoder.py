@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.padding import Padding, mask_of
+from model.padding import Padding, valid_mask
 
 MEL_PER_FRAME = 4
 _KERNEL = 7
@@ -60,7 +60,7 @@ class MelDecoder(nn.Module):
         frames = features.shape[1]
         speaker = speaker[:, None].expand(-1, frames, -1)
         x = F.relu(self.join(torch.cat([features, speaker], dim=-1))).transpose(1, 2)
-        there = mask_of(lengths, frames, x.device)[:, None]
+        there = valid_mask(lengths, frames, x.device)[:, None]
         for number, conv in enumerate(self.convs):
             x = F.relu(x) if number else x
             x = conv(x if self.padding == "published" else x.masked_fill(~there, 0.0))

@@ -25,7 +25,7 @@ def check_padding(padding: str) -> None:
         raise ValueError(f"padding {padding!r}: expected one of {', '.join(get_args(Padding))}")
 
 
-def mask_of(lengths: Tensor, frames: int, device: torch.device | None = None) -> Tensor:
+def valid_mask(lengths: Tensor, frames: int, device: torch.device | None = None) -> Tensor:
     """Which frames are there.
 
     Args:
@@ -40,12 +40,12 @@ def mask_of(lengths: Tensor, frames: int, device: torch.device | None = None) ->
     return torch.arange(frames, device=lengths.device) < lengths[:, None]
 
 
-def silence_padding(x: Tensor, mask: Tensor) -> Tensor:
+def mask_padding(x: Tensor, mask: Tensor) -> Tensor:
     """(B, T, ...) with zeros where the mask (B, T) is False."""
     return x.masked_fill(~mask.reshape(*mask.shape, *[1] * (x.dim() - 2)), 0.0)
 
 
-def frames_there(lengths: Tensor, frames: int, device: torch.device) -> Tensor:
+def valid_positions(lengths: Tensor, frames: int, device: torch.device) -> Tensor:
     """Positions of the frames that are there in a batch whose first two dimensions (B, T) are flattened.
 
     How many there are is known only to the lengths: where these lie on the CPU, a GPU need not be waited for.
@@ -53,7 +53,7 @@ def frames_there(lengths: Tensor, frames: int, device: torch.device) -> Tensor:
     Returns:
         int64 (N,) on the device, N the sum of the lengths.
     """
-    return mask_of(lengths, frames).flatten().nonzero().squeeze(1).to(device, non_blocking=True)
+    return valid_mask(lengths, frames).flatten().nonzero().squeeze(1).to(device, non_blocking=True)
 
 
 def pack(x: Tensor, there: Tensor) -> Tensor:
@@ -68,7 +68,7 @@ def unpack(packed: Tensor, there: Tensor, batch: int, frames: int) -> Tensor:
 
 
 def norm_frames(norm: nn.Module, x: Tensor, there: Tensor | None) -> Tensor:
-    """Batch norm of (B, T, C), over all frames or, given `frames_there`, over those only (zeros elsewhere)."""
+    """Batch norm of (B, T, C), over all frames or, given `valid_positions`, over those only (zeros elsewhere)."""
     if there is None:
         normed: Tensor = norm(x.flatten(0, 1)).unflatten(0, x.shape[:2])
         return normed

@@ -27,7 +27,7 @@ LIP_TO_SPEECH_PARTS = {
     "mel_layer_state_dict": "decoder",
     "sp_layer_state_dict": "speaker",
 }
-RECOGNISER_PART = "asr_model_state_dict"
+ASR_PART = "asr_model_state_dict"
 _A_VISUAL_NAME = "frontend.0.weight"
 
 _IGNORED = re.compile(r"\.MHA\.module\.positional_encoding\.pe$")
@@ -99,7 +99,7 @@ Settings = LipToSpeechSettings | VSRSettings | ASRSettings
 def is_published(content: Any) -> bool:
     """Whether what a file holds looks like one of the published checkpoints."""
     return isinstance(content, Mapping) and any(
-        name in content for name in (*LIP_TO_SPEECH_PARTS, RECOGNISER_PART, _A_VISUAL_NAME)
+        name in content for name in (*LIP_TO_SPEECH_PARTS, ASR_PART, _A_VISUAL_NAME)
     )
 
 
@@ -121,8 +121,8 @@ def published_weights(content: Mapping[str, Any]) -> tuple[Settings, dict[str, T
         weights = _tensors(theirs)
         visual = _sized(weights, _visual_settings)
         return VSRSettings(visual=visual, vocabulary=0, padding="published"), weights, _names(theirs)
-    if RECOGNISER_PART in content:
-        theirs = _renamed("recogniser", _part(content, RECOGNISER_PART), "")
+    if ASR_PART in content:
+        theirs = _renamed("recogniser", _part(content, ASR_PART), "")
         weights = _tensors(theirs)
         return _sized(weights, _recogniser_settings), weights, _names(theirs)
     theirs = {}

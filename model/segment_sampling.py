@@ -77,11 +77,7 @@ class SegmentSettings:
             )
 
 
-DEFAULT = SegmentSettings()
-
-
-@dataclass(frozen=True)
-class Segment:
+class Segment(NamedTuple):
     """A part of a clip.
 
     Attributes:
@@ -94,13 +90,15 @@ class Segment:
     text: str | None
 
 
-def whole_clip(text: str | None, frames: int, settings: SegmentSettings = DEFAULT) -> Segment:
+def whole_clip(text: str | None, frames: int, settings: SegmentSettings = SegmentSettings()) -> Segment:
     """A clip used whole. Longer than `max_frames`, it is cut at its end, and its text is no longer known."""
     stop = min(frames, settings.max_frames)
     return Segment(0, stop, text if stop == frames else None)
 
 
-def draw_words(words: Sequence[Word], frames: int, random: Random, settings: SegmentSettings = DEFAULT) -> Segment:
+def draw_words(
+    words: Sequence[Word], frames: int, random: Random, settings: SegmentSettings = SegmentSettings()
+) -> Segment:
     """Draw a run of words of a clip with word times.
 
     From floor(fps start) of the first to ceil(fps end) of the last word. A run longer than `max_frames` loses words

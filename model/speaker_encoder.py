@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.padding import frames_there, mask_of, norm_frames, silence_padding
+from model.padding import mask_padding, norm_frames, valid_mask, valid_positions
 
 _KERNEL = 7
 _SLOPE = 0.2
@@ -50,14 +50,14 @@ class SpeakerEncoder(nn.Module):
             (B, width).
         """
         x = mel.transpose(1, 2)
-        mask = None if lengths is None else mask_of(lengths, x.shape[1], x.device)
-        there = frames_there(lengths, x.shape[1], x.device) if lengths is not None and self.training else None
+        mask = None if lengths is None else valid_mask(lengths, x.shape[1], x.device)
+        there = valid_positions(lengths, x.shape[1], x.device) if lengths is not None and self.training else None
         for conv, norm in zip(self.convs, self.norms, strict=True):
             if mask is not None:
-                x = silence_padding(x, mask)
+                x = mask_padding(x, mask)
             x = F.leaky_relu(norm_frames(norm, conv(x.transpose(1, 2)).transpose(1, 2), there), _SLOPE)
         if mask is not None:
-            x = silence_padding(x, mask)
+            x = mask_padding(x, mask)
         count = x.shape[1] if mask is None else mask.sum(dim=1, keepdim=True).clamp_min(1)
         vector: Tensor = self.project(x.sum(dim=1) / count)
         return vector

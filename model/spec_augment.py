@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from model.padding import mask_of
+from model.padding import valid_mask
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,6 @@ class SpecAugmentSettings:
             raise ValueError(f"time_share {self.time_share}: expected 0 to 1, a share of the clip")
 
 
-DEFAULT = SpecAugmentSettings()
-
-
 @dataclass(frozen=True)
 class Masks:
     """One batch's masks, int64, all on one device; a width of 0 masks nothing.
@@ -63,7 +60,7 @@ class Masks:
 
 
 def draw_masks(
-    lengths: Tensor, n_mels: int, generator: torch.Generator, settings: SpecAugmentSettings = DEFAULT
+    lengths: Tensor, n_mels: int, generator: torch.Generator, settings: SpecAugmentSettings = SpecAugmentSettings()
 ) -> Masks:
     """Draw masks for a batch: widths uniform from 0 to the most allowed, then places uniform among those that fit.
 
@@ -105,7 +102,7 @@ def mask_mel(mel: Tensor, masks: Masks, lengths: Tensor) -> Tensor:
         (B, n_mels, S), a new tensor; frames beyond a clip's length are as they were.
     """
     batch, bands, frames = mel.shape
-    there = mask_of(lengths, frames, mel.device)
+    there = valid_mask(lengths, frames, mel.device)
     masked_frames = _covered(masks.time_start, masks.time_width, frames, mel.device)
     masked_bands = _covered(masks.band_start, masks.band_width, bands, mel.device)
     masked = (masked_frames[:, None, :] | masked_bands[:, :, None]) & there[:, None, :]

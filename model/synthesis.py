@@ -28,8 +28,8 @@ from model.ctc import greedy
 from model.lip_to_speech import LipToSpeech, LipToSpeechOutput
 from model.segment_sampling import SegmentSettings
 from model.tokenizer import Tokenizer
-from model.transforms import TransformSettings, apply
-from model.vocoder import DEFAULT, VocoderSettings, mel_to_wav
+from model.transforms import TransformSettings, transform
+from model.vocoders.mel_to_wav import VocoderSettings, mel_to_wav
 
 Array = np.ndarray[Any, Any]
 
@@ -84,7 +84,7 @@ class Synthesizer:
     transforms: TransformSettings
     device: torch.device
     tokenizer: Tokenizer | None = None
-    vocoder: VocoderSettings = DEFAULT
+    vocoder: VocoderSettings = VocoderSettings()
     precision: Literal["float32", "bf16"] = "float32"
 
     @classmethod
@@ -92,7 +92,7 @@ class Synthesizer:
         cls,
         checkpoint: str | os.PathLike[str] | Checkpoint,
         device: str | torch.device = "cpu",
-        vocoder: VocoderSettings = DEFAULT,
+        vocoder: VocoderSettings = VocoderSettings(),
         transforms: TransformSettings | None = None,
         name: str | os.PathLike[str] = "checkpoint",
     ) -> Synthesizer:
@@ -146,7 +146,7 @@ class Synthesizer:
         """
         video = video.to(self.device)
         if video.dtype == torch.uint8:
-            video = apply(video, lengths, None, self.transforms)
+            video = transform(video, lengths, None, self.transforms)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             output = self.network(video, lengths, reference.to(self.device))
         return output._replace(mel=output.mel.float())
@@ -194,7 +194,7 @@ def check_task(checkpoint: Checkpoint, name: str | os.PathLike[str], task: str) 
         raise ValueError(f"{name}: a network of the task {checkpoint.kind}, and {task} was expected")
 
 
-def waveforms_of(mel: Tensor, lengths: Tensor, keys: Sequence[str], vocoder: VocoderSettings = DEFAULT) -> Array:
+def waveforms_of(mel: Tensor, lengths: Tensor, keys: Sequence[str], vocoder: VocoderSettings = VocoderSettings()) -> Array:
     """float32 (B, L) waveforms of mels (`mel_to_wav`), start phases seeded by the clips' keys.
 
     So a clip sounds the same whatever it is batched with, in training and in evaluation.

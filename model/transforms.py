@@ -2,10 +2,10 @@
 
 METHOD.md, Video and Masked prediction. Shards keep the grey lip region at native resolution with a margin; everything
 else happens here, on the batch, on the device. Drawing is apart from applying: `draw_augmentation` makes a batch's
-random numbers on the CPU from one seeded generator, `apply` is a fixed function of pictures and numbers, so what a clip
-looks like depends neither on the device nor on who draws.
+random numbers on the CPU from one seeded generator, `transform` is a fixed function of pictures and numbers, so what a
+clip looks like depends neither on the device nor on who draws.
 
-Crop, shift and flip are one gather of bytes; resizing is a chapter of its own, resizing.py.
+Crop, shift and flip are one gather of bytes; resizing has a file of its own, resize.py.
 
 The published order is resize in colour, flip, then grey. Shards are grey from the start, which moves a grey level by
 0.16 on average and 2 at most. Flipping before resizing changes nothing, since the map is symmetric.
@@ -84,7 +84,6 @@ class TransformSettings:
 
 
 _PUBLISHED_SIZE = 112
-DEFAULT = TransformSettings()
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,7 @@ class Augmentation:
 
 
 def draw_augmentation(
-    starts: Tensor, sizes: Tensor, generator: torch.Generator, settings: TransformSettings = DEFAULT
+    starts: Tensor, sizes: Tensor, generator: torch.Generator, settings: TransformSettings = TransformSettings()
 ) -> Augmentation:
     """Draw what varies in training, for a batch.
 
@@ -140,11 +139,11 @@ def draw_augmentation(
     return Augmentation(shift, flip, corner, start, length * masked)
 
 
-def apply(
+def transform(
     roi: Tensor,
     lengths: Tensor,
     augmentation: Augmentation | None = None,
-    settings: TransformSettings = DEFAULT,
+    settings: TransformSettings = TransformSettings(),
 ) -> Tensor:
     """Lip regions as stored to pictures as the networks take them.
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.conformer import Conformer, ConformerSettings
-from model.padding import Padding, frames_there, mask_of, pack, silence_padding, unpack
+from model.padding import Padding, mask_padding, pack, unpack, valid_mask, valid_positions
 from model.resnet import ResNet
 
 FRONT_KERNEL = (5, 7, 7)
@@ -64,9 +64,9 @@ class VisualEncoder(nn.Module):
         batch, _, frames = video.shape[:3]
         there = None
         if self.padding == "masked":
-            mask = mask_of(lengths, frames, video.device)
-            video = silence_padding(video.squeeze(1), mask).unsqueeze(1)
-            there = frames_there(lengths, frames, video.device) if self.training else None
+            mask = valid_mask(lengths, frames, video.device)
+            video = mask_padding(video.squeeze(1), mask).unsqueeze(1)
+            there = valid_positions(lengths, frames, video.device) if self.training else None
         seen = _five_at_a_time(video)
         seen = seen.flatten(0, 1) if there is None else pack(seen, there)
         # Tensor cores want channels last. A CPU pools ten times as fast so, but its convolutions are no faster, and its

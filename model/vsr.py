@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from model.ctc_head import CtcHead
+from model.ctc_head import CTCHead
 from model.padding import Padding, check_padding
 from model.visual_encoder import VisualEncoder, VisualSettings
 
@@ -30,7 +30,7 @@ class VSRSettings:
         check_padding(self.padding)
 
 
-class Read(NamedTuple):
+class VSROutput(NamedTuple):
     """What a lip reader returns: features (B, T, width) and logits (B, T, vocabulary)."""
 
     features: Tensor
@@ -44,9 +44,9 @@ class VSRModel(nn.Module):
         super().__init__()
         self.settings = settings
         self.visual = VisualEncoder(settings.visual, settings.padding)
-        self.head = CtcHead(settings.visual.conformer.width, settings.vocabulary) if settings.vocabulary else None
+        self.head = CTCHead(settings.visual.conformer.width, settings.vocabulary) if settings.vocabulary else None
 
-    def forward(self, video: Tensor, lengths: Tensor) -> Read:
+    def forward(self, video: Tensor, lengths: Tensor) -> VSROutput:
         """
         Args:
             video: (B, 1, T, H, W), normalised.
@@ -58,4 +58,4 @@ class VSRModel(nn.Module):
         if self.head is None:
             raise ValueError("this visual encoder came without a CTC head: it cannot read, only start another network")
         features = self.visual(video, lengths)
-        return Read(features, self.head(features))
+        return VSROutput(features, self.head(features))

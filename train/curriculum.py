@@ -11,7 +11,7 @@ from random import Random
 
 from model.segment_sampling import Segment, SegmentSettings, draw_words, whole_clip
 from shards.loading.batch_plan import Draw
-from shards.loading.index_view import Clip
+from shards.loading.index_view import IndexedClip
 from train.settings import Stage, TrainSettings
 
 
@@ -38,7 +38,7 @@ def segment_of(settings: TrainSettings, epoch: int) -> Draw:
             max_frames=min(ranges.max_frames, stage.max_frames),
         )
 
-    def draw(clip: Clip, random: Random) -> Segment | None:
+    def draw(clip: IndexedClip, random: Random) -> Segment | None:
         if clip.words:
             return draw_words(clip.words, clip.frames, random, ranges)
         if longest is not None and clip.frames > longest:
@@ -54,11 +54,11 @@ def whole_clips(ranges: SegmentSettings) -> Draw:
     Where word times are known, the text of a clip that is cut is cut with it; otherwise it has none.
     """
 
-    def draw(clip: Clip, random: Random) -> Segment:
+    def draw(clip: IndexedClip, random: Random) -> Segment:
         segment = whole_clip(clip.text, clip.frames, ranges)
         if segment.stop_frame == clip.frames or not clip.words:
             return segment
         said = " ".join(word for word, _, end in clip.words if ranges.fps * end <= segment.stop_frame)
-        return replace(segment, text=said or None)
+        return segment._replace(text=said or None)
 
     return draw

@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from model.losses import content_switches_on
 from shards.loading.batch_plan import MicroBatch, plan_epoch
-from shards.loading.distribute import deal_from, steps_in_epoch
+from shards.loading.distribute import distribute_from, steps_in_epoch
 from train.curriculum import segment_of
 from train.logger import Logger
 from train.state import Run, TrainingError
@@ -59,7 +59,9 @@ def train(run: Run, book: Logger) -> bool:
         while place.step < settings.schedule.steps:
             planned = _epoch(run)
             steps = steps_in_epoch(len(planned), settings.micro_batches_per_step)
-            slots = deal_from(planned, settings.micro_batches_per_step, place.step_in_epoch, ranks.rank, ranks.world)
+            slots = distribute_from(
+                planned, settings.micro_batches_per_step, place.step_in_epoch, ranks.rank, ranks.world
+            )
             with closing(run.batches(slots)) as batches:
                 while place.step_in_epoch < steps and place.step < settings.schedule.steps:
                     share = meter.waited(batches, settings.micro_batches_per_step // ranks.world)

@@ -112,7 +112,7 @@ def plan_validation(run: Run) -> Validation | None:
     share = planned[ranks.rank :: ranks.world]
     with ScoringPool(_speech(run), 0):  # says now, and not after hours, what is not installed
         word_errors("a", "a")
-    keys = run.dataset.index["key"].take([visit.row for micro_batch in planned for visit in micro_batch.visits])
+    keys = run.dataset.index["key"].take([clip.row for micro_batch in planned for clip in micro_batch.clips])
     chosen = sorted(keys.to_pylist(), key=lambda key: Random(f"shown {key}").random())[: settings.examples]
     return Validation(share, run.task.scoring(run, share), frozenset(chosen))
 

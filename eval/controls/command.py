@@ -74,7 +74,7 @@ def run(values: argparse.Namespace) -> int:
             raise ValueError(f"--out {out}: is a folder, the name of a file to write was expected")
         make_folder(out.parent)
     scene = set_scene(settings)
-    alone = sum(len(micro_batch.visits) for micro_batch in scene.planned) - len(scene.voices)
+    alone = sum(len(micro_batch.clips) for micro_batch in scene.planned) - len(scene.voices)
     if values.speaker_reference == "other" and alone:
         print(f"{alone} clips are spoken with their own voice: their speaker has no other clip in {values.split}")
     runs = {

@@ -8,7 +8,7 @@ from itertools import groupby
 import pyarrow as pa
 import torch
 
-from shards.loading.batch_plan import MicroBatch, Visit
+from shards.loading.batch_plan import MicroBatch, PlannedClip
 from shards.loading.collate import Batch
 
 
@@ -41,15 +41,15 @@ def partners_of(index: pa.Table, rows: Sequence[int]) -> dict[int, int]:
 
 def with_partners(index: pa.Table, planned: Sequence[MicroBatch]) -> list[MicroBatch]:
     """The same micro-batches with each clip's partner in its place, cut where the clip itself ends."""
-    rows = [visit.row for micro_batch in planned for visit in micro_batch.visits]
+    rows = [clip.row for micro_batch in planned for clip in micro_batch.clips]
     partner = partners_of(index, rows)
     length = dict(zip(rows, index["frames"].take(rows).to_pylist(), strict=True))
     changed = []
     for micro_batch in planned:
-        pairs = [(visit, partner[visit.row]) for visit in micro_batch.visits]
-        stops = [min(visit.stop, length[other]) for visit, other in pairs]
-        visits = tuple(Visit(other, 0, stop, None, False) for (_, other), stop in zip(pairs, stops, strict=True))
-        changed.append(MicroBatch(micro_batch.number, micro_batch.frames, visits))
+        pairs = [(clip, partner[clip.row]) for clip in micro_batch.clips]
+        stops = [min(clip.stop, length[other]) for clip, other in pairs]
+        clips = tuple(PlannedClip(other, 0, stop, None, False) for (_, other), stop in zip(pairs, stops, strict=True))
+        changed.append(MicroBatch(micro_batch.number, micro_batch.frames, clips))
     return changed
 
 

@@ -25,10 +25,10 @@ from eval.settings import VOCODERS
 from eval.systems import networks_of, pictures_of
 from eval.targets import l1_of, true_mels, waves_of
 from model.checkpoint import Checkpoint
-from model.padding import mask_of
+from model.padding import valid_mask
 from model.segment_sampling import SegmentSettings
-from model.transforms import apply
-from model.vocoder import samples_of
+from model.transforms import transform
+from model.vocoders.mel_to_wav import sample_counts
 from shards import Dataset
 from shards.format.sample import MEL_BANDS, MEL_PER_FRAME
 from shards.loading.batch_plan import BatchSettings, MicroBatch, plan_epoch, plan_evaluation
@@ -127,7 +127,7 @@ def score_network(checkpoint: Checkpoint, scene: Scene, where: str, seed: int = 
                 batch.keys, scene.voices, own_voices(true, MEL_PER_FRAME * batch.lengths, _REFERENCE)
             )
             lips, theirs = (
-                apply(roi.to(settings.device), batch.lengths, None, pictures)
+                transform(roi.to(settings.device), batch.lengths, None, pictures)
                 for roi in (batch.roi, lips_of(other, batch))
             )
             for control, network, video in (
@@ -167,7 +167,7 @@ class _Sheet:
         """Have the clips of a batch scored: generated and true mels, (B, n_mels, S) both."""
         lengths = MEL_PER_FRAME * batch.lengths
         wavs, originals = waves_of(mel, lengths, batch.keys, self._vocoder), batch.wav.numpy()
-        ends = samples_of(lengths).tolist()
+        ends = sample_counts(lengths).tolist()
         for number, (key, l1) in enumerate(zip(batch.keys, l1_of(mel, true, lengths).tolist(), strict=True)):
             if l1 == l1:  # a mel that is no number is not measured
                 self._figures[control]["l1"][key] = l1
@@ -190,7 +190,7 @@ def mean_mel(settings: TableSettings) -> Tensor:
     for batch in load(settings.dataset, planned, LoaderSettings(settings.workers, contents=Contents(roi=False))):
         assert batch is not None
         lengths = MEL_PER_FRAME * batch.lengths
-        there = mask_of(lengths, batch.mel.shape[2], batch.mel.device)[:, None]
+        there = valid_mask(lengths, batch.mel.shape[2], batch.mel.device)[:, None]
         total += batch.mel.double().masked_fill(~there, 0.0).sum(dim=(0, 2))
         count += int(lengths.sum())
     return (total / count).float()

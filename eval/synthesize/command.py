@@ -27,7 +27,7 @@ from eval.synthesize.sliding_window import speak
 from eval.systems import device_of, lip_to_speech_of
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.transforms import TransformSettings
-from model.vocoder import mel_to_wav
+from model.vocoders.mel_to_wav import mel_to_wav
 from pipeline.media.sync import to_pcm16
 from runtime.images import colour_map
 from shards.format.sample import FPS, encode_wav

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from model.lip_to_speech import LipToSpeechOutput
 from model.segment_sampling import SegmentSettings
-from model.transforms import TransformSettings, apply
+from model.transforms import TransformSettings, transform
 from shards.format.sample import MEL_PER_FRAME
 
 Array = np.ndarray[Any, Any]
@@ -55,7 +55,7 @@ def speak(
     for start, weights in zip(starts, fades(starts, len(roi)), strict=True):
         seen = torch.from_numpy(roi[start : start + WINDOW])[None].to(device)
         lengths = torch.tensor([seen.shape[1]])
-        mel = network(apply(seen, lengths, None, pictures), lengths, reference).mel.float()
+        mel = network(transform(seen, lengths, None, pictures), lengths, reference).mel.float()
         first = MEL_PER_FRAME * start
         here = slice(first, first + mel.shape[2])
         whole[..., here] += mel * torch.from_numpy(weights[here]).to(device)

@@ -30,7 +30,7 @@ def roi_side(crop_radius: int) -> int:
 
 
 _STORED_NAMES = {"crop_radius": "half"}
-"""Fields whose name in a sample's json is older than their name here: renaming them would change every shard's bytes."""
+"""Fields whose name in a sample's json is older than their name here: another would change every shard's bytes."""
 
 
 @dataclass(frozen=True)

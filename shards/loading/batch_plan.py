@@ -20,13 +20,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from random import Random
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from shards.loading.index_view import Clip, clips_of, rows_by_shard
-from shards.loading.reference_clips import Voice, other_clips, voices_nearby
+from shards.loading.index_view import IndexedClip, clips_of, rows_by_shard
+from shards.loading.reference_clips import Reference, nearby_references, reference_rows
 
 
 @dataclass(frozen=True)
@@ -61,34 +61,15 @@ class BatchSettings:
             )
 
 
-DEFAULT = BatchSettings()
+Segment = tuple[int, int, str | None]
+"""The part of a clip that is used: its first video frame, the one after its last, and its text, None if unknown."""
 
-
-class Part(Protocol):
-    """The part of a clip that is used: video frames [start, stop), and what is said in them, None if unknown."""
-
-    @property
-    def start_frame(self) -> int: ...
-    @property
-    def stop_frame(self) -> int: ...
-    @property
-    def text(self) -> str | None: ...
-
-
-class Span(NamedTuple):
-    """The plainest `Part`."""
-
-    start_frame: int
-    stop_frame: int
-    text: str | None
-
-
-Draw = Callable[[Clip, Random], Part | None]
-"""Chooses the part of a clip that is used, or None: not this time. Its Random is seeded by (seed, epoch, key), and
+Draw = Callable[[IndexedClip, Random], Segment | None]
+"""Chooses the segment of a clip that is used, or None: not this time. Its Random is seeded by (seed, epoch, key), and
 belongs to this clip."""
 
 
-class Visit(NamedTuple):
+class PlannedClip(NamedTuple):
     """One clip of a micro-batch: its row in the index, video frames [start, stop), text; `whole`: all of its frames;
     the voice of another clip of the same speaker, if one is wanted and there is one."""
 
@@ -97,7 +78,7 @@ class Visit(NamedTuple):
     stop: int
     text: str | None
     whole: bool
-    reference: Voice | None = None
+    reference: Reference | None = None
 
 
 class MicroBatch(NamedTuple):
@@ -105,12 +86,12 @@ class MicroBatch(NamedTuple):
 
     number: int
     frames: int
-    visits: tuple[Visit, ...]
+    clips: tuple[PlannedClip, ...]
 
 
-def whole(clip: Clip, random: Random) -> Span:
+def whole(clip: IndexedClip, random: Random) -> Segment:
     """Every clip as it is."""
-    return Span(0, clip.frames, clip.text)
+    return 0, clip.frames, clip.text
 
 
 def plan_epoch(
@@ -119,7 +100,7 @@ def plan_epoch(
     seed: int,
     epoch: int,
     draw: Draw = whole,
-    settings: BatchSettings = DEFAULT,
+    settings: BatchSettings = BatchSettings(),
     reference_frames: int = 0,
 ) -> list[MicroBatch]:
     """The micro-batches of an epoch, in order. Every clip of the splits that `draw` takes is in one of them, once.
@@ -130,9 +111,9 @@ def plan_epoch(
         seed, epoch: what the order and the parts are drawn from. A clip's part depends on nothing else.
         draw: the part of each clip that is used; default: the whole clip.
         settings: sizes.
-        reference_frames: mel frames of another clip of the same speaker that each visit comes with; 0: none. That clip is
-            read at about the same time (it is of the same window of shards), so that reading stays local: a clip alone
-            there with its speaker has none.
+        reference_frames: mel frames of another clip of the same speaker that each clip comes with; 0: none. It is read
+            at about the same time (it is of the same window of shards), so that reading stays local: a clip that is
+            its speaker's only one there has none.
 
     Raises:
         ValueError: a split without clips; a part that lies outside of its clip; a clip that is longer than
@@ -145,11 +126,11 @@ def plan_epoch(
     for first in range(0, len(shards), settings.window_shards):
         rows = np.concatenate(shards[first : first + settings.window_shards]).tolist()
         order.shuffle(rows)
-        visits = _visits(index, rows, f"part {seed} {epoch}", draw, settings)
+        clips = _visits(index, rows, f"part {seed} {epoch}", draw, settings)
         if reference_frames:
-            voices = voices_nearby(index, [visit.row for visit in visits], f"voice {seed} {epoch}", reference_frames)
-            visits = [visit._replace(reference=voice) for visit, voice in zip(visits, voices, strict=True)]
-        packed = _packed(visits, settings)
+            voices = nearby_references(index, [clip.row for clip in clips], f"voice {seed} {epoch}", reference_frames)
+            clips = [clip._replace(reference=voice) for clip, voice in zip(clips, voices, strict=True)]
+        packed = _packed(clips, settings)
         order.shuffle(packed)
         planned += packed
     return [MicroBatch(number, *micro_batch) for number, micro_batch in enumerate(planned)]
@@ -159,7 +140,7 @@ def plan_evaluation(
     index: pa.Table,
     splits: Sequence[str],
     draw: Draw = whole,
-    settings: BatchSettings = DEFAULT,
+    settings: BatchSettings = BatchSettings(),
     clips: int | None = None,
 ) -> list[MicroBatch]:
     """The micro-batches of a pass that scores: the same clips, parts and order every time, shard after shard.
@@ -190,29 +171,29 @@ def plan_evaluation(
 def plan_references(index: pa.Table, planned: Sequence[MicroBatch]) -> dict[int, MicroBatch]:
     """Reference utterances of planned clips: for each row, another clip of its speaker, a micro-batch of its own.
 
-    Always the same one (`other_clips`); clips that share one share its micro-batch. Clips whose speaker has no other
+    Always the same one (`reference_rows`); clips that share one share its micro-batch. Clips whose speaker has no other
     clip in the split are not in it.
     """
-    rows = [visit.row for micro_batch in planned for visit in micro_batch.visits]
-    pairs = zip(rows, other_clips(index, rows), strict=True)
+    rows = [clip.row for micro_batch in planned for clip in micro_batch.clips]
+    pairs = zip(rows, reference_rows(index, rows), strict=True)
     others = {row: other for row, other in pairs if other is not None}
     wanted = sorted(set(others.values()))
     frames = index["frames"].take(pa.array(wanted, pa.int64())).to_pylist()
     single = {
-        row: MicroBatch(number, length, (Visit(row, 0, length, None, True),))
+        row: MicroBatch(number, length, (PlannedClip(row, 0, length, None, True),))
         for number, (row, length) in enumerate(zip(wanted, frames, strict=True))
     }
     return {row: single[other] for row, other in others.items()}
 
 
-def _visits(index: pa.Table, rows: list[int], seed: str, draw: Draw, settings: BatchSettings) -> list[Visit]:
-    random, visits = Random(), []
+def _visits(index: pa.Table, rows: list[int], seed: str, draw: Draw, settings: BatchSettings) -> list[PlannedClip]:
+    random, clips = Random(), []
     for row, clip in zip(rows, clips_of(index, rows), strict=True):
         random.seed(f"{seed} {clip.key}")
-        part = draw(clip, random)
-        if part is None:
+        segment = draw(clip, random)
+        if segment is None:
             continue
-        start, stop = part.start_frame, part.stop_frame
+        start, stop, text = segment
         if not 0 <= start < stop <= clip.frames:
             raise ValueError(f"{clip.key}: frames {start} to {stop} were drawn of a clip of {clip.frames}")
         if _rounded(stop - start, settings) > settings.max_padded_frames and not settings.long_alone:
@@ -220,17 +201,17 @@ def _visits(index: pa.Table, rows: list[int], seed: str, draw: Draw, settings: B
                 f"{clip.key}: {stop - start} frames do not fit into a micro-batch of {settings.max_padded_frames}: "
                 "raise max_padded_frames, or cut long clips"
             )
-        visits.append(Visit(row, start, stop, part.text, stop - start == clip.frames))
-    return visits
+        clips.append(PlannedClip(row, start, stop, text, stop - start == clip.frames))
+    return clips
 
 
-def _packed(visits: list[Visit], settings: BatchSettings) -> list[tuple[int, tuple[Visit, ...]]]:
+def _packed(clips: list[PlannedClip], settings: BatchSettings) -> list[tuple[int, tuple[PlannedClip, ...]]]:
     """Frames and clips of each micro-batch, the longest first. Only the last, of the shortest, may be far from full."""
-    longest_first = sorted(visits, key=lambda visit: visit.start - visit.stop)
+    longest_first = sorted(clips, key=lambda clip: clip.start - clip.stop)
     packed, first = [], 0
     while first < len(longest_first):
         frames = _rounded(longest_first[first].stop - longest_first[first].start, settings)
-        count = min(max(1, settings.max_padded_frames // frames), settings.max_clips or len(visits))
+        count = min(max(1, settings.max_padded_frames // frames), settings.max_clips or len(clips))
         packed.append((frames, tuple(longest_first[first : first + count])))
         first += count
     return packed

@@ -8,7 +8,7 @@ from shards.format.sample import roi_side
 from shards.format.store import Store
 from shards.loading.batch_plan import MicroBatch
 from shards.loading.cache import CacheSettings, ShardCache
-from shards.loading.collate import Batch, Contents, read_batch
+from shards.loading.collate import Batch, Contents, collate
 from shards.loading.dataset import Dataset
 from shards.loading.member_reader import MemberReader, Members, open_local
 
@@ -49,7 +49,7 @@ class BatchReader:
             where = Store(self._url).path
             opened = self.cache.open if self.cache else lambda shard: open_local(where(shard))
             self._reader = MemberReader(self._members, opened, where)
-        return read_batch(self._reader, micro_batch, self._skip, self._contents)
+        return collate(self._reader, micro_batch, self._skip, self._contents)
 
     def shard_of_rows(self) -> Sequence[str]:
         """The shard of each row of the index."""

@@ -5,8 +5,8 @@ with the manifest's checksum and then renamed, so a file under its final name is
 checksum, so datasets can share a folder. When a new shard would not fit, those that were opened longest ago are
 deleted. What a process has opened it can go on reading: a deleted file lives until it is closed.
 
-A store that fails or says nothing for a while is tried again a few times, then named. `shards.loading.prefetch` fetches in
-the background what a plan is going to need.
+A store that fails or does not answer for a while is tried again a few times, then named. `shards.loading.prefetch`
+fetches in the background what a plan is going to need.
 """
 
 from __future__ import annotations

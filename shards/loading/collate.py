@@ -12,14 +12,14 @@ from torch.utils.data import get_worker_info
 
 from shards.format.errors import DatasetError
 from shards.format.sample import MEL_BANDS, MEL_PER_FRAME, SAMPLES_PER_FRAME
-from shards.loading.batch_plan import MicroBatch, Visit
+from shards.loading.batch_plan import MicroBatch, PlannedClip
 from shards.loading.member_reader import MemberReader
 
 SILENCE = -1.0
 """What stands in a mel beyond a clip's length."""
 
 
-class Skipped(NamedTuple):
+class ReadFailure(NamedTuple):
     """A clip that was planned and could not be used, and why."""
 
     key: str
@@ -39,7 +39,7 @@ class Batch:
         wav: float32 (n, 640T), samples of the n other clips, in step with their first frame, 0 beyond their length:
             their mel is to be computed of the very part that is used.
         wav_rows: int64 (n,) which clips these are.
-        reference: float32 (B, 80, F), mel frames of another clip of the same speaker where the plan says so, 0 elsewhere.
+        reference: float32 (B, 80, F), mel frames of another clip of the speaker where the plan says so, 0 elsewhere.
         reference_frames: int64 (B,) how many there are of each. Stays on the CPU.
         skipped: clips that could not be read.
     """
@@ -55,7 +55,7 @@ class Batch:
     wav_rows: Tensor
     reference: Tensor
     reference_frames: Tensor
-    skipped: list[Skipped]
+    skipped: list[ReadFailure]
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """The same batch on a device; `lengths` and `reference_frames` stay where they are."""
@@ -88,7 +88,7 @@ class Contents:
     stored_mel: bool = True
 
 
-def read_batch(reader: MemberReader, micro_batch: MicroBatch, skip: bool, contents: Contents) -> Batch:
+def collate(reader: MemberReader, micro_batch: MicroBatch, skip: bool, contents: Contents) -> Batch:
     """Read the clips of a planned micro-batch.
 
     Args:
@@ -101,34 +101,32 @@ def read_batch(reader: MemberReader, micro_batch: MicroBatch, skip: bool, conten
         DatasetError: a clip is damaged or missing, and `skip` is off.
         StorageError: the disk or the store failed: the clips may be fine, so this is never skipped.
     """
-    visits, side, members = micro_batch.visits, reader.members.side, reader.members
+    clips, side, members = micro_batch.clips, reader.members.side, reader.members
     frames = micro_batch.frames if contents.roi else 0
     sounds = micro_batch.frames if contents.sound else 0
-    roi = _empty((len(visits), frames, side, side), torch.uint8)
-    mel = _empty((len(visits), MEL_BANDS, MEL_PER_FRAME * sounds), torch.float32)
-    stored = [visit.whole and contents.stored_mel for visit in visits]
-    wav = _empty((len(visits) - sum(stored), SAMPLES_PER_FRAME * sounds), torch.float32)
-    heard = [
-        visit.reference.stop - visit.reference.start if visit.reference and contents.sound else 0 for visit in visits
-    ]
-    voice = torch.zeros(len(visits), MEL_BANDS, max(heard, default=0))
+    roi = _empty((len(clips), frames, side, side), torch.uint8)
+    mel = _empty((len(clips), MEL_BANDS, MEL_PER_FRAME * sounds), torch.float32)
+    stored = [clip.whole and contents.stored_mel for clip in clips]
+    wav = _empty((len(clips) - sum(stored), SAMPLES_PER_FRAME * sounds), torch.float32)
+    heard = [clip.reference.stop - clip.reference.start if clip.reference and contents.sound else 0 for clip in clips]
+    voice = torch.zeros(len(clips), MEL_BANDS, max(heard, default=0))
     reference_frames: list[int] = []
-    used: list[Visit] = []
+    used: list[PlannedClip] = []
     wav_rows: list[int] = []
-    skipped: list[Skipped] = []
-    for visit, has in zip(visits, stored, strict=True):
-        row, length, number = visit.row, visit.stop - visit.start, len(used)
+    skipped: list[ReadFailure] = []
+    for clip, has in zip(clips, stored, strict=True):
+        row, length, number = clip.row, clip.stop - clip.start, len(used)
         try:
             if contents.roi:
-                reader.roi(row, visit.start, roi[number, :length].numpy())
+                reader.roi(row, clip.start, roi[number, :length].numpy())
             if contents.sound and has:
                 reader.mel(row, mel[number, :, : MEL_PER_FRAME * length].numpy())
             elif contents.sound:
-                reader.wav(row, visit.start, wav[len(wav_rows), : SAMPLES_PER_FRAME * length].numpy())
+                reader.wav(row, clip.start, wav[len(wav_rows), : SAMPLES_PER_FRAME * length].numpy())
         except DatasetError as error:
             if not skip:
                 raise
-            skipped.append(Skipped(members.keys[row].as_py(), str(error)))
+            skipped.append(ReadFailure(members.keys[row].as_py(), str(error)))
             continue
         roi[number, length:] = 0
         mel[number, :, MEL_PER_FRAME * length if has else 0 :] = SILENCE
@@ -136,25 +134,23 @@ def read_batch(reader: MemberReader, micro_batch: MicroBatch, skip: bool, conten
             wav[len(wav_rows), SAMPLES_PER_FRAME * length :] = 0
             wav_rows.append(number)
         frames_heard = 0
-        if visit.reference and contents.sound:
+        if clip.reference and contents.sound:
             try:
-                lent = np.empty((MEL_BANDS, MEL_PER_FRAME * int(members.frames[visit.reference.row])), np.float32)
-                reader.mel(visit.reference.row, lent)
-                frames_heard = visit.reference.stop - visit.reference.start
-                voice[number, :, :frames_heard] = torch.from_numpy(
-                    lent[:, visit.reference.start : visit.reference.stop]
-                )
+                lent = np.empty((MEL_BANDS, MEL_PER_FRAME * int(members.frames[clip.reference.row])), np.float32)
+                reader.mel(clip.reference.row, lent)
+                frames_heard = clip.reference.stop - clip.reference.start
+                voice[number, :, :frames_heard] = torch.from_numpy(lent[:, clip.reference.start : clip.reference.stop])
             except DatasetError:
                 if not skip:  # else the clip does without: the damaged one is reported where it is used itself
                     raise
-        used.append(visit)
+        used.append(clip)
         reference_frames.append(frames_heard)
     return Batch(
         number=micro_batch.number,
-        keys=[members.keys[visit.row].as_py() for visit in used],
-        speakers=[members.speakers[visit.row].as_py() for visit in used],
-        texts=[visit.text for visit in used],
-        lengths=torch.tensor([visit.stop - visit.start for visit in used], dtype=torch.int64),
+        keys=[members.keys[clip.row].as_py() for clip in used],
+        speakers=[members.speakers[clip.row].as_py() for clip in used],
+        texts=[clip.text for clip in used],
+        lengths=torch.tensor([clip.stop - clip.start for clip in used], dtype=torch.int64),
         roi=roi[: len(used)],
         mel=mel[: len(used)],
         wav=wav[: len(wav_rows)],

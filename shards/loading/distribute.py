@@ -14,7 +14,9 @@ def steps_in_epoch(micro_batches: int, per_step: int) -> int:
     return -(-micro_batches // per_step)
 
 
-def deal(micro_batches: Sequence[Planned], per_step: int, step: int, rank: int, world: int) -> list[Planned | None]:
+def distribute(
+    micro_batches: Sequence[Planned], per_step: int, step: int, rank: int, world: int
+) -> list[Planned | None]:
     """One rank's share of a global batch, in the order of its accumulation steps.
 
     Micro-batches go round the ranks, so that every rank gets as many slots. In an epoch's last global batch slots may
@@ -36,17 +38,21 @@ def deal(micro_batches: Sequence[Planned], per_step: int, step: int, rank: int, 
     return [*share, *[None] * (per_step // world - len(share))]
 
 
-def deal_from(
+def distribute_from(
     micro_batches: Sequence[Planned], per_step: int, step: int, rank: int, world: int
 ) -> list[Planned | None]:
     """One rank's shares of all global batches from `step` on, one after the other: what its loader reads.
 
-    From the step after the last, nothing is left. `ValueError`: as `deal`.
+    From the step after the last, nothing is left. `ValueError`: as `distribute`.
     """
     steps = _steps(micro_batches, per_step, rank, world)
     if step == steps:
         return []
-    return [slot for at in range(step, max(steps, step + 1)) for slot in deal(micro_batches, per_step, at, rank, world)]
+    return [
+        slot
+        for at in range(step, max(steps, step + 1))
+        for slot in distribute(micro_batches, per_step, at, rank, world)
+    ]
 
 
 def _steps(micro_batches: Sequence[Planned], per_step: int, rank: int, world: int) -> int:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 
-class Clip(NamedTuple):
+class IndexedClip(NamedTuple):
     """What is known of a clip when the part that is used is drawn.
 
     `text` is None where the corpus has none; `words` are (word, start, end) in seconds, empty without word times.
@@ -49,7 +49,7 @@ def rows_by_shard(index: pa.Table, splits: Sequence[str]) -> list[np.ndarray[Any
     return np.split(rows[order], np.flatnonzero(np.diff(of_row[order])) + 1) if len(rows) else []
 
 
-def clips_of(index: pa.Table, rows: list[int]) -> Iterator[Clip]:
+def clips_of(index: pa.Table, rows: list[int]) -> Iterator[IndexedClip]:
     """Rows of the index as clips; a column at a time, since row by row takes ten times as long."""
     table = index.select(["key", "split", "set", "speaker", "frames", "text", "words"]).take(pa.array(rows, pa.int64()))
     columns = [table[name].to_pylist() for name in ("key", "split", "set", "speaker", "frames")]
@@ -61,4 +61,4 @@ def clips_of(index: pa.Table, rows: list[int]) -> Iterator[Clip]:
     timed = list(zip(*fields, strict=True))
     ends = lists.offsets.to_numpy().tolist()
     words = (timed[first:last] for first, last in pairwise(ends))
-    return map(Clip, *columns, texts, words)
+    return map(IndexedClip, *columns, texts, words)

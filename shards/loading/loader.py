@@ -1,6 +1,6 @@
 """Stream planned micro-batches: worker processes read them, in the plan's order, a few ahead.
 
-    slots = deal_from(planned, per_step, step, rank, world)
+    slots = distribute_from(planned, per_step, step, rank, world)
     for batch in load(dataset, slots, LoaderSettings(workers=4)):
         ...                                  # a Batch, or None where the plan left this rank's slot empty
 
@@ -27,7 +27,7 @@ from shards.loading.batch_reader import BatchReader
 from shards.loading.cache import CacheSettings
 from shards.loading.collate import Batch, Contents
 from shards.loading.dataset import Dataset
-from shards.loading.prefetch import RunAhead, needs
+from shards.loading.prefetch import Prefetcher, shard_uses
 
 
 @dataclass(frozen=True)
@@ -61,14 +61,12 @@ class LoaderSettings:
             raise ValueError(f"on_error: {self.on_error!r}: expected raise or skip")
 
 
-DEFAULT = LoaderSettings()
-
 _PATIENCE = 30 * 60
 """Seconds that a batch is waited for. A fork of a process with threads may hang from birth (CPython 3.11)."""
 
 
 def load(
-    dataset: Dataset, slots: Sequence[MicroBatch | None], settings: LoaderSettings = DEFAULT
+    dataset: Dataset, slots: Sequence[MicroBatch | None], settings: LoaderSettings = LoaderSettings()
 ) -> Iterator[Batch | None]:
     """The batches of planned micro-batches, in their order; None for None.
 
@@ -76,7 +74,7 @@ def load(
 
     Args:
         dataset: opened with `open_dataset`.
-        slots: from a plan: `deal_from`, `plan_evaluation`, or a part of them. Of each there may be several loaders.
+        slots: from a plan (`distribute_from`, `plan_evaluation`), or a part of one. Several loaders may read one plan.
         settings: how to read.
 
     Raises:
@@ -102,7 +100,7 @@ def load(
     )
     with closing(reader):
         batches: Any = iter(loader)  # processes are started before threads
-        ahead = RunAhead(reader.cache, needs(slots, reader.shard_of_rows())) if reader.cache else None
+        ahead = Prefetcher(reader.cache, shard_uses(slots, reader.shard_of_rows())) if reader.cache else None
         try:
             for place, slot in enumerate(slots):
                 if slot is None:

@@ -14,7 +14,7 @@ from shards.loading.cache import ShardCache
 
 
 @dataclass(frozen=True)
-class Need:
+class ShardUse:
     """A shard, and the first and last place in the plan at which it is read."""
 
     shard: str
@@ -22,7 +22,7 @@ class Need:
     last: int
 
 
-def needs(slots: Sequence[MicroBatch | None], shard_of: Sequence[str]) -> list[Need]:
+def shard_uses(slots: Sequence[MicroBatch | None], shard_of: Sequence[str]) -> list[ShardUse]:
     """The shards that are read, in the order in which they are first needed.
 
     Args:
@@ -32,21 +32,21 @@ def needs(slots: Sequence[MicroBatch | None], shard_of: Sequence[str]) -> list[N
     first: dict[str, int] = {}
     last: dict[str, int] = {}
     for place, slot in enumerate(slots):
-        for visit in slot.visits if slot else ():
-            for row in (visit.row, *([visit.reference.row] if visit.reference else [])):
+        for clip in slot.clips if slot else ():
+            for row in (clip.row, *([clip.reference.row] if clip.reference else [])):
                 first.setdefault(shard_of[row], place)
                 last[shard_of[row]] = place
-    return [Need(shard, place, last[shard]) for shard, place in first.items()]
+    return [ShardUse(shard, place, last[shard]) for shard, place in first.items()]
 
 
-class RunAhead:
+class Prefetcher:
     """Threads that fill a cache in a plan's order, never with more than fits beside what is still needed.
 
     Each takes the next shard that nobody else on this machine is fetching. What they cannot fetch they leave to the
     reader, who tries again and says what is wrong.
     """
 
-    def __init__(self, cache: ShardCache, needed: Sequence[Need], threads: int = 4) -> None:
+    def __init__(self, cache: ShardCache, needed: Sequence[ShardUse], threads: int = 4) -> None:
         self._cache, self._needed = cache, needed
         self._place, self._closed = 0, False
         self._moved = threading.Condition()

@@ -15,7 +15,7 @@ import pyarrow as pa
 from shards.format.sample import MEL_PER_FRAME
 
 
-class Voice(NamedTuple):
+class Reference(NamedTuple):
     """A stretch of sound to know a speaker by: the row of a clip, and mel frames [start, stop) of it."""
 
     row: int
@@ -23,7 +23,7 @@ class Voice(NamedTuple):
     stop: int
 
 
-def voices_nearby(index: pa.Table, rows: Sequence[int], seed: str, mel_frames: int) -> list[Voice | None]:
+def nearby_references(index: pa.Table, rows: Sequence[int], seed: str, mel_frames: int) -> list[Reference | None]:
     """For each row a stretch of another of these rows, of the same speaker.
 
     Args:
@@ -42,7 +42,7 @@ def voices_nearby(index: pa.Table, rows: Sequence[int], seed: str, mel_frames: i
     for row in ordered:
         of_speaker.setdefault(known[row][1], []).append(row)
     random = Random()
-    found: list[Voice | None] = []
+    found: list[Reference | None] = []
     for row in rows:
         key, speaker, _ = known[row]
         others = [other for other in of_speaker[speaker] if other != row]
@@ -53,11 +53,11 @@ def voices_nearby(index: pa.Table, rows: Sequence[int], seed: str, mel_frames: i
         lender = random.choice(others)
         length = MEL_PER_FRAME * known[lender][2]
         start = random.randrange(max(1, length - mel_frames + 1))
-        found.append(Voice(lender, start, min(start + mel_frames, length)))
+        found.append(Reference(lender, start, min(start + mel_frames, length)))
     return found
 
 
-def other_clips(index: pa.Table, rows: Sequence[int]) -> list[int | None]:
+def reference_rows(index: pa.Table, rows: Sequence[int]) -> list[int | None]:
     """For each row of the index another row of the same speaker in the same split, the same one every time.
 
     Args:

@@ -14,14 +14,14 @@ import torch
 from eval.executors import Executor, crew
 from eval.synthesis import SynthesizedBatch, SynthesizedClip
 from eval.targets import waves_of
-from model.vocoder import DEFAULT, PUBLISHED, VocoderSettings, samples_of
+from model.vocoders.mel_to_wav import PUBLISHED_VOCODER, VocoderSettings, sample_counts
 from pipeline.clip import Corpus, build_sample
 from pipeline.config import BuildSettings
 from pipeline.corpora import Clip
 from pipeline.media.sync import to_pcm16
 from runtime.ray_jobs import job_runner
 from shards import Sample
-from shards.loading.batch_plan import MicroBatch, Visit
+from shards.loading.batch_plan import MicroBatch, PlannedClip
 from tests.benchmarks.griffin_lim import by_librosa, scored
 
 METRICS = ("stoi", "estoi", "pesq")
@@ -37,11 +37,11 @@ def measure(recipe: BuildSettings, clips: list[Clip], runs: int) -> Iterator[str
     samples = [build_sample(clip, recipe, corpus) for clip in clips]
     taken: dict[str, list[float]] = {"plain loop": [], "published": [], "default": []}
     batches = batches_of(samples)
-    planned = [MicroBatch(number, 0, (Visit(number, 0, 1, None, True),)) for number in range(len(batches))]
+    planned = [MicroBatch(number, 0, (PlannedClip(number, 0, 1, None, True),)) for number in range(len(batches))]
     with (
         job_runner(None, None) as runner,
-        crew(runner, partial(Sounds, batches, PUBLISHED), "cpu", len(batches)) as published,
-        crew(runner, partial(Sounds, batches, DEFAULT), "cpu", len(batches)) as default,
+        crew(runner, partial(Sounds, batches, PUBLISHED_VOCODER), "cpu", len(batches)) as published,
+        crew(runner, partial(Sounds, batches, VocoderSettings()), "cpu", len(batches)) as default,
     ):
         everyone = {
             "plain loop": lambda: plain(samples),
@@ -95,7 +95,7 @@ class Sounds:
         for mel, sample in zip(mels, samples, strict=True):
             mel[:, : sample.mel.shape[1]] = torch.from_numpy(sample.mel)
         waves = to_pcm16(waves_of(mels, lengths, [sample.key for sample in samples], self._vocoder))
-        ends = samples_of(lengths).tolist()
+        ends = sample_counts(lengths).tolist()
         clips = [_clip(sample, wave[:end]) for sample, wave, end in zip(samples, waves, ends, strict=True)]
         return SynthesizedBatch(micro_batch.number, clips, [])
 

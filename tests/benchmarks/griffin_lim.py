@@ -13,8 +13,8 @@ from pesq import NoUtterancesError, pesq
 from pystoi import stoi
 
 from model.mel import natural_log
-from model.mel_inversion import transposed
-from model.vocoder import DEFAULT, PUBLISHED, VocoderSettings, deemphasise, mel_to_wav
+from model.vocoders.mel_inversion import transposed
+from model.vocoders.mel_to_wav import PUBLISHED_VOCODER, VocoderSettings, deemphasize, mel_to_wav
 from pipeline.clip import Corpus, build_sample
 from pipeline.config import BuildSettings
 from pipeline.corpora import Clip
@@ -22,11 +22,11 @@ from shards import Sample
 
 RATE = 16_000
 VARIANTS = {
-    "published": PUBLISHED,
+    "published": PUBLISHED_VOCODER,
     "non-negative": VocoderSettings(inversion="nonnegative", rounds=60, momentum=0.0),
     "non-negative, momentum": VocoderSettings(inversion="nonnegative", rounds=30),
     "joint": VocoderSettings(rounds=8),
-    "joint (default)": DEFAULT,
+    "joint (default)": VocoderSettings(),
     "joint, longer": VocoderSettings(rounds=60),
 }
 
@@ -56,7 +56,7 @@ def measure(recipe: BuildSettings, clips: list[Clip], runs: int) -> Iterator[str
         pairs = zip(taken["librosa.griffinlim"][1:], taken[name][1:], strict=True)
         ratio = statistics.median([librosas / ours for librosas, ours in pairs])
         scores = np.nanmean([scored(make(sample), sample.wav / 32768) for sample in samples], axis=0)
-        rounds = VARIANTS[name].rounds if name in VARIANTS else PUBLISHED.rounds
+        rounds = VARIANTS[name].rounds if name in VARIANTS else PUBLISHED_VOCODER.rounds
         yield (
             f"| {name} | {rounds} | {1000 * cost / len(timed):.0f} | {cost / seconds:.4f} | {ratio:.1f} "
             f"| {scores[0]:.3f} | {scores[1]:.3f} | {scores[2]:.2f} |"
@@ -69,11 +69,11 @@ def maker(settings: VocoderSettings) -> Callable[[Sample], np.ndarray]:
 
 def by_librosa(sample: Sample) -> np.ndarray:
     """The published recipe with librosa's Griffin-Lim, without momentum, in place of ours."""
-    mel = PUBLISHED.mel
+    mel = PUBLISHED_VOCODER.mel
     magnitude = transposed(natural_log(torch.from_numpy(sample.mel), mel).exp(), mel).numpy()
     wav = librosa.griffinlim(
         magnitude,
-        n_iter=PUBLISHED.rounds,
+        n_iter=PUBLISHED_VOCODER.rounds,
         momentum=0.0,
         n_fft=mel.n_fft,
         hop_length=mel.hop_length,
@@ -81,7 +81,7 @@ def by_librosa(sample: Sample) -> np.ndarray:
         pad_mode="reflect",
         random_state=0,
     )
-    return deemphasise(torch.from_numpy(wav), mel.preemphasis).clamp(-1, 1).numpy()
+    return deemphasize(torch.from_numpy(wav), mel.preemphasis).clamp(-1, 1).numpy()
 
 
 def scored(made: np.ndarray, sound: np.ndarray) -> tuple[float, float, float]:

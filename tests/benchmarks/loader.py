@@ -98,7 +98,7 @@ def preadv_alone(dataset: Dataset, slots: list[MicroBatch]) -> float:
     open_shards = {row["shard"]: os.open(dataset.store.path(row["shard"]), os.O_RDONLY) for row in rows}
     began, frames = time.perf_counter(), 0
     for slot in slots:
-        wanted = [rows[visit.row] for visit in slot.visits]
+        wanted = [rows[clip.row] for clip in slot.clips]
         fresh = mmap.mmap(-1, sum(row["roi_size"] + row["mel_size"] for row in wanted))
         into, at = memoryview(fresh), 0
         for row in wanted:

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from model.transforms import TransformSettings, apply, draw_augmentation
+from model.transforms import TransformSettings, draw_augmentation, transform
 
 CLIPS, FRAMES = 4, 50
 
@@ -30,8 +30,8 @@ def measure(runs: int) -> Iterator[str]:
         lengths = torch.full((CLIPS,), FRAMES)
         drawn = draw_augmentation(torch.zeros_like(lengths), lengths, generator, settings)
         ways: list[Callable[[], object]] = [
-            partial(apply, roi, lengths, drawn, settings),
-            partial(apply, roi, lengths, None, settings),
+            partial(transform, roi, lengths, drawn, settings),
+            partial(transform, roi, lengths, None, settings),
             partial(resized_by_pillow, roi, settings),
             partial(normalised_by_pillow, roi, settings),
         ]

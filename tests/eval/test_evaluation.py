@@ -22,7 +22,7 @@ from eval.metrics import estoi, stoi
 from eval.results import Evaluation
 from model.checkpoint import Checkpoint, save_checkpoint
 from shards import Dataset, DatasetError
-from shards.loading.reference_clips import other_clips
+from shards.loading.reference_clips import reference_rows
 from tests.eval.small import digests, small_checkpoint, small_evaluation, spoken_clip, spoken_dataset
 from tests.eval.sounds import sentence
 from tests.model.networks import small_asr
@@ -86,7 +86,7 @@ def test_a_voice_is_never_that_of_the_clip_itself_but_where_nobody_else_lends_on
         )
     )
     keys = dataset.index["key"].to_pylist()
-    others = other_clips(dataset.index, range(len(keys)))
+    others = reference_rows(dataset.index, range(len(keys)))
     assert lent == {key: "self" if other is None else keys[other] for key, other in zip(keys, others, strict=True)}
     assert lent["main/alone/0"] == "self"
     assert all(key != voice for key, voice in lent.items())

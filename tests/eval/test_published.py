@@ -11,7 +11,7 @@ import torch
 from eval.metrics import score
 from eval.settings import VOCODERS
 from eval.synthesis import float_wave
-from model.vocoder import mel_to_wav
+from model.vocoders.mel_to_wav import mel_to_wav
 from pipeline.media.sync import to_pcm16
 
 pytest.importorskip("pystoi")

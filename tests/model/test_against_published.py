@@ -18,7 +18,7 @@ from model.asr import ASRModel
 from model.checkpoint import Checkpoint, build_network
 from model.lip_to_speech import LipToSpeech
 from model.losses import LossSettings, content_loss, ctc_loss, freeze, mel_l1
-from model.published import LIP_TO_SPEECH_PARTS, RECOGNISER_PART, our_name, published_weights
+from model.published import ASR_PART, LIP_TO_SPEECH_PARTS, our_name, published_weights
 from model.segment_sampling import Windows
 from tests.model.networks import without_dropout
 from train.optim import build_optimizer
@@ -294,7 +294,7 @@ def test_every_published_name_and_shape_at_full_size_has_its_place(reference: Pa
     listed = json.loads((reference / "c_full_size_state_dicts.json").read_text())
     with torch.device("meta"):
         networks = {"recogniser": ASRModel(), **dict(LipToSpeech().named_children())}
-    for part, module in {**LIP_TO_SPEECH_PARTS, RECOGNISER_PART: "recogniser"}.items():
+    for part, module in {**LIP_TO_SPEECH_PARTS, ASR_PART: "recogniser"}.items():
         theirs = {}
         for name, shape, dtype, kind in listed[part]["entries"]:
             if re.search("positional_encoding", name):

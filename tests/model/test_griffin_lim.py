@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.griffin_lim import draw_uniform, griffin_lim
 from model.mel import MelSettings
+from model.vocoders.griffin_lim import draw_uniform, griffin_lim
 
 
 def voice(seconds: float = 1.0, pitch: float = 120.0) -> Tensor:

@@ -70,18 +70,18 @@ def _ctc_inputs() -> tuple[Tensor, Tensor, Tensor, Tensor]:
 def test_ctc_leaves_out_texts_that_do_not_fit_and_counts_them() -> None:
     """3 3 3 4 needs six frames, two for the blanks between, and has five; the third clip has no text."""
     logits, lengths, targets, target_lengths = _ctc_inputs()
-    loss, left_out = ctc_loss(logits, lengths, targets, target_lengths)
+    loss, skipped = ctc_loss(logits, lengths, targets, target_lengths)
     alone = torch.nn.functional.ctc_loss(
         logits[:1].log_softmax(-1).transpose(0, 1), targets[:1, :2], lengths[:1], target_lengths[:1], reduction="sum"
     )
     torch.testing.assert_close(loss, alone / 3)
-    assert int(left_out) == 1
+    assert int(skipped) == 1
     loss.backward()
     assert logits.grad is not None
     assert logits.grad[0].any()
     assert not logits.grad[1:].any()
     lengths[1] = 6
-    assert int(ctc_loss(logits, lengths, targets, target_lengths).left_out) == 0
+    assert int(ctc_loss(logits, lengths, targets, target_lengths).skipped) == 0
 
 
 def test_pieces_of_another_vocabulary_are_refused() -> None:

@@ -14,7 +14,7 @@ from model.attention import RelativeAttention, sinusoids
 from model.conformer import Conformer, ConformerSettings
 from model.losses import content_loss, mel_l1
 from model.mel_decoder import MelDecoder
-from model.padding import Padding, frames_there, norm_frames, pack, unpack
+from model.padding import Padding, norm_frames, pack, unpack, valid_positions
 from model.speaker_encoder import SpeakerEncoder, SpeakerSettings
 from model.visual_encoder import VisualEncoder
 from model.vsr import VSRModel
@@ -146,7 +146,7 @@ def test_recogniser_rounds_lengths_up_and_keeps_clips_apart_at_any_length() -> N
 def test_packing_keeps_frames_that_are_there() -> None:
     lengths = torch.tensor([3, 1])
     x = torch.arange(2 * 4 * 2.0).view(2, 4, 2)
-    there = frames_there(lengths, 4, torch.device("cpu"))
+    there = valid_positions(lengths, 4, torch.device("cpu"))
     assert there.tolist() == [0, 1, 2, 4]
     packed = pack(x, there)
     assert packed[:, 0].tolist() == [0, 2, 4, 8]
@@ -157,7 +157,7 @@ def test_batch_norm_in_training_counts_only_frames_that_are_there() -> None:
     x, lengths = _garbage(3, 20, 6), torch.tensor([20, 7, 1])
     x[1, 7:] = x[2, 1:] = 1e6
     norm, plain = nn.BatchNorm1d(6), nn.BatchNorm1d(6)
-    ours = norm_frames(norm, x, frames_there(lengths, 20, x.device))
+    ours = norm_frames(norm, x, valid_positions(lengths, 20, x.device))
     theirs = plain(torch.cat([x[0], x[1, :7], x[2, :1]]))
     torch.testing.assert_close(torch.cat([ours[0], ours[1, :7], ours[2, :1]]), theirs)
     torch.testing.assert_close(norm.running_mean, plain.running_mean)

@@ -15,7 +15,7 @@ from model.lip_to_speech import LipToSpeechOutput
 from model.losses import mel_l1, mel_l1_per_clip
 from model.mel import clip_mels, log_mel
 from model.synthesis import SlidingWindow, Synthesizer, waveforms_of
-from model.transforms import TransformSettings, apply
+from model.transforms import TransformSettings, transform
 from tests.model.networks import small_asr, small_lip_to_speech
 
 TRANSFORMS = TransformSettings(crop_radius=12, size=32)
@@ -129,7 +129,7 @@ def test_synthesizer_of_a_file_does_what_its_network_does(tmp_path: Path) -> Non
     synthesizer = Synthesizer.from_checkpoint(path)
     crops, lengths = torch.from_numpy(crops_of(12))[None], torch.tensor([12])
     reference = torch.rand(1, 80, 50, generator=torch.Generator().manual_seed(3))
-    video = apply(crops, lengths, None, TRANSFORMS)
+    video = transform(crops, lengths, None, TRANSFORMS)
     with torch.no_grad():
         expected = network(video, lengths, reference)
     for given in (crops, video):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
-from model.transforms import DEFAULT, Augmentation, TransformSettings, apply, draw_augmentation
+from model.transforms import Augmentation, TransformSettings, draw_augmentation, transform
 
 LEVEL = 1 / 255 / 0.17
 """One grey level in normalised units."""
@@ -33,7 +33,7 @@ def augmentation(clips: int = 2, **changes: Any) -> Augmentation:
     return Augmentation(**{name: torch.tensor([value] * clips) for name, value in values.items()})
 
 
-def levels(pictures: Tensor, options: TransformSettings = DEFAULT) -> np.ndarray[Any, Any]:
+def levels(pictures: Tensor, options: TransformSettings = TransformSettings()) -> np.ndarray[Any, Any]:
     """Back from normalised units to grey levels (B, T, size, size)."""
     return (pictures[:, 0].double().numpy() * options.std + options.mean) * 255
 
@@ -59,7 +59,7 @@ def test_pictures_equal_the_published_ones_to_what_grey_before_resizing_costs(re
     arrays = np.load(reference / "b_video_roi.npz")
     crop_radius = int(arrays[f"half_{clip}"])
     roi = stored_region(arrays[f"frames_{clip}"], arrays[f"coords_{clip}"], crop_radius)
-    pictures = apply(roi, whole(roi), None, TransformSettings(crop_radius=crop_radius))
+    pictures = transform(roi, whole(roi), None, TransformSettings(crop_radius=crop_radius))
     error = levels(pictures)[0] - arrays[f"gray_{clip}"]
     # rounding to whole levels happens once on grey, where the published code rounds three colours and then grey
     assert np.abs(error).max() <= 2.001
@@ -74,7 +74,7 @@ def test_augmented_pictures_equal_the_published_ones(reference: Path, run: int) 
     shift, flip, x, y = arrays[f"aug_params_{run}"].tolist()
     roi = stored_region(arrays["aug_frames"], arrays["aug_coords"], 40)
     changed = augmentation(1, shift=shift, flip=bool(flip), erase_corner=[x, y])
-    pictures = apply(roi, whole(roi), changed)[0].numpy()
+    pictures = transform(roi, whole(roi), changed)[0].numpy()
     expected = arrays[f"aug_tensor_{run}"]
     assert np.abs(pictures - expected).max() <= 2.001 * LEVEL
     assert np.abs(pictures - expected).mean() < 0.5 * LEVEL
@@ -89,7 +89,7 @@ def test_augmented_pictures_equal_the_published_ones(reference: Path, run: int) 
 def test_resizing_is_pillows_to_one_grey_level(crop_radius: int, size: int) -> None:
     options = TransformSettings(crop_radius=crop_radius, size=size)
     roi = regions(side=options.stored_side)
-    error = np.abs(levels(apply(roi, whole(roi), None, options), options) - by_pillow(roi, crop_radius, size))
+    error = np.abs(levels(transform(roi, whole(roi), None, options), options) - by_pillow(roi, crop_radius, size))
     # products in another order of additions may round a tie the other way; not rounding would leave 0.25 on average
     assert error.max() < 1.001
     assert error.mean() < 0.02
@@ -98,7 +98,7 @@ def test_resizing_is_pillows_to_one_grey_level(crop_radius: int, size: int) -> N
 def test_resizing_by_ratios_with_many_ties_is_rarely_two_levels_off() -> None:
     options = TransformSettings(size=96)
     roi = regions(frames=10)
-    error = np.abs(levels(apply(roi, whole(roi), None, options), options) - by_pillow(roi, 40, 96))
+    error = np.abs(levels(transform(roi, whole(roi), None, options), options) - by_pillow(roi, 40, 96))
     # 5/6 puts every twelfth value halfway between two levels, along the width and again along the height
     assert error.max() < 2.001
     assert (error > 1.001).mean() < 1e-3
@@ -108,7 +108,7 @@ def test_resizing_by_ratios_with_many_ties_is_rarely_two_levels_off() -> None:
 @pytest.mark.parametrize("shift", [-5, -1, 0, 3, 5])
 def test_a_shift_moves_the_square_by_native_pixels_in_x_and_y(shift: int) -> None:
     roi = regions()
-    error = np.abs(levels(apply(roi, whole(roi), augmentation(shift=shift))) - by_pillow(roi, 40, 112, shift))
+    error = np.abs(levels(transform(roi, whole(roi), augmentation(shift=shift))) - by_pillow(roi, 40, 112, shift))
     assert error.max() < 1.001
     assert error.mean() < 0.02
 
@@ -117,12 +117,12 @@ def test_the_margin_is_not_seen_without_a_shift() -> None:
     roi = regions()
     inner = torch.zeros_like(roi)
     inner[:, :, 5:85, 5:85] = roi[:, :, 5:85, 5:85]
-    assert torch.equal(apply(inner, whole(roi)), apply(roi, whole(roi)))
+    assert torch.equal(transform(inner, whole(roi)), transform(roi, whole(roi)))
 
 
 def test_a_flip_mirrors_the_picture_left_to_right() -> None:
     roi = regions()
-    flipped, plain = apply(roi, whole(roi), augmentation(flip=True)), apply(roi, whole(roi))
+    flipped, plain = transform(roi, whole(roi), augmentation(flip=True)), transform(roi, whole(roi))
     # the map is symmetric but for the rounding of ties
     assert (flipped - plain.flip(-1)).abs().max() < 1.001 * LEVEL
     assert (flipped - plain.flip(-1)).abs().mean() < 0.02 * LEVEL
@@ -138,20 +138,20 @@ def test_each_clip_gets_its_own_numbers() -> None:
         mask_start=torch.tensor([0, 1, 2]),
         mask_length=torch.tensor([1, 0, 1]),
     )
-    together = apply(roi, torch.tensor([3, 2, 3]), varied)
+    together = transform(roi, torch.tensor([3, 2, 3]), varied)
     for clip, frames in enumerate([3, 2, 3]):
         own = Augmentation(*(values[clip : clip + 1] for values in vars(varied).values()))
-        alone = apply(roi[clip : clip + 1, :frames], torch.tensor([frames]), own)
+        alone = transform(roi[clip : clip + 1, :frames], torch.tensor([frames]), own)
         assert torch.equal(together[clip : clip + 1, :, :frames], alone)
 
 
 @pytest.mark.parametrize(("x", "y"), [(-10, -10), (0, 0), (20, 41), (66, -3), (66, 66)])
 def test_one_square_is_erased_in_all_frames_and_cut_at_the_border(x: int, y: int) -> None:
     roi = regions()
-    plain = apply(roi, whole(roi))
+    plain = transform(roi, whole(roi))
     expected = plain.clone()
     expected[..., max(y, 0) : y + 56, max(x, 0) : x + 56] = 0
-    assert torch.equal(apply(roi, whole(roi), augmentation(erase_corner=[x, y])), expected)
+    assert torch.equal(transform(roi, whole(roi), augmentation(erase_corner=[x, y])), expected)
     assert (plain != 0).all()
 
 
@@ -159,14 +159,14 @@ def test_the_erased_square_scales_with_the_picture() -> None:
     assert TransformSettings().erased == (56, 10)
     assert TransformSettings(size=48).erased == (24, 4)
     roi = regions()
-    small = apply(roi, whole(roi), augmentation(erase_corner=[4, 20]), TransformSettings(size=48))
+    small = transform(roi, whole(roi), augmentation(erase_corner=[4, 20]), TransformSettings(size=48))
     assert (small[..., 20:44, 4:28] == 0).all()
     assert (small == 0).sum() == 24 * 24 * 6
 
 
 def test_masked_frames_are_zero_and_the_others_untouched() -> None:
     roi = regions(frames=12)
-    plain, masked = apply(roi, whole(roi)), apply(roi, whole(roi), augmentation(mask_start=4, mask_length=3))
+    plain, masked = transform(roi, whole(roi)), transform(roi, whole(roi), augmentation(mask_start=4, mask_length=3))
     assert (masked[:, :, 4:7] == 0).all()
     kept = [0, 1, 2, 3, 7, 8, 9, 10, 11]
     assert torch.equal(masked[:, :, kept], plain[:, :, kept])
@@ -176,41 +176,43 @@ def test_what_does_not_move_can_be_removed_clip_by_clip() -> None:
     moving = TransformSettings(subtract_temporal_mean=True)
     roi, lengths = regions(frames=6), torch.tensor([6, 4])
     face = torch.randint(0, 100, (1, 1, 90, 90), generator=torch.Generator().manual_seed(1)).byte()
-    seen = apply(roi // 2, lengths, settings=moving)
+    seen = transform(roi // 2, lengths, settings=moving)
     for clip, length in enumerate([6, 4]):
         assert seen[clip, 0, :length].mean(dim=0).abs().max() < 1e-5
         assert torch.equal(seen[clip, 0, length:], torch.zeros_like(seen[clip, 0, length:]))
-        alone = apply(roi[clip : clip + 1, :length] // 2, lengths[clip : clip + 1], settings=moving)
+        alone = transform(roi[clip : clip + 1, :length] // 2, lengths[clip : clip + 1], settings=moving)
         torch.testing.assert_close(seen[clip : clip + 1, :, :length], alone)
-    plain = apply(roi // 2, lengths)
+    plain = transform(roi // 2, lengths)
     torch.testing.assert_close(seen[0], plain[0] - plain[0].mean(dim=1, keepdim=True), atol=1e-4, rtol=0)
     # two levels: rounding, after adding the face and without it
-    other = apply(roi // 2 + face, lengths, settings=moving)
+    other = transform(roi // 2 + face, lengths, settings=moving)
     assert (other[0] - seen[0]).abs().max() < 2 * LEVEL
 
 
 def test_frames_beyond_a_clips_length_are_zero_whatever_they_hold() -> None:
     roi, lengths = regions(clips=3, frames=6), torch.tensor([6, 4, 0])
     for numbers in (None, augmentation(3, shift=2, flip=True)):
-        pictures = apply(roi, lengths, numbers)
+        pictures = transform(roi, lengths, numbers)
         assert (pictures[1, :, 4:] == 0).all()
         assert (pictures[2] == 0).all()
         assert (pictures[0] != 0).all()
 
 
 def test_a_batch_has_the_networks_shape_and_dtype() -> None:
-    pictures = apply(regions(), whole(regions()))
+    pictures = transform(regions(), whole(regions()))
     assert (pictures.shape, pictures.dtype) == ((2, 1, 3, 112, 112), torch.float32)
 
 
 def test_autocast_does_not_make_the_resizing_coarse() -> None:
     roi = regions()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        pictures = apply(roi, whole(roi))
-    assert torch.equal(pictures, apply(roi, whole(roi)))
+        pictures = transform(roi, whole(roi))
+    assert torch.equal(pictures, transform(roi, whole(roi)))
 
 
-def draw(clips: int = 4000, seed: int = 0, options: TransformSettings = DEFAULT, window: int = 50) -> Augmentation:
+def draw(
+    clips: int = 4000, seed: int = 0, options: TransformSettings = TransformSettings(), window: int = 50
+) -> Augmentation:
     starts, sizes = torch.full((clips,), 7), torch.full((clips,), window)
     return draw_augmentation(starts, sizes, torch.Generator().manual_seed(seed), options)
 
@@ -244,7 +246,7 @@ def test_settings_turn_each_variation_off() -> None:
     assert not drawn.flip.any()
     assert (drawn.mask_length == 0).all()
     roi = regions(50, 1)
-    assert torch.equal(apply(roi, whole(roi), drawn, still), apply(roi, whole(roi)))
+    assert torch.equal(transform(roi, whole(roi), drawn, still), transform(roi, whole(roi)))
 
 
 @settings(max_examples=50)
@@ -263,23 +265,23 @@ def test_masked_runs_lie_inside_their_windows(windows: list[tuple[int, int]], se
 def test_regions_that_do_not_fit_the_settings_are_refused_with_both_sizes() -> None:
     lrs3 = regions(side=110)
     with pytest.raises(ValueError, match=r"\(2, 3, 110, 110\): expected uint8 \(B, T, 90, 90\) for crop_radius 40"):
-        apply(lrs3, whole(lrs3))
+        transform(lrs3, whole(lrs3))
     with pytest.raises(ValueError, match=r"torch.float32"):
-        apply(regions().float(), torch.tensor([3, 3]))
+        transform(regions().float(), torch.tensor([3, 3]))
     with pytest.raises(ValueError, match=r"\(3, 90, 90\)"):
-        apply(regions()[0], torch.tensor([3]))
+        transform(regions()[0], torch.tensor([3]))
 
 
 def test_numbers_that_do_not_fit_the_batch_are_refused() -> None:
     roi = regions()
     with pytest.raises(ValueError, match=r"4 frames in a batch of 3"):
-        apply(roi, torch.tensor([3, 4]))
+        transform(roi, torch.tensor([3, 4]))
     with pytest.raises(ValueError, match=r"shift of 6 pixels: .* margin of 5"):
-        apply(roi, whole(roi), augmentation(shift=-6))
+        transform(roi, whole(roi), augmentation(shift=-6))
     with pytest.raises(ValueError, match=r"shift of shape \(3,\) for a batch of 2"):
-        apply(roi, whole(roi), augmentation(3))
+        transform(roi, whole(roi), augmentation(3))
     with pytest.raises(ValueError, match=r"lengths of shape \(1,\) for a batch of 2"):
-        apply(roi, torch.tensor([3]))
+        transform(roi, torch.tensor([3]))
 
 
 @pytest.mark.parametrize(
@@ -295,5 +297,5 @@ def test_settings_that_cannot_be_applied_are_refused(wrong: dict[str, Any]) -> N
 @pytest.mark.slow
 def test_compiled_in_one_graph_it_gives_the_same() -> None:
     roi, drawn = regions(4, 5), draw(4)
-    compiled = torch.compile(apply, fullgraph=True)(roi, torch.tensor([5, 5, 3, 1]), drawn)
-    torch.testing.assert_close(compiled, apply(roi, torch.tensor([5, 5, 3, 1]), drawn), rtol=0, atol=1.001 * LEVEL)
+    compiled = torch.compile(transform, fullgraph=True)(roi, torch.tensor([5, 5, 3, 1]), drawn)
+    torch.testing.assert_close(compiled, transform(roi, torch.tensor([5, 5, 3, 1]), drawn), rtol=0, atol=1.001 * LEVEL)

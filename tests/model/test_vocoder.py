@@ -11,11 +11,13 @@ import torch
 from torch import Tensor
 
 from model.mel import log_mel, natural_log
-from model.vocoder import DEFAULT, PUBLISHED, Inversion, VocoderSettings, deemphasise, mel_to_wav
+from model.vocoders.mel_to_wav import PUBLISHED_VOCODER, Inversion, VocoderSettings, deemphasize, mel_to_wav
 from tests.model.test_griffin_lim import voice
 
 NONNEGATIVE = VocoderSettings(inversion="nonnegative", rounds=60, momentum=0.0)
-EACH = pytest.mark.parametrize("settings", [PUBLISHED, NONNEGATIVE, DEFAULT], ids=lambda settings: settings.inversion)
+EACH = pytest.mark.parametrize(
+    "settings", [PUBLISHED_VOCODER, NONNEGATIVE, VocoderSettings()], ids=lambda settings: settings.inversion
+)
 
 
 def stoi(mel: Tensor, sound: np.ndarray, settings: VocoderSettings, seeds: range) -> float:
@@ -30,7 +32,7 @@ def test_deemphasis_equals_the_recursive_filter() -> None:
     scipy_signal = pytest.importorskip("scipy.signal")
     wav = torch.randn(2, 50_000, generator=torch.Generator().manual_seed(0))
     expected = torch.from_numpy(scipy_signal.lfilter([1.0], [1.0, -0.97], wav.double().numpy())).float()
-    torch.testing.assert_close(deemphasise(wav), expected, atol=1e-5 * float(expected.abs().max()), rtol=0)
+    torch.testing.assert_close(deemphasize(wav), expected, atol=1e-5 * float(expected.abs().max()), rtol=0)
 
 
 @pytest.mark.parametrize("coefficient", [0.97, -0.5, 0.0, 1.0])
@@ -38,7 +40,7 @@ def test_deemphasis_equals_the_recursive_filter() -> None:
 def test_deemphasis_undoes_preemphasis_at_any_length_and_coefficient(coefficient: float, samples: int) -> None:
     wav = torch.randn(3, samples, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     emphasised = torch.cat([wav[:, :1], wav[:, 1:] - coefficient * wav[:, :-1]], dim=1)
-    torch.testing.assert_close(deemphasise(emphasised, coefficient), wav, atol=1e-9, rtol=0)
+    torch.testing.assert_close(deemphasize(emphasised, coefficient), wav, atol=1e-9, rtol=0)
 
 
 def test_the_natural_logarithm_is_the_networks_mel_mapped_back() -> None:
@@ -93,8 +95,8 @@ def test_the_mel_of_the_sound_is_the_mel_it_was_made_of_and_nearer_than_the_publ
         difference = (made - mel)[heard]
         return float((difference - difference.median()).abs().mean())
 
-    assert misfit(DEFAULT) < misfit(NONNEGATIVE) < misfit(PUBLISHED)
-    assert misfit(DEFAULT) < 0.03
+    assert misfit(VocoderSettings()) < misfit(NONNEGATIVE) < misfit(PUBLISHED_VOCODER)
+    assert misfit(VocoderSettings()) < 0.03
 
 
 @EACH
@@ -107,7 +109,7 @@ def test_a_network_that_learned_nothing_is_heard_too(settings: VocoderSettings) 
 
 def test_low_precision_around_it_does_not_matter() -> None:
     mel = log_mel(voice(0.5)[None])
-    settings = replace(DEFAULT, rounds=2)
+    settings = replace(VocoderSettings(), rounds=2)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         wav = mel_to_wav(mel.requires_grad_(), settings=settings)
     assert wav.dtype == torch.float32
@@ -138,9 +140,9 @@ def test_stoi_is_the_published_one_and_the_default_passes_it(reference: Path, cl
     mel, sound = torch.from_numpy(arrays[f"mel_{clip}"][0]), arrays[f"gt_{clip}"]
     published = float(arrays[f"scores_{clip}"][:, 0].mean())
     # four seeds of deviation 0.003 to 0.005
-    assert stoi(mel, sound, PUBLISHED, range(4)) > published - 0.01
+    assert stoi(mel, sound, PUBLISHED_VOCODER, range(4)) > published - 0.01
     for inversion, least in GAINS.items():
-        settings = replace(DEFAULT, inversion=inversion)
+        settings = replace(VocoderSettings(), inversion=inversion)
         assert stoi(mel, sound, settings, range(2)) > published + least, inversion
 
 
@@ -160,6 +162,7 @@ def test_real_speech_is_clearer_than_published_on_every_clip(footage: Path) -> N
         sample = build_sample(clip, recipe, corpus)
         mel, sound = torch.from_numpy(sample.mel)[None], sample.wav / 32768
         scores = {
-            settings.inversion: stoi(mel, sound, settings, range(1)) for settings in (PUBLISHED, NONNEGATIVE, DEFAULT)
+            settings.inversion: stoi(mel, sound, settings, range(1))
+            for settings in (PUBLISHED_VOCODER, NONNEGATIVE, VocoderSettings())
         }
         assert scores["published"] + 0.015 < scores["nonnegative"] < scores["joint"], clip.video

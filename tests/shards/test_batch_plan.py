@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 from model.segment_sampling import draw_words, whole_clip
 from shards.format.index import INDEX_SCHEMA
-from shards.loading.batch_plan import BatchSettings, MicroBatch, Part, Span, Visit, plan_epoch, plan_evaluation
-from shards.loading.distribute import deal, deal_from, steps_in_epoch
-from shards.loading.index_view import Clip
+from shards.loading.batch_plan import BatchSettings, MicroBatch, PlannedClip, Segment, plan_epoch, plan_evaluation
+from shards.loading.distribute import distribute, distribute_from, steps_in_epoch
+from shards.loading.index_view import IndexedClip
 
 SETTINGS = BatchSettings(max_padded_frames=600, window_shards=3)
 
@@ -55,12 +55,12 @@ def make_index(clips: int = 400, per_shard: int = 25, val: int = 30) -> pa.Table
 INDEX = make_index()
 
 
-def draw(clip: Clip, random: Random) -> Part:
+def draw(clip: IndexedClip, random: Random) -> Segment:
     return draw_words(clip.words, clip.frames, random) if clip.words else whole_clip(clip.text, clip.frames)
 
 
-def visits(planned: list[MicroBatch]) -> list[Visit]:
-    return list(chain.from_iterable(micro_batch.visits for micro_batch in planned))
+def clips(planned: list[MicroBatch]) -> list[PlannedClip]:
+    return list(chain.from_iterable(micro_batch.clips for micro_batch in planned))
 
 
 def test_the_same_epoch_is_planned_again_and_other_epochs_and_seeds_differ() -> None:
@@ -70,10 +70,10 @@ def test_the_same_epoch_is_planned_again_and_other_epochs_and_seeds_differ() -> 
     assert plan_epoch(chunked, ["train"], 0, 0, draw, SETTINGS) == first, "however the table is laid out in memory"
     for seed, epoch in [(0, 1), (1, 0)]:
         other = plan_epoch(INDEX, ["train"], seed, epoch, draw, SETTINGS)
-        together = {frozenset(visit.row for visit in micro_batch.visits) for micro_batch in first}
-        again = {frozenset(visit.row for visit in micro_batch.visits) for micro_batch in other}
+        together = {frozenset(clip.row for clip in micro_batch.clips) for micro_batch in first}
+        again = {frozenset(clip.row for clip in micro_batch.clips) for micro_batch in other}
         assert len(together & again) < len(first) / 10, "other clips come together"
-        assert len(set(visits(first)) & set(visits(other))) < 0.65 * len(visits(first)), "other words are drawn"
+        assert len(set(clips(first)) & set(clips(other))) < 0.65 * len(clips(first)), "other words are drawn"
 
 
 def test_another_process_plans_the_same_epoch() -> None:
@@ -95,15 +95,15 @@ def test_planning_needs_no_torch() -> None:
 def test_every_clip_of_the_splits_is_in_the_epoch_once() -> None:
     splits = INDEX["split"].to_pylist()
     for chosen in (["train"], ["val"], ["train", "val"]):
-        rows = sorted(visit.row for visit in visits(plan_epoch(INDEX, chosen, 0, 0, draw, SETTINGS)))
+        rows = sorted(clip.row for clip in clips(plan_epoch(INDEX, chosen, 0, 0, draw, SETTINGS)))
         assert rows == [row for row, split in enumerate(splits) if split in chosen]
 
 
 def test_a_clips_part_depends_on_seed_epoch_and_key_alone() -> None:
-    def parts(index: pa.Table, settings: BatchSettings) -> dict[str, Visit]:
+    def parts(index: pa.Table, settings: BatchSettings) -> dict[str, PlannedClip]:
         keys = index["key"].to_pylist()
         planned = plan_epoch(index, ["train"], 5, 6, draw, settings)
-        return {keys[visit.row]: visit._replace(row=0) for visit in visits(planned)}
+        return {keys[clip.row]: clip._replace(row=0) for clip in clips(planned)}
 
     all_of_them = parts(INDEX, SETTINGS)
     some = parts(
@@ -116,14 +116,14 @@ def test_a_clips_part_depends_on_seed_epoch_and_key_alone() -> None:
 def test_what_is_drawn_is_what_is_planned() -> None:
     frames, texts = INDEX["frames"].to_pylist(), INDEX["text"].to_pylist()
     keys, words = INDEX["key"].to_pylist(), INDEX["words"].to_pylist()
-    for visit in visits(plan_epoch(INDEX, ["train"], 0, 0, draw, SETTINGS)):
-        if words[visit.row]:
-            timed = [tuple(word.values()) for word in words[visit.row]]
-            part = draw_words(timed, frames[visit.row], Random(f"part 0 0 {keys[visit.row]}"))
-            assert (visit.start, visit.stop, visit.text) == (part.start_frame, part.stop_frame, part.text)
-            assert visit.whole == (visit.stop - visit.start == frames[visit.row])
+    for clip in clips(plan_epoch(INDEX, ["train"], 0, 0, draw, SETTINGS)):
+        if words[clip.row]:
+            timed = [tuple(word.values()) for word in words[clip.row]]
+            part = draw_words(timed, frames[clip.row], Random(f"part 0 0 {keys[clip.row]}"))
+            assert (clip.start, clip.stop, clip.text) == (part.start_frame, part.stop_frame, part.text)
+            assert clip.whole == (clip.stop - clip.start == frames[clip.row])
         else:
-            assert visit == Visit(visit.row, 0, frames[visit.row], texts[visit.row] or None, True)
+            assert clip == PlannedClip(clip.row, 0, frames[clip.row], texts[clip.row] or None, True)
 
 
 @given(
@@ -136,10 +136,10 @@ def test_micro_batches_stay_within_their_bounds(
     max_padded_frames: int, window_shards: int, max_clips: int | None, round_frames: int
 ) -> None:
     settings = BatchSettings(max_padded_frames, window_shards, max_clips, round_frames)
-    planned = plan_epoch(INDEX, ["train"], 0, 0, lambda clip, random: Span(0, min(clip.frames, 100), None), settings)
+    planned = plan_epoch(INDEX, ["train"], 0, 0, lambda clip, random: (0, min(clip.frames, 100), None), settings)
     assert [micro_batch.number for micro_batch in planned] == list(range(len(planned)))
     for micro_batch in planned:
-        lengths = [visit.stop - visit.start for visit in micro_batch.visits]
+        lengths = [clip.stop - clip.start for clip in micro_batch.clips]
         assert micro_batch.frames % round_frames == 0
         assert 0 <= micro_batch.frames - max(lengths) < round_frames
         assert len(lengths) * micro_batch.frames <= max_padded_frames
@@ -148,8 +148,8 @@ def test_micro_batches_stay_within_their_bounds(
 
 def test_little_is_padded_and_lengths_are_not_sorted_in_time() -> None:
     planned = plan_epoch(INDEX, ["train"], 0, 0, draw, SETTINGS)
-    padded = sum(micro_batch.frames * len(micro_batch.visits) for micro_batch in planned)
-    assert sum(visit.stop - visit.start for visit in visits(planned)) > 0.9 * padded
+    padded = sum(micro_batch.frames * len(micro_batch.clips) for micro_batch in planned)
+    assert sum(clip.stop - clip.start for clip in clips(planned)) > 0.9 * padded
     longer = [a.frames < b.frames for a, b in pairwise(planned)]
     assert 0.3 < sum(longer) / len(longer) < 0.7
 
@@ -159,7 +159,7 @@ def test_clips_of_a_window_are_read_before_the_next_windows() -> None:
     planned = plan_epoch(INDEX, ["train"], 0, 0, draw, SETTINGS)
     seen: list[set[str]] = []
     for micro_batch in planned:
-        touched = {shards[visit.row] for visit in micro_batch.visits}
+        touched = {shards[clip.row] for clip in micro_batch.clips}
         if seen and touched & seen[-1]:
             seen[-1] |= touched
         else:
@@ -179,27 +179,27 @@ def test_a_voice_is_of_another_clip_of_the_speaker_that_is_read_at_about_the_sam
     speakers, shards, frames = (index[name].to_pylist() for name in ("speaker", "shard", "frames"))
     planned = plan_epoch(index, ["train"], 0, 0, draw, SETTINGS, reference_frames=50)
     windows: list[set[str]] = []
-    for visit in visits(planned):
-        voice = visit.reference
+    for clip in clips(planned):
+        voice = clip.reference
         assert voice is not None  # the last window has 25 clips
-        assert voice.row != visit.row
-        assert speakers[voice.row] == speakers[visit.row]
+        assert voice.row != clip.row
+        assert speakers[voice.row] == speakers[clip.row]
         assert voice.stop - voice.start == 50
         assert 0 <= voice.start < voice.stop <= 4 * frames[voice.row]
-        windows.append({shards[visit.row], shards[voice.row]})
+        windows.append({shards[clip.row], shards[voice.row]})
     together: dict[str, set[str]] = {}
     for pair in windows:
         for shard in pair:
             together.setdefault(shard, set()).update(pair)
     assert max(map(len, together.values())) <= SETTINGS.window_shards
     bare = plan_epoch(index, ["train"], 0, 0, draw, SETTINGS)
-    assert [visit._replace(reference=None) for visit in visits(planned)] == visits(bare), "nothing else is changed"
+    assert [clip._replace(reference=None) for clip in clips(planned)] == clips(bare), "nothing else is changed"
 
 
 def test_voices_change_from_epoch_to_epoch_and_are_the_same_again() -> None:
     index = _with_speakers(20)
     voices = [
-        {visit.row: visit.reference for visit in visits(plan_epoch(index, ["train"], 0, epoch, draw, SETTINGS, 50))}
+        {clip.row: clip.reference for clip in clips(plan_epoch(index, ["train"], 0, epoch, draw, SETTINGS, 50))}
         for epoch in (0, 0, 1)
     ]
     assert voices[0] == voices[1]
@@ -208,11 +208,11 @@ def test_voices_change_from_epoch_to_epoch_and_are_the_same_again() -> None:
 
 def test_a_clip_that_is_alone_with_its_speaker_has_no_voice_and_a_short_one_lends_all_it_has() -> None:
     alone = _with_speakers(1_000_000)
-    assert {visit.reference for visit in visits(plan_epoch(alone, ["train"], 0, 0, draw, SETTINGS, 50))} == {None}
+    assert {clip.reference for clip in clips(plan_epoch(alone, ["train"], 0, 0, draw, SETTINGS, 50))} == {None}
     frames = INDEX["frames"].to_pylist()
-    for visit in visits(plan_epoch(INDEX, ["train"], 0, 0, draw, SETTINGS, 500)):
-        assert visit.reference is not None
-        assert visit.reference.stop - visit.reference.start == min(500, 4 * frames[visit.reference.row])
+    for clip in clips(plan_epoch(INDEX, ["train"], 0, 0, draw, SETTINGS, 500)):
+        assert clip.reference is not None
+        assert clip.reference.stop - clip.reference.start == min(500, 4 * frames[clip.reference.row])
 
 
 def test_clips_of_the_same_length_come_with_others_in_every_epoch() -> None:
@@ -220,17 +220,17 @@ def test_clips_of_the_same_length_come_with_others_in_every_epoch() -> None:
 
     def together(epoch: int) -> set[frozenset[int]]:
         settings = BatchSettings(max_padded_frames=100, window_shards=1000)
-        planned = plan_epoch(INDEX, ["train"], 0, epoch, lambda clip, random: Span(0, 20, None), settings)
-        return {frozenset(visit.row for visit in micro_batch.visits) for micro_batch in planned}
+        planned = plan_epoch(INDEX, ["train"], 0, epoch, lambda clip, random: (0, 20, None), settings)
+        return {frozenset(clip.row for clip in micro_batch.clips) for micro_batch in planned}
 
     assert len(together(0)) == 80
     assert len(together(0) & together(1)) < 3
 
 
 def test_a_plan_is_small_to_send() -> None:
-    """A Visit is a few numbers: sending one to a worker costs nothing beside reading its pictures."""
+    """A PlannedClip is a few numbers: sending one to a worker costs nothing beside reading its pictures."""
     planned = plan_epoch(INDEX, ["train"], 0, 0, draw, SETTINGS)
-    assert len(pickle.dumps(planned)) < 120 * len(visits(planned))
+    assert len(pickle.dumps(planned)) < 120 * len(clips(planned))
 
 
 def test_a_clip_longer_than_a_micro_batch_is_named_unless_it_is_cut() -> None:
@@ -240,7 +240,7 @@ def test_a_clip_longer_than_a_micro_batch_is_named_unless_it_is_cut() -> None:
     with pytest.raises(ValueError, match=f"{key}: {frames} frames do not fit .* max_padded_frames"):
         plan_epoch(only, ["train"], 0, 0, settings=settings)
     plan_epoch(only, ["train"], 0, 0, settings=BatchSettings(max_padded_frames=frames))
-    plan_epoch(INDEX, ["train"], 0, 0, lambda clip, random: Span(0, 20, None), settings)
+    plan_epoch(INDEX, ["train"], 0, 0, lambda clip, random: (0, 20, None), settings)
 
 
 def test_a_clip_too_long_for_a_micro_batch_may_have_one_of_its_own() -> None:
@@ -248,29 +248,29 @@ def test_a_clip_too_long_for_a_micro_batch_may_have_one_of_its_own() -> None:
     settings = BatchSettings(max_padded_frames=longest - 1, long_alone=True)
     planned = plan_evaluation(INDEX, ["train"], settings=settings)
     for micro_batch in planned:
-        assert len(micro_batch.visits) == 1 or micro_batch.frames * len(micro_batch.visits) < longest
-    assert sum(len(micro_batch.visits) for micro_batch in planned) == INDEX["split"].to_pylist().count("train")
+        assert len(micro_batch.clips) == 1 or micro_batch.frames * len(micro_batch.clips) < longest
+    assert sum(len(micro_batch.clips) for micro_batch in planned) == INDEX["split"].to_pylist().count("train")
 
 
 @pytest.mark.parametrize("span", [(-1, 5), (5, 5), (0, 1000)])
 def test_a_part_outside_of_its_clip_is_named(span: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match=rf"(main|pretrain)/a/\d+: frames {span[0]} to {span[1]} were drawn"):
-        plan_epoch(INDEX, ["train"], 0, 0, lambda clip, random: Span(*span, None))
+        plan_epoch(INDEX, ["train"], 0, 0, lambda clip, random: (*span, None))
 
 
 def test_a_clip_of_which_no_part_is_drawn_is_left_out_and_the_others_are_as_before() -> None:
-    def shorter(clip: Clip, random: Random) -> Part | None:
+    def shorter(clip: IndexedClip, random: Random) -> Segment | None:
         return draw(clip, random) if clip.frames < 60 else None
 
     frames = INDEX["frames"].to_pylist()
-    everything = visits(plan_epoch(INDEX, ["train"], 0, 0, draw, SETTINGS))
+    everything = clips(plan_epoch(INDEX, ["train"], 0, 0, draw, SETTINGS))
     planned = plan_epoch(INDEX, ["train"], 0, 0, shorter, SETTINGS)
-    assert sorted(visits(planned)) == sorted(visit for visit in everything if frames[visit.row] < 60)
-    assert len(visits(planned)) < len(everything) / 2
-    assert all(micro_batch.visits for micro_batch in planned)
+    assert sorted(clips(planned)) == sorted(clip for clip in everything if frames[clip.row] < 60)
+    assert len(clips(planned)) < len(everything) / 2
+    assert all(micro_batch.clips for micro_batch in planned)
     assert [micro_batch.number for micro_batch in planned] == list(range(len(planned)))
-    scored = visits(plan_evaluation(INDEX, ["val"], shorter, SETTINGS))
-    assert sorted(visit.row for visit in scored) == [
+    scored = clips(plan_evaluation(INDEX, ["val"], shorter, SETTINGS))
+    assert sorted(clip.row for clip in scored) == [
         row for row in range(len(frames)) if INDEX["split"][row].as_py() == "val" and frames[row] < 60
     ]
 
@@ -299,16 +299,16 @@ def test_settings_that_make_no_sense_are_named(setting: str) -> None:
 def test_a_pass_that_scores_has_every_clip_whole_and_in_the_same_order() -> None:
     planned = plan_evaluation(INDEX, ["train", "val"], settings=SETTINGS)
     assert planned == plan_evaluation(INDEX, ["train", "val"], settings=SETTINGS)
-    assert sorted(visit.row for visit in visits(planned)) == list(range(len(INDEX)))
-    assert all(visit.whole for visit in visits(planned))
-    padded = sum(micro_batch.frames * len(micro_batch.visits) for micro_batch in planned)
-    assert sum(visit.stop for visit in visits(planned)) > 0.85 * padded
+    assert sorted(clip.row for clip in clips(planned)) == list(range(len(INDEX)))
+    assert all(clip.whole for clip in clips(planned))
+    padded = sum(micro_batch.frames * len(micro_batch.clips) for micro_batch in planned)
+    assert sum(clip.stop for clip in clips(planned)) > 0.85 * padded
 
 
 def test_a_part_of_a_split_is_always_the_same_clips() -> None:
-    def chosen(index: pa.Table, clips: int) -> set[str]:
+    def chosen(index: pa.Table, count: int) -> set[str]:
         keys = index["key"].to_pylist()
-        return {keys[visit.row] for visit in visits(plan_evaluation(index, ["train"], settings=SETTINGS, clips=clips))}
+        return {keys[clip.row] for clip in clips(plan_evaluation(index, ["train"], settings=SETTINGS, clips=count))}
 
     reordered = INDEX.take(pa.array(range(len(INDEX))[::-1]))
     assert len(chosen(INDEX, 40)) == 40
@@ -326,7 +326,7 @@ def test_ranks_together_see_every_global_batch_whatever_their_number(world: int)
     steps = steps_in_epoch(len(PLANNED), per_step)
     assert len(PLANNED) % per_step, "the last one is not full"
     for step in range(steps):
-        shares = [deal(PLANNED, per_step, step, rank, world) for rank in range(world)]
+        shares = [distribute(PLANNED, per_step, step, rank, world) for rank in range(world)]
         assert {len(share) for share in shares} == {per_step // world}
         found = [slot for turn in zip(*shares, strict=True) for slot in turn]
         expected = PLANNED[step * per_step : (step + 1) * per_step]
@@ -335,20 +335,20 @@ def test_ranks_together_see_every_global_batch_whatever_their_number(world: int)
 
 def test_a_run_that_goes_on_with_other_ranks_sees_what_is_left() -> None:
     for stopped in (0, 1, 3, steps_in_epoch(len(PLANNED), 4)):
-        before = [slot for rank in range(2) for slot in deal_from(PLANNED, 4, 0, rank, 2)[: 2 * stopped]]
-        after = deal_from(PLANNED, 4, stopped, 0, 1)
+        before = [slot for rank in range(2) for slot in distribute_from(PLANNED, 4, 0, rank, 2)[: 2 * stopped]]
+        after = distribute_from(PLANNED, 4, stopped, 0, 1)
         seen = [slot.number for slot in [*before, *after] if slot is not None]
         assert sorted(seen) == list(range(len(PLANNED)))
 
 
 def test_the_rest_of_an_epoch_is_the_tail_of_all_of_it() -> None:
-    straight = deal_from(PLANNED, 4, 0, 1, 2)
+    straight = distribute_from(PLANNED, 4, 0, 1, 2)
     for step in range(steps_in_epoch(len(PLANNED), 4) + 1):
-        assert deal_from(PLANNED, 4, step, 1, 2) == straight[2 * step :]
+        assert distribute_from(PLANNED, 4, step, 1, 2) == straight[2 * step :]
 
 
 def test_more_ranks_than_micro_batches_leaves_some_slots_empty() -> None:
-    assert [deal(PLANNED[:2], 4, 0, rank, 4) for rank in range(4)] == [[PLANNED[0]], [PLANNED[1]], [None], [None]]
+    assert [distribute(PLANNED[:2], 4, 0, rank, 4) for rank in range(4)] == [[PLANNED[0]], [PLANNED[1]], [None], [None]]
 
 
 @pytest.mark.parametrize(
@@ -363,6 +363,6 @@ def test_more_ranks_than_micro_batches_leaves_some_slots_empty() -> None:
     ],
 )
 def test_what_cannot_be_dealt_is_said(arguments: Any, what: str) -> None:
-    for dealt in (deal, deal_from):
+    for dealt in (distribute, distribute_from):
         with pytest.raises(ValueError, match=what):
             dealt(*arguments)

@@ -20,7 +20,7 @@ from shards.format.manifest import ShardEntry
 from shards.loading.batch_plan import BatchSettings, plan_epoch
 from shards.loading.cache import CacheSettings, ShardCache
 from shards.loading.loader import LoaderSettings, load
-from shards.loading.prefetch import Need, RunAhead, needs
+from shards.loading.prefetch import Prefetcher, ShardUse, shard_uses
 from tests.processes import wait_for
 from tests.shards.datasets import small_dataset
 
@@ -339,18 +339,18 @@ def test_the_loader_names_a_store_that_fails_and_skips_a_damaged_shard(
 def test_shards_are_needed_in_the_order_of_the_plan(dataset: Dataset) -> None:
     shard_of = dataset.index["shard"].to_pylist()
     planned = plan_epoch(dataset.index, ["train"], 0, 0, settings=PLAN)
-    found = needs([None, *planned], shard_of)
+    found = shard_uses([None, *planned], shard_of)
     assert {need.shard for need in found} == set(SHARDS)
     assert [need.first for need in found] == sorted(need.first for need in found)
     for need in found:
-        places = [1 + n for n, slot in enumerate(planned) if need.shard in {shard_of[v.row] for v in slot.visits}]
+        places = [1 + n for n, slot in enumerate(planned) if need.shard in {shard_of[v.row] for v in slot.clips}]
         assert (need.first, need.last) == (places[0], places[-1])
 
 
 def test_shards_are_fetched_ahead_as_far_as_they_fit(dataset: Dataset, settings: CacheSettings) -> None:
     settings = replace(settings, max_bytes=sum(sorted(size(dataset, shard) for shard in SHARDS)[-2:]))
-    needed = [Need(shard, 10 * number, 10 * number + 9) for number, shard in enumerate(SHARDS)]
-    ahead = RunAhead(cache_of(dataset, settings), needed, threads=1)
+    needed = [ShardUse(shard, 10 * number, 10 * number + 9) for number, shard in enumerate(SHARDS)]
+    ahead = Prefetcher(cache_of(dataset, settings), needed, threads=1)
     wait_for(lambda: kept(settings) == SHARDS[:2], "the first two")
     ahead.advance(9)
     assert SHARDS[0] in kept(settings), "still needed"
@@ -365,7 +365,7 @@ def test_what_cannot_be_fetched_ahead_is_left_to_the_reader(
     dataset: Dataset, settings: CacheSettings, faulty: type[FaultyStore]
 ) -> None:
     dataset.store.remove(SHARDS[0])
-    ahead = RunAhead(cache_of(dataset, settings), [Need(shard, 0, 9) for shard in SHARDS])
+    ahead = Prefetcher(cache_of(dataset, settings), [ShardUse(shard, 0, 9) for shard in SHARDS])
     wait_for(lambda: kept(settings) == SHARDS[1:], "the others")
     ahead.close()
 

@@ -22,10 +22,10 @@ from pipeline.build import plan_build, run_build
 from pipeline.config import BuildSettings
 from shards import Dataset, DatasetError, Sample, StorageError, Store, open_dataset
 from shards.format.roi import ROI_CODECS, RoiCodec
-from shards.loading.batch_plan import BatchSettings, MicroBatch, Part, plan_epoch, plan_evaluation
+from shards.loading.batch_plan import BatchSettings, MicroBatch, Segment, plan_epoch, plan_evaluation
 from shards.loading.collate import Batch, Contents
-from shards.loading.distribute import deal_from, steps_in_epoch
-from shards.loading.index_view import Clip
+from shards.loading.distribute import distribute_from, steps_in_epoch
+from shards.loading.index_view import IndexedClip
 from shards.loading.loader import LoaderSettings, load
 from shards.loading.member_reader import MemberReader
 from tests.processes import alive, descendants
@@ -36,7 +36,7 @@ SKIP = LoaderSettings(workers=0, on_error="skip")
 SETTINGS = BatchSettings(max_padded_frames=120, window_shards=2)
 
 
-def draw(clip: Clip, random: Random) -> Part:
+def draw(clip: IndexedClip, random: Random) -> Segment:
     return draw_words(clip.words, clip.frames, random) if clip.words else whole_clip(clip.text, clip.frames)
 
 
@@ -66,10 +66,10 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 def assert_holds(batch: Batch, micro_batch: MicroBatch, dataset: Dataset, stored: dict[str, Sample]) -> None:
     keys = dataset.index["key"].to_pylist()
-    assert batch.keys == [keys[visit.row] for visit in micro_batch.visits]
-    assert batch.texts == [visit.text for visit in micro_batch.visits]
-    assert batch.lengths.tolist() == [visit.stop - visit.start for visit in micro_batch.visits]
-    assert batch.wav_rows.tolist() == [row for row, visit in enumerate(micro_batch.visits) if not visit.whole]
+    assert batch.keys == [keys[clip.row] for clip in micro_batch.clips]
+    assert batch.texts == [clip.text for clip in micro_batch.clips]
+    assert batch.lengths.tolist() == [clip.stop - clip.start for clip in micro_batch.clips]
+    assert batch.wav_rows.tolist() == [row for row, clip in enumerate(micro_batch.clips) if not clip.whole]
     assert (batch.number, batch.skipped) == (micro_batch.number, [])
     clips, frames = len(batch.keys), micro_batch.frames
     side = stored[batch.keys[0]].roi.shape[1] if batch.keys else 32
@@ -77,19 +77,19 @@ def assert_holds(batch: Batch, micro_batch: MicroBatch, dataset: Dataset, stored
     assert (batch.mel.shape, batch.mel.dtype) == ((clips, 80, 4 * frames), torch.float32)
     assert (batch.wav.shape, batch.wav.dtype) == ((len(batch.wav_rows), 640 * frames), torch.float32)
     sounds = iter(batch.wav.numpy())
-    for number, visit in enumerate(micro_batch.visits):
-        sample, length = stored[batch.keys[number]], visit.stop - visit.start
+    for number, clip in enumerate(micro_batch.clips):
+        sample, length = stored[batch.keys[number]], clip.stop - clip.start
         assert batch.speakers[number] == sample.meta.speaker
-        np.testing.assert_array_equal(batch.roi[number, :length], sample.roi[visit.start : visit.stop])
+        np.testing.assert_array_equal(batch.roi[number, :length], sample.roi[clip.start : clip.stop])
         assert not batch.roi[number, length:].any()
-        if visit.whole:
+        if clip.whole:
             np.testing.assert_array_equal(batch.mel[number, :, : 4 * length], sample.mel)
             assert (batch.mel[number, :, 4 * length :] == -1).all()
         else:
             assert (batch.mel[number] == -1).all()
             sound = next(sounds)
             np.testing.assert_array_equal(
-                sound[: 640 * length], sample.wav[640 * visit.start : 640 * visit.stop] / np.float32(32768)
+                sound[: 640 * length], sample.wav[640 * clip.start : 640 * clip.stop] / np.float32(32768)
             )
             assert not sound[640 * length :].any()
 
@@ -106,7 +106,7 @@ def test_a_batch_holds_what_is_stored_of_the_planned_parts(
     planned, stored = plan(dataset), samples(dataset)
     batches = read(dataset, planned)
     assert len(batches) == len(planned)
-    assert {False, True} == {visit.whole for micro_batch in planned for visit in micro_batch.visits}
+    assert {False, True} == {clip.whole for micro_batch in planned for clip in micro_batch.clips}
     for batch, micro_batch in zip(batches, planned, strict=True):
         assert_holds(batch, micro_batch, dataset, stored)
 
@@ -148,9 +148,9 @@ def test_workers_that_are_spawned_give_the_same_batches(dataset: Dataset) -> Non
 
 def test_a_run_that_goes_on_reads_the_tail_of_the_straight_one(dataset: Dataset) -> None:
     planned = plan(dataset)
-    straight = [content(batch) for batch in read(dataset, deal_from(planned, 2, 0, 0, 1))]
+    straight = [content(batch) for batch in read(dataset, distribute_from(planned, 2, 0, 0, 1))]
     for step in range(steps_in_epoch(len(planned), 2) + 1):
-        rest = [content(batch) for batch in read(dataset, deal_from(planned, 2, step, 0, 1))]
+        rest = [content(batch) for batch in read(dataset, distribute_from(planned, 2, step, 0, 1))]
         assert rest == straight[2 * step :]
 
 
@@ -194,12 +194,12 @@ def test_planned_voices_come_with_their_clips_and_not_where_there_is_no_sound(da
     keys = dataset.index["key"].to_pylist()
     voices = 0
     for batch, micro_batch in zip(read(dataset, planned), planned, strict=True):
-        for number, visit in enumerate(micro_batch.visits):
-            frames = 0 if visit.reference is None else visit.reference.stop - visit.reference.start
+        for number, clip in enumerate(micro_batch.clips):
+            frames = 0 if clip.reference is None else clip.reference.stop - clip.reference.start
             assert batch.reference_frames[number] == frames
             assert not batch.reference[number, :, frames:].any()
-            if visit.reference:
-                lent = stored[keys[visit.reference.row]].mel[:, visit.reference.start : visit.reference.stop]
+            if clip.reference:
+                lent = stored[keys[clip.reference.row]].mel[:, clip.reference.start : clip.reference.stop]
                 np.testing.assert_array_equal(batch.reference[number, :, :frames], lent)
                 voices += 1
     assert voices > 10
@@ -225,9 +225,9 @@ def test_without_stored_mels_the_samples_of_every_clip_are_read(
         assert batch.mel.shape == other.mel.shape
         assert batch.wav_rows.tolist() == list(range(len(batch.keys)))
         assert batch.wav.shape == (len(batch.keys), 640 * micro_batch.frames)
-        for key, visit, wav in zip(batch.keys, micro_batch.visits, batch.wav, strict=True):
-            frames = visit.stop - visit.start
-            true = torch.tensor(stored[key].wav[640 * visit.start : 640 * visit.stop]) / 32768
+        for key, clip, wav in zip(batch.keys, micro_batch.clips, batch.wav, strict=True):
+            frames = clip.stop - clip.start
+            true = torch.tensor(stored[key].wav[640 * clip.start : 640 * clip.stop]) / 32768
             assert torch.equal(wav[: 640 * frames], true)
             assert not wav[640 * frames :].any()
         assert torch.equal(batch.roi, other.roi) if roi else not batch.roi.numel()
@@ -321,8 +321,8 @@ def test_a_damaged_shard_is_named_or_its_clips_are_skipped_and_reported(
         k for k in dataset.index["key"].to_pylist() if "/v/" not in k
     )
     for batch, micro_batch in zip(batches, planned, strict=True):
-        kept = tuple(v for v in micro_batch.visits if dataset.index["key"][v.row].as_py() in batch.keys)
-        assert_holds(replace(batch, skipped=[]), micro_batch._replace(visits=kept), dataset, stored)
+        kept = tuple(v for v in micro_batch.clips if dataset.index["key"][v.row].as_py() in batch.keys)
+        assert_holds(replace(batch, skipped=[]), micro_batch._replace(clips=kept), dataset, stored)
 
 
 def test_a_batch_whose_clips_are_all_skipped_has_none(tmp_path: Path) -> None:
@@ -330,7 +330,7 @@ def test_a_batch_whose_clips_are_all_skipped_has_none(tmp_path: Path) -> None:
     (planned, *_) = plan(dataset)
     (tmp_path / "train-000000.tar").unlink()
     (batch,) = read(dataset, [planned], SKIP)
-    assert len(batch.skipped) == len(planned.visits)
+    assert len(batch.skipped) == len(planned.clips)
     assert (batch.keys, batch.roi.shape, batch.lengths.shape) == ([], (0, planned.frames, 32, 32), (0,))
     assert (len(batch.mel), len(batch.wav), len(batch.wav_rows)) == (0, 0, 0)
 

@@ -8,7 +8,7 @@ from collections import Counter
 
 import pyarrow as pa
 
-from shards.loading.reference_clips import other_clips
+from shards.loading.reference_clips import reference_rows
 
 
 def index_of(*clips: tuple[str, str, str]) -> pa.Table:
@@ -38,7 +38,7 @@ def named(index: pa.Table, rows: list[int], others: list[int | None]) -> dict[st
 
 def test_another_clip_of_the_same_speaker_lends_its_voice_never_the_clip_itself() -> None:
     rows = INDEX.to_pylist()
-    for row, other in zip(ROWS, other_clips(INDEX, ROWS), strict=True):
+    for row, other in zip(ROWS, reference_rows(INDEX, ROWS), strict=True):
         assert other is not None
         assert other != row
         assert rows[other]["speaker"] == rows[row]["speaker"]
@@ -46,30 +46,32 @@ def test_another_clip_of_the_same_speaker_lends_its_voice_never_the_clip_itself(
 
 
 def test_voices_are_lent_by_many_clips_not_by_one() -> None:
-    lent = Counter(other_clips(INDEX, ROWS))
+    lent = Counter(reference_rows(INDEX, ROWS))
     assert len(lent) > len(INDEX) / 3
     assert max(lent.values()) < len(INDEX) / 6
 
 
 def test_the_same_clip_lends_its_voice_whoever_else_asks_and_however_the_index_is_ordered() -> None:
-    first = named(INDEX, list(ROWS), other_clips(INDEX, ROWS))
-    assert named(INDEX, list(ROWS), other_clips(INDEX, ROWS)) == first
+    first = named(INDEX, list(ROWS), reference_rows(INDEX, ROWS))
+    assert named(INDEX, list(ROWS), reference_rows(INDEX, ROWS)) == first
     some = [50, 7, 31]
-    assert named(INDEX, some, other_clips(INDEX, some)).items() <= first.items()
+    assert named(INDEX, some, reference_rows(INDEX, some)).items() <= first.items()
     turned = INDEX.take(pa.array(list(reversed(ROWS))))
-    assert named(turned, list(ROWS), other_clips(turned, ROWS)) == first
+    assert named(turned, list(ROWS), reference_rows(turned, ROWS)) == first
 
 
 def test_another_process_chooses_the_same_voices() -> None:
     """Python's own hashes of strings differ from process to process."""
-    program = "from tests.shards.test_reference_clips import INDEX, ROWS, other_clips; print(other_clips(INDEX, ROWS))"
+    program = (
+        "from tests.shards.test_reference_clips import INDEX, ROWS, reference_rows; print(reference_rows(INDEX, ROWS))"
+    )
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == str(other_clips(INDEX, ROWS))
+    assert found.stdout.strip() == str(reference_rows(INDEX, ROWS))
 
 
 def test_a_speaker_of_one_clip_in_the_split_has_no_other_voice() -> None:
     index = index_of(
         ("main/a/0", "a", "val"), ("main/a/1", "a", "train"), ("main/b/0", "b", "val"), ("main/b/1", "b", "val")
     )
-    assert other_clips(index, [0, 2]) == [None, 3]
-    assert other_clips(index, []) == []
+    assert reference_rows(index, [0, 2]) == [None, 3]
+    assert reference_rows(index, []) == []

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from model.checkpoint import load_checkpoint
-from shards.loading.collate import Batch, Skipped
+from shards.loading.collate import Batch, ReadFailure
 from tests.train.runs import ROOT, begun, flags, logged
 from train import trainer as loop
 from train.__main__ import main
@@ -165,7 +165,7 @@ def test_an_error_in_a_step_says_where_and_on_what(
 def test_the_gradient_is_the_mean_over_what_could_be_read_and_the_rest_is_listed(shards: str, tmp_path: Path) -> None:
     """Two micro-batches, one of which could not be read: the gradient of the other."""
     gradients = []
-    unread = cast(Batch, SimpleNamespace(keys=[], skipped=[Skipped("main/s/01", "broken")]))
+    unread = cast(Batch, SimpleNamespace(keys=[], skipped=[ReadFailure("main/s/01", "broken")]))
     for more in ([], [unread]):
         run = begun(flags(shards, tmp_path / f"run-{len(more)}", on_error="skip", clip_norm="null"))
         run.folder.path.mkdir()

@@ -13,7 +13,7 @@ import torch
 from model.segment_sampling import Segment, SegmentSettings, draw_words, whole_clip
 from shards import Dataset, open_dataset
 from shards.loading.batch_plan import BatchSettings, MicroBatch, plan_epoch
-from shards.loading.index_view import Clip
+from shards.loading.index_view import IndexedClip
 from tests.train.runs import flags, logged, task_flags, weights_of
 from train import trainer as loop
 from train.__main__ import main
@@ -24,8 +24,8 @@ STAGES = (Stage(epochs=2, max_words=2, max_frames=15), Stage(epochs=1, max_words
 SETTINGS = TrainSettings(curriculum=STAGES, segments=SegmentSettings(min_words=4, max_words=6))
 UNVALIDATED: dict[str, Any] = {"validation.split": "null"}
 WORDS = [(f"w{number}", number / 5, (number + 1) / 5) for number in range(12)]
-TIMED = Clip("pretrain/a/0", "train", "pretrain", "a", 60, "all of it", WORDS)
-SHORT, LONG = (Clip(f"main/a/{frames}", "train", "main", "a", frames, "a text", []) for frames in (15, 16))
+TIMED = IndexedClip("pretrain/a/0", "train", "pretrain", "a", 60, "all of it", WORDS)
+SHORT, LONG = (IndexedClip(f"main/a/{frames}", "train", "main", "a", frames, "a text", []) for frames in (15, 16))
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def dataset(shards: str) -> Dataset:
     return open_dataset(shards)
 
 
-def drawn(clip: Clip, epoch: int, settings: TrainSettings = SETTINGS) -> list[Segment]:
+def drawn(clip: IndexedClip, epoch: int, settings: TrainSettings = SETTINGS) -> list[Segment]:
     """Two hundred draws; none where the clip is left out."""
     found = [segment_of(settings, epoch)(clip, Random(number)) for number in range(200)]
     return [part for part in found if isinstance(part, Segment)]
@@ -101,23 +101,19 @@ def test_without_a_curriculum_parts_are_as_the_settings_say_from_the_first_epoch
 
 def test_what_is_validated_knows_no_curriculum() -> None:
     for clip in (TIMED, SHORT, LONG):
-        part = whole_clips(SETTINGS.segments)(clip, Random(0))
-        assert part is not None
-        assert (part.start_frame, part.stop_frame, part.text) == (0, clip.frames, clip.text)
+        assert whole_clips(SETTINGS.segments)(clip, Random(0)) == (0, clip.frames, clip.text)
 
 
 def test_the_text_of_a_clip_that_is_cut_for_validation_is_cut_with_it_where_word_times_are_known() -> None:
     ranges = SegmentSettings(max_frames=28)  # 1.12 s: five words of a fifth of a second, and a part of the sixth
     timed, untimed = whole_clips(ranges)(TIMED, Random(0)), whole_clips(ranges)(TIMED._replace(words=[]), Random(0))
-    assert timed is not None
-    assert untimed is not None
-    assert (timed.start_frame, timed.stop_frame, timed.text) == (0, 28, "w0 w1 w2 w3 w4")
-    assert (untimed.stop_frame, untimed.text) == (28, None)
+    assert timed == (0, 28, "w0 w1 w2 w3 w4")
+    assert untimed == (0, 28, None)
 
 
 def _keys(dataset: Dataset, planned: list[MicroBatch]) -> list[str]:
     keys = dataset.index["key"].to_pylist()
-    return sorted(keys[visit.row] for micro_batch in planned for visit in micro_batch.visits)
+    return sorted(keys[clip.row] for micro_batch in planned for clip in micro_batch.clips)
 
 
 def test_an_epoch_of_a_stage_has_every_clip_that_it_takes_once(dataset: Dataset) -> None:
@@ -131,8 +127,8 @@ def test_an_epoch_of_a_stage_has_every_clip_that_it_takes_once(dataset: Dataset)
         assert _keys(dataset, planned) == taken
         assert (len(taken) < len(rows)) == (epoch < 4)
         for micro_batch in planned:
-            assert micro_batch.visits, "no micro-batch without clips"
-            assert all(visit.stop - visit.start <= longest for visit in micro_batch.visits)
+            assert micro_batch.clips, "no micro-batch without clips"
+            assert all(clip.stop - clip.start <= longest for clip in micro_batch.clips)
 
 
 def _curriculum(shards: str, out: Path, **settings: Any) -> list[str]:

@@ -19,7 +19,7 @@ from model.conformer import ConformerSettings
 from model.losses import freeze
 from model.mel import log_mel
 from shards.format.sample import MEL_PER_FRAME, SAMPLES_PER_FRAME
-from shards.loading.batch_plan import MicroBatch, Visit
+from shards.loading.batch_plan import MicroBatch, PlannedClip
 from shards.loading.collate import SILENCE, Batch
 from shards.loading.member_reader import MemberReader
 from tests.model.networks import lively
@@ -177,11 +177,11 @@ def _batch(run: Run) -> Batch:
     long, part, short = rows[0], rows[1], rows[-4]
     frames = index[long]["frames"]
     assert 10 <= index[short]["frames"] < frames - 10
-    visits = tuple(
-        Visit(row, 0, stop, index[row]["text"], stop == index[row]["frames"])
+    clips = tuple(
+        PlannedClip(row, 0, stop, index[row]["text"], stop == index[row]["frames"])
         for row, stop in ((long, frames), (part, 17), (short, index[short]["frames"]))
     )
-    (batch,) = run.batches([MicroBatch(0, frames, visits)])
+    (batch,) = run.batches([MicroBatch(0, frames, clips)])
     assert batch is not None
     return batch
 

@@ -155,14 +155,14 @@ def test_every_clip_is_validated_whole_or_as_many_as_are_asked_for(dataset: Data
     assert _keys_of(everything) == sorted(VAL)
     planned = plan_validation(everything)
     assert planned is not None
-    assert all(visit.whole for micro_batch in planned.share for visit in micro_batch.visits)
+    assert all(clip.whole for micro_batch in planned.share for clip in micro_batch.clips)
     assert plan_validation(begun(_flags(dataset, tmp_path / "none", **{"validation.split": "null"}))) is None
 
 
 def _keys_of(run: Run) -> list[str]:
     planned, keys = plan_validation(run), run.dataset.index["key"].to_pylist()
     assert planned is not None
-    return sorted(keys[visit.row] for micro_batch in planned.share for visit in micro_batch.visits)
+    return sorted(keys[clip.row] for micro_batch in planned.share for clip in micro_batch.clips)
 
 
 def test_tensorboard_shows_and_plays_the_same_clips_at_every_validation(dataset: Dataset, tmp_path: Path) -> None:
@@ -354,7 +354,7 @@ def _references(run: Run) -> dict[str, Tensor]:
         heard: list[Tensor] = []
         with _spied(speaking, "_speak", lambda run, inputs, x, heard=heard: heard.append(x) or speak(run, inputs, x)):
             planned.score(batch, validation.Tally(ScoringPool((), 0), False, frozenset()))
-        assert len(micro_batch.visits) == len(batch.keys)
+        assert len(micro_batch.clips) == len(batch.keys)
         found |= dict(zip(batch.keys, heard[0], strict=True))
     return found
 

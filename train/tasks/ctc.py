@@ -28,7 +28,7 @@ def pieces_of(texts: Sequence[str | None], tokenizer: Tokenizer) -> tuple[Tensor
 def reading_losses(logits: Tensor, lengths: Tensor, texts: Sequence[str | None], tokenizer: Tokenizer) -> Losses:
     """CTC alone, of tasks that learn to read; arguments as of `ctc_loss` and `pieces_of`."""
     ctc = ctc_loss(logits, lengths, *pieces_of(texts, tokenizer))
-    return Losses(ctc.loss, {"ctc": ctc.loss.detach(), "text_left_out": ctc.left_out.detach().float()})
+    return Losses(ctc.loss, {"ctc": ctc.loss.detach(), "text_left_out": ctc.skipped.detach().float()})
 
 
 def score_reading(tally: Tally, batch: Batch, logits: Tensor, lengths: Tensor, tokenizer: Tokenizer) -> None:
@@ -43,7 +43,7 @@ def score_reading(tally: Tally, batch: Batch, logits: Tensor, lengths: Tensor, t
     """
     pieces, piece_lengths = pieces_of(batch.texts, tokenizer)
     found = ctc_loss(logits, lengths, pieces, piece_lengths)
-    tally.add("ctc", float(found.loss) * len(lengths), int((piece_lengths > 0).sum()) - int(found.left_out))
+    tally.add("ctc", float(found.loss) * len(lengths), int((piece_lengths > 0).sum()) - int(found.skipped))
     for key, text, read_pieces in zip(batch.keys, batch.texts, greedy(logits.float(), lengths), strict=True):
         if not text:
             continue

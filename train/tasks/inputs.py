@@ -21,7 +21,7 @@ from model.segment_sampling import (
     whole_windows,
 )
 from model.tokenizer import Tokenizer
-from model.transforms import apply, draw_augmentation
+from model.transforms import draw_augmentation, transform
 from shards.format.sample import MEL_PER_FRAME
 from shards.loading.collate import SILENCE, Batch
 from train.settings import TrainSettings
@@ -89,7 +89,7 @@ def prepare(
         sizes = torch.where(has_one, batch.reference_frames.to(device, non_blocking=True), sizes)
     pieces, piece_lengths = pieces_of(batch.texts, tokenizer)
     return Inputs(
-        video=apply(on_device.roi, lengths, augmentation, settings.transforms),
+        video=transform(on_device.roi, lengths, augmentation, settings.transforms),
         lengths=lengths,
         reference=reference,
         reference_lengths=sizes if settings.network.padding == "masked" else None,

@@ -52,7 +52,7 @@ def losses(run: Run, network: LipToSpeech, batch: Batch, seed: int) -> Losses:
     l1 = mel_l1(spoken.mel.float(), inputs.target, mel_lengths, padding)
     ctc = ctc_loss(spoken.logits, inputs.lengths, inputs.pieces, inputs.piece_lengths)
     total = weights.mel * l1 + weights.ctc * ctc.loss
-    parts = {"l1": l1.detach(), "ctc": ctc.loss.detach(), "text_left_out": ctc.left_out.detach().float()}
+    parts = {"l1": l1.detach(), "ctc": ctc.loss.detach(), "text_left_out": ctc.skipped.detach().float()}
     if weights.delta:
         delta = delta_l1(spoken.mel, inputs.target, mel_lengths)
         total = total + weights.delta * delta

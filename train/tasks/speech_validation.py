@@ -14,7 +14,7 @@ from torch import Tensor
 from eval.reference import references_of, voices_of
 from eval.targets import l1_of, waves_of
 from model.lip_to_speech import LipToSpeech, LipToSpeechOutput
-from model.vocoder import samples_of
+from model.vocoders.mel_to_wav import sample_counts
 from shards.format.sample import MEL_PER_FRAME, SAMPLES_PER_FRAME
 from shards.loading.batch_plan import MicroBatch
 from shards.loading.collate import Batch
@@ -57,7 +57,7 @@ def score(run: Run, voices: Mapping[str, Tensor], batch: Batch, tally: Tally) ->
         return
     generated = waves_of(spoken.mel, lengths, batch.keys)
     originals = batch.wav.cpu().numpy()
-    ends_of = samples_of(lengths).tolist()
+    ends_of = sample_counts(lengths).tolist()
     for number, (key, ends) in enumerate(zip(batch.keys, ends_of, strict=True)):
         tally.submit(key, originals[number, :ends], generated[number, :ends])
     if shown:

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from model.segment_sampling import whole_windows
 from model.tokenizer import Tokenizer
-from model.transforms import Augmentation, apply, draw_augmentation
-from model.vsr import Read, VSRModel, VSRSettings
+from model.transforms import Augmentation, draw_augmentation, transform
+from model.vsr import VSRModel, VSROutput, VSRSettings
 from shards.loading.collate import Batch, Contents
 from train.settings import TrainSettings
 from train.state import Run
@@ -33,10 +33,10 @@ def losses(run: Run, network: VSRModel, batch: Batch, seed: int) -> Losses:
     return reading_losses(read.logits, batch.lengths, batch.texts, run.tokenizer)
 
 
-def _read(run: Run, network: VSRModel, batch: Batch, drawn: Augmentation | None) -> Read:
+def _read(run: Run, network: VSRModel, batch: Batch, drawn: Augmentation | None) -> VSROutput:
     device, settings = run.ranks.device, run.settings
     roi = batch.roi.to(device, non_blocking=True)
-    video = apply(roi, batch.lengths, drawn, settings.transforms)
+    video = transform(roi, batch.lengths, drawn, settings.transforms)
     with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
         return network(video, batch.lengths)  # type: ignore[no-any-return]
 

@@ -1,9 +1,11 @@
 """Griffin-Lim: a waveform whose short-time spectra obey what is known of them (Griffin and Lim, 1984).
 
+Written by hand: torchaudio's and librosa's take no batch of clips of several lengths, and no constraint but magnitudes.
+
 Each round takes the waveform's STFT, moves it to the nearest spectra that obey the constraint (given magnitudes, or a
-given mel: model/mel_inversion.py), and turns those back into a waveform. With momentum (fast Griffin-Lim, Perraudin,
-Balazs and Sondergaard, 2013) a round starts from x + momentum (x - x_before) instead of x; since the STFT is linear,
-doing so to waveforms equals doing it to spectra, at a sixth of the work.
+given mel: mel_inversion.py), and turns those back into a waveform. With momentum (fast Griffin-Lim, Perraudin, Balazs
+and Sondergaard, 2013) a round starts from x + momentum (x - x_before) instead of x; since the STFT is linear, doing so
+to waveforms equals doing it to spectra, at a sixth of the work.
 
 Clips of a batch have their own lengths: each is reflected at its own end and divided by its own sum of squared windows,
 so that padding changes nothing. Inside, spectra are (B, N, F), frames before bins, as the FFT gives them.
@@ -18,7 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from model.mel import DEFAULT, MelSettings
+from model.mel import MelSettings
 
 Constraint = Callable[[Tensor], Tensor]
 """Takes complex spectra (B, N, F), which it may overwrite, and returns the nearest that obey, 0 in padded frames."""
@@ -30,7 +32,7 @@ def griffin_lim(
     lengths: Tensor | None = None,
     rounds: int = 60,
     momentum: float = 0.0,
-    settings: MelSettings = DEFAULT,
+    settings: MelSettings = MelSettings(),
 ) -> Tensor:
     """Waveforms of given magnitudes; without momentum, the published system's.
 
@@ -66,7 +68,7 @@ def reconstruct(
     lengths: Tensor | None,
     rounds: int,
     momentum: float,
-    settings: MelSettings = DEFAULT,
+    settings: MelSettings = MelSettings(),
 ) -> Tensor:
     """Griffin-Lim under any constraint.
 
@@ -93,7 +95,7 @@ def reconstruct(
     return wav
 
 
-def draw_uniform(seeds: Sequence[int], frames: int, settings: MelSettings = DEFAULT) -> Tensor:
+def draw_uniform(seeds: Sequence[int], frames: int, settings: MelSettings = MelSettings()) -> Tensor:
     """Start phases, in turns. A clip's depend on its seed alone: not on its batch, its padding, or the device.
 
     Returns:

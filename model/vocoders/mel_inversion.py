@@ -16,14 +16,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from model.griffin_lim import TINY_POWER, Constraint, power
-from model.mel import DEFAULT, MelSettings, mel_filter_bank
+from model.mel import MelSettings, mel_filter_bank
+from model.vocoders.griffin_lim import TINY_POWER, Constraint, power
 
 PUBLISHED_GAIN = 1000.0
 TINY_MEL = 1e-12  # seven orders below the floor of a stored mel: it only keeps 0 / 0 from being NaN
 
 
-def transposed(mel: Tensor, settings: MelSettings = DEFAULT) -> Tensor:
+def transposed(mel: Tensor, settings: MelSettings = MelSettings()) -> Tensor:
     """The published inversion: the transposed filter bank, times 1000 (METHOD.md, From mel to waveform).
 
     Args:
@@ -35,7 +35,7 @@ def transposed(mel: Tensor, settings: MelSettings = DEFAULT) -> Tensor:
     return PUBLISHED_GAIN * (mel_filter_bank(settings).to(mel.device).T @ mel.float())
 
 
-def nonnegative(mel: Tensor, updates: int = 20, settings: MelSettings = DEFAULT) -> Tensor:
+def nonnegative(mel: Tensor, updates: int = 20, settings: MelSettings = MelSettings()) -> Tensor:
     """Non-negative magnitudes whose mel is the given one (where any has it; else nearest in the sense of the updates).
 
     Args:
@@ -54,7 +54,7 @@ def nonnegative(mel: Tensor, updates: int = 20, settings: MelSettings = DEFAULT)
     return magnitude.transpose(-1, -2)
 
 
-def mel_constraint(mel: Tensor, settings: MelSettings = DEFAULT) -> Constraint:
+def mel_constraint(mel: Tensor, settings: MelSettings = MelSettings()) -> Constraint:
     """A constraint for `reconstruct`: the spectra's mel is to be the given one, their phases are kept.
 
     Args:

@@ -1,8 +1,8 @@
 """From the network's mel to a waveform (METHOD.md, From mel to waveform, and scores).
 
-Natural logarithm, exp, magnitudes under the mel, Griffin-Lim from seeded random phases, de-emphasis, clip. `PUBLISHED`
-does it as the published system did. The default lets Griffin-Lim keep to the mel itself, which comes nearer the sound
-in half as many rounds (model/mel_inversion.py says why), at the level that the analysis measured.
+Natural logarithm, exp, magnitudes under the mel, Griffin-Lim from seeded random phases, de-emphasis, clip.
+`PUBLISHED_VOCODER` does it as the published system did. The default lets Griffin-Lim keep to the mel itself, which
+comes nearer the sound in half as many rounds (mel_inversion.py says why), at the level that the analysis measured.
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from model.griffin_lim import draw_uniform, griffin_lim, reconstruct, with_phase, zero_past
-from model.mel import DEFAULT as DEFAULT_MEL
 from model.mel import MelSettings, natural_log
-from model.mel_inversion import mel_constraint, nonnegative, transposed
+from model.vocoders.griffin_lim import draw_uniform, griffin_lim, reconstruct, with_phase, zero_past
+from model.vocoders.mel_inversion import mel_constraint, nonnegative, transposed
 
 Inversion = Literal["published", "nonnegative", "joint"]
 
@@ -37,7 +36,7 @@ class VocoderSettings:
     inversion: Inversion = "joint"
     rounds: int = 30
     momentum: float = 0.99
-    mel: MelSettings = DEFAULT_MEL
+    mel: MelSettings = MelSettings()
 
     def __post_init__(self) -> None:
         if self.inversion not in get_args(Inversion):
@@ -46,11 +45,10 @@ class VocoderSettings:
             raise ValueError(f"rounds {self.rounds}, momentum {self.momentum}: expected 0 or more, and 0 to 1")
 
 
-DEFAULT = VocoderSettings()
-PUBLISHED = VocoderSettings(inversion="published", rounds=60, momentum=0.0)
+PUBLISHED_VOCODER = VocoderSettings(inversion="published", rounds=60, momentum=0.0)
 
 
-def samples_of(lengths: Tensor, mel: MelSettings = DEFAULT_MEL) -> Tensor:
+def sample_counts(lengths: Tensor, mel: MelSettings = MelSettings()) -> Tensor:
     """(B,) samples that sound of mels of so many frames (B,): a hop from each frame to the next."""
     return (lengths - 1).clamp_min(0) * mel.hop_length
 
@@ -59,7 +57,7 @@ def mel_to_wav(
     mel: Tensor,
     lengths: Tensor | None = None,
     seeds: Sequence[int] | None = None,
-    settings: VocoderSettings = DEFAULT,
+    settings: VocoderSettings = VocoderSettings(),
 ) -> Tensor:
     """Waveforms of the network's mels.
 
@@ -69,7 +67,7 @@ def mel_to_wav(
             are checked; on the mel's device they are trusted, so as not to wait for it.
         seeds: one a clip, for its start phases; default: 0 for each. A clip's waveform depends on its own mel and
             seed, not on the batch it is in.
-        settings: `DEFAULT` or `PUBLISHED`, or your own.
+        settings: the default, `PUBLISHED_VOCODER`, or your own.
 
     Returns:
         float32 (B, (S - 1) * hop_length) in [-1, 1], zero past each clip's own (length - 1) * hop_length. Silence (-1
@@ -91,15 +89,15 @@ def mel_to_wav(
         else:
             invert = transposed if settings.inversion == "published" else nonnegative
             wav = griffin_lim(invert(magnitude, settings=analysis), uniform, lengths, rounds, momentum, analysis)
-        wav = deemphasise(wav, analysis.preemphasis).clamp(-1.0, 1.0)
-        return wav if lengths is None else zero_past(wav, samples_of(lengths, analysis))
+        wav = deemphasize(wav, analysis.preemphasis).clamp(-1.0, 1.0)
+        return wav if lengths is None else zero_past(wav, sample_counts(lengths, analysis))
 
 
 _JOINT_START = 5  # updates before the first round: more change no score
 _LOUDEST = 10.0  # log of a mel magnitude a thousand times any sound's; squares of what is far beyond would overflow
 
 
-def deemphasise(wav: Tensor, coefficient: float = DEFAULT_MEL.preemphasis) -> Tensor:
+def deemphasize(wav: Tensor, coefficient: float = MelSettings().preemphasis) -> Tensor:
     """y[n] = x[n] + coefficient * y[n - 1], in log2 L additions of whole tensors instead of L of samples.
 
     The filter 1 / (1 - c z) is the product of 1 + (c z)^(2^k) over k = 0, 1, 2 ... (each doubles the taps so far).
