@@ -104,7 +104,7 @@ def log_mel_batch(wav: Tensor, lengths: Tensor, settings: MelSettings = MelSetti
     return mel.masked_fill(silent[:, None], -1.0)
 
 
-def clip_mels(wav: Tensor, lengths: Tensor, settings: MelSettings = DEFAULT) -> Tensor:
+def clip_mels(wav: Tensor, lengths: Tensor, settings: MelSettings = MelSettings()) -> Tensor:
     """The mels of clips as networks are to generate them: a frame a whole hop, without the last, half of which is
     reflection.
 

@@ -194,7 +194,9 @@ def check_task(checkpoint: Checkpoint, name: str | os.PathLike[str], task: str) 
         raise ValueError(f"{name}: a network of the task {checkpoint.kind}, and {task} was expected")
 
 
-def waveforms_of(mel: Tensor, lengths: Tensor, keys: Sequence[str], vocoder: VocoderSettings = VocoderSettings()) -> Array:
+def waveforms_of(
+    mel: Tensor, lengths: Tensor, keys: Sequence[str], vocoder: VocoderSettings = VocoderSettings()
+) -> Array:
     """float32 (B, L) waveforms of mels (`mel_to_wav`), start phases seeded by the clips' keys.
 
     So a clip sounds the same whatever it is batched with, in training and in evaluation.

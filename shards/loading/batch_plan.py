@@ -126,7 +126,7 @@ def plan_epoch(
     for first in range(0, len(shards), settings.window_shards):
         rows = np.concatenate(shards[first : first + settings.window_shards]).tolist()
         order.shuffle(rows)
-        clips = _visits(index, rows, f"part {seed} {epoch}", draw, settings)
+        clips = _planned(index, rows, f"part {seed} {epoch}", draw, settings)
         if reference_frames:
             voices = nearby_references(index, [clip.row for clip in clips], f"voice {seed} {epoch}", reference_frames)
             clips = [clip._replace(reference=voice) for clip, voice in zip(clips, voices, strict=True)]
@@ -164,7 +164,7 @@ def plan_evaluation(
         shards[first : first + settings.window_shards] for first in range(0, len(shards), settings.window_shards)
     )
     rows_of = (np.concatenate(window).tolist() for window in windows)
-    packed = chain.from_iterable(_packed(_visits(index, rows, "fixed", draw, settings), settings) for rows in rows_of)
+    packed = chain.from_iterable(_packed(_planned(index, rows, "fixed", draw, settings), settings) for rows in rows_of)
     return [MicroBatch(number, *micro_batch) for number, micro_batch in enumerate(packed)]
 
 
@@ -186,7 +186,7 @@ def plan_references(index: pa.Table, planned: Sequence[MicroBatch]) -> dict[int,
     return {row: single[other] for row, other in others.items()}
 
 
-def _visits(index: pa.Table, rows: list[int], seed: str, draw: Draw, settings: BatchSettings) -> list[PlannedClip]:
+def _planned(index: pa.Table, rows: list[int], seed: str, draw: Draw, settings: BatchSettings) -> list[PlannedClip]:
     random, clips = Random(), []
     for row, clip in zip(rows, clips_of(index, rows), strict=True):
         random.seed(f"{seed} {clip.key}")
