@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from eval.metrics.audio import SAMPLE_RATE, Wave
+from eval.metrics.audio import Wave
 from eval.metrics.optional import package
 from eval.systems import check_recipe
 from model import asr as network
@@ -30,6 +30,7 @@ from model.checkpoint import Checkpoint, build_network, load_checkpoint
 from model.ctc import BeamSettings, beam_search, greedy
 from model.mel import MelSettings, log_mel_batch
 from model.tokenizer import Tokenizer
+from runtime.constants import SAMPLE_RATE
 
 ASRModel = Callable[[Sequence[Wave]], list[str]]
 """float32 (L,) waveforms at 16 kHz, of any lengths -> what is heard in each."""

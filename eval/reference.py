@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from model.segment_sampling import SegmentSettings, first_windows, loudest_windows, speaker_reference
+from runtime.constants import MEL_FRAMES_PER_VIDEO_FRAME
 from shards import Dataset
-from shards.format.sample import MEL_PER_FRAME
 from shards.loading.batch_plan import MicroBatch, PlannedClip
 from shards.loading.collate import Batch, Contents
 from shards.loading.loader import LoaderSettings, load
@@ -43,7 +43,7 @@ def lenders_of(dataset: Dataset, planned: Sequence[MicroBatch]) -> dict[int, Mic
 
 def loudest(batch: Batch, frames: int) -> Tensor:
     """(B, n_mels, frames) the loudest stretches of clips that were read whole."""
-    windows = loudest_windows(batch.mel, MEL_PER_FRAME * batch.lengths, frames)
+    windows = loudest_windows(batch.mel, MEL_FRAMES_PER_VIDEO_FRAME * batch.lengths, frames)
     return speaker_reference(batch.mel, windows, frames)[0]
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from model.mel import MelSettings, log_mel
 from model.segment_sampling import SegmentSettings, loudest_windows, speaker_reference
-from shards.format.sample import SAMPLE_RATE
+from runtime.constants import SAMPLE_RATE
 
 Array = np.ndarray[Any, Any]
 

@@ -12,7 +12,7 @@ from eval.metrics import PairScores, character_errors, metric_of, score, word_er
 from eval.metrics.text import normalizer_of
 from eval.results import RATES, SYSTEMS
 from eval.synthesis import SynthesizedClip, float_wave
-from shards.format.sample import FPS
+from runtime.constants import FPS
 
 Waves = Mapping[str, np.ndarray[Any, Any]]
 

@@ -28,8 +28,8 @@ from model.segment_sampling import SegmentSettings
 from model.transforms import transform
 from model.vocoders.mel_to_wav import sample_counts
 from pipeline.media.sync import to_pcm16
+from runtime.constants import MEL_FRAMES_PER_VIDEO_FRAME, SAMPLES_PER_FRAME
 from shards import open_dataset
-from shards.format.sample import MEL_PER_FRAME, SAMPLES_PER_FRAME
 from shards.loading.batch_plan import MicroBatch
 from shards.loading.batch_reader import BatchReader
 from shards.loading.collate import Batch, Contents, ReadFailure
@@ -144,7 +144,7 @@ class Synthesizer:
         return voices, lent_by
 
     def _spoken(self, batch: Batch, voices: Mapping[str, Tensor], lent_by: Mapping[str, str]) -> list[SynthesizedClip]:
-        lengths = MEL_PER_FRAME * batch.lengths
+        lengths = MEL_FRAMES_PER_VIDEO_FRAME * batch.lengths
         true = true_mels(batch, self._device)
         reference = references_of(batch.keys, voices, own_voices(true, lengths, _REFERENCE))
         video = transform(batch.roi.to(self._device), batch.lengths, None, self._pictures)

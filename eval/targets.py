@@ -14,15 +14,15 @@ from model.losses import mel_l1
 from model.mel import log_mel_batch
 from model.padding import valid_mask
 from model.vocoders.mel_to_wav import VocoderSettings, mel_to_wav
-from shards.format.sample import MEL_PER_FRAME, SAMPLES_PER_FRAME
+from runtime.constants import MEL_FRAMES_PER_VIDEO_FRAME, SAMPLES_PER_FRAME
 from shards.loading.collate import SILENCE, Batch
 
 
 def true_mels(batch: Batch, device: torch.device) -> Tensor:
     """(B, 80, 4T) the mels of the clips as they are used, -1 beyond their lengths."""
-    frames = batch.wav.shape[1] // SAMPLES_PER_FRAME * MEL_PER_FRAME
+    frames = batch.wav.shape[1] // SAMPLES_PER_FRAME * MEL_FRAMES_PER_VIDEO_FRAME
     mel = log_mel_batch(batch.wav.to(device), SAMPLES_PER_FRAME * batch.lengths)[..., :frames]
-    return mel.masked_fill(~valid_mask(MEL_PER_FRAME * batch.lengths, frames, device)[:, None], SILENCE)
+    return mel.masked_fill(~valid_mask(MEL_FRAMES_PER_VIDEO_FRAME * batch.lengths, frames, device)[:, None], SILENCE)
 
 
 def l1_of(mel: Tensor, true: Tensor, lengths: Tensor) -> Tensor:

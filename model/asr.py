@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from model.conformer import Conformer, ConformerSettings
 from model.ctc_head import CTCHead
 from model.padding import Padding, check_padding, norm_frames, valid_mask, valid_positions
+from runtime.constants import N_MELS
 
 _Size = TypeVar("_Size", int, Tensor)
 
@@ -30,7 +31,7 @@ class ASRSettings:
     channels: tuple[int, int] = (128, 256)
     conformer: ConformerSettings = field(default_factory=lambda: ConformerSettings(layers=6, heads=4))
     vocabulary: int = 4000
-    n_mels: int = 80
+    n_mels: int = N_MELS
     padding: Padding = "masked"
 
     def __post_init__(self) -> None:

@@ -17,6 +17,7 @@ from model.padding import Padding, check_padding
 from model.segment_sampling import Windows, take_window
 from model.speaker_encoder import SpeakerEncoder, SpeakerSettings
 from model.visual_encoder import VisualEncoder, VisualSettings
+from runtime.constants import N_MELS
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class LipToSpeechSettings:
     speaker: SpeakerSettings = field(default_factory=SpeakerSettings)
     decoder: DecoderSettings = field(default_factory=DecoderSettings)
     vocabulary: int = 4000
-    n_mels: int = 80
+    n_mels: int = N_MELS
     padding: Padding = "masked"
 
     def __post_init__(self) -> None:

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from runtime.constants import HOP_LENGTH, N_MELS, SAMPLE_RATE
+
 
 @dataclass(frozen=True)
 class MelSettings:
@@ -29,11 +31,11 @@ class MelSettings:
         floor: the smallest mel magnitude; its logarithm is mapped to -1, a magnitude of 1 to +1.
     """
 
-    sample_rate: int = 16_000
+    sample_rate: int = SAMPLE_RATE
     n_fft: int = 1024
-    hop_length: int = 160
+    hop_length: int = HOP_LENGTH
     win_length: int = 640
-    n_mels: int = 80
+    n_mels: int = N_MELS
     fmin: float = 55.0
     fmax: float = 7500.0
     preemphasis: float = 0.97

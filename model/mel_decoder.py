@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.padding import Padding, valid_mask
+from runtime.constants import MEL_FRAMES_PER_VIDEO_FRAME, N_MELS
 
-MEL_PER_FRAME = 4
 _KERNEL = 7
 
 
@@ -36,13 +36,13 @@ class MelDecoder(nn.Module):
         features: int = 512,
         speaker: int = 512,
         settings: DecoderSettings = DecoderSettings(),
-        n_mels: int = 80,
+        n_mels: int = N_MELS,
         padding: Padding = "masked",
     ) -> None:
         super().__init__()
         self.padding = padding
         self.join = nn.Linear(features + speaker, settings.width)
-        sizes = (settings.width, *settings.channels, n_mels * MEL_PER_FRAME)
+        sizes = (settings.width, *settings.channels, n_mels * MEL_FRAMES_PER_VIDEO_FRAME)
         self.convs = nn.ModuleList(
             nn.Conv1d(inputs, outputs, _KERNEL, padding=_KERNEL // 2) for inputs, outputs in pairwise(sizes)
         )
@@ -65,5 +65,5 @@ class MelDecoder(nn.Module):
             x = F.relu(x) if number else x
             x = conv(x if self.padding == "published" else x.masked_fill(~there, 0.0))
         # channels are band-major: four sub-frames of the first band, four of the second ...
-        mel: Tensor = x.unflatten(1, (-1, MEL_PER_FRAME)).transpose(2, 3).flatten(2)
+        mel: Tensor = x.unflatten(1, (-1, MEL_FRAMES_PER_VIDEO_FRAME)).transpose(2, 3).flatten(2)
         return mel

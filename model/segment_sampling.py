@@ -25,6 +25,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from runtime.constants import FPS
+
 Word = tuple[str, float, float]
 """A word, its start and its end in seconds from frame 0."""
 
@@ -51,7 +53,7 @@ class SegmentSettings:
             very recording is; or from another clip of the speaker that is read at about the same time, if there is one.
     """
 
-    fps: int = 25
+    fps: int = FPS
     min_words: int = 4
     max_words: int = 20
     min_frames: int = 5

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.padding import mask_padding, norm_frames, valid_mask, valid_positions
+from runtime.constants import N_MELS
 
 _KERNEL = 7
 _SLOPE = 0.2
@@ -30,7 +31,7 @@ class SpeakerSettings:
 class SpeakerEncoder(nn.Module):
     """(B, n_mels, S) -> (B, width), S usually 50, or 50 padded with 0 to 100 as in published training."""
 
-    def __init__(self, settings: SpeakerSettings = SpeakerSettings(), n_mels: int = 80) -> None:
+    def __init__(self, settings: SpeakerSettings = SpeakerSettings(), n_mels: int = N_MELS) -> None:
         super().__init__()
         sizes = (n_mels, *settings.channels)
         self.convs = nn.ModuleList(

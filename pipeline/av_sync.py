@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from runtime.constants import FPS, SAMPLES_PER_FRAME
 from shards import Sample
-from shards.format.sample import FPS, SAMPLES_PER_FRAME
 
 _MOST_FRAMES = 12
 _CELLS = 5

@@ -19,8 +19,8 @@ from pipeline.errors import ClipError
 from pipeline.media.audio import read_wav, stored_sound
 from pipeline.media.decode import decode_video
 from pipeline.media.sync import frames_at_25
+from runtime.constants import FPS, MEL_FRAMES_PER_VIDEO_FRAME, ROI_MARGIN, SAMPLES_PER_FRAME
 from shards import Sample, SampleMeta, StorageError, Store
-from shards.format.sample import FPS, MEL_PER_FRAME, ROI_MARGIN, SAMPLES_PER_FRAME
 from shards.format.sidecar import Reason
 
 OUTSIDE_SHARE = 0.1
@@ -107,7 +107,7 @@ def build_sample(clip: Clip, recipe: BuildSettings, corpus: Corpus) -> Sample:
 def stored_mel(wav: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """The mel that is stored with int16 samples (640 T,): float32 (80, 4T), the frames of the whole clip."""
     mel = log_mel(torch.from_numpy(wav / np.float32(32768)))
-    return mel[:, : len(wav) // SAMPLES_PER_FRAME * MEL_PER_FRAME].contiguous().numpy()
+    return mel[:, : len(wav) // SAMPLES_PER_FRAME * MEL_FRAMES_PER_VIDEO_FRAME].contiguous().numpy()
 
 
 def _read(store: Store, path: str, unreadable: Reason) -> bytes:

@@ -26,7 +26,7 @@ class BuildSettings:
         root: folder of the videos, a local path or an fsspec URL (LRS2-BBC, LRS3-TED, or any folder).
         coordinates: folder of the coordinate files; for `folder`, the coordinate file. Default: LRS2_crop or LRS3_crop
             beside the root; for `folder`, coordinates.txt in the root.
-        split_lists: folder of the split lists. Default: the folder that the root lies in; for `folder`, the root itself.
+        split_lists: folder of the split lists. Default: the folder that the root lies in; for `folder`, the root.
         audio: folder of ready-made wav files, laid out as the videos are, used instead of the videos' own sound. Their
             first sample belongs to the first frame.
         split: further split lists as NAME=FILE; a FILE without a folder is looked for in `split_lists`.

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.av_sync import Lag, measure_lag
+from runtime.constants import FPS
 from shards import Dataset, open_dataset
-from shards.format.sample import FPS
 from shards.loading.dataset import read_row
 
 _MOST_SPEAKERS = 12

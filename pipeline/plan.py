@@ -18,8 +18,9 @@ from typing import Any
 from model.mel import MelSettings
 from pipeline.config import BuildSettings
 from pipeline.corpora import Clip, CorpusIndex
+from runtime.constants import FPS, MEL_FRAMES_PER_VIDEO_FRAME, N_MELS, ROI_MARGIN, SAMPLE_RATE, SAMPLES_PER_FRAME
 from shards import LeftOut
-from shards.format.sample import FPS, MEL_BANDS, MEL_PER_FRAME, ROI_MARGIN, SAMPLE_RATE, SAMPLES_PER_FRAME, roi_side
+from shards.format.sample import roi_side
 from shards.format.sidecar import FORMAT_VERSION
 
 _LOCATIONS = ("root", "coordinates", "split_lists", "audio", "split")
@@ -87,9 +88,8 @@ def make_plan(index: CorpusIndex, recipe: BuildSettings) -> Plan:
 
 def clip_bytes(frames: int, crop_radius: int) -> int:
     """Bytes a clip takes with a raw lip region: region, mel and sound of `frames` frames, and tar headers."""
-    return (
-        frames * (roi_side(crop_radius) ** 2 + 4 * MEL_BANDS * MEL_PER_FRAME + 2 * SAMPLES_PER_FRAME) + _OVERHEAD_BYTES
-    )
+    sound_bytes = 4 * N_MELS * MEL_FRAMES_PER_VIDEO_FRAME + 2 * SAMPLES_PER_FRAME
+    return frames * (roi_side(crop_radius) ** 2 + sound_bytes) + _OVERHEAD_BYTES
 
 
 def _by_split(clips: Iterable[Clip]) -> Iterable[tuple[str, Iterable[Clip]]]:

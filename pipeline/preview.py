@@ -18,11 +18,12 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
+from runtime.constants import FPS, MEL_FRAMES_PER_VIDEO_FRAME, N_MELS, SAMPLE_RATE, SAMPLES_PER_FRAME
 from runtime.html_page import check_page, write_page
 from runtime.images import COLOURS, COLUMNS, TILE, data_uri, jpeg, make_tiles, mel_picture, sheet, strip
 from shards import Dataset, DatasetError, Sample, open_dataset
 from shards.format.manifest import read_left_out
-from shards.format.sample import FPS, MEL_BANDS, MEL_PER_FRAME, SAMPLE_RATE, SAMPLES_PER_FRAME, encode_wav
+from shards.format.sample import encode_wav
 
 _MOST_FRAMES = 160  # shown of one clip: 6.4 s keep a page small and hold most utterances whole
 _STRIP, _NARROW_STRIP = 12, 6  # frames in a strip, on a wide screen and on a phone
@@ -101,7 +102,7 @@ def write_preview(
         drawn=drawn,
         make_card=lambda key: _card(_read(dataset, key)),
         fps=FPS,
-        bands=MEL_BANDS,
+        bands=N_MELS,
         colours=[f"rgb{colour}" for colour in COLOURS],
         tile=TILE,
         columns=COLUMNS,
@@ -175,6 +176,6 @@ def _card(sample: Sample) -> Card:
         sheet=jpeg(sheet(tiles)),
         strip=jpeg(strip(tiles, _STRIP)),
         narrow_strip=jpeg(strip(tiles, _NARROW_STRIP)),
-        mel=mel_picture(sample.mel[:, : MEL_PER_FRAME * frames]),
+        mel=mel_picture(sample.mel[:, : MEL_FRAMES_PER_VIDEO_FRAME * frames]),
         sound=data_uri("audio/wav", encode_wav(sample.wav[: frames * SAMPLES_PER_FRAME])),
     )

@@ -13,9 +13,9 @@ from pipeline.clip import Corpus, build_sample
 from pipeline.config import BuildSettings
 from pipeline.errors import ClipError
 from pipeline.plan import ShardPlan
+from runtime.constants import FPS
 from runtime.versions import versions_of
 from shards import DatasetError, LeftOut, ShardWriter, Sidecar, Store, read_sidecar
-from shards.format.sample import FPS
 from shards.format.sidecar import encode_sidecar, sidecar_name
 
 _LIBRARIES = ("av", "numpy", "soxr", "torch", "webdataset")

@@ -7,7 +7,7 @@ from rich.table import Table
 from pipeline.build import Built, count_reasons
 from pipeline.config import BuildSettings
 from pipeline.plan import Plan, clip_bytes
-from shards.format.sample import FPS
+from runtime.constants import FPS
 
 
 def plan_table(plan: Plan, recipe: BuildSettings) -> Table:

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from pipeline.clip import stored_mel
+from runtime.constants import FPS, SAMPLE_RATE
 from runtime.progress import ProgressReport, shown
 from runtime.ray_jobs import job_runner
 from shards import DatasetError, Manifest, Sample, StorageError, Store, decode_sample, open_dataset, read_sidecar
 from shards.format.index import INDEX_NAME, MEMBERS, member_extension
 from shards.format.manifest import ERRORS_NAME, MANIFEST_NAME, PLAN_NAME, ShardEntry, hours_of, read_plan
-from shards.format.sample import FPS, SAMPLE_RATE
 from shards.format.store import absolute_url
 from shards.loading.dataset import Member, read_tar
 

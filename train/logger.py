@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from shards.format.sample import SAMPLE_RATE
+from runtime.constants import SAMPLE_RATE
 from train.mel_image import mel_picture
 from train.run_dir import RunDir
 

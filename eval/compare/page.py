@@ -27,8 +27,8 @@ from eval.report.tables import Look, look_of
 from eval.report.waveforms import draw_scale
 from eval.results import Evaluation
 from eval.scoring import wav_name
+from runtime.constants import FPS, SAMPLES_PER_FRAME
 from runtime.html_page import write_page
-from shards.format.sample import FPS, SAMPLES_PER_FRAME
 
 _LABEL = 11  # letters that have room beside a chart
 

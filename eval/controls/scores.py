@@ -29,8 +29,8 @@ from model.padding import valid_mask
 from model.segment_sampling import SegmentSettings
 from model.transforms import transform
 from model.vocoders.mel_to_wav import sample_counts
+from runtime.constants import MEL_FRAMES_PER_VIDEO_FRAME, N_MELS
 from shards import Dataset
-from shards.format.sample import MEL_BANDS, MEL_PER_FRAME
 from shards.loading.batch_plan import BatchSettings, MicroBatch, plan_epoch, plan_evaluation
 from shards.loading.collate import Batch, Contents
 from shards.loading.loader import LoaderSettings, load
@@ -124,7 +124,7 @@ def score_network(checkpoint: Checkpoint, scene: Scene, where: str, seed: int = 
             assert other is not None
             true = true_mels(batch, settings.device)
             reference = references_of(
-                batch.keys, scene.voices, own_voices(true, MEL_PER_FRAME * batch.lengths, _REFERENCE)
+                batch.keys, scene.voices, own_voices(true, MEL_FRAMES_PER_VIDEO_FRAME * batch.lengths, _REFERENCE)
             )
             lips, theirs = (
                 transform(roi.to(settings.device), batch.lengths, None, pictures)
@@ -165,7 +165,7 @@ class _Sheet:
 
     def score(self, control: str, batch: Batch, mel: Tensor, true: Tensor) -> None:
         """Have the clips of a batch scored: generated and true mels, (B, n_mels, S) both."""
-        lengths = MEL_PER_FRAME * batch.lengths
+        lengths = MEL_FRAMES_PER_VIDEO_FRAME * batch.lengths
         wavs, originals = waves_of(mel, lengths, batch.keys, self._vocoder), batch.wav.numpy()
         ends = sample_counts(lengths).tolist()
         for number, (key, l1) in enumerate(zip(batch.keys, l1_of(mel, true, lengths).tolist(), strict=True)):
@@ -186,10 +186,10 @@ def mean_mel(settings: TableSettings) -> Tensor:
     """(n_mels,) the mean over all frames of the clips that were trained on, each used whole."""
     batching = BatchSettings(max_padded_frames=10 * settings.max_padded_frames)
     planned = plan_epoch(settings.dataset.index, settings.trained_on, 0, 0, settings=batching)
-    total, count = torch.zeros(MEL_BANDS, dtype=torch.float64), 0
+    total, count = torch.zeros(N_MELS, dtype=torch.float64), 0
     for batch in load(settings.dataset, planned, LoaderSettings(settings.workers, contents=Contents(roi=False))):
         assert batch is not None
-        lengths = MEL_PER_FRAME * batch.lengths
+        lengths = MEL_FRAMES_PER_VIDEO_FRAME * batch.lengths
         there = valid_mask(lengths, batch.mel.shape[2], batch.mel.device)[:, None]
         total += batch.mel.double().masked_fill(~there, 0.0).sum(dim=(0, 2))
         count += int(lengths.sum())

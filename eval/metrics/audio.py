@@ -6,8 +6,6 @@ from typing import Any
 
 import numpy as np
 
-SAMPLE_RATE = 16_000
-
 Wave = np.ndarray[Any, np.dtype[np.float32]]
 
 

@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from eval.metrics.audio import SAMPLE_RATE, MetricError, Wave, check_kind, check_sound
+from eval.metrics.audio import MetricError, Wave, check_kind, check_sound
 from eval.metrics.optional import package
+from runtime.constants import SAMPLE_RATE
 
 PACKAGES = {"similarity": ("resemblyzer",), "mos": ("speechmos.dnsmos", "onnxruntime")}
 """What each imports when it is first used, of the extra `judges`."""

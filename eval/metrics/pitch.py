@@ -16,11 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from eval.metrics.audio import SAMPLE_RATE, MetricError, Wave, over_common_length
+from eval.metrics.audio import MetricError, Wave, over_common_length
 from eval.metrics.optional import package
+from runtime.constants import HOP_LENGTH, SAMPLE_RATE
 
 _LOWEST, _HIGHEST = 60.0, 500.0  # Hz
-_FRAME, _HOP = 640, 160
+_FRAME, _HOP = 640, HOP_LENGTH
 _SEMITONES_A_STEP = 0.2
 
 _TRACKS_KEPT = 8

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from eval.metrics.audio import SAMPLE_RATE, MetricError, Wave, over_common_length
+from eval.metrics.audio import MetricError, Wave, over_common_length
+from runtime.constants import SAMPLE_RATE
 
 Spectrum = np.ndarray[Any, np.dtype[np.float64]]
 

@@ -15,8 +15,9 @@ from contextlib import contextmanager
 import numpy as np
 import soxr
 
-from eval.metrics.audio import SAMPLE_RATE, MetricError, Wave, over_common_length
+from eval.metrics.audio import MetricError, Wave, over_common_length
 from eval.metrics.optional import package
+from runtime.constants import SAMPLE_RATE
 
 
 def stoi(original: Wave, generated: Wave) -> float:

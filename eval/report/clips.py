@@ -20,9 +20,10 @@ from eval.report.tables import Look, look_of
 from eval.report.waveforms import Array, SoundError, draw_mel, draw_wave, read_sound
 from eval.results import RATES, SYSTEMS, Evaluation
 from eval.scoring import wav_name
+from runtime.constants import FPS, SAMPLES_PER_FRAME
 from runtime.images import data_uri, jpeg, make_tiles, strip
 from shards import Dataset, DatasetError, Sample
-from shards.format.sample import FPS, SAMPLES_PER_FRAME, encode_wav
+from shards.format.sample import encode_wav
 
 Row = dict[str, Any]
 

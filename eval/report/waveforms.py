@@ -11,8 +11,8 @@ import torch
 from markupsafe import Markup
 
 from model.mel import log_mel
+from runtime.constants import N_MELS, SAMPLE_RATE
 from runtime.images import mel_picture
-from shards.format.sample import MEL_BANDS, SAMPLE_RATE
 
 Array = np.ndarray[Any, Any]
 
@@ -52,7 +52,7 @@ def draw_mel(samples: Array, length: int) -> str:
     except ValueError:
         return ""
     frames = max(1, length // _HOP)
-    whole = np.full((MEL_BANDS, frames), -1.0, np.float32)
+    whole = np.full((N_MELS, frames), -1.0, np.float32)
     whole[:, : min(frames, mel.shape[1])] = mel[:, :frames]
     return mel_picture(whole)
 

@@ -29,8 +29,9 @@ from model.checkpoint import Checkpoint, load_checkpoint
 from model.transforms import TransformSettings
 from model.vocoders.mel_to_wav import mel_to_wav
 from pipeline.media.sync import to_pcm16
+from runtime.constants import FPS
 from runtime.images import colour_map
-from shards.format.sample import FPS, encode_wav
+from shards.format.sample import encode_wav
 
 Array = np.ndarray[Any, Any]
 

@@ -28,8 +28,8 @@ from pipeline.errors import ClipError
 from pipeline.media.crop import Orientation
 from pipeline.media.decode import decode_video, open_video
 from pipeline.media.sync import frames_at_25
+from runtime.constants import FPS
 from shards import Store
-from shards.format.sample import FPS
 
 Array = np.ndarray[Any, Any]
 

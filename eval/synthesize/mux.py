@@ -22,7 +22,7 @@ import numpy as np
 from av.container import InputContainer, OutputContainer
 
 from pipeline.media.decode import open_video
-from shards.format.sample import SAMPLE_RATE
+from runtime.constants import SAMPLE_RATE
 
 COMMENT = "The speech is synthetic: made from the movements of the lips by lip-to-speech"
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from model.lip_to_speech import LipToSpeechOutput
 from model.segment_sampling import SegmentSettings
 from model.transforms import TransformSettings, transform
-from shards.format.sample import MEL_PER_FRAME
+from runtime.constants import MEL_FRAMES_PER_VIDEO_FRAME
 
 Array = np.ndarray[Any, Any]
 
@@ -51,12 +51,12 @@ def speak(
     """
     reference = reference.to(device)
     starts = window_starts(len(roi))
-    whole = torch.zeros(1, reference.shape[1], MEL_PER_FRAME * len(roi), device=device)
+    whole = torch.zeros(1, reference.shape[1], MEL_FRAMES_PER_VIDEO_FRAME * len(roi), device=device)
     for start, weights in zip(starts, fades(starts, len(roi)), strict=True):
         seen = torch.from_numpy(roi[start : start + WINDOW])[None].to(device)
         lengths = torch.tensor([seen.shape[1]])
         mel = network(transform(seen, lengths, None, pictures), lengths, reference).mel.float()
-        first = MEL_PER_FRAME * start
+        first = MEL_FRAMES_PER_VIDEO_FRAME * start
         here = slice(first, first + mel.shape[2])
         whole[..., here] += mel * torch.from_numpy(weights[here]).to(device)
     return whole
@@ -70,7 +70,7 @@ def window_starts(frames: int) -> list[int]:
 
 def fades(starts: list[int], frames: int) -> Array:
     """float32 (windows, 4 T): how much of each window is heard in each mel frame. They sum to 1 in every one."""
-    times = (np.arange(MEL_PER_FRAME * frames) + 0.5) / MEL_PER_FRAME
+    times = (np.arange(MEL_FRAMES_PER_VIDEO_FRAME * frames) + 0.5) / MEL_FRAMES_PER_VIDEO_FRAME
     seams = [(first + WINDOW + second) / 2 for first, second in pairwise(starts)]
     begun = [np.ones_like(times), *(np.clip((times - seam) / FADE + 0.5, 0, 1) for seam in seams), np.zeros_like(times)]
     return np.stack([since - until for since, until in pairwise(begun)]).astype(np.float32)

@@ -1,7 +1,7 @@
 """Any folder of videos: `<speaker>/<clip>.mp4` or flat, any container, with optional transcripts beside the videos.
 
-Lip centres come from one coordinate file (`coordinates.txt` in the root unless `--coordinates` names another), or from a
-fixed lip box. Without split lists (`--split NAME=FILE`) every clip goes to the split `all`.
+Lip centres come from one coordinate file (`coordinates.txt` in the root unless `--coordinates` names another), or
+from a fixed lip box. Without split lists (`--split NAME=FILE`) every clip goes to the split `all`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from pipeline.corpora.coordinates import VIDEO_EXTENSIONS, read_coordinate_file
 from pipeline.corpora.listing import list_files
 from pipeline.corpora.splits import named_lists, read_list
 from pipeline.media.decode import open_video
+from runtime.constants import FPS
 from shards import LeftOut, Store
-from shards.format.sample import FPS
 
 SET = "main"
 _GUESSED_FRAMES = 75
@@ -60,7 +60,7 @@ def _read_coordinates(recipe: BuildSettings, index: CorpusIndex) -> dict[str, st
         lines, notices = read_coordinate_file(store, name)
     except FileNotFoundError as error:
         raise ValueError(
-            f"{store.path(name)}: no coordinate file: name one with --coordinates (a line a clip, <path>.mp4:<x0>/<y0>/...) "
+            f"{store.path(name)}: no coordinate file: name one with --coordinates (lines <path>.mp4:<x0>/<y0>/...), "
             "or give one lip centre for all frames with --lip-box X,Y"
         ) from error
     index.notices += notices

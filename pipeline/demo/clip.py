@@ -16,8 +16,8 @@ from pipeline.demo import articulation, camera, encode, motion, portrait, speech
 from pipeline.demo.grammar import words_of
 from pipeline.demo.shading import Light
 from pipeline.demo.speakers import Speaker
+from runtime.constants import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 from shards import Store
-from shards.format.sample import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 
 # How much of its sound the clip with late sound lacks: no whole number of frames, but of milliseconds, in
 # which an mp4's edit list counts.

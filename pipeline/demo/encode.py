@@ -15,7 +15,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from shards.format.sample import FPS, SAMPLE_RATE
+from runtime.constants import FPS, SAMPLE_RATE
 
 _AAC_FRAME = 1024
 # Without cpu-independent, x264's macroblock tree takes a route through vector registers whose outcome differs

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import soxr
 
-from shards.format.sample import SAMPLE_RATE
+from runtime.constants import SAMPLE_RATE
 
 # Of espeak-ng's speak_lib.h.
 _OUTPUT_SYNCHRONOUS = 2

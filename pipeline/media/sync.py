@@ -15,7 +15,7 @@ import soxr
 
 from pipeline.errors import ClipError
 from pipeline.media.decode import Picture, SoundRun
-from shards.format.sample import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
+from runtime.constants import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 
 _JITTER = 0.01
 """Seconds by which sound may be off its place before it is moved: containers round times to milliseconds."""

@@ -7,8 +7,8 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from runtime.constants import FPS
 from shards.format.errors import DatasetError
-from shards.format.sample import FPS
 from shards.format.sidecar import FORMAT_VERSION
 from shards.format.store import Store
 

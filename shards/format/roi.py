@@ -12,6 +12,7 @@ from typing import Any, Literal, cast, get_args
 import av
 import numpy as np
 
+from runtime.constants import FPS
 from shards.format.errors import DatasetError
 from shards.format.npy import decode_npy, encode_npy
 
@@ -31,7 +32,7 @@ def roi_member(codec: RoiCodec) -> str:
     return _MEMBER[codec]
 
 
-def encode_roi(roi: np.ndarray[Any, Any], codec: RoiCodec, fps: int = 25) -> bytes:
+def encode_roi(roi: np.ndarray[Any, Any], codec: RoiCodec, fps: int = FPS) -> bytes:
     """Encode a lip region, uint8 (T, R, R) with R even. The same frames give the same bytes (same library versions)."""
     if codec == "npy":
         return encode_npy(roi)

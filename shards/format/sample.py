@@ -11,17 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from runtime.constants import FPS, MEL_FRAMES_PER_VIDEO_FRAME, N_MELS, ROI_MARGIN, SAMPLE_RATE, SAMPLES_PER_FRAME
 from shards.format.errors import DatasetError
 from shards.format.npy import decode_npy, encode_npy
 from shards.format.roi import RoiCodec, decode_roi, encode_roi, roi_member
-
-FPS = 25
-SAMPLE_RATE = 16_000
-SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
-MEL_BANDS = 80
-MEL_PER_FRAME = 4
-ROI_MARGIN = 5
-"""Pixels kept around the published crop, so that training can shift it by up to as many (METHOD.md, Video)."""
 
 
 def roi_side(crop_radius: int) -> int:
@@ -93,7 +86,7 @@ def check_sample(sample: Sample) -> None:
     side = roi_side(sample.meta.crop_radius)
     expected: list[tuple[str, np.ndarray[Any, Any], type, tuple[int, ...]]] = [
         ("roi", sample.roi, np.uint8, (frames, side, side)),
-        ("mel", sample.mel, np.float32, (MEL_BANDS, MEL_PER_FRAME * frames)),
+        ("mel", sample.mel, np.float32, (N_MELS, MEL_FRAMES_PER_VIDEO_FRAME * frames)),
         ("wav", sample.wav, np.int16, (SAMPLES_PER_FRAME * frames,)),
     ]
     for name, array, dtype, shape in expected:

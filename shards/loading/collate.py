@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
+from runtime.constants import MEL_FRAMES_PER_VIDEO_FRAME, N_MELS, SAMPLES_PER_FRAME
 from shards.format.errors import DatasetError
-from shards.format.sample import MEL_BANDS, MEL_PER_FRAME, SAMPLES_PER_FRAME
 from shards.loading.batch_plan import MicroBatch, PlannedClip
 from shards.loading.member_reader import MemberReader
 
@@ -105,11 +105,11 @@ def collate(reader: MemberReader, micro_batch: MicroBatch, skip: bool, contents:
     frames = micro_batch.frames if contents.roi else 0
     sounds = micro_batch.frames if contents.sound else 0
     roi = _empty((len(clips), frames, side, side), torch.uint8)
-    mel = _empty((len(clips), MEL_BANDS, MEL_PER_FRAME * sounds), torch.float32)
+    mel = _empty((len(clips), N_MELS, MEL_FRAMES_PER_VIDEO_FRAME * sounds), torch.float32)
     stored = [clip.whole and contents.stored_mel for clip in clips]
     wav = _empty((len(clips) - sum(stored), SAMPLES_PER_FRAME * sounds), torch.float32)
     heard = [clip.reference.stop - clip.reference.start if clip.reference and contents.sound else 0 for clip in clips]
-    voice = torch.zeros(len(clips), MEL_BANDS, max(heard, default=0))
+    voice = torch.zeros(len(clips), N_MELS, max(heard, default=0))
     reference_frames: list[int] = []
     used: list[PlannedClip] = []
     wav_rows: list[int] = []
@@ -120,7 +120,7 @@ def collate(reader: MemberReader, micro_batch: MicroBatch, skip: bool, contents:
             if contents.roi:
                 reader.roi(row, clip.start, roi[number, :length].numpy())
             if contents.sound and has:
-                reader.mel(row, mel[number, :, : MEL_PER_FRAME * length].numpy())
+                reader.mel(row, mel[number, :, : MEL_FRAMES_PER_VIDEO_FRAME * length].numpy())
             elif contents.sound:
                 reader.wav(row, clip.start, wav[len(wav_rows), : SAMPLES_PER_FRAME * length].numpy())
         except DatasetError as error:
@@ -129,14 +129,16 @@ def collate(reader: MemberReader, micro_batch: MicroBatch, skip: bool, contents:
             skipped.append(ReadFailure(members.keys[row].as_py(), str(error)))
             continue
         roi[number, length:] = 0
-        mel[number, :, MEL_PER_FRAME * length if has else 0 :] = SILENCE
+        mel[number, :, MEL_FRAMES_PER_VIDEO_FRAME * length if has else 0 :] = SILENCE
         if not has:
             wav[len(wav_rows), SAMPLES_PER_FRAME * length :] = 0
             wav_rows.append(number)
         frames_heard = 0
         if clip.reference and contents.sound:
             try:
-                lent = np.empty((MEL_BANDS, MEL_PER_FRAME * int(members.frames[clip.reference.row])), np.float32)
+                lent = np.empty(
+                    (N_MELS, MEL_FRAMES_PER_VIDEO_FRAME * int(members.frames[clip.reference.row])), np.float32
+                )
                 reader.mel(clip.reference.row, lent)
                 frames_heard = clip.reference.stop - clip.reference.start
                 voice[number, :, :frames_heard] = torch.from_numpy(lent[:, clip.reference.start : clip.reference.stop])

@@ -22,10 +22,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from runtime.constants import MEL_FRAMES_PER_VIDEO_FRAME, N_MELS, SAMPLE_RATE, SAMPLES_PER_FRAME
 from shards.format.errors import DatasetError, StorageError
 from shards.format.index import member_extension
 from shards.format.roi import decode_roi
-from shards.format.sample import MEL_BANDS, MEL_PER_FRAME, SAMPLE_RATE, SAMPLES_PER_FRAME
 from shards.loading.headers import npy_header, wav_header
 
 Array = np.ndarray[Any, Any]
@@ -135,7 +135,7 @@ class MemberReader:
     def mel(self, row: int, out: Array) -> None:
         """The stored mel of a whole clip into `out`, float32 (80, 4T) of any strides. Raises as `roi`."""
         frames, name = int(self.members.frames[row]), self._name(row, "mel")
-        shape = (MEL_BANDS, MEL_PER_FRAME * frames)
+        shape = (N_MELS, MEL_FRAMES_PER_VIDEO_FRAME * frames)
         payload = 4 * shape[0] * shape[1]
         header, content = self._header(row, "mel", payload), self._scratch_of(payload)
         self._read(row, "mel", [header, content], 0)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from shards.format.sample import MEL_PER_FRAME
+from runtime.constants import MEL_FRAMES_PER_VIDEO_FRAME
 
 
 class Reference(NamedTuple):
@@ -51,7 +51,7 @@ def nearby_references(index: pa.Table, rows: Sequence[int], seed: str, mel_frame
             continue
         random.seed(f"{seed} {key}")
         lender = random.choice(others)
-        length = MEL_PER_FRAME * known[lender][2]
+        length = MEL_FRAMES_PER_VIDEO_FRAME * known[lender][2]
         start = random.randrange(max(1, length - mel_frames + 1))
         found.append(Reference(lender, start, min(start + mel_frames, length)))
     return found

@@ -18,8 +18,8 @@ from pipeline.corpora.coordinates import parse_coordinates
 from pipeline.media.decode import decode_video
 from pipeline.plan import ShardPlan
 from pipeline.shard_task import ShardTask, build_shard
+from runtime.constants import ROI_MARGIN
 from shards import Sample, ShardWriter, Store
-from shards.format.sample import ROI_MARGIN
 
 
 def measure(recipe: BuildSettings, clips: list[Clip], runs: int) -> Iterator[str]:

@@ -25,8 +25,8 @@ from model.mel import log_mel
 from model.segment_sampling import SPEAKER_FRAMES_PADDED, WINDOW_FRAMES, Windows
 from model.tokenizer import Tokenizer
 from model.transforms import TransformSettings
+from runtime.constants import MEL_FRAMES_PER_VIDEO_FRAME
 from shards import Sample
-from shards.format.sample import MEL_PER_FRAME
 from tests.benchmarks.loader import lip_pictures
 from train.optim import build_optimizer
 from train.settings import TrainSettings
@@ -82,16 +82,16 @@ class PlainClips(Dataset[Example]):
             first = start + random.randint(0, size - masked)
             video[first : first + masked] = 0
         mel = log_mel(torch.from_numpy(soundfile.read(self._wav.format(number), dtype="float32")[0]))
-        voice = random.randint(0, max(0, MEL_PER_FRAME * frames - WINDOW_FRAMES))
-        reference = mel[:, : MEL_PER_FRAME * frames][:, voice : voice + WINDOW_FRAMES]
-        target = mel[:, MEL_PER_FRAME * start : MEL_PER_FRAME * (start + size)]
+        voice = random.randint(0, max(0, MEL_FRAMES_PER_VIDEO_FRAME * frames - WINDOW_FRAMES))
+        reference = mel[:, : MEL_FRAMES_PER_VIDEO_FRAME * frames][:, voice : voice + WINDOW_FRAMES]
+        target = mel[:, MEL_FRAMES_PER_VIDEO_FRAME * start : MEL_FRAMES_PER_VIDEO_FRAME * (start + size)]
         pieces = self._tokenizer.encode(text)
         return Example(
             torch.from_numpy(video),
             torch.tensor(frames),
             torch.tensor([start, size]),
             F.pad(reference, (0, SPEAKER_FRAMES_PADDED - reference.shape[1])),
-            F.pad(target, (0, MEL_PER_FRAME * WINDOW_FRAMES - target.shape[1])),
+            F.pad(target, (0, MEL_FRAMES_PER_VIDEO_FRAME * WINDOW_FRAMES - target.shape[1])),
             torch.tensor(pieces),
             torch.tensor(len(pieces)),
         )
@@ -114,7 +114,7 @@ def plain_step(settings: TrainSettings, vocabulary: int) -> Callable[[Example], 
         windows = Windows(*batch.window.unbind(1))
         video = batch.video[:, None]
         spoken = trained(video, batch.lengths, batch.reference, windows=windows, window_frames=WINDOW_FRAMES)
-        l1 = mel_l1(spoken.mel, batch.target, MEL_PER_FRAME * windows.sizes, "published")
+        l1 = mel_l1(spoken.mel, batch.target, MEL_FRAMES_PER_VIDEO_FRAME * windows.sizes, "published")
         ctc = ctc_loss(spoken.logits, batch.lengths, batch.pieces, batch.piece_lengths).loss
         (settings.losses.mel * l1 + settings.losses.ctc * ctc).backward()
         if settings.clip_norm is not None:

@@ -34,8 +34,8 @@ from pipeline.clip import Corpus, build_sample, stored_mel
 from pipeline.config import BuildSettings
 from pipeline.corpora import Clip
 from pipeline.tokenizer import train_on_dataset
+from runtime.constants import SAMPLES_PER_FRAME
 from shards import Sample
-from shards.format.sample import SAMPLES_PER_FRAME
 from shards.loading.batch_plan import MicroBatch, plan_epoch
 from shards.loading.collate import Batch
 from tests.benchmarks.loader import written

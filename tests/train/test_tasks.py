@@ -18,7 +18,7 @@ from model.checkpoint import load_checkpoint
 from model.conformer import ConformerSettings
 from model.losses import freeze
 from model.mel import log_mel
-from shards.format.sample import MEL_PER_FRAME, SAMPLES_PER_FRAME
+from runtime.constants import MEL_FRAMES_PER_VIDEO_FRAME, SAMPLES_PER_FRAME
 from shards.loading.batch_plan import MicroBatch, PlannedClip
 from shards.loading.collate import SILENCE, Batch
 from shards.loading.member_reader import MemberReader
@@ -193,7 +193,7 @@ def _filled(batch: Batch) -> Batch:
     for row, frames in enumerate(batch.lengths.tolist()):
         roi[row, frames:] = torch.randint(0, 256, roi[row, frames:].shape, generator=random, dtype=torch.uint8)
         if row not in batch.wav_rows.tolist():
-            mel[row, :, MEL_PER_FRAME * frames :].normal_(3, 5, generator=random)
+            mel[row, :, MEL_FRAMES_PER_VIDEO_FRAME * frames :].normal_(3, 5, generator=random)
     for place, row in enumerate(batch.wav_rows.tolist()):
         wav[place, SAMPLES_PER_FRAME * int(batch.lengths[row]) :].normal_(0, 1, generator=random)
     return dataclasses.replace(batch, roi=roi, mel=mel, wav=wav)
@@ -206,7 +206,7 @@ def _longer(batch: Batch, frames: int) -> Batch:
     if roi.numel():
         roi = torch.cat([roi, roi.new_zeros(clips, frames, side, side)], dim=1)
     if mel.numel():
-        mel = torch.cat([mel, mel.new_full((*mel.shape[:2], MEL_PER_FRAME * frames), SILENCE)], dim=2)
+        mel = torch.cat([mel, mel.new_full((*mel.shape[:2], MEL_FRAMES_PER_VIDEO_FRAME * frames), SILENCE)], dim=2)
         wav = torch.cat([wav, wav.new_zeros(len(wav), SAMPLES_PER_FRAME * frames)], dim=1)
     return dataclasses.replace(batch, roi=roi, mel=mel, wav=wav)
 
@@ -263,12 +263,12 @@ def test_beyond_its_clip_a_mel_is_silent_wherever_it_comes_from(shards: str, tmp
     garbage = dataclasses.replace(batch, wav=_filled(batch).wav)
     found = mels(garbage, garbage.lengths[garbage.wav_rows])
     for row, frames in enumerate(batch.lengths.tolist()):
-        assert (found[row, :, MEL_PER_FRAME * frames :] == SILENCE).all()
+        assert (found[row, :, MEL_FRAMES_PER_VIDEO_FRAME * frames :] == SILENCE).all()
     for row in (0, 2):
         assert torch.equal(found[row], batch.mel[row])
     frames = int(batch.lengths[1])
-    alone = log_mel(batch.wav[0, : SAMPLES_PER_FRAME * frames])[..., : MEL_PER_FRAME * frames]
-    torch.testing.assert_close(found[1, :, : MEL_PER_FRAME * frames], alone, rtol=0, atol=1e-4)
+    alone = log_mel(batch.wav[0, : SAMPLES_PER_FRAME * frames])[..., : MEL_FRAMES_PER_VIDEO_FRAME * frames]
+    torch.testing.assert_close(found[1, :, : MEL_FRAMES_PER_VIDEO_FRAME * frames], alone, rtol=0, atol=1e-4)
 
 
 RECIPE_FILE = {

@@ -14,7 +14,7 @@ from torch import Tensor
 from model.asr import ASRModel, ASROutput
 from model.spec_augment import draw_masks, mask_mel
 from model.tokenizer import Tokenizer
-from shards.format.sample import MEL_PER_FRAME
+from runtime.constants import MEL_FRAMES_PER_VIDEO_FRAME
 from shards.loading.collate import Batch, Contents
 from train.settings import TrainSettings
 from train.state import Run
@@ -37,7 +37,7 @@ def losses(run: Run, network: ASRModel, batch: Batch, seed: int) -> Losses:
 
 def _hear(run: Run, network: ASRModel, batch: Batch, seed: int | None) -> ASROutput:
     device, settings = run.ranks.device, run.settings
-    lengths = MEL_PER_FRAME * batch.lengths
+    lengths = MEL_FRAMES_PER_VIDEO_FRAME * batch.lengths
     part_lengths = batch.lengths[batch.wav_rows]
     mel = mels(batch.to(device, non_blocking=True), part_lengths)
     if seed is not None:

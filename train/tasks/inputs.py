@@ -22,7 +22,7 @@ from model.segment_sampling import (
 )
 from model.tokenizer import Tokenizer
 from model.transforms import draw_augmentation, transform
-from shards.format.sample import MEL_PER_FRAME
+from runtime.constants import MEL_FRAMES_PER_VIDEO_FRAME
 from shards.loading.collate import SILENCE, Batch
 from train.settings import TrainSettings
 from train.tasks.ctc import pieces_of
@@ -73,12 +73,12 @@ def prepare(
     frames = batch.roi.shape[1]
     if seed is None:
         windows, augmentation, window_frames = whole_windows(lengths), None, frames
-        voices = first_windows(MEL_PER_FRAME * lengths, ranges.reference_frames)
+        voices = first_windows(MEL_FRAMES_PER_VIDEO_FRAME * lengths, ranges.reference_frames)
     else:
         generator = torch.Generator().manual_seed(seed)
         windows = draw_windows(lengths, generator, ranges.window_frames)
         window_frames = min(ranges.window_frames, frames)
-        voices = draw_windows(MEL_PER_FRAME * lengths, generator, ranges.reference_frames)
+        voices = draw_windows(MEL_FRAMES_PER_VIDEO_FRAME * lengths, generator, ranges.reference_frames)
         augmentation = draw_augmentation(*windows, generator, settings.transforms)
     windows, voices = (Windows(*(x.to(device, non_blocking=True) for x in each)) for each in (windows, voices))
     reference, sizes = speaker_reference(mel, voices, ranges.reference_padded)
@@ -96,7 +96,11 @@ def prepare(
         windows=windows,
         window_frames=window_frames,
         target=take_window(
-            mel, *windows.scaled(MEL_PER_FRAME), length=MEL_PER_FRAME * window_frames, dim=2, fill=SILENCE
+            mel,
+            *windows.scaled(MEL_FRAMES_PER_VIDEO_FRAME),
+            length=MEL_FRAMES_PER_VIDEO_FRAME * window_frames,
+            dim=2,
+            fill=SILENCE,
         ),
         pieces=pieces,
         piece_lengths=piece_lengths,

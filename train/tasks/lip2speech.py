@@ -17,7 +17,7 @@ from torch import Tensor
 from model.lip_to_speech import LipToSpeech, LipToSpeechOutput
 from model.losses import content_loss, ctc_loss, delta_l1, mel_l1
 from model.tokenizer import Tokenizer
-from shards.format.sample import MEL_PER_FRAME
+from runtime.constants import MEL_FRAMES_PER_VIDEO_FRAME
 from shards.loading.collate import Batch, Contents
 from train.settings import TrainSettings
 from train.state import Run
@@ -45,7 +45,7 @@ def losses(run: Run, network: LipToSpeech, batch: Batch, seed: int) -> Losses:
             window_frames=inputs.window_frames,
         )
         heard = None
-        mel_lengths = MEL_PER_FRAME * inputs.windows.sizes
+        mel_lengths = MEL_FRAMES_PER_VIDEO_FRAME * inputs.windows.sizes
         if recogniser is not None:
             heard = content_loss(recogniser, spoken.mel, inputs.target, mel_lengths)
     padding, weights = settings.network.padding, settings.losses

@@ -15,7 +15,7 @@ from eval.reference import references_of, voices_of
 from eval.targets import l1_of, waves_of
 from model.lip_to_speech import LipToSpeech, LipToSpeechOutput
 from model.vocoders.mel_to_wav import sample_counts
-from shards.format.sample import MEL_PER_FRAME, SAMPLES_PER_FRAME
+from runtime.constants import MEL_FRAMES_PER_VIDEO_FRAME, SAMPLES_PER_FRAME
 from shards.loading.batch_plan import MicroBatch
 from shards.loading.collate import Batch
 from shards.loading.loader import LoaderSettings
@@ -49,7 +49,7 @@ def score(run: Run, voices: Mapping[str, Tensor], batch: Batch, tally: Tally) ->
     spoken = _speak(
         run, inputs, references_of(batch.keys, voices, inputs.reference[..., : settings.segments.reference_frames])
     )
-    lengths = MEL_PER_FRAME * inputs.lengths
+    lengths = MEL_FRAMES_PER_VIDEO_FRAME * inputs.lengths
     tally.add("l1", float(l1_of(spoken.mel, inputs.target, lengths).sum()), len(lengths))
     score_reading(tally, batch, spoken.logits, inputs.lengths, run.tokenizer)
     shown = [number for number, key in enumerate(batch.keys) if tally.shows(key)]

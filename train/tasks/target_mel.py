@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from model.mel import log_mel_batch
-from shards.format.sample import MEL_PER_FRAME, SAMPLES_PER_FRAME
+from runtime.constants import MEL_FRAMES_PER_VIDEO_FRAME, SAMPLES_PER_FRAME
 from shards.loading.collate import SILENCE, Batch
 
 
@@ -20,6 +20,9 @@ def mels(batch: Batch, frames: Tensor) -> Tensor:
     mel = batch.mel
     if len(batch.wav_rows):
         computed = log_mel_batch(batch.wav, SAMPLES_PER_FRAME * frames)[..., : mel.shape[2]]
-        late = torch.arange(mel.shape[2], device=mel.device) >= MEL_PER_FRAME * frames.to(mel.device)[:, None, None]
+        late = (
+            torch.arange(mel.shape[2], device=mel.device)
+            >= MEL_FRAMES_PER_VIDEO_FRAME * frames.to(mel.device)[:, None, None]
+        )
         mel = mel.index_copy(0, batch.wav_rows, computed.masked_fill(late, SILENCE))
     return mel
