@@ -88,7 +88,10 @@ def _decode_video(content: bytes, frames: int, side: int, name: str) -> np.ndarr
                 if len(pictures) == frames:
                     raise DatasetError(f"{name}: more than the {frames} frames that the sample declares")
                 pictures.append(luma(frame))
-    except (av.FFmpegError, IndexError, AttributeError) as error:  # a codec that nobody knows has no context
+    except DatasetError:
+        raise
+    # a codec that nobody knows has no context (AttributeError); damaged tags are no UTF-8, damaged sizes no numbers
+    except (av.FFmpegError, LookupError, AttributeError, ValueError, ArithmeticError, TypeError) as error:
         raise DatasetError(f"{name}: not a readable lip-region video: {error}") from error
     if {picture.shape for picture in pictures} != {(side, side)}:
         raise DatasetError(f"{name}: holds no frames, or frames of several sizes")

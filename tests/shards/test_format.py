@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from shards import DatasetError, Sample, SampleMeta, ShardWriter, Store, decode_sample, encode_sample
@@ -162,6 +162,7 @@ def test_random_bytes_are_never_anything_but_a_dataset_error(content: bytes) -> 
 GOOD = {codec: encode_sample(make_sample(), codec) for codec in ROI_CODECS}
 
 
+@example(codec="ffv1", member=2, where=0.0625, value=128)  # a tag that is no UTF-8
 @given(codec=st.sampled_from(ROI_CODECS), member=st.integers(0, 4), where=st.floats(0, 1), value=st.integers(0, 255))
 def test_a_changed_byte_is_nothing_worse_than_a_dataset_error(
     codec: RoiCodec, member: int, where: float, value: int
