@@ -3,7 +3,7 @@
 # PYTHON chooses the interpreter. A torch that is already in .venv is kept, so a CPU or CUDA build of one's own choice
 # may be installed there first.
 
-# STEPS is how long the demo trains: 1500 take a few minutes, 4000 give the figures of the README.
+# STEPS is how long the demo trains: 1500 take a few minutes, 4000 give the figures of docs/results.md.
 
 PYTHON ?= python3
 STEPS ?= 1500

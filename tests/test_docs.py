@@ -13,14 +13,15 @@ from collections.abc import Callable
 from contextlib import redirect_stdout
 from functools import cache
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
+import numpy as np
 import pytest
 
 import model
 from eval.__main__ import main as eval_main
 from eval.__main__ import parse as parse_evaluation
-from eval.metrics import SPEECH_METRICS
+from eval.metrics import SPEECH_METRICS, Metric, MetricError
 from model.__main__ import main as model_main
 from model.checkpoint import Checkpoint, save_checkpoint
 from model.transforms import TransformSettings
@@ -39,6 +40,7 @@ TEXTS = {page: page.read_text() for page in PAGES}
 README = TEXTS[ROOT / "README.md"]
 DATA = TEXTS[ROOT / "docs/data.md"]
 PENDING = {"--systems", "tests/test_architecture.py", "Speech recogniser", "Match or mend"}  # on their way
+CONTRIBUTING = ROOT / "CONTRIBUTING.md"
 CHANGELOG = ROOT / "CHANGELOG.md"  # names flags that no longer exist
 FLAG = r"(?<![\w-])--[a-z][\w.-]*\w"
 
@@ -62,6 +64,11 @@ def code_lines(text: str) -> list[str]:
     text = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
     joined = "\n".join(re.findall(r"^    .*", text, re.MULTILINE)).replace("\\\n", " ").replace("$seed", "0")
     return [line.strip() for line in joined.splitlines()]
+
+
+def python_blocks(page: Path) -> list[str]:
+    """The fenced Python blocks of a page."""
+    return re.findall(r"```python\n(.*?)```", TEXTS[page], re.DOTALL)
 
 
 def commands_like(pattern: str) -> list[tuple[str, ...]]:
@@ -114,14 +121,32 @@ def test_python_blocks_run(small_recipe: BuildSettings, tmp_path: Path, monkeypa
     pictures = TransformSettings(crop_radius=small_recipe.crop_radius, size=32)
     Path("runs/demo").mkdir(parents=True)
     save_checkpoint("runs/demo/best.pt", Checkpoint(network.settings, network.state_dict(), transforms=pictures))
-    blocks = [
-        (page, block) for page, text in TEXTS.items() for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    ]
+    blocks = [(page, block) for page in PAGES if page != CONTRIBUTING for block in python_blocks(page)]
     assert {page.name for page, _ in blocks} >= {"README.md", "shard-format.md", "model.md"}
     for page, block in blocks:
         printed: list[object] = []
         exec(compile(block, str(page), "exec"), {"print": lambda *line, to=printed: to.append(line)})
         assert printed, f"{page.name}: a block printed nothing:\n{block}"
+
+
+def test_contributing_metric_runs() -> None:
+    names: dict[str, Any] = {}
+    exec(python_blocks(CONTRIBUTING)[0], names)
+    metric: Metric = names["SNR"]
+    wave = np.sin(np.arange(16_000, dtype=np.float32))
+    assert metric.function(wave, np.float32(0.9) * wave) == pytest.approx(20.0, abs=1e-3)
+    with pytest.raises(MetricError):
+        metric.function(wave, wave)
+
+
+def test_contributing_dataset_is_indexed(tmp_path: Path) -> None:
+    names: dict[str, Any] = {}
+    exec(python_blocks(CONTRIBUTING)[1], names)
+    for video in ("train/ann_1.mp4", "train/bob_1.mp4", "val/ann_2.mp4"):
+        (tmp_path / video).parent.mkdir(exist_ok=True)
+        (tmp_path / video).touch()
+    index = names["index_prefixed"](BuildSettings(root=str(tmp_path)))
+    assert [(clip.split, clip.speaker) for clip in index.clips] == [("train", "ann"), ("train", "bob"), ("val", "ann")]
 
 
 def test_pipeline_commands_are_documented_and_their_flags_exist() -> None:
@@ -213,7 +238,9 @@ def test_source_files_named_exist() -> None:
         if page == CHANGELOG:
             continue
         for path in re.findall(r"`([\w./-]+\.(?:py|yaml|yml|sh))`", text):
-            assert path in PENDING or path in (tracked if "/" in path else names), f"{page.name}: {path}"
+            assert path in PENDING or "NAME" in path or path in (tracked if "/" in path else names), (
+                f"{page.name}: {path}"
+            )
 
 
 def test_skip_reasons_are_explained() -> None:
