@@ -54,5 +54,5 @@ $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 	   $(BIN)/python -c 'from importlib.metadata import version; print("torch==" + version("torch"))' 2>/dev/null \
 	   || grep '^torch==' constraints.txt; } > $(VENV)/constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(VENV)/constraints.txt \
-		--editable '.[s3,eval,test,lint]'
+		--editable '.[s3,test,lint]'
 	@touch $@

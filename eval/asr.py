@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from eval.metrics.audio import Wave
-from eval.metrics.optional import package
+from eval.metrics.optional import import_extra
 from eval.systems import check_recipe
 from model import asr as network
 from model.checkpoint import Checkpoint, build_network, load_checkpoint
@@ -92,7 +92,7 @@ def check_asr(name: str, tokenizer: Tokenizer | None, beam: int = 1) -> None:
     """Say now what `load_asr` would trip over, as far as that is quick. Arguments and errors are its own."""
     path = _IMPORT_PATH.fullmatch(name)
     if name.startswith(WHISPER):
-        package("faster_whisper", "whisper")
+        import_extra("faster_whisper", "whisper")
     elif path is not None and not os.path.exists(name):
         _check_beam(name, beam)
         _factory(name, path[1], path[2])
@@ -198,7 +198,7 @@ def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
 
 def _whisper(model: str, device: torch.device, beam: int) -> ASRModel:
     """Whisper for English, waveform by waveform: temperature 0 alone, each window without a word of those before."""
-    make = package("faster_whisper", "whisper").WhisperModel
+    make = import_extra("faster_whisper", "whisper").WhisperModel
     compute = "float16" if device.type == "cuda" else "float32"
     try:
         loaded = make(model, device=device.type, device_index=device.index or 0, compute_type=compute, cpu_threads=1)

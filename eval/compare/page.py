@@ -19,7 +19,7 @@ from markupsafe import Markup
 from eval.compare.comparison import Compared, Comparison
 from eval.compare.table import heading, left_out_of, lines_of, notes_of, signed
 from eval.report.about import settings_of
-from eval.report.alignment import mark, normalizer_used
+from eval.report.alignment import align_words, normalizer_used
 from eval.report.charts import beyond, distribution
 from eval.report.clips import MOST_SECONDS, Sound, Text, sound_of
 from eval.report.report import PAGE_NAME
@@ -214,10 +214,7 @@ def _figure(of: Compared, name: str, key: str) -> float | None:
 
 
 def _texts(name: str, row: Mapping[str, Any], normalize: Callable[[str], str]) -> list[Text]:
-    if row["hypothesis"] is None:
+    text, hypothesis = row["text"], row["hypothesis"]
+    if hypothesis is None:
         return []
-    return [
-        Text(
-            name, row["hypothesis"], mark(normalize(row["text"]), normalize(row["hypothesis"])) if row["text"] else None
-        )
-    ]
+    return [Text(name, hypothesis, align_words(normalize(text), normalize(hypothesis)) if text else None)]

@@ -1,14 +1,16 @@
-"""Scores, of sound against sound and of words against words. Neither torch nor Ray is imported, nor an extra.
+"""Metrics of synthesized speech: a pair of waveforms to figures, and a pair of texts to error counts.
 
-speech.py     STOI, ESTOI, PESQ of a pair of waveforms
-spectral.py   their log-spectral and mel-cepstral distance; warping.py: two sequences of frames aligned
+speech.py     STOI, ESTOI, PESQ
+spectral.py   log-spectral distance and mel-cepstral distortion; dtw.py: dynamic time warping
 pitch.py      errors in F0 and in voicing
-judges.py     what others' networks think of a voice and of how natural it sounds
-words.py      errors in words and in characters of a pair of texts
-registry.py   the metrics of waveforms by name, and how figures are shown
-scorers.py    a pair scored; many, in processes of their own, while the caller goes on
-waves.py      what metrics of waveforms are given
-packages.py   packages of the extras (eval, whisper, judges), imported when they are first used
+learned.py    speaker similarity and predicted MOS by pretrained networks
+text.py       word and character errors, text normalization
+registry.py   the metrics of waveforms by name, and how figures are displayed
+pool.py       one pair scored, or many in a pool of processes
+audio.py      checks of the waveforms
+optional.py   packages of extras, imported on first use
+
+Importing this is cheap: neither torch, Ray, librosa nor a package of an extra is imported.
 """
 
 from eval.metrics.audio import MetricError, Wave
@@ -18,12 +20,12 @@ from eval.metrics.pool import PairScores, ScoringPool, score
 from eval.metrics.registry import SPEECH_METRICS, Display, Metric, display_of, load_packages, metric_of
 from eval.metrics.spectral import lsd, mcd
 from eval.metrics.speech import estoi, pesq_narrow, pesq_wide, stoi
-from eval.metrics.text import Errors, character_errors, normalize_text, total, word_errors
+from eval.metrics.text import ErrorCount, character_errors, normalize_text, total_errors, word_errors
 
 __all__ = [
     "SPEECH_METRICS",
     "Display",
-    "Errors",
+    "ErrorCount",
     "Metric",
     "MetricError",
     "PackageMissingError",
@@ -43,7 +45,7 @@ __all__ = [
     "pesq_wide",
     "score",
     "stoi",
-    "total",
+    "total_errors",
     "voicing_error",
     "word_errors",
 ]

@@ -1,4 +1,4 @@
-"""What metrics of speech are given, and what they say where they have no figure."""
+"""Waveforms that metrics compare: cropped to a common length and checked."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ Wave = np.ndarray[Any, np.dtype[np.float32]]
 
 
 class MetricError(ValueError):
-    """A metric has no figure for this pair; says why."""
+    """A metric has no figure for this pair: the message is the reason."""
 
 
-def over_common_length(original: Wave, generated: Wave) -> tuple[Wave, Wave]:
+def crop_to_common_length(original: Wave, generated: Wave) -> tuple[Wave, Wave]:
     """Both (L,) float32, L the shorter one's length.
 
     Raises:
@@ -21,14 +21,14 @@ def over_common_length(original: Wave, generated: Wave) -> tuple[Wave, Wave]:
         ValueError: not one-dimensional arrays of floating point.
     """
     for side, wave in (("original", original), ("generated", generated)):
-        check_kind(side, wave)
+        check_dtype(side, wave)
     common = min(len(original), len(generated))
     for side, wave in (("original", original), ("generated", generated)):
-        check_sound(side, wave[:common])
+        check_audible(side, wave[:common])
     return original[:common].astype(np.float32), generated[:common].astype(np.float32)
 
 
-def check_kind(side: str, wave: Wave) -> None:
+def check_dtype(side: str, wave: Wave) -> None:
     """`ValueError` unless it is a one-dimensional array of floating point, `MetricError` where it is empty."""
     if wave.ndim != 1 or wave.dtype.kind != "f":
         raise ValueError(f"the {side} is {wave.dtype} {wave.shape}: expected float32 (samples,) at 16 kHz")
@@ -36,7 +36,7 @@ def check_kind(side: str, wave: Wave) -> None:
         raise MetricError(f"the {side} is empty")
 
 
-def check_sound(side: str, wave: Wave) -> None:
+def check_audible(side: str, wave: Wave) -> None:
     """`MetricError` where it is not finite or silent throughout."""
     if not np.isfinite(wave).all():
         raise MetricError(f"the {side} holds values that are not finite")

@@ -1,7 +1,4 @@
-"""Dynamic time warping, compiled: a matter of milliseconds for a clip, and of memory for two rows of frames.
-
-Importing this compiles it, or loads what was compiled before.
-"""
+"""Dynamic time warping (DTW) of two sequences of frames, by librosa."""
 
 from __future__ import annotations
 
@@ -9,39 +6,29 @@ from typing import Any
 
 import numpy as np
 
-from model.numba_jit import compiled
-
 Array = np.ndarray[Any, Any]
 
+MAX_FRAMES = 2000
+"""In a stretch aligned at once, 10 s of 5 ms: librosa holds the whole matrix, 28 bytes for each pair of frames."""
 
-def _warped(one: Array, other: Array) -> tuple[float, int]:
-    """The sum of distances along the path on which it is least, and the number of pairs on that path.
 
-    A path leads from the first pair of frames to the last; each step goes on by one frame in either or in both, and
-    costs the Euclidean distance of the pair it leads to. Of equal paths the one that goes on in both is taken.
+def dtw(one: Array, other: Array) -> tuple[float, int]:
+    """Cost of the path of least cost, and the number of pairs of frames on it.
+
+    A path leads from the first pair to the last; each step advances by one frame in either sequence or in both, and
+    costs the Euclidean distance of the pair it leads to. From 2 `MAX_FRAMES` on, sequences are aligned in stretches of
+    `MAX_FRAMES`, the last one with the remainder: they are in step, so no warp is nearly as long as a stretch.
 
     Args:
         one, other: float64 (N, C) and (M, C), N and M at least 1.
     """
-    frames = len(other)
-    above, steps_above = np.full(frames + 1, np.inf), np.zeros(frames + 1, np.int64)
-    here, steps_here = np.full(frames + 1, np.inf), np.zeros(frames + 1, np.int64)
-    above[0] = 0.0
-    for row in range(len(one)):
-        here[0] = np.inf
-        for column in range(frames):
-            squares = 0.0
-            for c in range(one.shape[1]):
-                squares += (one[row, c] - other[column, c]) ** 2
-            least, steps = above[column], steps_above[column]
-            if above[column + 1] < least:
-                least, steps = above[column + 1], steps_above[column + 1]
-            if here[column] < least:
-                least, steps = here[column], steps_here[column]
-            here[column + 1], steps_here[column + 1] = least + np.sqrt(squares), steps + 1
-        above, here = here, above
-        steps_above, steps_here = steps_here, steps_above
-    return above[frames], steps_above[frames]
+    import librosa  # takes seconds, and compiles on its first use
 
-
-warped = compiled("(f8[:,::1], f8[:,::1])")(_warped)
+    cost, pairs = 0.0, 0
+    stretches = max(1, min(len(one), len(other)) // MAX_FRAMES)
+    for stretch in range(stretches):
+        start = stretch * MAX_FRAMES
+        stop = start + MAX_FRAMES if stretch < stretches - 1 else None
+        summed, path = librosa.sequence.dtw(one[start:stop].T, other[start:stop].T)
+        cost, pairs = cost + float(summed[-1, -1]), pairs + len(path)
+    return cost, pairs

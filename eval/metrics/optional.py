@@ -1,4 +1,4 @@
-"""Packages of the extras. Whoever never scores anything does without them, so they are imported on first use."""
+"""Packages of the extras `whisper` and `learned-metrics`, imported on first use: scoring works without them."""
 
 from __future__ import annotations
 
@@ -8,25 +8,21 @@ from typing import Any
 
 
 class PackageMissingError(ValueError):
-    """A package that a metric needs is not installed."""
+    """A package that a metric or an ASR model needs is not installed."""
 
 
-def package(name: str, extra: str = "eval") -> Any:
-    """The package of this name, imported.
-
-    Args:
-        name: of the package, or of a module in it.
-        extra: of ours, that installs it.
+def import_extra(name: str, extra: str) -> Any:
+    """Import a package, or a module in it, of an extra.
 
     Raises:
         PackageMissingError: it is not installed; says how to install it.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what it will miss one day: what works together is stated in setup.cfg
+            warnings.simplefilter("ignore")  # deprecations inside these packages: setup.cfg says what works together
             return import_module(name)
     except ImportError as error:
         raise PackageMissingError(
-            f"scores need the package {name}, which cannot be imported ({error}): in the folder of lip-to-speech, "
+            f"the package {name} cannot be imported ({error}): in the folder of lip-to-speech, "
             f"pip install -e '.[{extra}]'"
         ) from error

@@ -1,10 +1,10 @@
-"""How well synthesised speech keeps the original's melody: its fundamental frequency, and where it is voiced.
+"""Errors of synthesized speech in fundamental frequency (F0) and in voicing.
 
 F0 comes from pYIN (Mauch and Dixon, 2014) as librosa has it, every 10 ms, in frames of 40 ms, between 60 and 500 Hz, in
 steps of 20 cents. Longer frames and finer steps call more of a pause voiced, and cost more. WORLD's trackers were the
-other choice: on real clips resynthesised by Griffin-Lim from their true mels, they call most pauses voiced (voicing
-errors: DIO 53%, Harvest 41%, these settings of pYIN 10%), and the pyworld that is released cannot be imported where
-setuptools is missing or recent.
+other choice: on real clips resynthesized by Griffin-Lim from their ground-truth mels, they call most pauses voiced
+(voicing errors: DIO 53%, Harvest 41%, these settings of pYIN 10%), and the pyworld that is released cannot be imported
+where setuptools is missing or recent.
 
 Frame stands against frame, without alignment: speech made from a silent video is in step with it, or is at fault.
 """
@@ -16,16 +16,15 @@ from typing import Any
 
 import numpy as np
 
-from eval.metrics.audio import MetricError, Wave, over_common_length
-from eval.metrics.optional import package
+from eval.metrics.audio import MetricError, Wave, crop_to_common_length
 from runtime.constants import HOP_LENGTH, SAMPLE_RATE
 
-_LOWEST, _HIGHEST = 60.0, 500.0  # Hz
+_FMIN, _FMAX = 60.0, 500.0  # Hz
 _FRAME, _HOP = 640, HOP_LENGTH
 _SEMITONES_A_STEP = 0.2
 
-_TRACKS_KEPT = 8
-"""For two metrics, of a few systems beside the same original. Each takes as much memory as its waveform."""
+_CACHED_TRACKS = 8
+"""Both metrics need the tracks of a few systems beside the same original. Each takes as much memory as its waveform."""
 
 Track = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -36,7 +35,6 @@ def f0_error(original: Wave, generated: Wave) -> float:
 
     Raises:
         MetricError: no frame is voiced in both; waveforms that cannot be compared.
-        PackageMissingError: librosa is not installed.
     """
     one, other = _tracks(original, generated)
     both = (one > 0) & (other > 0)
@@ -51,25 +49,26 @@ def voicing_error(original: Wave, generated: Wave) -> float:
 
     Raises:
         MetricError: waveforms that cannot be compared.
-        PackageMissingError: librosa is not installed.
     """
     one, other = _tracks(original, generated)
     return float(100 * ((one > 0) != (other > 0)).mean())
 
 
 def _tracks(original: Wave, generated: Wave) -> tuple[Track, Track]:
-    one, other = over_common_length(original, generated)
+    one, other = crop_to_common_length(original, generated)
     return _track(one.tobytes()), _track(other.tobytes())
 
 
-@lru_cache(_TRACKS_KEPT)
+@lru_cache(_CACHED_TRACKS)
 def _track(samples: bytes) -> Track:
     """F0 in Hz, 0 where unvoiced: float32 samples -> (L // 160 + 1,), the n-th frame about sample 160 n."""
     wave = np.frombuffer(samples, np.float32)
-    hz, _, _ = package("librosa").pyin(
-        wave / np.abs(wave).max(),  # level is no matter, but squares of what is very soft vanish
-        fmin=_LOWEST,
-        fmax=_HIGHEST,
+    import librosa  # takes seconds
+
+    hz, _, _ = librosa.pyin(
+        wave / np.abs(wave).max(),  # level does not matter, but squares of very soft samples underflow
+        fmin=_FMIN,
+        fmax=_FMAX,
         sr=SAMPLE_RATE,
         frame_length=_FRAME,
         hop_length=_HOP,
@@ -77,5 +76,5 @@ def _track(samples: bytes) -> Track:
         fill_na=0.0,
     )
     track: Track = hz
-    track.flags.writeable = False  # it is kept for others
+    track.flags.writeable = False  # it is cached
     return track

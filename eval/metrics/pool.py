@@ -1,11 +1,11 @@
-"""Pairs of waveforms scored: one here and now, or many in processes of their own, while the caller goes on.
+"""Scoring of waveform pairs: one at once, or many in a pool of processes, in parallel to the caller.
 
     score(["stoi", "estoi", "pesq"], original, generated)
 
-    with ScoringPool(["stoi", "estoi", "pesq"], processes=4) as scorers:
+    with ScoringPool(["stoi", "estoi", "pesq"], processes=4) as pool:
         for key, original, generated in pairs:
-            scorers.submit(key, original, generated)     # comes back at once
-        for key, scored in scorers.results().items():    # waits for all
+            pool.submit(key, original, generated)        # returns at once
+        for key, scored in pool.results().items():       # waits for all
             ...
 
 STOI, ESTOI and PESQ of a clip take a core a few tenths of a second. A pair for which a metric has no figure costs that
@@ -14,7 +14,6 @@ figure and nothing else.
 
 from __future__ import annotations
 
-import ctypes
 import math
 import multiprocessing
 import os
@@ -22,38 +21,36 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from multiprocessing import connection
-from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from eval.metrics.audio import MetricError, Wave
 from eval.metrics.optional import PackageMissingError
 from eval.metrics.registry import load_packages, metric_of
 from runtime.signals import outlive_sigterm
 
-_SECONDS_ORPHANED = 1.0
-"""Between two looks whether the process that scores are for is still there."""
+_PARENT_CHECK_SECONDS = 1.0
 
-_PAIRS_AHEAD = 32
-"""Pairs a process that may wait to be scored: each holds its two waveforms."""
+_MAX_PENDING = 32
+"""Pairs in flight for each process: each holds its two waveforms in memory."""
 
 
 class PairScores(NamedTuple):
-    """One pair: figures by metric, and for metrics without one the reason."""
+    """Scores of one pair: figures by metric, and for metrics without one the reason."""
 
     values: dict[str, float]
     failed: dict[str, str]
 
 
 def score(names: Sequence[str], original: Wave, generated: Wave) -> PairScores:
-    """Score one pair, here and now. Whatever goes wrong in a metric costs its figure only, and is said in `failed`.
+    """Score one pair in this process. An error in a metric costs its figure only, and is the reason in `failed`.
 
     Args:
         names: of metrics, as `metric_of` takes them.
@@ -61,7 +58,7 @@ def score(names: Sequence[str], original: Wave, generated: Wave) -> PairScores:
 
     Raises:
         ValueError: a name that is no metric.
-        PackageMissingError: a metric's package is not installed; so for any import that fails: it would for all pairs.
+        PackageMissingError: a metric's package is not installed. Any ImportError is raised: all pairs would fail.
     """
     scored = PairScores({}, {})
     for name, metric in {name: metric_of(name) for name in names}.items():
@@ -82,11 +79,11 @@ def score(names: Sequence[str], original: Wave, generated: Wave) -> PairScores:
 
 
 class ScoringPool:
-    """Processes that score pairs. They start here and end when this is closed.
+    """A pool of processes that score pairs; they start here and end with `close`.
 
     Args:
         names: of metrics, as `metric_of` takes them.
-        processes: how many; 0: none but this one, and `submit` comes back when the pair is scored.
+        processes: how many; 0: none but this one, and `submit` returns when the pair is scored.
 
     Raises:
         ValueError: a name that is no metric, or fewer than 0 processes.
@@ -103,17 +100,19 @@ class ScoringPool:
         # Forked, since spawned processes would import the program that scores for its training: seconds, and hundreds
         # of MB each. A fork of a process with threads and a GPU is sound as long as it only does what these do: NumPy.
         self._pool = (
-            ProcessPoolExecutor(processes, multiprocessing.get_context("fork"), _start, (os.getpid(),))
+            ProcessPoolExecutor(processes, multiprocessing.get_context("fork"), _initialize, (os.getpid(),))
             if processes
             else None
         )
         self._processes = processes
         if self._pool is not None:
-            with _one_thread():
+            # Processes are the parallelism, so each gets one thread. The limit is set before they are forked: set in
+            # the child, OpenBLAS would start its threads before it lets them rest.
+            with threadpool_limits(1, "blas"):
                 self._pool.submit(os.getpid)  # the first task, whatever it is, forks them all
 
     def submit(self, key: str, original: Wave, generated: Wave) -> None:
-        """Have a pair scored; comes back at once, or, with many pairs under way, when one is done.
+        """Submit a pair; returns at once, or, with many pairs in flight, when one is done.
 
         Args:
             key: its name, given once between two `results`.
@@ -128,7 +127,7 @@ class ScoringPool:
         for side, wave in (("original", original), ("generated", generated)):
             if wave.ndim != 1 or wave.dtype.kind != "f":
                 raise ValueError(f"{key}: the {side} is {wave.dtype} {wave.shape}: expected float32 (samples,)")
-        # copies: they are sent off later, when the caller may have used its memory for something else
+        # copies: they are pickled later, when the caller may have reused its memory
         pair = np.array(original, np.float32), np.array(generated, np.float32)
         if self._pool is None:
             done: Future[PairScores] = Future()
@@ -140,11 +139,11 @@ class ScoringPool:
         except BrokenProcessPool as error:
             raise self._died() from error
         self._waiting.append(self._scored[key])
-        if len(self._waiting) > _PAIRS_AHEAD * self._processes:
+        if len(self._waiting) > _MAX_PENDING * self._processes:
             wait([self._waiting.popleft()])
 
     def results(self) -> dict[str, PairScores]:
-        """The scores of all pairs since the last call, in the order submitted; waits for those under way.
+        """The scores of all pairs since the last call, in the order submitted; waits for those in flight.
 
         Raises:
             RuntimeError: a process has died; names what it may have been scoring.
@@ -157,7 +156,7 @@ class ScoringPool:
         return scored
 
     def close(self) -> None:
-        """End the processes, whatever they do; what is not scored is lost."""
+        """Kill the processes; pairs in flight are lost."""
         if self._pool is None:
             return
         for process in self._children():
@@ -176,9 +175,9 @@ class ScoringPool:
         return list((getattr(self._pool, "_processes", None) or {}).values())
 
     def _died(self) -> RuntimeError:
-        """Say what has happened, and end the other processes: the pool is of no more use, and may wait for them.
+        """The error to raise when a process has died; kills the others: the broken pool would wait for them.
 
-        Pairs are taken in order, so those under way are among the first that have no scores.
+        Pairs are taken in order, so those in flight are among the first that have no scores.
         """
         without = [key for key, future in self._scored.items() if not future.done() or future.exception()]
         children = self._children()
@@ -191,42 +190,15 @@ class ScoringPool:
         )
 
 
-def _start(parent: int) -> None:
-    """What a new process does first."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal, for the parent to answer
+def _initialize(parent: int) -> None:
+    """First call in a new process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the parent answers it
     outlive_sigterm()
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    threading.Thread(target=_exit_with, args=(parent,), daemon=True).start()
 
 
-def _end_with(parent: int) -> None:
-    """A process whose parent was killed would wait for pairs for ever, and keep hold of the parent's GPU."""
+def _exit_with(parent: int) -> None:
+    """Exit once the parent was killed: this process would wait for ever, and keep hold of the parent's GPU."""
     while os.getppid() == parent:
-        time.sleep(_SECONDS_ORPHANED)
+        time.sleep(_PARENT_CHECK_SECONDS)
     os._exit(1)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Processes forked meanwhile do their arithmetic in one thread: they are the parallelism.
-
-    NumPy's OpenBLAS, once loaded, is told so by functions of its own only. Told in the child it would start its threads
-    before it lets them rest.
-    """
-    before = [(put, get()) for put, get in _blas_threads()]
-    for put, _ in before:
-        put(1)
-    try:
-        yield
-    finally:
-        for put, threads in before:
-            put(threads)
-
-
-def _blas_threads() -> Iterator[tuple[Callable[[int], object], Callable[[], int]]]:
-    """What sets and what gets the number of threads of each OpenBLAS that this process has loaded."""
-    maps = Path("/proc/self/maps")
-    lines = maps.read_text().splitlines() if maps.exists() else []
-    for library in map(ctypes.CDLL, sorted({line.split()[-1] for line in lines if "openblas" in line})):
-        for name in ("scipy_openblas_{}_num_threads64_", "scipy_openblas_{}_num_threads", "openblas_{}_num_threads"):
-            if hasattr(library, name.format("set")):
-                yield getattr(library, name.format("set")), getattr(library, name.format("get"))

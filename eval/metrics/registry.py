@@ -1,21 +1,22 @@
-"""The metrics by name, and how each figure of a report is shown.
+"""The metrics by name, and how their figures are displayed.
 
     metric_of("estoi")                      one of ours
     metric_of("mypackage.noise:snr")        a function (original, generated) -> float, or a `Metric`, of anybody's
 
 `original` and `generated` are float32 (L,) at 16 kHz. A function raises `MetricError` where there is no figure, and
-must not depend on what it was asked before.
+must not depend on earlier calls.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import import_module
 
 from eval.metrics.audio import Wave
-from eval.metrics.learned import PACKAGES, mos, similarity
-from eval.metrics.optional import package
+from eval.metrics.learned import EXTRA, PACKAGES, mos, similarity
+from eval.metrics.optional import import_extra
 from eval.metrics.pitch import f0_error, voicing_error
 from eval.metrics.spectral import lsd, mcd
 from eval.metrics.speech import estoi, pesq_narrow, pesq_wide, stoi
@@ -23,19 +24,42 @@ from eval.metrics.speech import estoi, pesq_narrow, pesq_wide, stoi
 
 @dataclass(frozen=True)
 class Display:
-    """How a figure is shown to people.
+    """How the figures of a metric are displayed.
 
     Attributes:
-        title: what it is called.
+        title: of the metric.
         digits: after the point.
         higher_is_better: else lower is.
         unit: empty where there is none.
+        scale: that a stored figure is multiplied by: error rates are stored as shares and displayed in percent.
     """
 
     title: str
     digits: int
     higher_is_better: bool
     unit: str = ""
+    scale: float = 1.0
+
+    @property
+    def label(self) -> str:
+        """Title and unit."""
+        return f"{self.title}, {self.unit}" if self.unit else self.title
+
+    @property
+    def better(self) -> str:
+        """Which direction is better, in words."""
+        return "higher is better" if self.higher_is_better else "lower is better"
+
+    @property
+    def note(self) -> str:
+        """Unit and direction, below a column's title."""
+        return f"{self.unit}, {self.better}" if self.unit else self.better
+
+    def format(self, value: float | None) -> str:
+        """A stored figure as text."""
+        if value is None or not math.isfinite(value):
+            return "\N{EN DASH}"
+        return f"{value * self.scale:.{self.digits}f}"
 
 
 @dataclass(frozen=True)
@@ -43,17 +67,17 @@ class Metric:
     """A score of a pair of waveforms.
 
     Attributes:
-        display: how it is shown.
+        display: how its figures are displayed.
         function: of the original and the generated waveform.
-        packages: that it imports when it is first used.
-        extra: of ours, that installs them.
-        alone: whether it judges the generated waveform by itself, so that the original, too, can be given its score.
+        packages: that it imports on first use.
+        extra: of ours, that installs them; empty: they come with ours.
+        alone: whether it scores the generated waveform by itself, so that the original, too, can be given its score.
     """
 
     display: Display
     function: Callable[[Wave, Wave], float]
     packages: tuple[str, ...] = ()
-    extra: str = "eval"
+    extra: str = ""
     alone: bool = False
 
 
@@ -63,28 +87,28 @@ SPEECH_METRICS: dict[str, Metric] = {
     "pesq": Metric(Display("PESQ", 2, True), pesq_narrow, ("pesq",)),
     "pesq_wide": Metric(Display("PESQ, wide band", 2, True), pesq_wide, ("pesq",)),
     "lsd": Metric(Display("Log-spectral distance", 2, False, "dB"), lsd),
-    "mcd": Metric(Display("Mel-cepstral distortion", 2, False, "dB"), mcd),
+    "mcd": Metric(Display("Mel-cepstral distortion", 2, False, "dB"), mcd, ("librosa",)),
     "f0_error": Metric(Display("F0 error", 0, False, "cents"), f0_error, ("librosa",)),
     "voicing_error": Metric(Display("Voicing error", 1, False, "%"), voicing_error, ("librosa",)),
-    "similarity": Metric(Display("Speaker similarity", 3, True), similarity, PACKAGES["similarity"], "judges"),
-    "mos": Metric(Display("MOS by DNSMOS", 2, True), mos, PACKAGES["mos"], "judges", alone=True),
+    "similarity": Metric(Display("Speaker similarity", 3, True), similarity, PACKAGES["similarity"], EXTRA),
+    "mos": Metric(Display("MOS by DNSMOS", 2, True), mos, PACKAGES["mos"], EXTRA, alone=True),
 }
 """Metrics of a pair of waveforms, by the names that they have in settings and reports."""
 
 _OTHERS = {
     "l1": Display("Mel L1", 3, False, "natural log"),
-    "wer": Display("WER", 1, False, "%"),
-    "cer": Display("CER", 1, False, "%"),
-    "lips_wer": Display("WER, lips", 1, False, "%"),
-    "lips_cer": Display("CER, lips", 1, False, "%"),
+    "wer": Display("WER", 1, False, "%", 100.0),
+    "cer": Display("CER", 1, False, "%", 100.0),
+    "lips_wer": Display("WER, lips", 1, False, "%", 100.0),
+    "lips_cer": Display("CER, lips", 1, False, "%", 100.0),
 }
-"""What is measured of mels and of words, not of a pair of waveforms."""
+"""Figures of mels and of texts, not of a pair of waveforms."""
 
 
 def metric_of(name: str) -> Metric:
     """A metric by its name in `SPEECH_METRICS`, or by its import path `package.module:name`.
 
-    A function found there is shown under its own name with three digits, and higher is taken to be better; whoever
+    A function found there is displayed under its own name with three digits, and higher is taken to be better; whoever
     wants it otherwise puts a `Metric` there.
 
     Raises:
@@ -108,7 +132,7 @@ def metric_of(name: str) -> Metric:
 
 
 def display_of(name: str) -> Display:
-    """How the figures of a metric (any name that `metric_of` takes), or l1, wer, cer, lips_wer, lips_cer, are shown.
+    """How figures are displayed: of any name that `metric_of` takes, or of l1, wer, cer, lips_wer and lips_cer.
 
     Raises:
         ValueError: there are no such figures.
@@ -117,12 +141,15 @@ def display_of(name: str) -> Display:
 
 
 def load_packages(names: Iterable[str]) -> None:
-    """Import what these metrics need, so that what is missing is said now, and not by the first clip.
+    """Import what these metrics need, so that a missing package fails now, and not at the first clip.
 
     Raises:
         ValueError: a name that is no metric.
-        PackageMissingError: a package that is not installed.
+        PackageMissingError: a package of an extra that is not installed.
     """
     for metric in [metric_of(name) for name in names]:
         for needed in metric.packages:
-            package(needed, metric.extra)
+            if metric.extra:
+                import_extra(needed, metric.extra)
+            else:
+                import_module(needed)

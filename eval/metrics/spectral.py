@@ -1,6 +1,6 @@
-"""How far the spectrum of synthesised speech is from the original's, in dB: log-spectral and mel-cepstral distance.
+"""Log-spectral distance (LSD) and mel-cepstral distortion (MCD) of synthesized speech, in dB.
 
-Both waveforms are compared over their common length, in whole frames: what is left at the end counts for nothing. NumPy
+Both waveforms are compared over their common length, in whole frames: samples after the last one are ignored. NumPy
 alone, but for the alignment. Published figures of either measure differ by the analysis more than systems do, so these
 are to be compared with each other only.
 """
@@ -13,21 +13,22 @@ from typing import Any
 
 import numpy as np
 
-from eval.metrics.audio import MetricError, Wave, over_common_length
+from eval.metrics.audio import MetricError, Wave, crop_to_common_length
+from eval.metrics.dtw import dtw
 from runtime.constants import SAMPLE_RATE
 
 Spectrum = np.ndarray[Any, np.dtype[np.float64]]
 
 _LSD_WINDOW, _LSD_HOP = 512, 128  # 32 ms, 8 ms
 
-# The power that the rounding of a 16-bit recording leaves in a bin: variance 2 ** -30 / 12, times the window's 192.
-# What is softer is no sound, and digital silence would be infinitely far from anything else.
+# The power that rounding to 16 bits leaves in a bin: variance 2 ** -30 / 12, times the sum of the window's squares,
+# 192. Without a floor, digital silence would be infinitely far from anything else.
 _LSD_FLOOR = 192 * 2.0**-30 / 12
 
 _MCD_WINDOW, _MCD_HOP, _MCD_FFT = 400, 80, 512  # 25 ms, 5 ms
 _MCD_BANDS = 40
 _MCD_ORDER = 24
-_MCD_FLOOR = 1e-8  # -80 dB, below the wave's strongest band: level is no matter, and neither is digital silence
+_MCD_FLOOR = 1e-8  # -80 dB, relative to the strongest band, so that neither level nor digital silence matters
 
 
 def lsd(original: Wave, generated: Wave) -> float:
@@ -43,7 +44,7 @@ def lsd(original: Wave, generated: Wave) -> float:
     """
     one, other = (
         10 * np.log10(np.maximum(_power(wave, _LSD_WINDOW, _LSD_HOP, _LSD_WINDOW), _LSD_FLOOR))
-        for wave in over_common_length(original, generated)
+        for wave in crop_to_common_length(original, generated)
     )
     return float(np.sqrt(np.square(one - other).mean(axis=1)).mean())
 
@@ -54,18 +55,16 @@ def mcd(original: Wave, generated: Wave) -> float:
 
     The mel cepstrum is the cosine transform of the logarithms of the power in 40 mel bands (triangles evenly spaced on
     2595 log10(1 + f / 700), 0 to 8 kHz; frames of 25 ms, Hann, every 5 ms), scaled so that the figure is the RMS
-    difference, in dB, of the two spectra as 24 coefficients draw them. c0, the level, is left out. Where others take
-    the mel-generalised cepstra of SPTK or WORLD, their figures are of the same kind but not comparable.
+    difference, in dB, of the two spectra as 24 coefficients draw them. c0, the level, is not among them. Figures on the
+    mel-generalized cepstra of SPTK or WORLD are of the same kind but not comparable.
 
-    Frames are aligned by dynamic time warping (steps of one frame in either or both, of equal weight, anywhere): the
-    figure is the mean over the pairs of frames on the path of least sum.
+    Frames are aligned by dynamic time warping (steps of one frame in either or both, of equal weight): the figure is
+    the mean over the pairs of frames on the path of least sum. Clips of 20 s and more are aligned in stretches of 10 s.
 
     Raises:
         MetricError: less than 25 ms; waveforms that cannot be compared.
     """
-    from eval.metrics.dtw import warped  # importing it compiles
-
-    total, pairs = warped(*(_mel_cepstrum(wave) for wave in over_common_length(original, generated)))
+    total, pairs = dtw(*(_mel_cepstrum(wave) for wave in crop_to_common_length(original, generated)))
     return 10 / math.log(10) * math.sqrt(2) * total / pairs
 
 

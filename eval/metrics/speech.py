@@ -1,8 +1,8 @@
-"""How intelligible synthesised speech is, and how good: STOI, ESTOI, PESQ (METHOD.md, From mel to waveform).
+"""STOI, ESTOI and PESQ: intelligibility and quality of synthesized speech (METHOD.md, From mel to waveform).
 
 Every metric takes two waveforms at 16 kHz, float32 (L,), the original first, and compares them over their common
 length. The result depends on the two waveforms alone. Where there is no figure, for want of sound say, `MetricError`
-says why: such a pair is to be left out of the metric's mean and counted.
+says why: such a pair is to be excluded from the metric's mean, and counted.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from contextlib import contextmanager
 import numpy as np
 import soxr
 
-from eval.metrics.audio import MetricError, Wave, over_common_length
-from eval.metrics.optional import package
+from eval.metrics.audio import MetricError, Wave, crop_to_common_length
 from runtime.constants import SAMPLE_RATE
 
 
@@ -24,7 +23,7 @@ def stoi(original: Wave, generated: Wave) -> float:
     """Short-time objective intelligibility (Taal et al., 2011), of 1 at most.
 
     Raises:
-        MetricError: under 0.4 s of sound in the original, pauses left out; waveforms that cannot be compared.
+        MetricError: under 0.4 s of sound in the original, without pauses; waveforms that cannot be compared.
     """
     return _stoi(original, generated, extended=False)
 
@@ -46,7 +45,7 @@ def pesq_narrow(original: Wave, generated: Wave) -> float:
     Raises:
         MetricError: PESQ finds no utterance; under 0.25 s or over 20 s; waveforms that cannot be compared.
     """
-    original, generated = over_common_length(original, generated)
+    original, generated = crop_to_common_length(original, generated)
     return _pesq(8000, _at_8_khz(original), _at_8_khz(generated), "nb")
 
 
@@ -56,11 +55,11 @@ def pesq_wide(original: Wave, generated: Wave) -> float:
     Raises:
         MetricError: as `pesq_narrow`.
     """
-    original, generated = over_common_length(original, generated)
+    original, generated = crop_to_common_length(original, generated)
     return _pesq(SAMPLE_RATE, original, generated, "wb")
 
 
-# 30 frames of 256 samples, 128 apart, at 10 kHz: what STOI correlates
+# 30 frames of 256 samples, 128 apart, at 10 kHz: the stretch that STOI correlates
 _STOI_SECONDS = (29 * 128 + 256) / 10_000
 
 # An utterance and a pause take 0.2 s each at least. The P.862 code has room for 50 and writes beyond it, which ends the
@@ -69,23 +68,24 @@ _PESQ_SECONDS = 20.0
 
 
 def _stoi(original: Wave, generated: Wave, extended: bool) -> float:
-    original, generated = over_common_length(original, generated)
-    reason = f"less than {_STOI_SECONDS:.1f} s of sound, pauses left out: STOI needs that much"
+    original, generated = crop_to_common_length(original, generated)
+    reason = f"less than {_STOI_SECONDS:.1f} s of sound, without pauses: STOI needs that much"
     if len(original) < _STOI_SECONDS * SAMPLE_RATE:
         raise MetricError(reason)
-    measure = package("pystoi").stoi
-    with warnings.catch_warnings(record=True) as warned, _own_noise():
+    from pystoi import stoi as measure  # brings scipy
+
+    with warnings.catch_warnings(record=True) as warned, _seeded_noise():
         warnings.simplefilter("always")
         figure = float(measure(original, generated, SAMPLE_RATE, extended=extended))
     if any("Not enough STFT frames" in str(warning.message) for warning in warned):
-        raise MetricError(reason)  # what comes back is 1e-5, which is no score
+        raise MetricError(reason)  # pystoi returns 1e-5, which is no score
     if not math.isfinite(figure):
         raise MetricError(f"STOI comes out as {figure}")
     return figure
 
 
 @contextmanager
-def _own_noise() -> Iterator[None]:
+def _seeded_noise() -> Iterator[None]:
     """NumPy's global random numbers from a fixed state, and back where they were.
 
     ESTOI adds noise of 1e-16, which decides its figure where a waveform is digitally silent.
@@ -102,7 +102,8 @@ def _pesq(rate: int, original: Wave, generated: Wave, mode: str) -> float:
     seconds = len(original) / rate
     if seconds > _PESQ_SECONDS:
         raise MetricError(f"{seconds:.1f} s: more than the {_PESQ_SECONDS:.0f} s that PESQ is safe for")
-    pesq = package("pesq")
+    import pesq
+
     try:
         figure = float(pesq.pesq(rate, original, generated, mode))
     except pesq.PesqError as error:

@@ -1,6 +1,7 @@
-"""How much of what was said was understood: errors in words and in characters, and the text normalization for that.
+"""Word and character errors (WER, CER) of a hypothesis against its reference, and the text normalization before it.
 
-Errors are counted, not averaged: the rate of a test set is that of its `total`, all errors over all that was said.
+Errors are counted, not averaged: the rate of a test set is that of its `total_errors`, all errors over the length of
+all references.
 """
 
 from __future__ import annotations
@@ -11,27 +12,27 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any, NamedTuple
 
-from eval.metrics.optional import package
+from eval.metrics.optional import import_extra
 
 
-class Errors(NamedTuple):
-    """Substitutions, deletions and insertions together, and the length of what was said, in the same unit."""
+class ErrorCount(NamedTuple):
+    """Substitutions, deletions and insertions together, and the reference's length, in the same unit."""
 
     errors: int
     length: int
 
     @property
     def rate(self) -> float:
-        """Errors over length; may pass 1. Where nothing was said: 0 if nothing was heard either, else infinite."""
+        """Errors over length; may pass 1. Of an empty reference: 0 for an empty hypothesis, else infinite."""
         if self.length:
             return self.errors / self.length
         return math.inf if self.errors else 0.0
 
 
-def total(of: Iterable[Errors]) -> Errors:
+def total_errors(counts: Iterable[ErrorCount]) -> ErrorCount:
     """The errors of several texts as those of one."""
-    counted = list(of)
-    return Errors(sum(one.errors for one in counted), sum(one.length for one in counted))
+    counted = list(counts)
+    return ErrorCount(sum(one.errors for one in counted), sum(one.length for one in counted))
 
 
 def normalize_text(text: str) -> str:
@@ -59,21 +60,16 @@ def whisper_english(text: str) -> str:
 
 @cache
 def _whisper_english() -> Any:
-    return package("whisper_normalizer.english", "whisper").EnglishTextNormalizer()
-
-
-def as_it_is(text: str) -> str:
-    """The text, for those who have normalized it themselves."""
-    return text
+    return import_extra("whisper_normalizer.english", "whisper").EnglishTextNormalizer()
 
 
 NORMALIZERS: dict[str, Callable[[str], str]] = {
     "plain": normalize_text,
     "whisper-english": whisper_english,
-    "none": as_it_is,
+    "none": str,
 }
-"""What text goes through before it is compared, by the names that they have in settings and reports. Rates of different
-normalizers are not to be compared."""
+"""Text normalizers by the names that they have in settings and reports. Rates of different normalizers are not to be
+compared."""
 
 
 def normalizer_of(name: str) -> Callable[[str], str]:
@@ -86,32 +82,33 @@ def normalizer_of(name: str) -> Callable[[str], str]:
     if name not in NORMALIZERS:
         raise ValueError(f"normalizer {name!r}: expected one of {', '.join(NORMALIZERS)}")
     if name == "whisper-english":
-        _whisper_english()  # says now what is missing
+        _whisper_english()  # fails now if the package is missing, not at the first clip
     return NORMALIZERS[name]
 
 
-def word_errors(said: str, heard: str) -> Errors:
-    """Errors in words (parted by white space), over the words said: the word error rate's two halves.
+def word_errors(reference: str, hypothesis: str) -> ErrorCount:
+    """Errors in words (separated by white space), and the words of the reference: the two halves of the WER.
 
     Texts are compared as they are: give both through the same of `NORMALIZERS`.
-
-    Raises:
-        PackageMissingError: jiwer is not installed.
     """
-    words = said.split()
-    if not words:
-        return Errors(len(heard.split()), 0)
-    counts = package("jiwer").process_words(" ".join(words), " ".join(heard.split()))
-    return Errors(counts.substitutions + counts.deletions + counts.insertions, len(words))
+    import jiwer
+
+    words = reference.split()
+    if not words:  # jiwer refuses an empty reference
+        return ErrorCount(len(hypothesis.split()), 0)
+    counts = jiwer.process_words(" ".join(words), " ".join(hypothesis.split()))
+    return ErrorCount(counts.substitutions + counts.deletions + counts.insertions, len(words))
 
 
-def character_errors(said: str, heard: str) -> Errors:
-    """Errors in characters, the space between words among them, over the characters said; else as `word_errors`."""
-    said, heard = " ".join(said.split()), " ".join(heard.split())
-    if not said:
-        return Errors(len(heard), 0)
-    counts = package("jiwer").process_characters(said, heard)
-    return Errors(counts.substitutions + counts.deletions + counts.insertions, len(said))
+def character_errors(reference: str, hypothesis: str) -> ErrorCount:
+    """Errors in characters, the space between words among them; else as `word_errors`."""
+    import jiwer
+
+    reference, hypothesis = " ".join(reference.split()), " ".join(hypothesis.split())
+    if not reference:
+        return ErrorCount(len(hypothesis), 0)
+    counts = jiwer.process_characters(reference, hypothesis)
+    return ErrorCount(counts.substitutions + counts.deletions + counts.insertions, len(reference))
 
 
 def _replaced(text: str, place: int) -> str:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import pyarrow.compute as pc
 from markupsafe import Markup
 
-from eval.report.alignment import Marked, mark
+from eval.report.alignment import WordAlignment, align_words
 from eval.report.tables import Look, look_of
 from eval.report.waveforms import Array, SoundError, draw_mel, draw_wave, read_sound
 from eval.results import RATES, SYSTEMS, Evaluation
@@ -51,7 +51,7 @@ class Text(NamedTuple):
 
     of: str
     heard: str
-    marked: Marked | None
+    marked: WordAlignment | None
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,7 @@ def _texts(rows: dict[str, Row], normalize: Callable[[str], str]) -> list[Text]:
     heard = [("the network's sound", rows["network"]["hypothesis"]), ("the lips", rows["network"]["lips_hypothesis"])]
     heard += [(_OF[system], rows[system]["hypothesis"]) for system in SYSTEMS[1:] if system in rows]
     return [
-        Text(of, text, mark(normalize(said), normalize(text)) if said else None)
+        Text(of, text, align_words(normalize(said), normalize(text)) if said else None)
         for of, text in heard
         if text is not None
     ]

@@ -143,7 +143,7 @@ def test_intervals_hold_the_mean_of_most_samples() -> None:
     random = np.random.default_rng(3)
     held = 0
     for _ in range(200):
-        found = bootstrap(random.normal(5, 1, 40).tolist(), draws=500)
+        found = bootstrap(random.normal(5, 1, 40).tolist(), resamples=500)
         held += found.low <= 5 <= found.high
     assert 0.88 <= held / 200 <= 0.99  # 0.95 nominal; the percentile interval of 40 values holds a little less
 

@@ -1,4 +1,4 @@
-"""Judges of voices: what the packages say of the waveforms they are given, and no figure where there is no voice."""
+"""Learned metrics: what the packages say of the waveforms they are given, and an error where there is no voice."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from tests.eval.sounds import Wave, noisy, sentence
 
 @pytest.fixture(autouse=True)
 def _loaded_anew() -> Iterator[None]:
-    for judge in (_voice_encoder, _dnsmos):
-        judge.cache_clear()
+    for load in (_voice_encoder, _dnsmos):
+        load.cache_clear()
     yield
-    for judge in (_voice_encoder, _dnsmos):
-        judge.cache_clear()
+    for load in (_voice_encoder, _dnsmos):
+        load.cache_clear()
 
 
 class _VoiceEncoder:
@@ -45,7 +45,7 @@ class _VoiceEncoder:
 
 @pytest.fixture
 def resemblyzer(monkeypatch: pytest.MonkeyPatch) -> type[_VoiceEncoder]:
-    """In the place of Resemblyzer: leaves out samples of exactly 0 as pauses."""
+    """In the place of Resemblyzer: drops samples of exactly 0 as pauses."""
     package: Any = ModuleType("resemblyzer")
     package.VoiceEncoder = _VoiceEncoder
     package.preprocess_wav = lambda wave: wave[wave != 0]
@@ -56,10 +56,10 @@ def resemblyzer(monkeypatch: pytest.MonkeyPatch) -> type[_VoiceEncoder]:
 
 @pytest.fixture
 def dnsmos(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Any]:
-    """In the place of speechmos and onnxruntime: a judge who likes loud sound. The list: sessions in use."""
+    """In the place of speechmos and onnxruntime: a model that likes loud sound. The list: sessions in use."""
     sessions: list[Any] = []
 
-    class Judge:
+    class LoudnessMOS:
         def __init__(self, primary: str, p808: str) -> None:
             self.onnx_sess: Any = None
             self.p808_onnx_sess: Any = None
@@ -75,7 +75,7 @@ def dnsmos(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Any]:
         )
 
     module: Any = ModuleType("speechmos.dnsmos")
-    module.DNSMOS, module.__file__ = Judge, str(tmp_path / "dnsmos.py")
+    module.DNSMOS, module.__file__ = LoudnessMOS, str(tmp_path / "dnsmos.py")
     runtime: Any = ModuleType("onnxruntime")
     runtime.SessionOptions, runtime.InferenceSession = SimpleNamespace, session
     monkeypatch.setitem(sys.modules, "speechmos.dnsmos", module)
@@ -83,7 +83,7 @@ def dnsmos(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Any]:
     return sessions
 
 
-def test_similarity_is_the_cosine_of_embeddings_of_what_is_voiced(resemblyzer: type[_VoiceEncoder]) -> None:
+def test_similarity_is_the_cosine_of_embeddings_without_pauses(resemblyzer: type[_VoiceEncoder]) -> None:
     wave = sentence() + np.float32(0.02)
     padded = np.pad(wave, (9000, 500))
     assert similarity(wave, padded) == pytest.approx(1.0, abs=1e-6)
@@ -95,7 +95,7 @@ def test_similarity_is_the_cosine_of_embeddings_of_what_is_voiced(resemblyzer: t
     assert resemblyzer.made == 1
 
 
-def test_torch_has_its_threads_back_after_an_embedding(resemblyzer: type[_VoiceEncoder]) -> None:
+def test_similarity_restores_the_threads_of_torch(resemblyzer: type[_VoiceEncoder]) -> None:
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
@@ -105,7 +105,7 @@ def test_torch_has_its_threads_back_after_an_embedding(resemblyzer: type[_VoiceE
         torch.set_num_threads(before)
 
 
-def test_too_little_voice_for_an_embedding_is_no_figure(resemblyzer: type[_VoiceEncoder]) -> None:
+def test_similarity_of_too_little_voice_is_an_error(resemblyzer: type[_VoiceEncoder]) -> None:
     voiced = np.pad(sentence()[5000:11_000], (0, 20_000))
     with pytest.raises(MetricError, match=r"0\.3\d s of voice in the generated: 0\.4 s are needed"):
         similarity(sentence(), voiced)
@@ -113,7 +113,7 @@ def test_too_little_voice_for_an_embedding_is_no_figure(resemblyzer: type[_Voice
         similarity(voiced, sentence())
 
 
-def test_mos_is_the_overall_figure_of_the_generated_alone_in_one_thread(dnsmos: list[Any], tmp_path: Path) -> None:
+def test_mos_is_the_overall_quality_of_the_generated_alone_in_one_thread(dnsmos: list[Any], tmp_path: Path) -> None:
     assert mos(sentence()[:0], np.full(9000, 0.25, np.float32)) == 0.25
     assert mos(sentence(), np.full(9000, -0.5, np.float64)) == 0.5
     first = list(dnsmos)
@@ -129,7 +129,7 @@ def test_mos_is_of_the_waveform_as_it_is_played(dnsmos: list[Any]) -> None:
 
 
 @pytest.mark.parametrize("metric", [similarity, mos])
-def test_a_wave_that_cannot_be_judged_is_no_figure(
+def test_learned_metrics_name_a_wave_that_cannot_be_scored(
     metric: Any, resemblyzer: type[_VoiceEncoder], dnsmos: list[Any]
 ) -> None:
     broken = sentence().copy()
@@ -150,15 +150,15 @@ def test_a_wave_that_cannot_be_judged_is_no_figure(
     ("metric", "missing"),
     [(similarity, "resemblyzer"), (mos, "speechmos.dnsmos"), (mos, "onnxruntime")],
 )
-def test_a_package_that_is_missing_is_named_with_what_installs_it(
+def test_learned_metrics_name_a_missing_package_and_its_extra(
     metric: Any, missing: str, resemblyzer: Any, dnsmos: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, missing, None)
-    with pytest.raises(PackageMissingError, match=rf"package {missing}.*pip install -e '\.\[judges\]'"):
+    with pytest.raises(PackageMissingError, match=rf"package {missing}.*pip install -e '\.\[learned-metrics\]'"):
         metric(sentence(), sentence())
 
 
-def test_importing_the_judges_imports_nothing_that_they_need() -> None:
+def test_learned_metrics_import_none_of_their_packages() -> None:
     program = (
         "import sys, eval.metrics.learned\n"
         "print(*{'torch', 'resemblyzer', 'librosa', 'speechmos', 'onnxruntime', 'whisper_normalizer'} & {*sys.modules})"
@@ -166,7 +166,7 @@ def test_importing_the_judges_imports_nothing_that_they_need() -> None:
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "\n"
 
 
-def test_resemblyzer_itself_knows_a_voice_again() -> None:
+def test_similarity_by_resemblyzer_itself_is_higher_for_the_same_voice() -> None:
     resemblyzer = pytest.importorskip("resemblyzer")
     encoder = resemblyzer.VoiceEncoder("cpu", verbose=False)
     noise = noisy(sentence())
@@ -180,7 +180,7 @@ def test_resemblyzer_itself_knows_a_voice_again() -> None:
         similarity(sentence(), np.full(16_000, 1e-4, np.float32))
 
 
-def test_dnsmos_itself_likes_a_voice_better_without_noise() -> None:
+def test_mos_by_dnsmos_itself_is_higher_without_noise() -> None:
     pytest.importorskip("onnxruntime")
     dnsmos = pytest.importorskip("speechmos.dnsmos")
     clean, noise = mos(sentence(), sentence()), mos(sentence(), noisy(sentence()))

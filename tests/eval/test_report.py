@@ -15,7 +15,7 @@ from PIL import Image
 
 from eval.report import write_report
 from eval.report.about import published_of
-from eval.report.alignment import mark
+from eval.report.alignment import align_words
 from eval.report.charts import against_length, beyond, distribution
 from eval.report.clips import choose
 from eval.report.tables import look_of
@@ -265,18 +265,18 @@ def test_lips_are_those_of_the_dataset_and_without_one_the_report_says_so(
 
 
 def test_errors_in_recognised_text_are_marked_word_by_word(tmp_path: Path) -> None:
-    marked = mark("place blue at f two now", "place green at two now please")
-    kinds = [(part.kind, part.said, part.heard) for part in marked.stretches if part.kind != "equal"]
+    marked = align_words("place blue at f two now", "place green at two now please")
+    kinds = [(part.kind, part.reference, part.hypothesis) for part in marked.edits if part.kind != "equal"]
     assert kinds == [("substitute", "blue", "green"), ("delete", "f", ""), ("insert", "", "please")]
-    assert marked.counts == "1 substituted, 1 left out, 1 put in"
-    assert mark("a b", "a b").counts == "no error"
-    assert [part.kind for part in mark("a b", "").stretches] == ["delete"]
-    assert mark("", "a b").counts == "2 put in"
+    assert marked.counts == "1 substituted, 1 deleted, 1 inserted"
+    assert align_words("a b", "a b").counts == "no error"
+    assert [part.kind for part in align_words("a b", "").edits] == ["delete"]
+    assert align_words("", "a b").counts == "2 inserted"
     rows = all_rows(["main/s/1"], text="Place, BLUE!", hypothesis="place green", lips_hypothesis="place")
     made = evaluation_of(tmp_path, rows)
     page = Page(write_report(made, None, summary_of(made)))
     assert "place blue \N{RIGHTWARDS ARROW} green 1 substituted" in page.text
-    assert "ASROutput in the lips place \N{MINUS SIGN}blue 1 left out" in page.text
+    assert "ASROutput in the lips place \N{MINUS SIGN}blue 1 deleted" in page.text
 
 
 def test_clips_that_were_not_evaluated_are_listed_with_their_reasons(file: Path) -> None:

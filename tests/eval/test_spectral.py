@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import librosa
 import numpy as np
 import pytest
+from scipy import fft
 
 from eval.metrics import MetricError, lsd, mcd
-from eval.metrics import dtw as dtw_module
-from eval.metrics.dtw import warped
+from eval.metrics.dtw import MAX_FRAMES, dtw
 from eval.metrics.spectral import _cosines, _mel_bands, _mel_cepstrum
 from tests.eval.sounds import Wave, noisy, sentence
 
@@ -26,18 +27,18 @@ def _aside(one: Wave, other: Wave) -> float:
 
 
 @pytest.mark.parametrize("metric", [lsd, mcd])
-def test_a_wave_is_at_no_distance_from_itself(metric: Any) -> None:
+def test_spectral_distance_of_a_wave_to_itself_is_zero(metric: Any) -> None:
     assert metric(sentence(), sentence()) == 0
 
 
 @pytest.mark.parametrize("gain", [0.5, 2.0, 8.0])
-def test_a_gain_is_its_decibels_to_the_one_and_nothing_to_the_other(gain: float) -> None:
+def test_lsd_of_a_gain_is_its_decibels_and_mcd_is_zero(gain: float) -> None:
     # powers of two, which samples take without rounding
     assert lsd(_noise(), np.float32(gain) * _noise()) == pytest.approx(abs(20 * math.log10(gain)), abs=1e-9)
     assert mcd(_noise(), np.float32(gain) * _noise()) == pytest.approx(0, abs=1e-9)
 
 
-def test_log_spectral_distance_is_its_definition_frame_by_frame() -> None:
+def test_lsd_is_its_definition_frame_by_frame() -> None:
     original, generated = sentence()[:8000], noisy(sentence())[:8000]
     hann = [math.sin(math.pi * n / 512) ** 2 for n in range(512)]
     floor = 192 * (2**-15) ** 2 / 12  # sum of the window's squares, times the variance of a rounded 16-bit sample
@@ -51,14 +52,12 @@ def test_log_spectral_distance_is_its_definition_frame_by_frame() -> None:
     assert lsd(original, generated) == pytest.approx(np.mean(distances), abs=1e-9)
 
 
-def test_digital_silence_is_as_far_off_as_what_16_bits_do_not_tell_from_it() -> None:
+def test_lsd_of_digital_silence_is_bounded_by_16_bit_rounding() -> None:
     soft = sentence() + _noise(1, len(sentence())) * np.float32(1e-6)
     assert lsd(sentence(), soft) < 0.5
 
 
-def test_mel_cepstral_distortion_is_that_of_librosa_and_scipy() -> None:
-    librosa = pytest.importorskip("librosa")
-    fft = pytest.importorskip("scipy.fft")
+def test_mcd_is_that_of_librosa_and_scipy() -> None:
     cepstra = []
     for wave in (sentence(), noisy(sentence())[800:]):
         framed = librosa.util.frame(wave[: len(sentence()) - 800].astype(np.float64), frame_length=400, hop_length=80)
@@ -73,14 +72,14 @@ def test_mel_cepstral_distortion_is_that_of_librosa_and_scipy() -> None:
     assert mcd(sentence(), noisy(sentence())[800:]) == pytest.approx(expected, rel=1e-6)
 
 
-def test_mel_cepstral_distortion_is_the_rms_difference_of_smoothed_spectra_in_decibels() -> None:
+def test_mcd_is_the_rms_difference_of_smoothed_spectra_in_decibels() -> None:
     one, other = (_mel_cepstrum(wave)[40] for wave in (sentence(), noisy(sentence())))
     drawn = 2 * (one - other) @ (_cosines() * _mel_bands().shape[0])
     rms = 10 / math.log(10) * np.sqrt(np.square(drawn).mean())
     assert rms == pytest.approx(10 / math.log(10) * np.sqrt(2 * np.square(one - other).sum()), rel=1e-9)
 
 
-def test_a_delay_and_a_slower_pace_are_aligned() -> None:
+def test_mcd_aligns_a_delay_and_a_slower_pace() -> None:
     original = noisy(sentence(), 1e-3)
     late = noisy(np.append(np.zeros(1600, np.float32), sentence())[: len(original)], 1e-3, seed=0)
     assert mcd(original, late) < 0.4 * _aside(original, late)
@@ -100,22 +99,28 @@ def test_a_delay_and_a_slower_pace_are_aligned() -> None:
         ([0, 0], [0, 0], 0, 2),  # of equal paths the straight one
     ],
 )
-def test_the_path_of_least_sum_is_found(one: list[int], other: list[int], total: float, pairs: int) -> None:
+def test_dtw_finds_the_path_of_least_cost(one: list[int], other: list[int], total: float, pairs: int) -> None:
     sequences = [np.array(values, np.float64)[:, None] for values in (one, other)]
-    assert warped(*sequences) == (total, pairs)
-    assert warped(*reversed(sequences)) == (total, pairs)
-    assert dtw_module._warped(*sequences) == (total, pairs)
+    assert dtw(*sequences) == (total, pairs)
+    assert dtw(*reversed(sequences)) == (total, pairs)
+
+
+def test_dtw_of_long_sequences_is_that_of_their_stretches() -> None:
+    one = np.random.default_rng(0).normal(size=(2 * MAX_FRAMES + 30, 3))
+    other = one + np.random.default_rng(1).normal(scale=0.1, size=one.shape)
+    stretches = [dtw(one[part], other[part]) for part in (slice(MAX_FRAMES), slice(MAX_FRAMES, None))]
+    assert dtw(one, other) == tuple(map(sum, zip(*stretches, strict=True)))
 
 
 @pytest.mark.parametrize(("metric", "samples", "least"), [(lsd, 511, "32 ms"), (mcd, 399, "25 ms")])
-def test_less_than_a_frame_has_no_figure(metric: Any, samples: int, least: str) -> None:
+def test_spectral_distance_of_less_than_a_frame_is_an_error(metric: Any, samples: int, least: str) -> None:
     with pytest.raises(MetricError, match=f"{samples} samples: less than a frame of {least}"):
         metric(_noise(), _noise()[:samples])
     assert metric(_noise(), _noise(1)[: samples + 1]) > 1
 
 
 @pytest.mark.parametrize("metric", [lsd, mcd])
-def test_sound_outside_all_whole_frames_leaves_finite_figures(metric: Any) -> None:
+def test_spectral_distance_is_finite_for_sound_outside_all_whole_frames(metric: Any) -> None:
     click = np.zeros(1000, np.float32)
     click[0] = click[-1] = 0.5  # where the window is 0, and beyond the last frame
     assert np.isfinite(metric(click, _noise(0, 1000)))

@@ -6,60 +6,61 @@ import math
 import sys
 from types import ModuleType
 
+import jiwer
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.metrics import Errors, PackageMissingError, character_errors, normalize_text, total, word_errors
+from eval.metrics import ErrorCount, PackageMissingError, character_errors, normalize_text, total_errors, word_errors
 from eval.metrics.text import NORMALIZERS, _whisper_english, normalizer_of
-
-jiwer = pytest.importorskip("jiwer")
 
 TEXT = st.lists(st.sampled_from(["bin", "blue", "at", "f", "two", "now"]), min_size=1, max_size=7).map(" ".join)
 
 ANY_TEXT = st.text(st.characters(codec="utf-8", exclude_categories=("Z", "C")) | st.just(" "), max_size=30)
-"""Of any script and marks; of white space the plain space, the only one that jiwer parts words at."""
+"""Of any script and marks; of white space only the plain space, the one at which jiwer separates words."""
 
 
 @given(ANY_TEXT, ANY_TEXT)
-def test_rates_of_whatever_was_said_are_jiwers(said: str, heard: str) -> None:
-    said, heard = " ".join(said.split()), " ".join(heard.split())
-    if said:
-        assert word_errors(said, heard).rate == pytest.approx(jiwer.wer(said, heard), abs=1e-12)
-        assert character_errors(said, heard).rate == pytest.approx(jiwer.cer(said, heard), abs=1e-12)
+def test_error_rates_of_any_text_are_jiwers(reference: str, hypothesis: str) -> None:
+    reference, hypothesis = " ".join(reference.split()), " ".join(hypothesis.split())
+    if reference:
+        assert word_errors(reference, hypothesis).rate == pytest.approx(jiwer.wer(reference, hypothesis), abs=1e-12)
+        assert character_errors(reference, hypothesis).rate == pytest.approx(
+            jiwer.cer(reference, hypothesis), abs=1e-12
+        )
 
 
 @given(TEXT, st.one_of(TEXT, st.just("")))
-def test_rates_are_jiwers(said: str, heard: str) -> None:
-    assert word_errors(said, heard).rate == pytest.approx(jiwer.wer(said, heard), abs=1e-12)
-    assert character_errors(said, heard).rate == pytest.approx(jiwer.cer(said, heard), abs=1e-12)
+def test_error_rates_of_words_are_jiwers(reference: str, hypothesis: str) -> None:
+    assert word_errors(reference, hypothesis).rate == pytest.approx(jiwer.wer(reference, hypothesis), abs=1e-12)
+    assert character_errors(reference, hypothesis).rate == pytest.approx(jiwer.cer(reference, hypothesis), abs=1e-12)
 
 
-def test_errors_are_counted_in_their_unit() -> None:
-    assert word_errors("bin blue at f", "bin blew f now") == Errors(3, 4)
-    assert character_errors("bin blue", "bin blew") == Errors(2, 8)
+def test_error_counts_are_in_their_unit() -> None:
+    assert word_errors("bin blue at f", "bin blew f now") == ErrorCount(3, 4)
+    assert character_errors("bin blue", "bin blew") == ErrorCount(2, 8)
     assert word_errors("a b", "c d e f g").rate == 2.5
 
 
-def test_white_space_does_not_matter() -> None:
-    assert word_errors(" bin\tblue \n", "bin   blue") == Errors(0, 2)
-    assert character_errors(" bin\tblue \n", "bin   blue") == Errors(0, 8)
+def test_error_counts_ignore_white_space() -> None:
+    assert word_errors(" bin\tblue \n", "bin   blue") == ErrorCount(0, 2)
+    assert character_errors(" bin\tblue \n", "bin   blue") == ErrorCount(0, 8)
 
 
-def test_where_nothing_was_said_whatever_was_heard_is_an_error() -> None:
-    assert word_errors("", "place blue") == Errors(2, 0)
-    assert character_errors(" ", "ab c") == Errors(4, 0)
+def test_error_counts_of_an_empty_reference_are_all_of_the_hypothesis() -> None:
+    assert word_errors("", "place blue") == ErrorCount(2, 0)
+    assert character_errors(" ", "ab c") == ErrorCount(4, 0)
     assert word_errors("", "place blue").rate == math.inf
-    assert word_errors("", " ") == Errors(0, 0)
+    assert word_errors("", " ") == ErrorCount(0, 0)
     assert word_errors("", "").rate == 0
 
 
-def test_the_rate_of_a_set_weighs_texts_by_their_length() -> None:
+def test_total_errors_weigh_texts_by_their_length() -> None:
     pairs = [("a b c d e f g h", "a b c d e f g h"), ("x y", "z")]
-    together = total(word_errors(said, heard) for said, heard in pairs)
-    assert together == Errors(2, 10)
-    assert together.rate == pytest.approx(jiwer.wer(*map(list, zip(*pairs, strict=True))), abs=1e-12)
-    assert total([]) == Errors(0, 0)
+    together = total_errors(word_errors(reference, hypothesis) for reference, hypothesis in pairs)
+    assert together == ErrorCount(2, 10)
+    assert together.rate == pytest.approx(jiwer.wer([one for one, _ in pairs], [other for _, other in pairs]), abs=1e-12)
+    assert total_errors([]) == ErrorCount(0, 0)
 
 
 @pytest.mark.parametrize(
@@ -74,12 +75,12 @@ def test_the_rate_of_a_set_weighs_texts_by_their_length() -> None:
         ("'", ""),
     ],
 )
-def test_text_is_normalised(text: str, expected: str) -> None:
+def test_normalize_text(text: str, expected: str) -> None:
     assert normalize_text(text) == expected
     assert normalize_text(expected) == expected
 
 
-def test_a_normaliser_is_had_by_its_name() -> None:
+def test_normalizer_of_a_name() -> None:
     assert list(NORMALIZERS) == ["plain", "whisper-english", "none"]
     assert normalizer_of("plain")("It's 'F', now.") == "it's f now"
     assert normalizer_of("none")(" It's  'F', now.") == " It's  'F', now."
@@ -87,7 +88,7 @@ def test_a_normaliser_is_had_by_its_name() -> None:
         normalizer_of("english")
 
 
-def test_whispers_normaliser_is_used_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whisper_normalizer_is_loaded_once_and_used_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[None] = []
 
     class Normalizer:
@@ -110,21 +111,15 @@ def test_whispers_normaliser_is_used_as_it_is(monkeypatch: pytest.MonkeyPatch) -
         _whisper_english.cache_clear()
 
 
-def test_numbers_contractions_and_spellings_are_one_to_whispers_normaliser() -> None:
+def test_whisper_normalizer_unifies_numbers_contractions_and_spellings() -> None:
     pytest.importorskip("whisper_normalizer")
     normalize = normalizer_of("whisper-english")
     assert normalize("Twenty-one colours, it's [noise] Mr. Smith!") == normalize("21 colors it is mister smith")
     assert normalize("Place blue at F two, now.") == "place blue at f 2 now"
 
 
-def test_without_whisper_normalizer_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whisper_normalizer_missing_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     _whisper_english.cache_clear()
     monkeypatch.setitem(sys.modules, "whisper_normalizer.english", None)
     with pytest.raises(PackageMissingError, match=r"whisper_normalizer.*pip install -e '\.\[whisper\]'"):
         normalizer_of("whisper-english")
-
-
-def test_without_jiwer_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "jiwer", None)
-    with pytest.raises(PackageMissingError, match=r"package jiwer.*pip install -e '\.\[eval\]'"):
-        word_errors("a", "b")
