@@ -32,12 +32,13 @@ from eval.synthesis import Synthesizer
 from eval.systems import device_of, networks_of, pictures_of, tokenizer_of
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.segment_sampling import Segment
+from runtime.atomic import PART_SUFFIX
 from runtime.constants import FPS
 from runtime.progress import ProgressReport, shown
 from runtime.ray_jobs import job_runner
 from shards import Dataset, DatasetError, Store, open_dataset
 from shards.format.manifest import read_left_out
-from shards.format.store import PART_SUFFIX, absolute_url
+from shards.format.store import absolute_url
 from shards.loading.batch_plan import BatchSettings, MicroBatch, plan_evaluation
 from shards.loading.index_view import IndexedClip
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +27,7 @@ from model.settings_io import read_settings
 from model.tokenizer import Tokenizer
 from model.transforms import TransformSettings
 from model.vsr import VSRModel, VSRSettings
+from runtime.atomic import atomic_file
 
 FORMAT = 1
 
@@ -92,21 +92,8 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> Non
         "transforms": None if checkpoint.transforms is None else dataclasses.asdict(checkpoint.transforms),
         "training": checkpoint.training,
     }
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        try:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-            os.chmod(file.name, 0o644)
-            os.replace(file.name, path)
-        except OSError as error:
-            os.unlink(file.name)
-            raise OSError(error.errno, error.strerror or str(error), str(path)) from error
-        except BaseException:
-            os.unlink(file.name)
-            raise
+    with atomic_file(path) as file:
+        torch.save(content, file)
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:

@@ -7,7 +7,6 @@ mel, logits, features = program(video, lengths, reference)
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +14,7 @@ from torch.export import Dim
 
 from model.lip_to_speech import LipToSpeech
 from model.segment_sampling import WINDOW_FRAMES
+from runtime.atomic import atomic_file
 
 _FEWEST_FRAMES, _MOST_FRAMES = 2, 1500  # a minute
 
@@ -42,14 +42,8 @@ def export_lip_to_speech(network: LipToSpeech, path: str | os.PathLike[str], sid
             program = torch.export.export(_Plain(network).eval(), inputs, dynamic_shapes=shapes)
     finally:
         network.train(training)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.pt2")
-    try:
-        torch.export.save(program, unfinished)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with atomic_file(path) as file:
+        torch.export.save(program, file)
 
 
 class _Plain(nn.Module):

@@ -14,11 +14,12 @@ from pipeline.errors import BuildError
 from pipeline.merge import merge
 from pipeline.plan import Plan, make_plan
 from pipeline.shard_task import ShardTask, build_shard
+from runtime.atomic import PART_SUFFIX
 from runtime.progress import ProgressReport, shown
 from runtime.ray_jobs import job_runner
 from shards import DatasetError, LeftOut, Manifest, StorageError, Store, read_manifest
 from shards.format.manifest import ERRORS_NAME, PLAN_NAME, read_plan
-from shards.format.store import PART_SUFFIX, absolute_url
+from shards.format.store import absolute_url
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def run_build(
     failed: dict[str, Exception] = {}
     reused = 0
     with job_runner(address, workers) as runner, shown(report, "build") as progress:
-        for outcome in runner.map(build_shard, tasks, on_wait=progress.update):
+        for outcome in runner.map(build_shard, tasks, progress.update, retry_on=(StorageError,)):
             if outcome.result is not None:
                 result = outcome.result
                 report.add(result.clips, result.seconds, result.left_out, result.reused)

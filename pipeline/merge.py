@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from pipeline.plan import Plan
+from runtime.atomic import PART_SUFFIX
 from shards import DatasetError, LeftOut, Manifest, Sidecar, Store, read_sidecar
 from shards.format.index import INDEX_NAME, encode_index
 from shards.format.manifest import ERRORS_NAME, MANIFEST_NAME, PLAN_NAME, ShardEntry, encode_manifest, hours_of
 from shards.format.sidecar import sidecar_name
-from shards.format.store import PART_SUFFIX
 
 
 def merge(plan: Plan, out: Store) -> tuple[Manifest, list[LeftOut]]:

@@ -20,7 +20,8 @@ from typing import NamedTuple
 
 from runtime.constants import FPS, MEL_FRAMES_PER_VIDEO_FRAME, N_MELS, SAMPLE_RATE, SAMPLES_PER_FRAME
 from runtime.html_page import check_page, write_page
-from runtime.images import COLOURS, COLUMNS, TILE, data_uri, jpeg, make_tiles, mel_picture, sheet, strip
+from runtime.images import COLUMNS, TILE, data_uri, jpeg, make_tiles, sheet, strip
+from runtime.mel_image import COLORS, mel_data_uri
 from shards import Dataset, DatasetError, Sample, open_dataset
 from shards.format.manifest import read_left_out
 from shards.format.sample import encode_wav
@@ -103,7 +104,7 @@ def write_preview(
         make_card=lambda key: _card(_read(dataset, key)),
         fps=FPS,
         bands=N_MELS,
-        colours=[f"rgb{colour}" for colour in COLOURS],
+        colors=[f"rgb{color}" for color in COLORS],
         tile=TILE,
         columns=COLUMNS,
         strip=_STRIP,
@@ -176,6 +177,6 @@ def _card(sample: Sample) -> Card:
         sheet=jpeg(sheet(tiles)),
         strip=jpeg(strip(tiles, _STRIP)),
         narrow_strip=jpeg(strip(tiles, _NARROW_STRIP)),
-        mel=mel_picture(sample.mel[:, : MEL_FRAMES_PER_VIDEO_FRAME * frames]),
+        mel=mel_data_uri(sample.mel[:, : MEL_FRAMES_PER_VIDEO_FRAME * frames]),
         sound=data_uri("audio/wav", encode_wav(sample.wav[: frames * SAMPLES_PER_FRAME])),
     )

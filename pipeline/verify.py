@@ -71,7 +71,7 @@ def verify(url: str, address: str | None = None, workers: int | None = None) -> 
     problems += _check_strays(manifest, dataset.store)
     report = ProgressReport(total=len(rows))
     with job_runner(address, workers) as runner, shown(report, "verify") as progress:
-        for outcome in runner.map(check_shard, checks, on_wait=progress.update):
+        for outcome in runner.map(check_shard, checks, progress.update, retry_on=(StorageError,)):
             entry = outcome.item.entry
             found = outcome.result if outcome.result is not None else [f"{entry.name}: {outcome.error}"]
             problems += found

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import jinja2
 from markupsafe import Markup
 
-from shards import Store
+from runtime.atomic import atomic_file
 
 _PACKAGE, _STYLE = "runtime", "base.css"
 
@@ -53,7 +53,7 @@ def write_page(
 
     Raises:
         ValueError: `file` cannot be a file.
-        StorageError: the disk failed.
+        OSError: the disk failed.
     """
     check_page(file)
     parts = (
@@ -66,10 +66,10 @@ def write_page(
         )
     )
     try:
-        with Store(str(file.absolute().parent)).create(file.name) as out:
+        with atomic_file(file) as out:
             # a lone surrogate can stand in a clip's JSON, but not in UTF-8
             out.writelines(part.encode("utf-8", "replace") for part in parts)
-    except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
+    except (FileNotFoundError, NotADirectoryError, FileExistsError, PermissionError) as error:
         raise ValueError(f"{file}: cannot be written: {error.strerror}") from error
     return file
 

@@ -1,8 +1,8 @@
 """Run one function over many items with Ray, on this machine or on a cluster; the same code on both.
 
-The number in flight is bounded; results come back as they finish. When a worker or node dies, or storage fails, the
-item is tried again elsewhere; what still fails comes back as the item's error and the others go on. Ray is imported
-here, and only when a job starts.
+The number in flight is bounded; results come back as they finish. When a worker or node dies, or the function fails in
+a way that passes, the item is tried again; what still fails comes back as the item's error and the others continue. Ray
+is imported here, and only when a job starts.
 """
 
 from __future__ import annotations
@@ -19,15 +19,13 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Generic, TypeVar
 
-from shards import StorageError
-
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _TRIES_AFTER_A_CRASH = 5
-_STORAGE_TRIES = 3
+_TRIES = 3
 PAUSE_SECONDS = 1.0
-"""Before storage that failed is tried again; twice as long each time."""
+"""Before what failed is tried again; twice as long each time."""
 _POLL_SECONDS = 1.0
 _CONNECT_SECONDS = 10.0
 
@@ -97,7 +95,11 @@ class Runner:
     workers: int | None
 
     def map(
-        self, function: Callable[[Item], Result], items: Sequence[Item], on_wait: Callable[[], None] = lambda: None
+        self,
+        function: Callable[[Item], Result],
+        items: Sequence[Item],
+        on_wait: Callable[[], None] = lambda: None,
+        retry_on: tuple[type[Exception], ...] = (),
     ) -> Iterator[Outcome[Item, Result]]:
         """Apply `function` to every item.
 
@@ -105,15 +107,17 @@ class Runner:
             function: importable where the workers run; best idempotent, since an item may be tried twice.
             items: what it is given.
             on_wait: called about once a second while nothing has finished.
+            retry_on: errors of `function` after which an item is tried again: networks stumble, and a full disk may be
+                emptied.
 
         Returns:
             Outcomes, in the order in which they finish.
         """
-        patient = _patient(function, PAUSE_SECONDS)
+        retrying = _retrying(function, retry_on, PAUSE_SECONDS)
         if self.ray is None:
-            yield from (_run_here(patient, item) for item in items)
+            yield from (_run_here(retrying, item) for item in items)
             return
-        task = self.ray.remote(num_cpus=1, max_retries=_TRIES_AFTER_A_CRASH)(_on_one_thread(patient))
+        task = self.ray.remote(num_cpus=1, max_retries=_TRIES_AFTER_A_CRASH)(_on_one_thread(retrying))
         waiting = list(reversed(items))
         running: dict[Any, Item] = {}
         while waiting or running:
@@ -152,15 +156,16 @@ def cause_of(error: Any) -> Exception:
     return found
 
 
-def _patient(function: Callable[[Item], Result], pause: float) -> Callable[[Item], Result]:
-    """Try again where storage failed: networks stumble, and a full disk may be emptied."""
+def _retrying(
+    function: Callable[[Item], Result], retried: tuple[type[Exception], ...], pause: float
+) -> Callable[[Item], Result]:
 
     @wraps(function)
     def run(item: Item) -> Result:
-        for failures in range(_STORAGE_TRIES - 1):
+        for failures in range(_TRIES - 1):
             try:
                 return function(item)
-            except StorageError:
+            except retried:
                 time.sleep(pause * 2**failures)
         return function(item)
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from runtime.constants import SAMPLE_RATE
-from train.mel_image import mel_picture
+from runtime.mel_image import stack_mels
 from train.run_dir import RunDir
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Logger:
         if self._quiet:
             return
         for example in examples:
-            self._board.add_image(f"{example.key}/generated above true", mel_picture(example.mels), step)
+            self._board.add_image(f"{example.key}/generated above true", stack_mels(example.mels), step)
             for name, sound in example.sounds.items():
                 if first or name == "generated":
                     self._board.add_audio(f"{example.key}/{name}", sound[None], step, SAMPLE_RATE)

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from model.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
+from runtime.atomic import atomic_path, atomic_write
 from runtime.versions import versions_of
 
 _PACKAGES = ("lip-to-speech", "torch", "numpy", "webdataset", "sentencepiece")
@@ -114,9 +115,8 @@ class RunDir:
 
     def keep_recogniser(self, source: Path) -> None:
         """Copy a checkpoint, so that the run has it whatever becomes of that file."""
-        unfinished = self.path / ".asr.pt"
-        shutil.copyfile(source, unfinished)
-        unfinished.replace(self.recogniser)
+        with atomic_path(self.recogniser) as path:
+            shutil.copyfile(source, path)
 
     def save_best(self, checkpoint: Checkpoint) -> None:
         """Write the best checkpoint so far, in the place of the one before."""
@@ -144,19 +144,14 @@ class RunDir:
         will be written again. What a run left that was killed while it saved goes too."""
         for log in (self.log, self.bad_batches, self.skipped):
             if log.exists():
-                unfinished = log.with_suffix(".unfinished")
-                unfinished.write_text("".join(_lines_to(log, step, validated)))
-                unfinished.replace(log)
+                atomic_write(log, "".join(_lines_to(log, step, validated)))
         for left in [*self.path.glob(".best.pt.*"), *self.path.glob("checkpoints/.step-*.pt.*")]:
             left.unlink()
 
     def describe(self, settings: Mapping[str, Any], **more: Any) -> None:
         """Write settings, versions and the state of the source tree beside the log."""
-        self.path.mkdir(parents=True, exist_ok=True)
         content = {"settings": settings, "versions": versions_of(_PACKAGES), "source": _source(), **more}
-        unfinished = self.path / ".settings.json"
-        unfinished.write_text(json.dumps(content, indent=1) + "\n")
-        unfinished.replace(self.path / "settings.json")
+        atomic_write(self.path / "settings.json", json.dumps(content, indent=1) + "\n")
 
 
 def _lines_to(log: Path, step: int, validated: int) -> Iterator[str]:

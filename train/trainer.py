@@ -9,15 +9,14 @@ without `sync_batch_norm` they depend on which rank saw what.
 from __future__ import annotations
 
 import math
-import signal
 from contextlib import closing, nullcontext
-from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from model.losses import content_switches_on
+from runtime.signals import sigterm_noted
 from shards.loading.batch_plan import MicroBatch, plan_epoch
 from shards.loading.distribute import distribute_from, steps_in_epoch
 from train.curriculum import segment_of
@@ -52,7 +51,7 @@ def train(run: Run, book: Logger) -> bool:
         wrapped = torch.compile(wrapped)  # type: ignore[assignment]
     meter = Throughput(ranks)
     validation = plan_validation(run)  # now: what is wrong with it should not show after hours
-    with _told_to_stop() as told:
+    with sigterm_noted() as stop_asked:
         if _validation_is_due(run):  # a stop came between
             validate(run, validation, book)
             save(run)
@@ -67,7 +66,7 @@ def train(run: Run, book: Logger) -> bool:
                     share = meter.waited(batches, settings.micro_batches_per_step // ranks.world)
                     first = place.step_in_epoch * settings.micro_batches_per_step
                     count = len(planned[first : first + settings.micro_batches_per_step])
-                    stop = take_step(run, wrapped, alone, count, share, meter, book, told.is_set)
+                    stop = take_step(run, wrapped, alone, count, share, meter, book, stop_asked.is_set())
                     book.moved(place.step)
                     if place.step % settings.checkpoint.log_every == 0:
                         meter.write(run, book)
@@ -139,23 +138,3 @@ def save(run: Run) -> None:
     if run.ranks.first:
         run.folder.save(run.checkpoint(to_go_on=True), run.settings.checkpoint.last, run.settings.checkpoint.milestones)
     run.ranks.wait()
-
-
-class _Told:
-    is_set = False
-
-
-class _told_to_stop:  # noqa: N801  # a context manager, used as a function
-    """Notes SIGTERM, and leaves it to the loop to save and go."""
-
-    def __enter__(self) -> _Told:
-        told = _Told()
-
-        def note(*_: Any) -> None:
-            told.is_set = True
-
-        self._before = signal.signal(signal.SIGTERM, note)
-        return told
-
-    def __exit__(self, *_: Any) -> None:
-        signal.signal(signal.SIGTERM, self._before)

@@ -18,8 +18,6 @@ import math
 import multiprocessing
 import os
 import signal
-import threading
-import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
@@ -34,9 +32,7 @@ from threadpoolctl import threadpool_limits
 from eval.metrics.audio import MetricError, Wave
 from eval.metrics.optional import PackageMissingError
 from eval.metrics.registry import load_packages, metric_of
-from runtime.signals import outlive_sigterm
-
-_PARENT_CHECK_SECONDS = 1.0
+from runtime.signals import exit_with_parent, outlive_sigterm
 
 _MAX_PENDING = 32
 """Pairs in flight for each process: each holds its two waveforms in memory."""
@@ -194,11 +190,4 @@ def _initialize(parent: int) -> None:
     """First call in a new process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the parent answers it
     outlive_sigterm()
-    threading.Thread(target=_exit_with, args=(parent,), daemon=True).start()
-
-
-def _exit_with(parent: int) -> None:
-    """Exit once the parent was killed: this process would wait for ever, and keep hold of the parent's GPU."""
-    while os.getppid() == parent:
-        time.sleep(_PARENT_CHECK_SECONDS)
-    os._exit(1)
+    exit_with_parent(parent)

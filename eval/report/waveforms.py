@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from model.mel import log_mel
 from runtime.constants import N_MELS, SAMPLE_RATE
-from runtime.images import mel_picture
+from runtime.mel_image import mel_data_uri
 
 Array = np.ndarray[Any, Any]
 
@@ -54,12 +54,12 @@ def draw_mel(samples: Array, length: int) -> str:
     frames = max(1, length // _HOP)
     whole = np.full((N_MELS, frames), -1.0, np.float32)
     whole[:, : min(frames, mel.shape[1])] = mel[:, :frames]
-    return mel_picture(whole)
+    return mel_data_uri(whole)
 
 
 def draw_scale() -> str:
     """What colours of mels mean, from silence to loud."""
-    return mel_picture(np.linspace(-1, 1, 128, dtype=np.float32)[None].repeat(2, axis=0))
+    return mel_data_uri(np.linspace(-1, 1, 128, dtype=np.float32)[None].repeat(2, axis=0))
 
 
 def draw_wave(samples: Array, length: int) -> Markup:

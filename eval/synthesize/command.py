@@ -30,7 +30,7 @@ from model.transforms import TransformSettings
 from model.vocoders.mel_to_wav import mel_to_wav
 from pipeline.media.sync import to_pcm16
 from runtime.constants import FPS
-from runtime.images import colour_map
+from runtime.mel_image import color_map, mel_levels
 from shards.format.sample import encode_wav
 
 Array = np.ndarray[Any, Any]
@@ -152,8 +152,7 @@ def mel_image(mel: Array) -> Image.Image:
     """
     rows = -(-mel.shape[1] // _ROW)
     width = min(mel.shape[1], _ROW)
-    levels = ((np.nan_to_num(mel[::-1], nan=-1.0).clip(-1, 1) + 1) * 127.5).round().astype(np.uint8)
-    coloured = colour_map()[levels].repeat(_TALL, axis=0)
+    coloured = color_map()[mel_levels(mel)].repeat(_TALL, axis=0)
     height = len(coloured) + _GAP
     image = np.full((rows * height - _GAP, width, 3), 255, np.uint8)
     for row in range(rows):

@@ -7,7 +7,6 @@ or reader that honours presentation times hears sample 0 at its time.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import av
 import numpy as np
 
+from runtime.atomic import atomic_path
 from runtime.constants import FPS, SAMPLE_RATE
 
 _AAC_FRAME = 1024
@@ -31,10 +31,8 @@ def write_mp4(
 
     The file appears under its name only when it is complete.
     """
-    partial = path.with_name(path.name + ".partial")
-    with av.open(
-        str(partial), "w", format="mp4", options={"movflags": "+faststart", "fflags": "+bitexact"}
-    ) as container:
+    options = {"movflags": "+faststart", "fflags": "+bitexact"}
+    with atomic_path(path) as part, av.open(str(part), "w", format="mp4", options=options) as container:
         video = container.add_stream("libx264", rate=FPS)
         assert isinstance(video, av.VideoStream)
         audio = container.add_stream("aac", rate=SAMPLE_RATE, layout="mono")
@@ -63,7 +61,6 @@ def write_mp4(
             frame.pts, frame.time_base = tick, Fraction(1, FPS)
             container.mux(video.encode(frame))
         container.mux(video.encode(None))
-    os.replace(partial, path)
 
 
 def _write_sound(container: av.container.OutputContainer, audio: av.AudioStream, sound: np.ndarray, start: int) -> None:

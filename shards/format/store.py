@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -21,9 +20,9 @@ from typing import IO, Any, cast
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from runtime.atomic import PART_SUFFIX, atomic_file
 from shards.format.errors import StorageError
 
-PART_SUFFIX = ".part"
 _CHUNK = 1 << 20
 _ABOUT_THE_FILE = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
 
@@ -188,21 +187,8 @@ class Store:
             file.write(content)
 
     def _create_local(self, name: str) -> Iterator[IO[bytes]]:
-        final = self.path(name)
-        folder = os.path.dirname(final)
-        part = os.path.join(folder, f".{os.path.basename(final)}.{uuid.uuid4().hex}{PART_SUFFIX}")
-        try:
-            with _os_errors_named("writing", final):
-                os.makedirs(folder, exist_ok=True)
-                with open(part, "xb") as file:
-                    yield file
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.replace(part, final)
-                _sync_folder(folder)
-        finally:
-            with suppress(OSError):
-                os.remove(part)
+        with _os_errors_named("writing", self.path(name)), atomic_file(self.path(name)) as file:
+            yield file
 
     def _create_remote(self, name: str) -> Iterator[IO[bytes]]:
         with tempfile.NamedTemporaryFile(suffix=PART_SUFFIX) as file:
@@ -217,13 +203,3 @@ class Store:
 def absolute_url(url: str) -> str:
     """A local path made absolute, so that it means the same in another process; a URL as it is."""
     return url if "://" in url else os.path.abspath(os.path.expanduser(url))
-
-
-def _sync_folder(folder: str) -> None:
-    """Make a rename survive a power cut, where the platform lets a folder be synced."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(OSError):
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

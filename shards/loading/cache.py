@@ -21,9 +21,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from runtime.atomic import PART_SUFFIX
 from shards.format.errors import DatasetError, StorageError
 from shards.format.manifest import Manifest, ShardEntry
-from shards.format.store import PART_SUFFIX, Store
+from shards.format.store import Store
 from shards.loading.download import StoreError, chunks
 
 _POLL_SECONDS = 0.05

@@ -21,7 +21,7 @@ from eval.report.clips import choose
 from eval.report.tables import look_of
 from eval.results import Evaluation, table_of, write_clips
 from model.mel import log_mel
-from runtime.images import colour_map
+from runtime.mel_image import color_map
 from shards import Dataset, Store
 from shards.format.sample import encode_wav
 from tests.eval.evaluations import (
@@ -206,10 +206,10 @@ def test_true_and_generated_mel_are_measured_on_the_sounds_on_one_axis_and_scale
     for picture, samples in ((true, tone("original", 20)), (generated, short)):
         frames = len(samples) // 160
         mel = log_mel(torch.from_numpy(samples.astype(np.float32)))[:, :frames].numpy().clip(-1, 1)
-        expected = colour_map()[((mel + 1) * 127.5).round().astype(int)]
+        expected = color_map()[((mel + 1) * 127.5).round().astype(int)]
         np.testing.assert_array_equal(picture[::-1][:, :frames], expected)
     assert true.shape == generated.shape == (80, 80, 3)
-    np.testing.assert_array_equal(generated[:, 70:], np.broadcast_to(colour_map()[0], (80, 10, 3)))  # it has ended
+    np.testing.assert_array_equal(generated[:, 70:], np.broadcast_to(color_map()[0], (80, 10, 3)))  # it has ended
 
 
 def test_the_sounds_are_those_of_the_folder(file: Path, evaluation: Evaluation) -> None:

@@ -59,7 +59,9 @@ def test_total_errors_weigh_texts_by_their_length() -> None:
     pairs = [("a b c d e f g h", "a b c d e f g h"), ("x y", "z")]
     together = total_errors(word_errors(reference, hypothesis) for reference, hypothesis in pairs)
     assert together == ErrorCount(2, 10)
-    assert together.rate == pytest.approx(jiwer.wer([one for one, _ in pairs], [other for _, other in pairs]), abs=1e-12)
+    assert together.rate == pytest.approx(
+        jiwer.wer([one for one, _ in pairs], [other for _, other in pairs]), abs=1e-12
+    )
     assert total_errors([]) == ErrorCount(0, 0)
 
 

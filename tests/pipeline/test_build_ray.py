@@ -192,7 +192,7 @@ def stumble(folder: Path) -> str:
 @pytest.mark.parametrize("workers", [0, 1])
 def test_storage_that_stumbles_is_tried_again(tmp_path: Path, workers: int) -> None:
     with job_runner(None, workers) as runner:
-        (outcome,) = runner.map(stumble, [tmp_path])
+        (outcome,) = runner.map(stumble, [tmp_path], retry_on=(StorageError,))
     assert (outcome.result, outcome.error) == ("through", None)
     assert len(list(tmp_path.iterdir())) == 3
 
@@ -213,7 +213,9 @@ def fail_on_three(number: int) -> int:
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_item_that_fails_does_not_stop_the_others(workers: int) -> None:
     with job_runner(None, workers) as runner:
-        outcomes: dict[int, Any] = {outcome.item: outcome for outcome in runner.map(fail_on_three, range(6))}
+        outcomes: dict[int, Any] = {
+            outcome.item: outcome for outcome in runner.map(fail_on_three, range(6), retry_on=(StorageError,))
+        }
     assert {item: outcome.result for item, outcome in outcomes.items()} == {0: 0, 1: 1, 2: 4, 3: None, 4: None, 5: 25}
     assert str(outcomes[3].error) == "three is not welcome"
     assert isinstance(outcomes[4].error, StorageError)

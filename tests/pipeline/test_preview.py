@@ -20,8 +20,8 @@ from pipeline.clip import stored_mel
 from pipeline.merge import merge
 from pipeline.plan import Plan, ShardPlan
 from pipeline.preview import draw_clips, write_preview
-from runtime.images import colour_map
-from shards import DatasetError, LeftOut, Sample, SampleMeta, ShardWriter, Sidecar, StorageError, Store, open_dataset
+from runtime.mel_image import color_map
+from shards import DatasetError, LeftOut, Sample, SampleMeta, ShardWriter, Sidecar, Store, open_dataset
 from shards.format.sidecar import encode_sidecar
 
 HALF = 11  # a lip region of 32 pixels
@@ -266,13 +266,13 @@ def test_a_mel_is_drawn_with_low_frequencies_at_the_bottom(tmp_path: Path, file:
     write_preview(dataset_of(tmp_path / "set", [sample]), file)
     mel = picture_of(Page(file).all("img", "mel")[0]["src"])
     assert mel.shape == (80, 40, 3)
-    expected = colour_map()[((sample.mel.clip(-1, 1) + 1) * 127.5).round().astype(int)]
+    expected = color_map()[((sample.mel.clip(-1, 1) + 1) * 127.5).round().astype(int)]
     np.testing.assert_array_equal(mel[::-1], expected)
     assert mel[:, 20].sum(axis=1).argmax() > 70  # the tone of 200 Hz lies in one of the lowest bands
 
 
-def test_the_colour_map_grows_lighter_all_the_way() -> None:
-    linear = (colour_map() / 255.0) ** 2.2  # near enough to sRGB for an order
+def test_color_map_grows_lighter_throughout() -> None:
+    linear = (color_map() / 255.0) ** 2.2  # near enough to sRGB for an order
     assert (np.diff(linear @ [0.2126, 0.7152, 0.0722]) > 0).all()
 
 
@@ -341,7 +341,7 @@ def test_a_page_that_cannot_be_made_is_refused_in_words(tmp_path: Path, file: Pa
     with pytest.raises(ValueError, match="is a folder"):
         write_preview(url, tmp_path)
     (tmp_path / "taken").touch()
-    with pytest.raises(StorageError, match="taken"):
+    with pytest.raises(ValueError, match="taken"):
         write_preview(url, tmp_path / "taken" / "page.html")
     assert not file.exists()
 
