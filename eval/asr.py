@@ -1,12 +1,12 @@
-"""What listens to a waveform: anything that makes texts of waveforms, under a name.
+"""ASR back-ends for WER: whatever makes texts of waveforms, by name.
 
-A recogniser is a function: waveforms in, one text each out. `load_asr` makes one of
+An ASR model is a function: waveforms in, a hypothesis each out. `load_asr` makes one of
 
-`runs/asr/best.pt`        a checkpoint of the recipe `asr`, or a published recogniser
+`runs/asr/best.pt`        a checkpoint of the task `asr`, or a published one
 `whisper:small.en`        Whisper, run by faster-whisper (the extra `whisper`)
 `package.module:factory`  whatever factory(device) returns
 
-None of them is given what cannot be heard, a waveform that is empty, silent or broken: there the text is "".
+None of them is given a waveform that is empty, silent or not finite: there the hypothesis is "".
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ import torch
 from torch import Tensor
 
 from eval.metrics.audio import Wave
-from eval.metrics.optional import import_extra
-from eval.systems import check_recipe
+from eval.metrics.optional import PackageMissingError, import_extra
 from model import asr as network
 from model.checkpoint import Checkpoint, build_network, load_checkpoint
 from model.ctc import BeamSettings, beam_search, greedy
-from model.mel import MelSettings, log_mel_batch
+from model.mel import MelSettings, clip_mels
+from model.synthesis import check_task
 from model.tokenizer import Tokenizer
 from runtime.constants import SAMPLE_RATE
 
-ASRModel = Callable[[Sequence[Wave]], list[str]]
-"""float32 (L,) waveforms at 16 kHz, of any lengths -> what is heard in each."""
+ASR = Callable[[Sequence[Wave]], list[str]]
+"""float32 (L,) waveforms at 16 kHz, of any lengths -> a hypothesis of each."""
 
 WHISPER = "whisper:"
 
@@ -48,26 +48,25 @@ def load_asr(
     device: torch.device,
     tokenizer: Tokenizer | None = None,
     beam: int = 1,
-) -> ASRModel:
-    """The recogniser of a name, ready to listen.
+) -> ASR:
+    """The ASR model of a name.
 
     Args:
         name: a checkpoint file, `whisper:NAME` or `package.module:factory`. NAME is one of faster-whisper's models,
-            which it fetches where it has it not yet, or a folder with one. factory(device) returns a `ASRModel`.
+            which it fetches where it has it not yet, or a folder with one. factory(device) returns an `ASR`.
         device: that it runs on.
-        tokenizer: for a published recogniser, whose file holds none: that of its training. A checkpoint's own goes
+        tokenizer: for a published checkpoint, whose file holds none: that of its training. A checkpoint's own goes
             before it.
-        beam: how many beginnings of a text are kept on the way. 1: the best path of a checkpoint, and greedily by
-            Whisper; more: a prefix beam search, and Whisper's own.
+        beam: size of the beam. 1: greedy; more: a prefix beam search for a checkpoint, Whisper's own for Whisper.
 
     Returns:
-        A function that does not depend on what is heard together: a clip's text is the same alone and in a batch, but
-        for float32's rounding, where two pieces are equally likely.
+        A function of each waveform alone: its hypothesis is the same alone and in a batch, but for float32's rounding,
+        where two pieces are equally likely.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: a checkpoint of another network, or without a tokenizer that fits; a Whisper model that cannot be
-            loaded; what cannot be imported or makes no recogniser; a beam for what has none, or below 1. The recogniser
+            loaded; what cannot be imported or makes no function; a beam for what has none, or below 1. The ASR model
             itself raises it for arrays of another kind, and where it has another number of texts than waveforms.
         PackageMissingError: faster-whisper is not installed.
     """
@@ -82,7 +81,7 @@ def load_asr(
     path = _IMPORT_PATH.fullmatch(name)
     if path is None:
         raise FileNotFoundError(
-            f"recogniser {name}: there is no such file; expected a checkpoint, {WHISPER}NAME or package.module:factory"
+            f"asr: {name}: there is no such file; expected a checkpoint, {WHISPER}NAME or package.module:factory"
         )
     _check_beam(name, beam)
     return _guarded(name, _imported(name, path[1], path[2], device))
@@ -100,37 +99,57 @@ def check_asr(name: str, tokenizer: Tokenizer | None, beam: int = 1) -> None:
         load_asr(name, torch.device("cpu"), tokenizer, beam)
 
 
+def recognize_each(asr: ASR, waves: Sequence[Wave]) -> list[tuple[str | None, str]]:
+    """A hypothesis of each waveform, or None and why the ASR model fails on it: alone, if not together.
+
+    What is not the waveform's fault is raised: packages that are missing, memory of the device.
+    """
+    try:
+        return [(text, "") for text in asr(waves)]
+    except Exception:  # some waveform, or all: one by one they tell
+        return [_recognize_one(asr, wave) for wave in waves]
+
+
+def _recognize_one(asr: ASR, wave: Wave) -> tuple[str | None, str]:
+    try:
+        return asr([wave])[0], ""
+    except (ImportError, PackageMissingError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        return None, f"{type(error).__name__}: {error}"
+
+
 def _check_beam(name: str, beam: int) -> None:
     if beam != 1:
-        raise ValueError(f"recogniser {name}: beam {beam}, which is for checkpoints and Whisper: leave it out")
+        raise ValueError(f"asr: {name}: beam {beam}, which is for checkpoints and Whisper: drop it")
 
 
-def _guarded(name: str, recogniser: ASRModel, mel: MelSettings = MelSettings()) -> ASRModel:
-    """The recogniser, given only what can be heard, and held to one text a waveform."""
+def _guarded(name: str, asr: ASR, mel: MelSettings = MelSettings()) -> ASR:
+    """The ASR model, given only waveforms with sound in them, and held to one text a waveform."""
 
-    def recognise(waves: Sequence[Wave]) -> list[str]:
+    def recognize(waves: Sequence[Wave]) -> list[str]:
         for number, wave in enumerate(waves):
             if wave.ndim != 1 or wave.dtype.kind != "f":
                 raise ValueError(f"waveform {number} is {wave.dtype} {wave.shape}: expected float32 (samples,)")
-        audible = [number for number, wave in enumerate(waves) if _can_be_heard(wave, mel)]
-        heard = recogniser([np.asarray(waves[number], np.float32) for number in audible]) if audible else []
-        if not isinstance(heard, list) or not all(isinstance(text, str) for text in heard):
-            raise ValueError(f"recogniser {name}: returned {type(heard).__name__}: expected a list of str")
-        if len(heard) != len(audible):
-            raise ValueError(f"recogniser {name}: {len(heard)} texts of {len(audible)} waveforms: expected one each")
-        texts = dict(zip(audible, heard, strict=True))
+        audible = [number for number, wave in enumerate(waves) if _has_sound(wave, mel)]
+        found = asr([np.asarray(waves[number], np.float32) for number in audible]) if audible else []
+        if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
+            raise ValueError(f"asr: {name}: returned {type(found).__name__}: expected a list of str")
+        if len(found) != len(audible):
+            raise ValueError(f"asr: {name}: {len(found)} texts of {len(audible)} waveforms: expected one each")
+        texts = dict(zip(audible, found, strict=True))
         return [texts.get(number, "") for number in range(len(waves))]
 
-    return recognise
+    return recognize
 
 
-def _can_be_heard(wave: Wave, mel: MelSettings) -> bool:
+def _has_sound(wave: Wave, mel: MelSettings) -> bool:
     return len(wave) > mel.n_fft // 2 and bool(np.isfinite(wave).all()) and bool(wave.any())
 
 
 def _check(checkpoint: Checkpoint, path: str) -> None:
-    """`ValueError` unless it is a recogniser of sound as it comes here."""
-    check_recipe(checkpoint, path, "asr")
+    """`ValueError` unless it is an ASR model of sound as it comes here."""
+    check_task(checkpoint, path, "asr")
     assert isinstance(checkpoint.settings, network.ASRSettings)
     mel, bands = checkpoint.mel, checkpoint.settings.n_mels
     if (mel.sample_rate, mel.n_mels) != (SAMPLE_RATE, bands):
@@ -155,7 +174,7 @@ def _tokenizer_of(checkpoint: Checkpoint, path: str, given: Tokenizer | None) ->
     return given
 
 
-def _ours(checkpoint: Checkpoint, path: str, device: torch.device, given: Tokenizer | None, beam: int) -> ASRModel:
+def _ours(checkpoint: Checkpoint, path: str, device: torch.device, given: Tokenizer | None, beam: int) -> ASR:
     """A checkpoint's network with masked padding, batches of waveforms of nearly the same length."""
     tokenizer = _tokenizer_of(checkpoint, path, given)
     masked = replace(checkpoint, settings=replace(checkpoint.settings, padding="masked"))
@@ -169,22 +188,20 @@ def _ours(checkpoint: Checkpoint, path: str, device: torch.device, given: Tokeni
         return [answers[0].tokens for answers in found]
 
     @torch.inference_mode()
-    def recognise(waves: Sequence[Wave]) -> list[str]:
+    def recognize(waves: Sequence[Wave]) -> list[str]:
         texts = [""] * len(waves)
         for rows in _batches([len(wave) for wave in waves]):
             samples = torch.tensor([len(waves[row]) for row in rows])
             padded = torch.zeros(len(rows), int(samples.max()))
             for place, row in enumerate(rows):
                 padded[place, : len(waves[row])] = torch.from_numpy(waves[row])
-            # whole hops: the last frame, half of it reflection, is not trained on either
-            lengths = samples // checkpoint.mel.hop_length
-            mel = log_mel_batch(padded.to(device), samples, checkpoint.mel)[..., : int(lengths.max())]
-            heard = built(mel, lengths)
-            for row, pieces in zip(rows, read(heard.logits.float(), heard.lengths), strict=True):
+            mel = clip_mels(padded.to(device), samples, checkpoint.mel)
+            output = built(mel, samples // checkpoint.mel.hop_length)
+            for row, pieces in zip(rows, read(output.logits.float(), output.lengths), strict=True):
                 texts[row] = tokenizer.decode(pieces)
         return texts
 
-    return recognise
+    return recognize
 
 
 def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
@@ -196,16 +213,16 @@ def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
         rows = rows[fit:]
 
 
-def _whisper(model: str, device: torch.device, beam: int) -> ASRModel:
+def _whisper(model: str, device: torch.device, beam: int) -> ASR:
     """Whisper for English, waveform by waveform: temperature 0 alone, each window without a word of those before."""
     make = import_extra("faster_whisper", "whisper").WhisperModel
     compute = "float16" if device.type == "cuda" else "float32"
     try:
         loaded = make(model, device=device.type, device_index=device.index or 0, compute_type=compute, cpu_threads=1)
     except (OSError, RuntimeError, ValueError) as error:  # no such model, none to be fetched, or a damaged one
-        raise ValueError(f"recogniser {WHISPER}{model}: cannot be loaded: {error}") from error
+        raise ValueError(f"asr: {WHISPER}{model}: cannot be loaded: {error}") from error
 
-    def recognise(waves: Sequence[Wave]) -> list[str]:
+    def recognize(waves: Sequence[Wave]) -> list[str]:
         texts = []
         for wave in waves:
             segments, _ = loaded.transcribe(
@@ -219,20 +236,20 @@ def _whisper(model: str, device: torch.device, beam: int) -> ASRModel:
             texts.append(" ".join(segment.text.strip() for segment in segments))
         return texts
 
-    return recognise
+    return recognize
 
 
-def _imported(name: str, module: str, factory: str, device: torch.device) -> ASRModel:
-    """What a factory of someone else's makes."""
-    recogniser = _factory(name, module, factory)(device)
-    if not callable(recogniser):
-        raise ValueError(f"recogniser {name}: made {type(recogniser).__name__}: expected a function of waveforms")
-    return recogniser  # type: ignore[no-any-return]
+def _imported(name: str, module: str, factory: str, device: torch.device) -> ASR:
+    """What a custom factory makes."""
+    asr = _factory(name, module, factory)(device)
+    if not callable(asr):
+        raise ValueError(f"asr: {name}: made {type(asr).__name__}: expected a function of waveforms")
+    return asr  # type: ignore[no-any-return]
 
 
 def _factory(name: str, module: str, factory: str) -> Callable[[torch.device], Any]:
     try:
         found: Callable[[torch.device], Any] = getattr(import_module(module), factory)
     except (ImportError, AttributeError) as error:
-        raise ValueError(f"recogniser {name}: cannot be imported: {error}") from error
+        raise ValueError(f"asr: {name}: cannot be imported: {error}") from error
     return found

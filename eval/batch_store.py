@@ -1,7 +1,7 @@
 """Finished micro-batches of an evaluation on disk: each its waveforms, and then a record of its rows.
 
-A batch counts as finished when its record is there, which is written last. Whoever was killed goes on with the batches
-that have none, and the rest is as if nothing had happened.
+A batch is finished when its record exists, which is written last: an evaluation that was killed resumes with the
+batches that have none.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def write_batch(store: Store, batch: SynthesizedBatch, rows: Sequence[dict[str, 
 
     Args:
         store: the folder of the evaluation.
-        batch: as spoken.
+        batch: as synthesized.
         rows: that its clips gave.
 
     Raises:
@@ -58,11 +58,11 @@ def read_batch(store: Store, number: int) -> dict[str, Any] | None:
     """
     try:
         record: dict[str, Any] = json.loads(store.read(record_name(number)))
-        there = all(store.exists(name) for name in record["files"])
+        complete = all(store.exists(name) for name in record["files"])
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:
         raise ResultsError(
             f"{store.path(record_name(number))}: not the record of a batch ({error}): remove it to have it made again"
         ) from error
-    return record if there else None
+    return record if complete else None

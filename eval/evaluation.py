@@ -1,12 +1,13 @@
-"""From a checkpoint and shards to a report: plan, speak and score, gather, show.
+"""Evaluate a checkpoint on shards: plan, synthesize and score, gather, report.
 
-Micro-batches are planned over all clips, whatever is finished already, so that a clip is always spoken in the same
-company: an evaluation that was killed and goes on has the figures of one that was not.
+Micro-batches are planned over all clips, whatever is finished already, so that a clip is always batched with the same
+others: an evaluation that was killed and resumes has the figures of one that was not.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from collections.abc import Sequence
 from functools import partial
@@ -18,20 +19,22 @@ from torch import Tensor
 
 from eval.asr import WHISPER, check_asr
 from eval.batch_store import read_batch, write_batch
-from eval.executors import crew
+from eval.executors import start_executor
 from eval.fingerprint import about_of, claim
 from eval.metrics import load_packages
 from eval.metrics.text import normalizer_of
-from eval.reference_audio import voice_of
+from eval.reference_audio import reference_of
 from eval.report import write_report
 from eval.results import SUMMARY_NAME, Evaluation, table_of, write_clips, write_json
 from eval.scoring import rows_of
 from eval.settings import EvaluationSettings
+from eval.shuffled_lips import partners_of
 from eval.summary import summarise
-from eval.synthesis import Synthesizer
-from eval.systems import device_of, networks_of, pictures_of, tokenizer_of
+from eval.synthesis import BatchSynthesizer, Shared
+from eval.systems import device_of, mean_mel_of, tokenizer_of, transforms_of
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.segment_sampling import Segment
+from model.synthesis import Synthesizer
 from runtime.atomic import PART_SUFFIX
 from runtime.constants import FPS
 from runtime.progress import ProgressReport, shown
@@ -48,7 +51,7 @@ _LONGEST_NAME = 200
 
 
 def evaluate(settings: EvaluationSettings, command: str = "") -> Path:
-    """Evaluate a checkpoint; goes on where an evaluation of the same was stopped.
+    """Evaluate a checkpoint; resumes where an evaluation of the same was stopped.
 
     Args:
         settings: what, and how.
@@ -60,22 +63,24 @@ def evaluate(settings: EvaluationSettings, command: str = "") -> Path:
     Raises:
         ValueError: settings, checkpoint or dataset cannot be used, or `out` holds something else.
         OSError: a file cannot be read or written.
-        RuntimeError: what speaks died time and again.
+        RuntimeError: a process that synthesizes died time and again.
     """
     load_packages(settings.metrics)
     normalizer_of(settings.normalizer)
     dataset = open_dataset(settings.shards)
     checkpoint = dataclasses.replace(load_checkpoint(settings.checkpoint), training=None)  # it travels to every actor
     _check(checkpoint, dataset, settings)
-    file_voice = _file_voice(settings, checkpoint)
     planned = plan(dataset, settings)
+    shared = _shared(settings, dataset, checkpoint, planned)
+    mean_of = dataset.training_splits() if "mean_mel" in settings.systems else ()
     skipped = [entry for entry in read_left_out(dataset.store) if entry["split"] == settings.split]
     store = Store(str(Path(settings.out).absolute()))
     claim(store, about_of(settings, dataset, checkpoint, planned, command))
-    make = partial(Synthesizer, checkpoint, _anywhere(settings), file_voice)
+    if mean_of:
+        shared = dataclasses.replace(shared, mean_mel=_mean_mel(settings, dataset, mean_of))
     for unfinished in Path(store.path()).rglob(f".*{PART_SUFFIX}"):
         unfinished.unlink()
-    _speak(store, make, planned, settings)
+    _run(store, partial(BatchSynthesizer, checkpoint, _anywhere(settings), shared), planned, settings)
     damaged = _gather(store, planned, settings.metrics)
     evaluation = Evaluation.open(store.path())
     summary = {**summarise(evaluation), "damaged": damaged, "skipped": skipped}
@@ -101,8 +106,8 @@ def plan(dataset: Dataset, settings: EvaluationSettings) -> list[MicroBatch]:
         stop = min(clip.frames, most or clip.frames)
         if stop == clip.frames:
             return Segment(0, stop, clip.text)
-        said = " ".join(word for word, _, end in clip.words if FPS * end <= stop)
-        return Segment(0, stop, said or None)  # without word times it is not known what is said until there
+        text = " ".join(word for word, _, end in clip.words if FPS * end <= stop)
+        return Segment(0, stop, text or None)  # without word times it is not known what is said until there
 
     batching = BatchSettings(max_padded_frames=settings.max_padded_frames, long_alone=True)
     return plan_evaluation(dataset.index, [settings.split], cut, batching, settings.clips)
@@ -114,42 +119,51 @@ def _names_a_file(key: str) -> bool:
 
 
 def _check(checkpoint: Checkpoint, dataset: Dataset, settings: EvaluationSettings) -> None:
-    """Say now what the actors would trip over."""
-    networks_of(checkpoint, settings.checkpoint, settings.seed)
-    pictures_of(checkpoint, dataset)
+    """Raise now what the actors would raise."""
+    Synthesizer.from_checkpoint(checkpoint, name=settings.checkpoint)
+    transforms_of(checkpoint, dataset)
     if settings.asr is not None:
         check_asr(settings.asr, tokenizer_of(checkpoint, dataset), settings.beam)
     if settings.address is None:
         device_of(settings.device)
 
 
-def _file_voice(settings: EvaluationSettings, checkpoint: Checkpoint) -> Tensor | None:
-    if settings.speaker_reference in ("self", "other"):
-        return None
-    if not Path(settings.speaker_reference).is_file():
-        raise ValueError(
-            f"speaker_reference: {settings.speaker_reference}: no such file; expected other, self or a file with sound"
-        )
-    voice = voice_of(Path(settings.speaker_reference), checkpoint.mel)
-    if voice is None:
-        raise ValueError(f"speaker_reference: {settings.speaker_reference}: there is no sound in it")
-    return voice
+def _shared(
+    settings: EvaluationSettings, dataset: Dataset, checkpoint: Checkpoint, planned: Sequence[MicroBatch]
+) -> Shared:
+    """What systems need of other files and of the whole split."""
+    reference = partners = None
+    if settings.speaker_reference not in ("self", "other"):
+        file = Path(settings.speaker_reference)
+        if not file.is_file():
+            raise ValueError(f"speaker_reference: {file}: no such file; expected other, self or a file with sound")
+        reference = reference_of(file, checkpoint.mel)
+        if reference is None:
+            raise ValueError(f"speaker_reference: {file}: there is no sound in it")
+    if "shuffled_lips" in settings.systems:
+        partners = partners_of(dataset.index, [clip.row for micro_batch in planned for clip in micro_batch.clips])
+    return Shared(reference, partners)
+
+
+def _mean_mel(settings: EvaluationSettings, dataset: Dataset, splits: Sequence[str]) -> Tensor:
+    workers = min(4, os.cpu_count() or 1) if settings.workers is None else settings.workers
+    return mean_mel_of(dataset, splits, settings.max_padded_frames, workers)
 
 
 def _anywhere(settings: EvaluationSettings) -> EvaluationSettings:
     """The settings with paths that hold in any working folder, as actors have another."""
-    recogniser = settings.asr
-    if recogniser is not None:
-        kind = WHISPER if recogniser.startswith(WHISPER) else ""
-        if Path(recogniser.removeprefix(kind)).exists():
-            recogniser = kind + str(Path(recogniser.removeprefix(kind)).absolute())
-    return dataclasses.replace(settings, shards=absolute_url(settings.shards), asr=recogniser)
+    asr = settings.asr
+    if asr is not None:
+        kind = WHISPER if asr.startswith(WHISPER) else ""
+        if Path(asr.removeprefix(kind)).exists():
+            asr = kind + str(Path(asr.removeprefix(kind)).absolute())
+    return dataclasses.replace(settings, shards=absolute_url(settings.shards), asr=asr)
 
 
-def _speak(
-    store: Store, make: partial[Synthesizer], planned: Sequence[MicroBatch], settings: EvaluationSettings
+def _run(
+    store: Store, make: partial[BatchSynthesizer], planned: Sequence[MicroBatch], settings: EvaluationSettings
 ) -> None:
-    """Speak and score what is not finished, and write it batch by batch."""
+    """Synthesize and score what is not finished, and write it batch by batch."""
     report = ProgressReport(total=sum(len(micro_batch.clips) for micro_batch in planned))
     todo = []
     for micro_batch in planned:
@@ -164,14 +178,10 @@ def _speak(
             return
         with (
             job_runner(settings.address, settings.workers) as runner,
-            crew(runner, make, settings.device, len(todo)) as everyone,
+            start_executor(runner, make, settings.device, len(todo)) as executor,
         ):
-            for batch, scores in everyone.work(todo, settings.metrics, progress.update):
-                rows = [
-                    row
-                    for clip in batch.clips
-                    for row in rows_of(clip, scores[clip.key], settings.split, settings.metrics, settings.normalizer)
-                ]
+            for batch, scores in executor.run(todo, settings.metrics, progress.update):
+                rows = [row for clip in batch.clips for row in rows_of(clip, scores[clip.key], settings)]
                 write_batch(store, batch, rows)
                 _count(report, by_number[batch.number], len(batch.damaged), reused=False)
                 progress.update()

@@ -1,8 +1,7 @@
-"""Actors speak, tasks score: every GPU and every core of a machine or a cluster at work (Ray Core).
+"""Executors of an evaluation: this process alone, or Ray actors that synthesize and Ray tasks that score.
 
-An actor a GPU, or one for two cores where there is none, speaks whole micro-batches; each clip is then scored by a task
-of its own. So a metric that takes its process with it costs that clip, and of its figures only the one at fault: it is
-tried again metric by metric. What is under way is bounded, whatever the length of the list.
+An actor a GPU, or one for two cores where there is none, synthesizes whole micro-batches; each clip is then scored by a
+task of its own (eval/scheduler.py).
 """
 
 from __future__ import annotations
@@ -15,51 +14,53 @@ from functools import partial
 from threading import Lock
 from typing import Any, Protocol
 
-from eval.scheduler import BATCHES_AHEAD, Finished, Work
+from eval.scheduler import BATCHES_IN_FLIGHT, Scheduler, ScoredBatch
 from eval.scoring import score_waves
 from eval.synthesis import SynthesizedBatch
 from eval.systems import device_of
 from runtime.ray_jobs import Runner
 from shards.loading.batch_plan import MicroBatch
 
-_TRIES = 5
+_RETRIES = 5
 
 
-class Speaks(Protocol):
-    """What speaks micro-batches: `Synthesizer`."""
+class Synthesizes(Protocol):
+    """What synthesizes micro-batches: `BatchSynthesizer`."""
 
-    def speak(self, micro_batch: MicroBatch) -> SynthesizedBatch: ...
+    def synthesize(self, micro_batch: MicroBatch) -> SynthesizedBatch: ...
 
 
 class Executor(Protocol):
-    """Whoever speaks and scores."""
+    """Synthesizes and scores micro-batches."""
 
-    def work(
+    def run(
         self, planned: Sequence[MicroBatch], metrics: Sequence[str], on_wait: Callable[[], None] = lambda: None
-    ) -> Iterator[Finished]:
-        """Speak and score micro-batches; they come as they are finished.
+    ) -> Iterator[ScoredBatch]:
+        """Synthesize and score micro-batches; they come as they are finished.
 
         Args:
-            planned: what to speak.
+            planned: what to synthesize.
             metrics: names.
             on_wait: called about once a second while nothing has finished.
 
         Raises:
             RuntimeError: an actor died time and again, or its node is gone.
-            ValueError, OSError: as `Synthesizer` and its `speak`.
+            ValueError, OSError: as `BatchSynthesizer` and its `synthesize`.
         """
         ...
 
 
 @contextmanager
-def crew(runner: Runner, make: Callable[..., Speaks], device: str | None, batches: int) -> Iterator[Executor]:
-    """Those who speak, at the ready until the block ends.
+def start_executor(
+    runner: Runner, make: Callable[..., Synthesizes], device: str | None, batches: int
+) -> Iterator[Executor]:
+    """An executor, whose actors live until the block ends.
 
     Args:
         runner: of `runtime.ray_jobs.job_runner`.
-        make: makes what speaks (`Synthesizer`), of keywords `device` and `threads`.
+        make: makes what synthesizes (`BatchSynthesizer`), of keywords `device` and `threads`.
         device: `cpu`, `cuda`, or None: GPUs if there are any.
-        batches: how many there are to speak: no more actors are wanted.
+        batches: how many there are: no more actors are started.
 
     Raises:
         ValueError: a GPU is asked for, and there is none.
@@ -74,9 +75,9 @@ def crew(runner: Runner, make: Callable[..., Speaks], device: str | None, batche
     actor = runner.ray.remote(
         num_cpus=0,  # tasks take the cores: an actor runs beside them
         num_gpus=int(on_gpus),
-        max_concurrency=BATCHES_AHEAD,
+        max_concurrency=BATCHES_IN_FLIGHT,
         max_restarts=-1,
-        max_task_retries=_TRIES,
+        max_task_retries=_RETRIES,
         scheduling_strategy="SPREAD",
     )(_Actor)
     arguments = {"device": "cuda", "threads": None} if on_gpus else {"device": "cpu", "threads": 1}
@@ -90,45 +91,46 @@ def crew(runner: Runner, make: Callable[..., Speaks], device: str | None, batche
 
 
 class _Actor:
-    """What speaks, in a process of its own. It is made with the first micro-batch, and again after a restart."""
+    """A `BatchSynthesizer` in a process of its own. It is made with the first micro-batch, and again after a restart:
+    made in `__init__`, an error of the user's would look like an actor that died."""
 
     def __init__(self) -> None:
-        self._speaks: Speaks | None = None
+        self._synthesizes: Synthesizes | None = None
         self._making = Lock()
 
-    def speak(self, make: list[Any], micro_batch: MicroBatch) -> SynthesizedBatch:
+    def synthesize(self, make: list[Any], micro_batch: MicroBatch) -> SynthesizedBatch:
         """`make` holds the reference of what makes it: weights are fetched once, not with every micro-batch."""
         import ray
 
         with self._making:
-            if self._speaks is None:
-                self._speaks = ray.get(make[0])()
-        return self._speaks.speak(micro_batch)
+            if self._synthesizes is None:
+                self._synthesizes = ray.get(make[0])()
+        return self._synthesizes.synthesize(micro_batch)
 
 
 @dataclass(frozen=True)
 class LocalExecutor:
-    """This process does it all."""
+    """Everything in this process, without Ray."""
 
-    speaks: Speaks
+    synthesizes: Synthesizes
 
-    def work(
+    def run(
         self, planned: Sequence[MicroBatch], metrics: Sequence[str], on_wait: Callable[[], None] = lambda: None
-    ) -> Iterator[Finished]:
+    ) -> Iterator[ScoredBatch]:
         for micro_batch in planned:
-            batch = self.speaks.speak(micro_batch)
+            batch = self.synthesizes.synthesize(micro_batch)
             yield batch, {clip.key: score_waves(clip.waves, metrics) for clip in batch.clips}
 
 
 @dataclass(frozen=True)
 class RayExecutor:
-    """Actors speak, and tasks score."""
+    """Actors synthesize, and tasks score."""
 
     runner: Runner
     actors: list[Any]
     make: Any
 
-    def work(
+    def run(
         self, planned: Sequence[MicroBatch], metrics: Sequence[str], on_wait: Callable[[], None] = lambda: None
-    ) -> Iterator[Finished]:
-        yield from Work(self.runner, self.actors, self.make, deque(planned), list(metrics)).done(on_wait)
+    ) -> Iterator[ScoredBatch]:
+        yield from Scheduler(self.runner, self.actors, self.make, deque(planned), list(metrics)).finished(on_wait)

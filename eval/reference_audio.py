@@ -1,4 +1,4 @@
-"""The voice of a file: the loudest stretch of whatever sound it has, alone or under a picture."""
+"""The speaker reference of an audio or video file: the loudest stretch of whatever sound it has."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ import torch
 from torch import Tensor
 
 from model.mel import MelSettings, log_mel
-from model.segment_sampling import SegmentSettings, loudest_windows, speaker_reference
+from model.segment_sampling import loudest_reference
 from runtime.constants import SAMPLE_RATE
 
 Array = np.ndarray[Any, Any]
 
-_SHORTEST_VOICE = 0.5
+_MIN_SECONDS = 0.5
 """Seconds: a reference is 50 mel frames."""
-_LONGEST_VOICE = 10 * 60
+_MAX_SECONDS = 10 * 60
 _FORMATS = "wav,w64,aiff,flac,mp3,aac,ogg,mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,amr,caf,au"
 """Files of sound, and of pictures with sound; no playlists, which lead to other files."""
 
 
-def voice_of(file: Path, mel: MelSettings) -> Tensor | None:
+def reference_of(file: Path, mel: MelSettings) -> Tensor | None:
     """The speaker reference that a file of sound or a video gives: the loudest 50 mel frames of it.
 
     Args:
-        file: its first ten minutes are listened to.
+        file: its first ten minutes are read.
         mel: the analysis that the network was trained with.
 
     Returns:
-        (1, n_mels, 50), or None where the file has no sound, or nothing but zeros.
+        (n_mels, 50), or None where the file has no sound, or nothing but zeros.
 
     Raises:
         OSError: it cannot be read.
@@ -40,18 +40,17 @@ def voice_of(file: Path, mel: MelSettings) -> Tensor | None:
     sound = torch.from_numpy(_sound_of(file))
     if not sound.any():
         return None
-    if len(sound) < _SHORTEST_VOICE * SAMPLE_RATE:
+    if len(sound) < _MIN_SECONDS * SAMPLE_RATE:
         found = f"{len(sound) / SAMPLE_RATE:.2f} s of sound"
-        raise ValueError(f"{file}: {found} to take a voice from, and {_SHORTEST_VOICE} s at least are needed")
-    heard, frames = log_mel(sound, mel)[None], SegmentSettings().reference_frames
-    windows = loudest_windows(heard, torch.tensor([heard.shape[2]]), frames)
-    return speaker_reference(heard, windows, frames)[0]
+        raise ValueError(f"{file}: {found} for a speaker reference, and {_MIN_SECONDS} s at least are needed")
+    analyzed = log_mel(sound, mel)[None]
+    return loudest_reference(analyzed, torch.tensor([analyzed.shape[2]]))[0]
 
 
 def _sound_of(file: Path) -> Array:
     """float32 (L,), 16 kHz mono; nothing where there is no sound."""
     blocks: list[Array] = []
-    most, count = _LONGEST_VOICE * SAMPLE_RATE, 0
+    most, count = _MAX_SECONDS * SAMPLE_RATE, 0
     with file.open("rb") as opened:
         try:
             with av.open(opened, "r", options={"format_whitelist": _FORMATS}) as container:
@@ -60,13 +59,13 @@ def _sound_of(file: Path) -> Array:
                     return np.zeros(0, np.float32)
                 to_16k = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
                 for frame in container.decode(stream):
-                    frame.pts = None  # where in time a voice is does not matter, and gaps are not to be filled
+                    frame.pts = None  # where in time speech is does not matter, and gaps are not to be filled
                     blocks += [block.to_ndarray()[0] for block in to_16k.resample(frame)]
                     count += frame.samples * SAMPLE_RATE // frame.sample_rate
                     if count >= most:
                         break
                 blocks += [block.to_ndarray()[0] for block in to_16k.resample(None)]
-        except (av.FFmpegError, OSError, ValueError, IndexError) as error:  # damage, or a form that changes on the way
+        except (av.FFmpegError, OSError, ValueError, IndexError) as error:  # damage, or a format that changes midway
             reason = getattr(error, "strerror", None) or error
             raise ValueError(f"{file}: no sound that can be read: {reason}") from error
     sound: Array = np.concatenate([np.zeros(0, np.float32), *blocks])[:most]

@@ -1,4 +1,8 @@
-"""Micro-batches on their way: spoken by actors, scored clip by clip by tasks, and what becomes of those that die."""
+"""Scheduler of an evaluation on Ray: actors synthesize micro-batches, tasks score their clips, and some of both die.
+
+A metric that takes its process with it costs that clip, and of its figures only the one at fault: the clip is tried
+again metric by metric. What is in flight is bounded, whatever the length of the list.
+"""
 
 from __future__ import annotations
 
@@ -15,19 +19,19 @@ from eval.synthesis import SynthesizedBatch
 from runtime.ray_jobs import Runner, cause_of
 from shards.loading.batch_plan import MicroBatch
 
-BATCHES_AHEAD = 2
-"""Micro-batches that an actor has at once: it reads one while it speaks the other."""
-_CLIPS_AHEAD = 4
+BATCHES_IN_FLIGHT = 2
+"""Micro-batches that an actor has at once: it reads one while it synthesizes the other."""
+_CLIPS_IN_FLIGHT = 4
 """Clips a core that may wait to be scored: each holds its waveforms."""
 _POLL_SECONDS = 1.0
 
-Finished = tuple[SynthesizedBatch, dict[str, dict[str, PairScores]]]
-"""A micro-batch as spoken, and by key and system its scores."""
+ScoredBatch = tuple[SynthesizedBatch, dict[str, dict[str, PairScores]]]
+"""A micro-batch as synthesized, and by key and system its scores."""
 
 
 @dataclass
 class _Scoring:
-    """A batch whose clips are being scored: how many tasks are under way, and the scores so far."""
+    """A batch whose clips are being scored: how many tasks are in flight, and the scores so far."""
 
     batch: SynthesizedBatch
     left: int
@@ -45,42 +49,42 @@ class _Task:
     tried: bool
 
 
-class Work:
-    """What is to be spoken, and what is under way."""
+class Scheduler:
+    """What is to be synthesized, and what is in flight."""
 
     def __init__(
         self, runner: Runner, actors: list[Any], make: Any, planned: deque[MicroBatch], metrics: list[str]
     ) -> None:
         self._make = make
         self._ray, self._runner, self._planned, self._metrics = runner.ray, runner, planned, metrics
-        self._idle = deque(actors * BATCHES_AHEAD)
-        self._speaking: dict[Any, Any] = {}
+        self._idle = deque(actors * BATCHES_IN_FLIGHT)
+        self._synthesizing: dict[Any, Any] = {}
         self._scoring: dict[Any, _Task] = {}
         self._batches: dict[int, _Scoring] = {}
         self._score = runner.ray.remote(num_cpus=1, max_retries=0)(_score_on_one_thread)
 
-    def done(self, on_wait: Callable[[], None]) -> Iterator[Finished]:
-        """Micro-batches as they are finished; see `Executor.work`."""
-        while self._planned or self._speaking or self._scoring:
-            while self._planned and self._idle and len(self._scoring) < _CLIPS_AHEAD * self._runner.slots():
+    def finished(self, on_wait: Callable[[], None]) -> Iterator[ScoredBatch]:
+        """Micro-batches as they are finished; see `Executor.run`."""
+        while self._planned or self._synthesizing or self._scoring:
+            while self._planned and self._idle and len(self._scoring) < _CLIPS_IN_FLIGHT * self._runner.slots():
                 actor = self._idle.popleft()
-                self._speaking[actor.speak.remote([self._make], self._planned.popleft())] = actor
-            under_way = [*self._speaking, *self._scoring]
-            ready, _ = self._ray.wait(under_way, num_returns=1, timeout=_POLL_SECONDS)
+                self._synthesizing[actor.synthesize.remote([self._make], self._planned.popleft())] = actor
+            in_flight = [*self._synthesizing, *self._scoring]
+            ready, _ = self._ray.wait(in_flight, num_returns=1, timeout=_POLL_SECONDS)
             if not ready:
                 on_wait()
             for reference in ready:
-                finished = self._scored(reference) if reference in self._scoring else self._spoken(reference)
+                finished = self._scored(reference) if reference in self._scoring else self._synthesized(reference)
                 if finished is not None:
                     yield finished
 
-    def _spoken(self, reference: Any) -> Finished | None:
-        self._idle.append(self._speaking.pop(reference))
+    def _synthesized(self, reference: Any) -> ScoredBatch | None:
+        self._idle.append(self._synthesizing.pop(reference))
         try:
             batch: SynthesizedBatch = self._result(reference)
         except _ProcessDiedError as error:
             raise RuntimeError(
-                f"an actor that speaks died: {error}; is there memory for fewer --max-padded-frames?"
+                f"an actor that synthesizes died: {error}; is there memory for fewer --max-padded-frames?"
             ) from error
         if not batch.clips:
             return batch, {}
@@ -93,7 +97,7 @@ class Work:
         self._batches[task.number].left += 1
         self._scoring[self._score.remote(task.waves, task.metrics)] = task
 
-    def _scored(self, reference: Any) -> Finished | None:
+    def _scored(self, reference: Any) -> ScoredBatch | None:
         task = self._scoring.pop(reference)
         of = self._batches[task.number]
         of.left -= 1
@@ -126,7 +130,7 @@ class Work:
         except (exceptions.WorkerCrashedError, exceptions.NodeDiedError, exceptions.OutOfMemoryError) as error:
             raise _ProcessDiedError(str(error).splitlines()[0]) from error
         except exceptions.RayError as error:
-            raise RuntimeError(f"an actor that speaks died: {error}") from error
+            raise RuntimeError(f"an actor that synthesizes died: {error}") from error
 
 
 class _ProcessDiedError(RuntimeError):

@@ -1,4 +1,4 @@
-"""A spoken clip to its figures: metrics of every system's waveform, and words against words."""
+"""Scores of a synthesized clip: metrics of every system's waveform, word and character errors of its hypotheses."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import numpy as np
 
 from eval.metrics import PairScores, character_errors, metric_of, score, word_errors
 from eval.metrics.text import normalizer_of
-from eval.results import RATES, SYSTEMS
+from eval.results import RATES
+from eval.settings import EvaluationSettings
 from eval.synthesis import SynthesizedClip, float_wave
 from runtime.constants import FPS
 
@@ -22,7 +23,7 @@ def score_waves(waves: Waves, metrics: Sequence[str]) -> dict[str, PairScores]:
 
     Args:
         waves: system -> int16 samples at 16 kHz, the `original` among them.
-        metrics: names. Of the original only those are given that judge a waveform by itself.
+        metrics: names. Of the original only those that take one waveform alone.
 
     Returns:
         System -> figures, and why there is none.
@@ -36,25 +37,23 @@ def score_waves(waves: Waves, metrics: Sequence[str]) -> dict[str, PairScores]:
 
 
 def rows_of(
-    clip: SynthesizedClip, scored: Mapping[str, PairScores], split: str, metrics: Sequence[str], normalizer: str
+    clip: SynthesizedClip, scored: Mapping[str, PairScores], settings: EvaluationSettings
 ) -> list[dict[str, Any]]:
     """The rows of `clips.parquet` that a clip gives, in the order of `SYSTEMS`.
 
-    An original without figures and without a recogniser gives none.
+    An original without figures and without a hypothesis gives none.
 
     Args:
-        clip: as spoken.
+        clip: as synthesized.
         scored: system -> its scores.
-        split: that the clip is of.
-        metrics: names of the metrics, `l1` not among them.
-        normalizer: of texts before they are compared.
+        settings: which systems and metrics, and how texts are compared.
     """
     rows = []
-    for system in (name for name in SYSTEMS if name in clip.waves):
+    for system in settings.systems:
         of = scored.get(system, PairScores({}, {}))
         row: dict[str, Any] = {
             "key": clip.key,
-            "split": split,
+            "split": settings.split,
             "speaker": clip.speaker,
             "frames": clip.frames,
             "seconds": clip.frames / FPS,
@@ -62,19 +61,23 @@ def rows_of(
             "speaker_reference": clip.speaker_reference,
             "system": system,
             "l1": clip.l1.get(system),
-            **{name: of.values.get(name) for name in metrics},
-            "wav": wav_name(system, clip.key),
+            **{name: of.values.get(name) for name in settings.metrics},
+            "wav": wav_name(system, clip.key) if system in clip.waves else None,
         }
         failed = dict(of.failed)
+        if system in clip.failures:
+            failed |= dict.fromkeys(["l1", *settings.metrics], clip.failures[system])
         if row["l1"] is not None and not np.isfinite(row["l1"]):
             row["l1"], failed["l1"] = None, "the mel holds values that are not finite"
         if system in clip.hypotheses:
             row["hypothesis"] = clip.hypotheses[system]
-            row |= _errors(clip.text, clip.hypotheses[system], normalizer, RATES["wer"] + RATES["cer"])
-        failed |= dict.fromkeys(("wer", "cer"), clip.asr_failures[system]) if system in clip.asr_failures else {}
+            row |= _errors(clip.text, clip.hypotheses[system], settings.normalizer, RATES["wer"] + RATES["cer"])
+        if system in clip.asr_failures:
+            failed |= dict.fromkeys(("wer", "cer"), clip.asr_failures[system])
         if system == "network" and clip.lips_hypothesis is not None:
             row["lips_hypothesis"] = clip.lips_hypothesis
-            row |= _errors(clip.text, clip.lips_hypothesis, normalizer, RATES["lips_wer"] + RATES["lips_cer"])
+            columns = RATES["lips_wer"] + RATES["lips_cer"]
+            row |= _errors(clip.text, clip.lips_hypothesis, settings.normalizer, columns)
         row["failed"] = json.dumps(failed, ensure_ascii=False, sort_keys=True)
         if system != "original" or of.values or failed or clip.hypotheses:
             rows.append(row)
@@ -86,10 +89,10 @@ def wav_name(system: str, key: str) -> str:
     return f"wav/{system}/{key}.wav"
 
 
-def _errors(said: str | None, heard: str, normalizer: str, columns: Sequence[str]) -> dict[str, int]:
-    """The four counts of words and of characters; none where it is not known what was said."""
-    if not said:
+def _errors(text: str | None, hypothesis: str, normalizer: str, columns: Sequence[str]) -> dict[str, int]:
+    """The four counts of words and of characters; none where the text is not known."""
+    if not text:
         return {}
-    normalize = normalizer_of(normalizer)
-    said, heard = normalize(said), normalize(heard)
-    return dict(zip(columns, (*word_errors(said, heard), *character_errors(said, heard)), strict=True))
+    normalised = normalizer_of(normalizer)
+    text, hypothesis = normalised(text), normalised(hypothesis)
+    return dict(zip(columns, (*word_errors(text, hypothesis), *character_errors(text, hypothesis)), strict=True))

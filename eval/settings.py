@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from eval.results import SYSTEMS
 from model.vocoders.mel_to_wav import PUBLISHED_VOCODER, VocoderSettings
 
 VOCODERS = {"default": VocoderSettings(), "published": PUBLISHED_VOCODER}
@@ -20,23 +21,24 @@ class EvaluationSettings:
     """What is evaluated, and how.
 
     Attributes:
-        checkpoint: of the recipe lip2speech, ours or a published file.
+        checkpoint: of the task lip2speech, ours or a published file.
         shards: dataset, a local folder or an fsspec URL.
-        split: of the clips that are spoken.
+        split: of the clips that are evaluated.
         out: folder of the report.
-        protocol: `published` sets voice, vocoder and max_seconds to what METHOD.md says of the published test.
+        protocol: `published` sets speaker_reference, vocoder and max_seconds as METHOD.md says of the published test.
         speaker_reference: `other`, the loudest stretch of another clip of the same speaker; `self`, the first frames of
             the very clip that is scored, as published; or a file whose loudest stretch of sound serves every clip.
+        systems: what is scored side by side (eval/systems.py), `network` among them.
         vocoder: `default` or `published`.
         max_seconds: clips are cut there; None: whole.
-        clips: a fixed part of the split, so many clips; None: all of it.
+        clips: N clips, the same ones each time; None: the whole split.
         metrics: names of metrics (eval/metrics), or import paths `package.module:function`. The mel's L1 is always
-            there.
-        recogniser: whose word errors on the waveforms are counted: a checkpoint of the recipe asr, `whisper:NAME`, or
-            an import path `package.module:factory`; None: no one's.
-        beam: how many beginnings of a text the recogniser keeps on the way; 1: none but the best.
+            measured.
+        asr: whose word errors on the waveforms are counted: a checkpoint of the task asr, `whisper:NAME`, or an import
+            path `package.module:factory`; None: none are.
+        beam: size of the ASR model's beam; 1: greedy.
         normalizer: of texts before they are compared.
-        mels: also write the networks' mels.
+        mels: also write the systems' mels.
         max_padded_frames: padded video frames of a batch. A longer clip is a batch of its own.
         seed: of the untrained network's weights.
         examples: clips shown of the best, of the median and of the worst.
@@ -51,6 +53,7 @@ class EvaluationSettings:
     out: str
     protocol: Literal["published"] | None = None
     speaker_reference: str = "other"
+    systems: list[str] = field(default_factory=lambda: ["network", "untrained", "ceiling", "original"])
     vocoder: Literal["default", "published"] = "default"
     max_seconds: float | None = None
     clips: int | None = None
@@ -77,6 +80,11 @@ class EvaluationSettings:
             raise ValueError(f"max_seconds: {self.max_seconds}: a number of 0.2 or more was expected")
         if len(set(self.metrics)) < len(self.metrics):
             raise ValueError(f"metrics: one is named twice: {', '.join(self.metrics)}")
+        unknown = [name for name in self.systems if name not in SYSTEMS]
+        if unknown or "network" not in self.systems:
+            found = f"{unknown[0]} is none" if unknown else "network is missing"
+            raise ValueError(f"systems: {found}: expected network, and any of {', '.join(SYSTEMS[1:])}")
+        object.__setattr__(self, "systems", [name for name in SYSTEMS if name in self.systems])
         if self.protocol == "published":
             for name, value in (
                 ("speaker_reference", "self"),
@@ -90,7 +98,5 @@ class EvaluationSettings:
 
     def identity(self) -> dict[str, Any]:
         """The settings that figures depend on, but for files, of which the bytes count."""
-        apart: tuple[str, ...] = ("checkpoint", "shards", "out", "protocol", "examples", "device", "workers", "address")
-        if self.beam == 1:
-            apart += ("beam",)  # an evaluation from before there was one goes on
+        apart = ("checkpoint", "shards", "out", "protocol", "examples", "device", "workers", "address")
         return {name: value for name, value in dataclasses.asdict(self).items() if name not in apart}

@@ -1,8 +1,7 @@
-"""Speak a micro-batch: pictures of lips and a voice in, waveforms of every system out.
+"""A micro-batch of clips synthesized by every system of an evaluation: crops and reference utterances to waveforms.
 
-The network, the same network with new weights, and the true mel go through the same vocoder, with start phases seeded
-by the clip's key. Waveforms are rounded to 16 bits here, so that what is scored, what is heard by a recogniser and what
-lies in the files is the same sound.
+All mels go through the same vocoder, with start phases seeded by the clip's key. Waveforms are rounded to 16 bits here,
+so that what is scored, what an ASR model recognizes and what lies in the files is the same sound.
 """
 
 from __future__ import annotations
@@ -16,26 +15,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from eval.asr import ASRModel, load_asr
-from eval.metrics import PackageMissingError
-from eval.reference import OF_VOICES, lenders_of, loudest, own_voices, references_of
+from eval.asr import ASR, load_asr, recognize_each
 from eval.settings import VOCODERS, EvaluationSettings
-from eval.systems import networks_of, pictures_of, tokenizer_of
-from eval.targets import l1_of, true_mels, waves_of
+from eval.shuffled_lips import fit_lips, with_partners
+from eval.systems import MEL_SYSTEMS, Models, SystemInputs, tokenizer_of, transforms_of
 from model.checkpoint import Checkpoint
-from model.ctc import greedy
-from model.segment_sampling import SegmentSettings
+from model.losses import mel_l1_per_clip
+from model.mel import clip_mels
+from model.segment_sampling import loudest_reference, own_reference, with_references
+from model.synthesis import Synthesizer
 from model.transforms import transform
 from model.vocoders.mel_to_wav import sample_counts
 from pipeline.media.sync import to_pcm16
 from runtime.constants import MEL_FRAMES_PER_VIDEO_FRAME, SAMPLES_PER_FRAME
 from shards import open_dataset
-from shards.loading.batch_plan import MicroBatch
+from shards.loading.batch_plan import MicroBatch, plan_references
 from shards.loading.batch_reader import BatchReader
 from shards.loading.collate import Batch, Contents, ReadFailure
 
 Array = np.ndarray[Any, Any]
-_REFERENCE = SegmentSettings().reference_frames
 
 
 @dataclass(frozen=True)
@@ -44,14 +42,15 @@ class SynthesizedClip:
 
     Attributes:
         key, speaker, text: of the clip; the text is None where it is not known.
-        frames: video frames that were spoken.
-        speaker_reference: the key of the clip that lent its voice; `self` or `file`.
-        waves: system -> int16 samples at 16 kHz.
-        l1: system -> mean absolute difference of its mel from the true one, natural-log units.
+        frames: video frames that were synthesized.
+        speaker_reference: the key of the clip that the reference utterance is of; `self` or `file`.
+        waves: system -> int16 samples at 16 kHz; the original is always among them, to compare with.
+        l1: system -> mean absolute difference of its mel from the ground truth, natural-log units.
         hypotheses: system -> what the ASR model recognized; empty without one.
         asr_failures: system -> why the ASR model failed.
-        lips_hypothesis: what the CTC head of the network read from the lips; None where its pieces are not known.
+        lips_hypothesis: what the CTC head of the network read from the lips; None without a tokenizer.
         mels: system -> float32 (n_mels, 4 frames), where they are wanted.
+        failures: system -> why it has no waveform.
     """
 
     key: str
@@ -65,6 +64,7 @@ class SynthesizedClip:
     asr_failures: dict[str, str]
     lips_hypothesis: str | None
     mels: dict[str, Array]
+    failures: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -76,44 +76,59 @@ class SynthesizedBatch:
     damaged: list[ReadFailure]
 
 
-class Synthesizer:
-    """Speaks micro-batches. Two threads may speak at once: while one reads, the networks are the other's.
+@dataclass(frozen=True)
+class Shared:
+    """What all micro-batches have in common, besides checkpoint and settings.
+
+    Attributes:
+        file_reference: (n_mels, 50), where the reference utterance is a file's.
+        partners: row -> row whose lips it gets; empty without `shuffled_lips`.
+        mean_mel: (n_mels,); None without `mean_mel`.
+    """
+
+    file_reference: Tensor | None = None
+    partners: Mapping[int, int] | None = None
+    mean_mel: Tensor | None = None
+
+
+class BatchSynthesizer:
+    """Synthesizes micro-batches. Two threads may do so at once: while one reads, the networks are the other's.
 
     Args:
         checkpoint: of a lip-to-speech network.
         settings: of the evaluation.
-        file_voice: (1, n_mels, 50), where the voice is that of a file.
+        shared: what was prepared for all of them.
         device: for networks and vocoder.
         threads: of the CPU for torch; None: as it is.
 
     Raises:
-        ValueError: the checkpoint is of another recipe, or a recogniser cannot be loaded.
+        ValueError: the checkpoint is of another task, or an ASR model cannot be loaded.
     """
 
     def __init__(
         self,
         checkpoint: Checkpoint,
         settings: EvaluationSettings,
-        file_voice: Tensor | None,
+        shared: Shared,
         device: str,
         threads: int | None = None,
     ) -> None:
-        self._threads = threads
-        self._settings, self._file_voice = settings, file_voice
-        self._device = torch.device(device)
-        self._dataset = open_dataset(settings.shards)
-        networks = networks_of(checkpoint, settings.checkpoint, settings.seed)
-        self._networks = {name: network.to(self._device) for name, network in networks.items()}
-        self._tokenizer = tokenizer_of(checkpoint, self._dataset)
-        self._pictures = pictures_of(checkpoint, self._dataset)
-        self._recogniser = None
+        self._threads, self._settings, self._shared = threads, settings, shared
+        self._dataset = dataset = open_dataset(settings.shards)
+        transforms, vocoder = transforms_of(checkpoint, dataset), VOCODERS[settings.vocoder]
+        trained = Synthesizer.from_checkpoint(checkpoint, device, vocoder, transforms, settings.checkpoint)
+        self._trained = replace(trained, tokenizer=tokenizer_of(checkpoint, dataset))
+        untrained = trained.untrained(settings.seed) if "untrained" in settings.systems else None
+        self._models = Models(self._trained, untrained, shared.mean_mel)
+        self._asr = None
         if settings.asr is not None:
-            self._recogniser = load_asr(settings.asr, self._device, self._tokenizer, settings.beam)
-        self._clips = BatchReader(self._dataset, Contents(stored_mel=False), skip=True)
-        self._voices = BatchReader(self._dataset, OF_VOICES, skip=True)
-        self._reading, self._speaking = Lock(), Lock()
+            self._asr = load_asr(settings.asr, trained.device, self._trained.tokenizer, settings.beam)
+        self._clips = BatchReader(dataset, Contents(stored_mel=False), skip=True)
+        self._references = BatchReader(dataset, Contents(roi=False), skip=True)
+        self._lips = BatchReader(dataset, Contents(sound=False), skip=True)
+        self._reading, self._running = Lock(), Lock()
 
-    def speak(self, micro_batch: MicroBatch) -> SynthesizedBatch:
+    def synthesize(self, micro_batch: MicroBatch) -> SynthesizedBatch:
         """Every clip of a micro-batch by every system.
 
         Raises:
@@ -123,84 +138,111 @@ class Synthesizer:
             torch.set_num_threads(self._threads)  # of this thread alone, with OpenMP
         with self._reading:
             batch = self._clips.read(micro_batch)
-            voices, lent_by = self._read_voices(micro_batch)
-        with self._speaking, torch.no_grad():
-            clips = self._spoken(batch, voices, lent_by) if batch.keys else []
+            references, sources = self._read_references(micro_batch)
+            shuffled = self._read_shuffled(micro_batch, batch)
+        with self._running, torch.no_grad():
+            clips = self._synthesized(batch, references, sources, shuffled) if batch.keys else []
         return SynthesizedBatch(micro_batch.number, clips, batch.skipped)
 
-    def _read_voices(self, micro_batch: MicroBatch) -> tuple[dict[str, Tensor], dict[str, str]]:
+    def _read_references(self, micro_batch: MicroBatch) -> tuple[dict[str, Tensor], dict[str, str]]:
         """References by key, and by key the name of what they are of."""
         keys = {clip.row: self._dataset.index["key"][clip.row].as_py() for clip in micro_batch.clips}
         if self._settings.speaker_reference == "self":
             return {}, {}
-        if self._file_voice is not None:
-            return dict.fromkeys(keys.values(), self._file_voice[0]), dict.fromkeys(keys.values(), "file")
-        voices, lent_by = {}, {}
-        for row, lender in lenders_of(self._dataset, [micro_batch]).items():
-            batch = self._voices.read(lender)
+        if self._shared.file_reference is not None:
+            return dict.fromkeys(keys.values(), self._shared.file_reference), dict.fromkeys(keys.values(), "file")
+        references, sources = {}, {}
+        for row, single in plan_references(self._dataset.index, [micro_batch]).items():
+            batch = self._references.read(single)
             if batch.keys:
-                voices[keys[row]] = loudest(batch, _REFERENCE)[0]
-                lent_by[keys[row]] = batch.keys[0]
-        return voices, lent_by
+                references[keys[row]] = loudest_reference(batch.mel, MEL_FRAMES_PER_VIDEO_FRAME * batch.lengths)[0]
+                sources[keys[row]] = batch.keys[0]
+        return references, sources
 
-    def _spoken(self, batch: Batch, voices: Mapping[str, Tensor], lent_by: Mapping[str, str]) -> list[SynthesizedClip]:
-        lengths = MEL_FRAMES_PER_VIDEO_FRAME * batch.lengths
-        true = true_mels(batch, self._device)
-        reference = references_of(batch.keys, voices, own_voices(true, lengths, _REFERENCE))
-        video = transform(batch.roi.to(self._device), batch.lengths, None, self._pictures)
-        mels, l1 = {"ceiling": true}, dict[str, list[float]]()
-        read: list[str | None] = [None] * len(batch.keys)
-        for system, network in self._networks.items():
-            spoken = network(video, batch.lengths, reference)
-            mels[system] = spoken.mel.float()
-            l1[system] = l1_of(mels[system], true, lengths).tolist()
-            if system == "network" and self._tokenizer is not None:
-                read = [self._tokenizer.decode(pieces) for pieces in greedy(spoken.logits.float(), batch.lengths)]
-        vocoder = VOCODERS[self._settings.vocoder]
-        waves = {system: to_pcm16(waves_of(mel, lengths, batch.keys, vocoder)) for system, mel in mels.items()}
+    def _read_shuffled(self, micro_batch: MicroBatch, batch: Batch) -> tuple[Tensor, dict[str, str]] | None:
+        """Other clips' lips for those of a batch, and by key why there are none; None if no system asks for them."""
+        if not self._shared.partners or not batch.keys:
+            return None
+        index, lips = self._dataset.index, batch.roi.clone()
+        by_key = {index["key"][clip.row].as_py(): clip for clip in micro_batch.clips}
+        failures: dict[str, str] = {}
+        for at, key in enumerate(batch.keys):
+            one = MicroBatch(micro_batch.number, micro_batch.frames, (by_key[key],))
+            other = self._lips.read(with_partners(index, one, self._shared.partners))
+            if other.keys:
+                lips[at] = fit_lips(other.roi, other.lengths, batch.lengths[at : at + 1])[0]
+            else:
+                failures[key] = f"no other clip's lips: {other.skipped[0].reason}"
+        return lips, failures
+
+    def _synthesized(
+        self,
+        batch: Batch,
+        references: Mapping[str, Tensor],
+        sources: Mapping[str, str],
+        shuffled: tuple[Tensor, dict[str, str]] | None,
+    ) -> list[SynthesizedClip]:
+        trained, settings, lengths = self._trained, self._settings, MEL_FRAMES_PER_VIDEO_FRAME * batch.lengths
+        target = clip_mels(batch.wav.to(trained.device), SAMPLES_PER_FRAME * batch.lengths)
+        video, other = (
+            None if roi is None else transform(roi.to(trained.device), batch.lengths, None, trained.transforms)
+            for roi in (batch.roi, None if shuffled is None else shuffled[0])
+        )
+        assert video is not None
+        reference = with_references(own_reference(target, lengths), batch.keys, references)
+        inputs = SystemInputs(video, other, batch.lengths, reference, target)
+        outputs = {name: run(self._models, inputs) for name, run in MEL_SYSTEMS.items() if name in settings.systems}
+        waves = {name: to_pcm16(trained.waveforms(out.mel, lengths, batch.keys)) for name, out in outputs.items()}
+        # the ceiling's is 0 by definition, and no figure
+        l1 = {
+            name: mel_l1_per_clip(out.mel, target, lengths).tolist()
+            for name, out in outputs.items()
+            if name != "ceiling"
+        }
+        logits = outputs["network"].logits
+        read = None if logits is None else trained.hypotheses(logits, batch.lengths)
         ends = sample_counts(lengths).tolist()
-        clips = [
-            SynthesizedClip(
-                key=key,
-                speaker=batch.speakers[at],
-                text=batch.texts[at],
-                frames=int(batch.lengths[at]),
-                speaker_reference=lent_by.get(key, "self"),
-                waves={
-                    **{system: wave[at, : ends[at]] for system, wave in waves.items()},
-                    "original": to_pcm16(batch.wav[at, : SAMPLES_PER_FRAME * int(batch.lengths[at])].numpy()),
-                },
-                l1={system: values[at] for system, values in l1.items()},
-                hypotheses={},
-                asr_failures={},
-                lips_hypothesis=read[at],
-                mels={name: mel[at, :, : int(lengths[at])].cpu().numpy() for name, mel in mels.items()}
-                if self._settings.mels
-                else {},
+        clips = []
+        for at, key in enumerate(batch.keys):
+            failures = {"shuffled_lips": shuffled[1][key]} if shuffled is not None and key in shuffled[1] else {}
+            synthesized = [name for name in outputs if name not in failures]
+            original = to_pcm16(batch.wav[at, : SAMPLES_PER_FRAME * int(batch.lengths[at])].numpy())
+            clips.append(
+                SynthesizedClip(
+                    key=key,
+                    speaker=batch.speakers[at],
+                    text=batch.texts[at],
+                    frames=int(batch.lengths[at]),
+                    speaker_reference=sources.get(key, "self"),
+                    waves={name: waves[name][at, : ends[at]] for name in synthesized} | {"original": original},
+                    l1={name: l1[name][at] for name in synthesized if name in l1},
+                    hypotheses={},
+                    asr_failures={},
+                    lips_hypothesis=None if read is None else read[at],
+                    mels={name: outputs[name].mel[at, :, : int(lengths[at])].cpu().numpy() for name in synthesized}
+                    if settings.mels
+                    else {},
+                    failures=failures,
+                )
             )
-            for at, key in enumerate(batch.keys)
-        ]
-        return clips if self._recogniser is None else heard_by(self._recogniser, clips)
+        return clips if self._asr is None else _recognized(self._asr, clips, settings.systems)
 
 
-def heard_by(recogniser: ASRModel, clips: list[SynthesizedClip]) -> list[SynthesizedClip]:
-    """The same clips with what a recogniser hears of each system, or why it fails: alone, if not together."""
-    pairs = [(at, system) for at, clip in enumerate(clips) for system in clip.waves]
-    waves = [float_wave(clips[at].waves[system]) for at, system in pairs]
-    heard: list[dict[str, str]] = [{} for _ in clips]
-    unheard: list[dict[str, str]] = [{} for _ in clips]
-    try:
-        texts: list[str | None] = list(recogniser(waves))
-    except Exception:
-        texts = [None] * len(waves)
-    for (at, system), wave, text in zip(pairs, waves, texts, strict=True):
-        try:
-            heard[at][system] = recogniser([wave])[0] if text is None else text
-        except (ImportError, PackageMissingError, torch.OutOfMemoryError):
-            raise
-        except Exception as error:
-            unheard[at][system] = f"{type(error).__name__}: {error}"
-    return [replace(clip, hypotheses=of, asr_failures=why) for clip, of, why in zip(clips, heard, unheard, strict=True)]
+def _recognized(asr: ASR, clips: list[SynthesizedClip], systems: list[str]) -> list[SynthesizedClip]:
+    """The same clips with what an ASR model recognizes of each system, or why it fails."""
+    pairs = [(at, system) for at, clip in enumerate(clips) for system in clip.waves if system in systems]
+    found = recognize_each(asr, [float_wave(clips[at].waves[system]) for at, system in pairs])
+    hypotheses: list[dict[str, str]] = [{} for _ in clips]
+    failures: list[dict[str, str]] = [{} for _ in clips]
+    for (at, system), (text, reason) in zip(pairs, found, strict=True):
+        if text is None:
+            failures[at][system] = reason
+        else:
+            hypotheses[at][system] = text
+    return [
+        replace(clip, hypotheses=of, asr_failures=why)
+        for clip, of, why in zip(clips, hypotheses, failures, strict=True)
+    ]
 
 
 def float_wave(wave: Array) -> Array:

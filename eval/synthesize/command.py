@@ -1,7 +1,7 @@
-"""`python -m eval synthesize --checkpoint runs/x/best.pt --video talking.mp4 --lip-box 320,290,160 --out spoken.mp4`
+"""Inference on one video: `python -m eval synthesize --checkpoint runs/x/best.pt --video talking.mp4 ... --out out.mp4`
 
-One video of a face, spoken: the video with synthetic sound in the place of its own, the sound alone as a .wav, and the
-mel that the network made as a .png, all three beside each other. Files appear whole or not at all.
+Its picture with synthetic speech in the place of its own sound, the speech alone as a .wav, and the mel that the
+network made as a .png, all three beside each other. Files appear whole or not at all.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import argparse
 import os
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +17,15 @@ import numpy as np
 import torch
 from PIL import Image
 
-from eval.reference_audio import voice_of
+from eval.reference_audio import reference_of
 from eval.results import make_folder
 from eval.settings import VOCODERS
 from eval.synthesize.lip_crop import Shown, Square, look_at, read_box, read_lips, read_track
 from eval.synthesize.mux import check_container, mux_sound
-from eval.synthesize.sliding_window import speak
-from eval.systems import device_of, lip_to_speech_of
+from eval.systems import device_of
 from model.checkpoint import Checkpoint, load_checkpoint
+from model.synthesis import Synthesizer
 from model.transforms import TransformSettings
-from model.vocoders.mel_to_wav import mel_to_wav
 from pipeline.media.sync import to_pcm16
 from runtime.constants import FPS
 from runtime.mel_image import color_map, mel_levels
@@ -51,14 +49,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--lip-box", metavar="X,Y,SIZE", help="instead: lip centre and side, the same in every frame")
     parser.add_argument(
-        "--speaker-reference", type=Path, help="file with the sound of a voice; default: the video's own sound"
+        "--speaker-reference", type=Path, help="file with speech of the speaker; default: the video's own sound"
     )
     parser.add_argument("--vocoder", choices=sorted(VOCODERS), default="default", help="published: to compare")
     parser.add_argument("--device", choices=["cpu", "cuda"], help="default: cuda if there is one")
 
 
 def run(values: argparse.Namespace) -> int:
-    """Speak one video.
+    """Synthesize the speech of one video.
 
     Raises:
         OSError: a file cannot be read or written.
@@ -71,32 +69,30 @@ def run(values: argparse.Namespace) -> int:
     check_container(video, out)
     _check_not_over(out, [video, values.speaker_reference, values.coordinates, values.checkpoint])
     checkpoint = load_checkpoint(values.checkpoint)
-    network = lip_to_speech_of(checkpoint, values.checkpoint)
-    # a published file does not say what pictures it was trained on: LRS2's, unless --size says otherwise
-    pictures = checkpoint.transforms or TransformSettings()
-    square = _square(values, shown, pictures)
+    # a published file does not say what crops it was trained on: LRS2's, unless --size says otherwise
+    synthesizer = Synthesizer.from_checkpoint(checkpoint, device, VOCODERS[values.vocoder], name=values.checkpoint)
+    square = _square(values, shown, synthesizer.transforms)
     reference = _reference(video, values.speaker_reference, checkpoint)
     make_folder(out.parent)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
         began = time.perf_counter()
-        lips = read_lips(video, shown, square, pictures)
+        lips = read_lips(video, shown, square, synthesizer.transforms)
         for note in lips.notes:
             print(f"note: {note}")
-        mel = speak(network.to(device), lips.roi, reference, pictures, device)
-        vocoder = replace(VOCODERS[values.vocoder], mel=checkpoint.mel)
-        sound = to_pcm16(mel_to_wav(mel, settings=vocoder)[0].cpu().numpy())
+        mel, waveform = synthesizer.clip(lips.roi, reference)
+        sound = to_pcm16(waveform)
         places = _places(out)
         made = [Path(folder) / place.name for place in places]
         mux_sound(video, sound, lips.start, made[0], out)
         made[1].write_bytes(encode_wav(sound))
-        mel_image(mel[0].cpu().numpy()).save(made[2])
+        mel_image(mel.cpu().numpy()).save(made[2])
         for source, place in zip(reversed(made), reversed(places), strict=True):
             os.replace(source, place)
     took, seconds = time.perf_counter() - began, len(lips.roi) / FPS
     whose = values.speaker_reference or f"{video} itself"
     print(
-        f"{', '.join(map(str, places))}: {seconds:.1f} s of speech in the voice of {whose}, made in {took:.1f} s on "
-        f"{device.type} (real-time factor {took / seconds:.2f})"
+        f"{', '.join(map(str, places))}: {seconds:.1f} s of speech, speaker reference {whose}, synthesized in "
+        f"{took:.1f} s on {device.type} (real-time factor {took / seconds:.2f})"
     )
     return 0
 
@@ -113,7 +109,7 @@ def _check_not_over(out: Path, inputs: list[Path | None]) -> None:
                 raise ValueError(f"--out {out}: {place} would be written over what is read: choose another name")
 
 
-def _square(values: argparse.Namespace, shown: Shown, pictures: TransformSettings) -> Square:
+def _square(values: argparse.Namespace, shown: Shown, transforms: TransformSettings) -> Square:
     if (values.coordinates is None) == (values.lip_box is None):
         found = "neither is given" if values.lip_box is None else "both are given"
         raise ValueError(
@@ -124,23 +120,21 @@ def _square(values: argparse.Namespace, shown: Shown, pictures: TransformSetting
         if values.size is not None:
             raise ValueError(f"--size {values.size}: belongs to --coordinates; --lip-box has its own, X,Y,SIZE")
         return read_box(values.lip_box)
-    side = 2 * pictures.crop_radius if values.size is None else values.size
+    side = 2 * transforms.crop_radius if values.size is None else values.size
     square, notices = read_track(values.coordinates, values.video, side)
     for notice in notices:
         print(f"note: {notice}")
     return square
 
 
-def _reference(video: Path, voice: Path | None, checkpoint: Checkpoint) -> torch.Tensor:
-    reference = voice_of(voice or video, checkpoint.mel)
-    if reference is None and voice is None:
-        raise ValueError(
-            f"{video}: it has no sound to take a voice from: name a file of a voice with --speaker-reference"
-        )
+def _reference(video: Path, file: Path | None, checkpoint: Checkpoint) -> torch.Tensor:
+    reference = reference_of(file or video, checkpoint.mel)
+    if reference is None and file is None:
+        raise ValueError(f"{video}: it has no sound for a speaker reference: name a file with --speaker-reference")
     if reference is None:
-        raise ValueError(f"{voice}: it has no sound, and the sound of a voice was expected")
-    if voice is None:
-        print(f"the voice is that of {video}'s own sound, its loudest half second; --speaker-reference names another")
+        raise ValueError(f"{file}: it has no sound, and that of a speaker was expected")
+    if file is None:
+        print(f"speaker reference: the loudest half second of {video} itself; --speaker-reference names another file")
     return reference
 
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from eval.executors import Executor, crew
+from eval.executors import Executor, start_executor
 from eval.synthesis import SynthesizedBatch, SynthesizedClip
-from eval.targets import waves_of
+from model.synthesis import waveforms_of
 from model.vocoders.mel_to_wav import PUBLISHED_VOCODER, VocoderSettings, sample_counts
 from pipeline.clip import Corpus, build_sample
 from pipeline.config import BuildSettings
@@ -40,8 +40,8 @@ def measure(recipe: BuildSettings, clips: list[Clip], runs: int) -> Iterator[str
     planned = [MicroBatch(number, 0, (PlannedClip(number, 0, 1, None, True),)) for number in range(len(batches))]
     with (
         job_runner(None, None) as runner,
-        crew(runner, partial(Sounds, batches, PUBLISHED_VOCODER), "cpu", len(batches)) as published,
-        crew(runner, partial(Sounds, batches, VocoderSettings()), "cpu", len(batches)) as default,
+        start_executor(runner, partial(Sounds, batches, PUBLISHED_VOCODER), "cpu", len(batches)) as published,
+        start_executor(runner, partial(Sounds, batches, VocoderSettings()), "cpu", len(batches)) as default,
     ):
         everyone = {
             "plain loop": lambda: plain(samples),
@@ -71,7 +71,7 @@ def plain(samples: list[Sample]) -> None:
 
 def ours(everyone: Executor, planned: list[MicroBatch]) -> None:
     """Actors make sound of batches of mels, tasks score it."""
-    for batch, scores in everyone.work(planned, METRICS):
+    for batch, scores in everyone.run(planned, METRICS):
         assert len(scores) == len(batch.clips)
 
 
@@ -82,19 +82,19 @@ def batches_of(samples: list[Sample]) -> list[list[Sample]]:
 
 
 class Sounds:
-    """Stands for `Synthesizer`: the sound of true mels."""
+    """Stands for `BatchSynthesizer`: the waveforms of ground-truth mels."""
 
     def __init__(self, batches: list[list[Sample]], vocoder: VocoderSettings, device: str, threads: int) -> None:
         torch.set_num_threads(threads)
         self._batches, self._vocoder = batches, vocoder
 
-    def speak(self, micro_batch: MicroBatch) -> SynthesizedBatch:
+    def synthesize(self, micro_batch: MicroBatch) -> SynthesizedBatch:
         samples = self._batches[micro_batch.number]
         lengths = torch.tensor([sample.mel.shape[1] for sample in samples])
         mels = torch.full((len(samples), 80, int(lengths.max())), -1.0)
         for mel, sample in zip(mels, samples, strict=True):
             mel[:, : sample.mel.shape[1]] = torch.from_numpy(sample.mel)
-        waves = to_pcm16(waves_of(mels, lengths, [sample.key for sample in samples], self._vocoder))
+        waves = to_pcm16(waveforms_of(mels, lengths, [sample.key for sample in samples], self._vocoder))
         ends = sample_counts(lengths).tolist()
         clips = [_clip(sample, wave[:end]) for sample, wave, end in zip(samples, waves, ends, strict=True)]
         return SynthesizedBatch(micro_batch.number, clips, [])
@@ -102,4 +102,4 @@ class Sounds:
 
 def _clip(sample: Sample, wave: np.ndarray[Any, Any]) -> SynthesizedClip:
     waves = {"ceiling": wave, "original": sample.wav}
-    return SynthesizedClip(sample.key, "", None, sample.meta.frames, "self", waves, {}, {}, {}, None, {})
+    return SynthesizedClip(sample.key, "", None, sample.meta.frames, "self", waves, {}, {}, {}, None, {}, {})

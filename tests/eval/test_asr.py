@@ -83,18 +83,18 @@ def _expected(network: Network, wave: Wave, tokenizer: Tokenizer = TOKENIZER, be
 def test_a_checkpoint_hears_together_what_it_hears_of_each_alone(save: Save, network: Network) -> None:
     expected = [_expected(network, wave) for wave in _waves()]
     assert len({*expected}) == len(expected)  # or the test could not fail
-    recogniser = load_asr(save(), CPU)
-    assert recogniser(_waves()) == expected
-    assert recogniser(_waves()[::-1]) == expected[::-1]
-    assert recogniser([]) == []
+    recognize = load_asr(save(), CPU)
+    assert recognize(_waves()) == expected
+    assert recognize(_waves()[::-1]) == expected[::-1]
+    assert recognize([]) == []
 
 
 def test_how_many_are_heard_at_once_does_not_matter(save: Save, monkeypatch: pytest.MonkeyPatch) -> None:
-    recogniser = load_asr(save(), CPU)
-    together = recogniser(_waves())
+    recognize = load_asr(save(), CPU)
+    together = recognize(_waves())
     for seconds in (0.1, 3.0):  # each alone, then two at a time
         monkeypatch.setattr(hearing, "_PADDED_SECONDS", seconds)
-        assert recogniser(_waves()) == together
+        assert recognize(_waves()) == together
 
 
 def test_batches_are_bounded_and_hold_each_waveform_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,14 +201,14 @@ def nothing(device):
 
 
 def test_a_recogniser_may_be_anybodys_and_is_given_only_what_can_be_heard(plug: str) -> None:
-    recogniser = load_asr(f"{plug}:lengths", CPU)
+    recognize = load_asr(f"{plug}:lengths", CPU)
     waves: list[Any] = [
         sentence()[:0],
         sentence()[:9000],
         np.zeros(9000, np.float32),
         sentence()[:8000].astype(np.float64),
     ]
-    assert recogniser(waves) == ["", "9000 float32 cpu", "", "8000 float32 cpu"]
+    assert recognize(waves) == ["", "9000 float32 cpu", "", "8000 float32 cpu"]
     assert load_asr(f"{plug}:last_only", CPU)([waves[0]]) == [""]
 
 
@@ -221,9 +221,9 @@ def test_a_recogniser_may_be_anybodys_and_is_given_only_what_can_be_heard(plug: 
     ],
 )
 def test_a_recogniser_that_does_not_give_one_text_a_waveform_is_named(plug: str, factory: str, expected: str) -> None:
-    recogniser = load_asr(f"{plug}:{factory}", CPU)
-    with pytest.raises(ValueError, match=f"recogniser {plug}:{factory}: {expected}"):
-        recogniser([sentence(), sentence()])
+    recognize = load_asr(f"{plug}:{factory}", CPU)
+    with pytest.raises(ValueError, match=f"asr: {plug}:{factory}: {expected}"):
+        recognize([sentence(), sentence()])
 
 
 @pytest.mark.parametrize(
@@ -235,23 +235,23 @@ def test_a_recogniser_that_does_not_give_one_text_a_waveform_is_named(plug: str,
     ],
 )
 def test_an_import_path_that_leads_to_no_recogniser_is_named(plug: str, name: str, expected: str) -> None:
-    with pytest.raises(ValueError, match=f"recogniser {name}: {expected}"):
+    with pytest.raises(ValueError, match=f"asr: {name}: {expected}"):
         load_asr(name, CPU)
 
 
 def test_what_makes_no_sense_is_refused(plug: str, save: Save) -> None:
     for refuses in (partial(load_asr, f"{plug}:lengths", CPU), partial(check_asr, f"{plug}:lengths")):
         with pytest.raises(
-            ValueError, match=f"recogniser {plug}:lengths: beam 8, which is for checkpoints and Whisper"
+            ValueError, match=f"asr: {plug}:lengths: beam 8, which is for checkpoints and Whisper"
         ):
             refuses(None, 8)
     with pytest.raises(ValueError, match="beam: 0 is too small, at least 1 was expected"):
         load_asr(save(), CPU, None, 0)
-    recogniser: ASRModel = load_asr(save(), CPU)
+    recognize = load_asr(save(), CPU)
     with pytest.raises(ValueError, match=r"waveform 1 is int16 \(9000,\): expected float32 \(samples,\)"):
-        recogniser([sentence(), np.zeros(9000, np.int16)])
+        recognize([sentence(), np.zeros(9000, np.int16)])
     with pytest.raises(ValueError, match=r"waveform 0 is float32 \(1, 9000\): expected float32"):
-        recogniser([sentence()[None, :9000]])
+        recognize([sentence()[None, :9000]])
 
 
 class _WhisperModel:
@@ -279,8 +279,8 @@ def test_whisper_is_asked_on_one_thread_waveform_by_waveform_greedily_unless_a_b
     monkeypatch.setitem(sys.modules, "faster_whisper", package)
     made = _WhisperModel.made = []
     asked = _WhisperModel.asked = []
-    recogniser = load_asr("whisper:small.en", CPU)
-    assert recogniser([sentence()[:9000], sentence()[:0], sentence()[:8000]]) == ["9000 samples.", "", "8000 samples."]
+    recognize = load_asr("whisper:small.en", CPU)
+    assert recognize([sentence()[:9000], sentence()[:0], sentence()[:8000]]) == ["9000 samples.", "", "8000 samples."]
     assert made == [("small.en", {"device": "cpu", "device_index": 0, "compute_type": "float32", "cpu_threads": 1})]
     greedily = {"beam_size": 1, "temperature": 0.0, "without_timestamps": True, "condition_on_previous_text": False}
     assert asked == [{"language": "en", **greedily}] * 2
@@ -288,7 +288,7 @@ def test_whisper_is_asked_on_one_thread_waveform_by_waveform_greedily_unless_a_b
     on_gpu = {"device": "cuda", "device_index": 1, "compute_type": "float16", "cpu_threads": 1}
     assert made[1:] == [("small", on_gpu)]
     assert asked[2:] == [{"language": "en", **greedily, "beam_size": 5}]
-    with pytest.raises(ValueError, match="recogniser whisper:none: cannot be loaded: Invalid model size 'none'"):
+    with pytest.raises(ValueError, match="asr: whisper:none: cannot be loaded: Invalid model size 'none'"):
         load_asr("whisper:none", CPU)
 
 
@@ -300,7 +300,7 @@ def test_without_faster_whisper_the_error_says_how_to_install_it(monkeypatch: py
 
 def test_faster_whisper_itself_listens(tmp_path: Path) -> None:
     pytest.importorskip("faster_whisper")
-    recogniser = load_asr(f"whisper:{small_whisper(tmp_path / 'model', 'two', times=3)}", CPU)
-    assert recogniser([sentence(), sentence()[:0], sentence()[:5000]]) == ["two two two", "", "two two two"]
-    with pytest.raises(ValueError, match=rf"recogniser whisper:{tmp_path}: cannot be loaded: .*model\.bin"):
+    recognize = load_asr(f"whisper:{small_whisper(tmp_path / 'model', 'two', times=3)}", CPU)
+    assert recognize([sentence(), sentence()[:0], sentence()[:5000]]) == ["two two two", "", "two two two"]
+    with pytest.raises(ValueError, match=rf"asr: whisper:{tmp_path}: cannot be loaded: .*model\.bin"):
         load_asr(f"whisper:{tmp_path}", CPU)
