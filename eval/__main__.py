@@ -1,8 +1,7 @@
-"""`python -m eval --checkpoint runs/x/best.pt --shards data/x --split test --out reports/x`: a report.
+"""Command line of the evaluation: `python -m eval --checkpoint runs/x/best.pt --shards data/x --split test --out ...`.
 
     python -m eval compare reports/a reports/b --out reports/a-and-b      evaluations beside each other, clip by clip
-    python -m eval synthesize --checkpoint ... --video talking.mp4 ...    one video, with the sound of its lips
-    python -m eval table --shards data/x --split val --checkpoints ...    a checkpoint beside what has learned nothing
+    python -m eval synthesize --checkpoint ... --video talking.mp4 ...    speech of the lips of one video
 
 Settings may also stand in a YAML file (`--config`); flags go over it.
 """
@@ -18,16 +17,14 @@ from collections.abc import Callable, Sequence
 from jsonargparse import ArgumentParser
 
 from eval.compare import command as compare
-from eval.controls import command as controls
 from eval.evaluation import evaluate
 from eval.settings import EvaluationSettings
-from eval.synthesize import command as one_clip
+from eval.synthesize import command as synthesize
 from runtime.command_line import as_setting
 
 _COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], int], str]] = {
     "compare": (compare.add_arguments, compare.run, "evaluations beside each other, clip by clip"),
-    "synthesize": (one_clip.add_arguments, one_clip.run, "one video, with the sound of its lips"),
-    "table": (controls.add_arguments, controls.run, "a checkpoint beside what has learned nothing"),
+    "synthesize": (synthesize.add_arguments, synthesize.run, "speech of the lips of one video"),
 }
 
 

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from eval import asr as hearing
-from eval.asr import ASRModel, check_asr, load_asr
+from eval.asr import check_asr, load_asr
 from eval.metrics import PackageMissingError
 from model.asr import ASRModel as Network
 from model.checkpoint import Checkpoint, build_network, save_checkpoint
@@ -241,9 +241,7 @@ def test_an_import_path_that_leads_to_no_recogniser_is_named(plug: str, name: st
 
 def test_what_makes_no_sense_is_refused(plug: str, save: Save) -> None:
     for refuses in (partial(load_asr, f"{plug}:lengths", CPU), partial(check_asr, f"{plug}:lengths")):
-        with pytest.raises(
-            ValueError, match=f"asr: {plug}:lengths: beam 8, which is for checkpoints and Whisper"
-        ):
+        with pytest.raises(ValueError, match=f"asr: {plug}:lengths: beam 8, which is for checkpoints and Whisper"):
             refuses(None, 8)
     with pytest.raises(ValueError, match="beam: 0 is too small, at least 1 was expected"):
         load_asr(save(), CPU, None, 0)

@@ -136,18 +136,17 @@ def test_going_on_after_a_stop_leaves_the_same_files(dataset: Dataset, checkpoin
     assert digests(stopped) == straight
 
 
-def test_an_evaluation_from_before_there_was_a_beam_goes_on_and_one_with_a_beam_is_another(
+def test_identity_has_the_beam_and_evaluation_json_has_the_checkpoint(
     dataset: Dataset, checkpoint: Path, tmp_path: Path
 ) -> None:
     settings = small_evaluation(dataset, checkpoint, tmp_path / "x", metrics=[])
-    assert "beam" not in settings.identity()
     assert replace(settings, beam=8).identity() == settings.identity() | {"beam": 8}
     evaluate(settings)
     about = json.loads((tmp_path / "x" / "evaluation.json").read_text())
     assert about["checkpoint"]["padding"] == "masked"
     assert about["checkpoint"]["sha256"] == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
     assert about["versions"].keys() >= {"torch", "soxr"}
-    with pytest.raises(ValueError, match="beam was None and is 8"):
+    with pytest.raises(ValueError, match="beam was 1 and is 8"):
         evaluate(replace(settings, beam=8))
 
 

@@ -103,7 +103,7 @@ def test_an_actor_that_is_killed_is_made_again(
     dataset: Dataset, checkpoint: Path, straight: dict[str, str], tmp_path: Path
 ) -> None:
     with started(dataset, checkpoint, tmp_path / "x", "--workers=2") as process:
-        actor = freeze_worker("_Actor.speak", process.pid)
+        actor = freeze_worker("_Actor.synthesize", process.pid)
         os.kill(actor, signal.SIGKILL)
         finished(process)
         assert not alive(actor)

@@ -70,7 +70,7 @@ def test_a_video_is_spoken_and_its_picture_is_copied(
         assert [stream.type for stream in container.streams] == ["video", "audio"]
         assert container.metadata["comment"] == COMMENT
     printed = capsys.readouterr().out
-    assert f"that of {talking}'s own sound" in printed
+    assert f"speaker reference: the loudest half second of {talking} itself" in printed
     assert "42 frames were resampled to 35 at 25 a second" in printed
     assert "1.4 s of speech" in printed
     assert "real-time factor" in printed

@@ -6,19 +6,22 @@ Sound is made on the device, batch by batch; processes of their own score it whi
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from eval.reference import references_of, voices_of
-from eval.targets import l1_of, waves_of
 from model.lip_to_speech import LipToSpeech, LipToSpeechOutput
+from model.losses import mel_l1_per_clip
+from model.segment_sampling import loudest_reference, with_references
+from model.synthesis import waveforms_of
 from model.vocoders.mel_to_wav import sample_counts
 from runtime.constants import MEL_FRAMES_PER_VIDEO_FRAME, SAMPLES_PER_FRAME
-from shards.loading.batch_plan import MicroBatch
-from shards.loading.collate import Batch
-from shards.loading.loader import LoaderSettings
+from shards import Dataset
+from shards.loading.batch_plan import MicroBatch, plan_references
+from shards.loading.collate import Batch, Contents
+from shards.loading.loader import LoaderSettings, load
 from train.state import Run
 from train.tasks.ctc import score_reading
 from train.tasks.inputs import Inputs, prepare
@@ -31,7 +34,21 @@ def scoring(run: Run, share: list[MicroBatch]) -> Callable[[Batch, Tally], None]
     if settings.validation.speaker_reference == "self":
         return partial(score, run, {})
     how = LoaderSettings(settings.workers, cache=settings.cache)
-    return partial(score, run, voices_of(run.dataset, share, settings.segments, how))
+    return partial(score, run, _references(run.dataset, share, settings.segments.reference_frames, how))
+
+
+def _references(dataset: Dataset, share: list[MicroBatch], frames: int, settings: LoaderSettings) -> dict[str, Tensor]:
+    """Reference utterances by key; none for a clip whose speaker has no other clip, or a damaged one."""
+    of_row = plan_references(dataset.index, share)
+    single = sorted({each.number: each for each in of_row.values()}.values())
+    settings = replace(settings, on_error="skip", contents=Contents(roi=False))
+    found = {
+        one.number: loudest_reference(batch.mel, MEL_FRAMES_PER_VIDEO_FRAME * batch.lengths, frames)[0]
+        for one, batch in zip(single, load(dataset, single, settings), strict=True)
+        if batch is not None and batch.keys
+    }
+    keys = dataset.index["key"]
+    return {keys[row].as_py(): found[one.number] for row, one in of_row.items() if one.number in found}
 
 
 @torch.no_grad()
@@ -47,21 +64,21 @@ def score(run: Run, voices: Mapping[str, Tensor], batch: Batch, tally: Tally) ->
     settings, device = run.settings, run.ranks.device
     inputs = prepare(batch, run.tokenizer, settings, device, None)
     spoken = _speak(
-        run, inputs, references_of(batch.keys, voices, inputs.reference[..., : settings.segments.reference_frames])
+        run, inputs, with_references(inputs.reference[..., : settings.segments.reference_frames], batch.keys, voices)
     )
     lengths = MEL_FRAMES_PER_VIDEO_FRAME * inputs.lengths
-    tally.add("l1", float(l1_of(spoken.mel, inputs.target, lengths).sum()), len(lengths))
+    tally.add("l1", float(mel_l1_per_clip(spoken.mel, inputs.target, lengths).sum()), len(lengths))
     score_reading(tally, batch, spoken.logits, inputs.lengths, run.tokenizer)
     shown = [number for number, key in enumerate(batch.keys) if tally.shows(key)]
     if not tally.speech and not shown:
         return
-    generated = waves_of(spoken.mel, lengths, batch.keys)
+    generated = waveforms_of(spoken.mel, lengths, batch.keys)
     originals = batch.wav.cpu().numpy()
     ends_of = sample_counts(lengths).tolist()
     for number, (key, ends) in enumerate(zip(batch.keys, ends_of, strict=True)):
         tally.submit(key, originals[number, :ends], generated[number, :ends])
     if shown:
-        again = waves_of(inputs.target[shown], lengths[shown], [batch.keys[number] for number in shown])
+        again = waveforms_of(inputs.target[shown], lengths[shown], [batch.keys[number] for number in shown])
         for number, resynthesised in zip(shown, again, strict=True):
             mels = [x[number, :, : int(lengths[number])].cpu().numpy() for x in (spoken.mel, inputs.target)]
             sounds = {
