@@ -29,7 +29,7 @@ from eval.results import SUMMARY_NAME, Evaluation, table_of, write_clips, write_
 from eval.scoring import rows_of
 from eval.settings import EvaluationSettings
 from eval.shuffled_lips import partners_of
-from eval.summary import summarise
+from eval.summary import summarize
 from eval.synthesis import BatchSynthesizer, Shared
 from eval.systems import device_of, mean_mel_of, tokenizer_of, transforms_of
 from model.checkpoint import Checkpoint, load_checkpoint
@@ -83,7 +83,7 @@ def evaluate(settings: EvaluationSettings, command: str = "") -> Path:
     _run(store, partial(BatchSynthesizer, checkpoint, _anywhere(settings), shared), planned, settings)
     damaged = _gather(store, planned, settings.metrics)
     evaluation = Evaluation.open(store.path())
-    summary = {**summarise(evaluation), "damaged": damaged, "skipped": skipped}
+    summary = {**summarize(evaluation), "damaged": damaged, "skipped": skipped}
     write_json(store, SUMMARY_NAME, summary)
     return write_report(evaluation, dataset, summary, settings.examples)
 

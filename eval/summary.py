@@ -1,4 +1,4 @@
-"""Means of an evaluation's figures, and how sure they are."""
+"""Summary of an evaluation: means by system with bootstrap intervals, and paired differences between systems."""
 
 from __future__ import annotations
 
@@ -8,16 +8,19 @@ from typing import Any
 import numpy as np
 
 from eval.bootstrap import bootstrap
+from eval.paired import pair
 from eval.results import Evaluation
 
 
-def summarise(evaluation: Evaluation) -> dict[str, Any]:
+def summarize(evaluation: Evaluation) -> dict[str, Any]:
     """What `summary.json` holds.
 
     Returns:
         clips, seconds: of the evaluation.
         systems: system -> metric -> mean, low, high (95% bootstrap interval over clips), clips (that have the figure),
             failed (that have none).
+        differences: every other system -> metric -> mean, low, high of the network's figure less that system's, clip by
+            clip, and clips (that both have a figure of).
         speakers: speaker -> clips, and metric -> mean of the network's figures.
         failures: system -> metric -> reason -> clips.
     """
@@ -26,9 +29,10 @@ def summarise(evaluation: Evaluation) -> dict[str, Any]:
         "clips": len(first),
         "seconds": round(float(np.sum(first["seconds"].to_numpy())), 3),
         "systems": {
-            system: {metric: cell for metric in evaluation.measured if (cell := _cell(evaluation, system, metric))}
+            system: {metric: mean for metric in evaluation.measured if (mean := _mean(evaluation, system, metric))}
             for system in evaluation.systems
         },
+        "differences": {system: found for system in evaluation.systems if (found := _differences(evaluation, system))},
         "speakers": _speakers(evaluation),
         "failures": {
             system: {metric: dict(Counter(of.values()).most_common()) for metric, of in failures.items()}
@@ -38,13 +42,23 @@ def summarise(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def _cell(evaluation: Evaluation, system: str, metric: str) -> dict[str, Any] | None:
+def _mean(evaluation: Evaluation, system: str, metric: str) -> dict[str, Any] | None:
     _, values, weights = evaluation.figures(system, metric)
     failed = len(evaluation.failures(system).get(metric, {}))
     if not len(values) and not failed:
         return None
-    found = bootstrap(values, weights)
-    return {**found._asdict(), "clips": len(values), "failed": failed}
+    return {**bootstrap(values, weights)._asdict(), "clips": len(values), "failed": failed}
+
+
+def _differences(evaluation: Evaluation, other: str) -> dict[str, dict[str, Any]]:
+    """Metric -> difference of the network from another system; empty for the network itself."""
+    found = {}
+    for metric in evaluation.measured if other != "network" else ():
+        paired = pair({system: evaluation.figures(system, metric) for system in ("network", other)})
+        if paired.keys:
+            interval = bootstrap(paired.figures["network"] - paired.figures[other], paired.weights)
+            found[metric] = {**interval._asdict(), "clips": len(paired.keys)}
+    return found
 
 
 def _speakers(evaluation: Evaluation) -> dict[str, dict[str, Any]]:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eval.compare.comparison import compare
-from eval.compare.page import write_compared
+from eval.compare.page import write_comparison
 from eval.compare.table import markdown
 from eval.results import ABOUT_NAME, Evaluation, write_json
 from shards import Store
@@ -65,9 +65,9 @@ def run(values: argparse.Namespace) -> int:
     )
     with store.create(MARKDOWN_NAME) as file:
         file.write(("\n".join(lines) + "\n").encode("utf-8", "replace"))
-    page = write_compared(out, comparison, evaluations, values.examples)
+    page = write_comparison(out, comparison, evaluations, values.examples)
     print("\n".join(lines))
-    print(f"\nwritten to {out}; to look at and to listen to: {page}")
+    print(f"\nwritten to {out}; page: {page}")
     return 0
 
 

@@ -1,13 +1,9 @@
-"""Evaluations compared clip by clip: differences with intervals, a paired test, and how often which is better.
+"""Comparison of evaluations clip by clip: paired differences with intervals, a paired test, and win rates.
 
-The first evaluation is what the others are held against; a difference is another's figure less the first's, both of
-the network. A metric is compared on the clips that every evaluation has a figure of, the same ones for all, and the
-rest are counted by reason.
-
-A rate (word errors over words) belongs to a set of clips, not to a clip. Both sides count over the same words, so the
-difference of the two rates is the mean of the clips' differences weighted by their words, and a clip drawn with its
-weight draws its part of both. A clip whose words are not counted alike is left out. The test flips signs clip by clip
-for the same reason: words of one clip are not errors apart.
+The first evaluation is the one that the others are compared with; a difference is another's figure less the first's,
+both of the network. A metric is compared on the clips that every evaluation has a figure of, the same ones for all
+(`eval.paired`), and the rest are counted by reason. The test flips signs clip by clip, for the errors in the words of
+one clip depend on each other.
 
 Holm's correction is over all tests of the comparison, every metric and every evaluation: all are in one table, and the
 reader looks for the small ones.
@@ -23,17 +19,18 @@ from typing import Any
 import numpy as np
 
 from eval.bootstrap import Figures, bootstrap
-from eval.compare.comparability import Clips, clips_of, nothing_shared, unlike_clips, unlike_settings
+from eval.compare.comparability import Clips, clip_differences, clips_of, no_shared_clip, settings_differences
 from eval.compare.significance import FLIPS, holm, sign_flip_p
 from eval.metrics import Display, display_of
+from eval.paired import PairedFigures, pair
 from eval.results import RATES, Evaluation
 
-MAIN = ("estoi", "stoi")
-"""Metrics whose clips are shown, the first that there are figures of; else the first metric."""
+RANKING_METRICS = ("estoi", "stoi")
+"""Clips are chosen by the first of these that there are figures of; else by the first metric."""
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class ExcludedClips:
     """Clips that have no figure to compare: why, in which evaluations, and how many."""
 
     reason: str
@@ -42,7 +39,7 @@ class LeftOut:
 
 
 @dataclass(frozen=True)
-class Difference:
+class PairedDifference:
     """An evaluation's figures beside the first one's.
 
     Attributes:
@@ -63,29 +60,27 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Compared:
+class MetricComparison:
     """A metric on the clips that every evaluation has a figure of.
 
     Attributes:
         display: how it is shown, and which direction is better.
-        keys, weights: of the clips; a rate's weight is what its errors are counted over, any other's is 1.
-        figures: of every evaluation, in the order of `keys`.
-        left_out: the other clips that are in every evaluation.
+        paired: the figures of every evaluation; a rate's weight is what its errors are counted over, any other's is 1.
+        excluded: the other clips that are in every evaluation.
         means: of every evaluation, weighted.
         differences: of every evaluation but the first.
     """
 
     display: Display
-    keys: list[str]
-    weights: Figures
-    figures: dict[str, Figures]
-    left_out: list[LeftOut]
+    paired: PairedFigures
+    excluded: list[ExcludedClips]
     means: dict[str, float]
-    differences: dict[str, Difference]
+    differences: dict[str, PairedDifference]
 
     def changes(self, name: str) -> Figures:
         """Clip by clip, the figure of evaluation `name` less that of the first."""
-        return self.figures[name] - next(iter(self.figures.values()))
+        figures = self.paired.figures
+        return figures[name] - next(iter(figures.values()))
 
     def gains(self, name: str) -> Figures:
         """Clip by clip, by how much evaluation `name` is better than the first; below 0 it is worse."""
@@ -99,18 +94,18 @@ class Comparison:
     Attributes:
         names: of the evaluations; the first is what the others are compared with.
         clips: that are in all of them.
-        left_out: clips that are not.
-        main: the metric whose clips are shown.
+        excluded: clips that are not.
+        ranked_by: the metric that clips are chosen by.
         metrics: what was compared, by name.
         not_compared: metric -> why it was not.
-        warnings: what is not alike, in words.
+        warnings: what differs besides the network, in words.
     """
 
     names: list[str]
     clips: int
-    left_out: list[LeftOut]
-    main: str
-    metrics: dict[str, Compared]
+    excluded: list[ExcludedClips]
+    ranked_by: str
+    metrics: dict[str, MetricComparison]
     not_compared: dict[str, str]
     warnings: list[str]
 
@@ -120,14 +115,14 @@ class Comparison:
             "evaluations": self.names,
             "compared_with": self.names[0],
             "clips": self.clips,
-            "left_out": [asdict(reason) for reason in self.left_out],
-            "main": self.main,
+            "excluded": [asdict(reason) for reason in self.excluded],
+            "ranked_by": self.ranked_by,
             "test": {"name": "two-sided sign-flip permutation, means over clips", "flips": FLIPS, "correction": "Holm"},
             "metrics": {
                 metric: {
                     "higher_is_better": of.display.higher_is_better,
-                    "clips": len(of.keys),
-                    "left_out": [asdict(reason) for reason in of.left_out],
+                    "clips": len(of.paired.keys),
+                    "excluded": [asdict(reason) for reason in of.excluded],
                     "means": of.means,
                     "differences": {name: asdict(difference) for name, difference in of.differences.items()},
                 }
@@ -151,25 +146,30 @@ def compare(evaluations: Mapping[str, Evaluation]) -> Comparison:
         raise ValueError(f"{len(evaluations)} evaluation to compare: two at least were expected")
     clips = {name: clips_of(evaluation) for name, evaluation in evaluations.items()}
     shared = set.intersection(*(set(of) for of in clips.values()))
-    unlike = unlike_settings(evaluations)
+    warnings = settings_differences(evaluations)
     if not shared:
-        raise ValueError(nothing_shared(clips, unlike))
+        raise ValueError(no_shared_clip(clips, warnings))
     metrics, not_compared = {}, {}
     for metric in dict.fromkeys(metric for evaluation in evaluations.values() for metric in evaluation.measured):
         try:
-            metrics[metric] = _compared(evaluations, metric, shared)
+            metrics[metric] = _compare_metric(evaluations, metric, shared)
         except ValueError as error:
             not_compared[metric] = str(error)
     if not metrics:
         reasons = "; ".join(f"{metric}: {reason}" for metric, reason in not_compared.items())
         raise ValueError(f"no metric can be compared: {reasons or 'nothing was measured'}")
-    main = next((metric for metric in MAIN if metric in metrics), next(iter(metrics)))
-    warnings = unlike + unlike_clips(clips, shared)
-    names, absent = list(evaluations), _absent(clips, shared)
-    return Comparison(names, len(shared), absent, main, _corrected(metrics), not_compared, warnings)
+    return Comparison(
+        names=list(evaluations),
+        clips=len(shared),
+        excluded=_absent(clips, shared),
+        ranked_by=next((metric for metric in RANKING_METRICS if metric in metrics), next(iter(metrics))),
+        metrics=_correct(metrics),
+        not_compared=not_compared,
+        warnings=warnings + clip_differences(clips, shared),
+    )
 
 
-def _compared(evaluations: Mapping[str, Evaluation], metric: str, shared: set[str]) -> Compared:
+def _compare_metric(evaluations: Mapping[str, Evaluation], metric: str, shared: set[str]) -> MetricComparison:
     """One metric, its p values not yet corrected.
 
     Raises:
@@ -178,59 +178,53 @@ def _compared(evaluations: Mapping[str, Evaluation], metric: str, shared: set[st
     without = [name for name, evaluation in evaluations.items() if metric not in evaluation.measured]
     if without:
         raise ValueError(f"not measured in {' and '.join(without)}")
-    found = {}
-    for name, evaluation in evaluations.items():
-        keys, values, weights = evaluation.figures("network", metric)
-        found[name] = dict(zip(keys, zip(values.tolist(), weights.tolist(), strict=True), strict=True))
-    in_all = set.intersection(*(set(of) for of in found.values()))
-    keys = sorted(key for key in in_all if len({of[key][1] for of in found.values()}) == 1)
-    left_out = _left_out(evaluations, metric, {name: set(of) for name, of in found.items()}, shared - set(keys))
-    if not keys:
-        reasons = "; ".join(f"{one.reason} ({one.clips} clips)" for one in left_out)
+    found = {name: evaluation.figures("network", metric) for name, evaluation in evaluations.items()}
+    paired = pair(found)
+    measured = {name: set(keys) for name, (keys, _, _) in found.items()}
+    excluded = _excluded(evaluations, metric, measured, shared - set(paired.keys))
+    if not paired.keys:
+        reasons = "; ".join(f"{one.reason} ({one.clips} clips)" for one in excluded)
         raise ValueError(f"no clip has a figure in every evaluation: {reasons}")
-    weights = np.array([next(iter(found.values()))[key][1] for key in keys])
-    figures = {name: np.array([of[key][0] for key in keys]) for name, of in found.items()}
-    means = {name: float(np.average(of, weights=weights)) for name, of in figures.items()}
-    compared = Compared(display_of(metric), keys, weights, figures, left_out, means, {})
-    others = list(evaluations)[1:]
-    return replace(compared, differences={name: _difference(compared, name) for name in others})
+    means = {name: float(np.average(of, weights=paired.weights)) for name, of in paired.figures.items()}
+    compared = MetricComparison(display_of(metric), paired, excluded, means, {})
+    return replace(compared, differences={name: _difference(compared, name) for name in list(evaluations)[1:]})
 
 
-def _difference(compared: Compared, name: str) -> Difference:
-    changes, weights, gains = compared.changes(name), compared.weights, compared.gains(name)
+def _difference(compared: MetricComparison, name: str) -> PairedDifference:
+    changes, weights, gains = compared.changes(name), compared.paired.weights, compared.gains(name)
     interval = bootstrap(changes, weights)
     p = sign_flip_p(changes * weights)
     ties = int(np.count_nonzero(gains == 0))
     win_rate = (int(np.count_nonzero(gains > 0)) + ties / 2) / len(gains)
-    return Difference(*interval, p=p, p_holm=p, win_rate=win_rate, ties=ties)
+    return PairedDifference(*interval, p=p, p_holm=p, win_rate=win_rate, ties=ties)
 
 
-def _absent(clips: Mapping[str, Clips], shared: set[str]) -> list[LeftOut]:
+def _absent(clips: Mapping[str, Clips], shared: set[str]) -> list[ExcludedClips]:
     """The clips that are not in every evaluation, each counted once."""
     unshared = set().union(*clips.values()) - shared
     missing = Counter(tuple(name for name, of in clips.items() if key not in of) for key in sorted(unshared))
-    return [LeftOut("not evaluated", names, count) for names, count in missing.most_common()]
+    return [ExcludedClips("not evaluated", names, count) for names, count in missing.most_common()]
 
 
-def _left_out(
-    evaluations: Mapping[str, Evaluation], metric: str, measured: Mapping[str, set[str]], left: set[str]
-) -> list[LeftOut]:
+def _excluded(
+    evaluations: Mapping[str, Evaluation], metric: str, measured: Mapping[str, set[str]], keys: set[str]
+) -> list[ExcludedClips]:
     """Why these clips are not compared, each counted once, the most frequent reason first."""
     failed = {name: evaluation.failures("network").get(metric, {}) for name, evaluation in evaluations.items()}
-    nothing = "nothing was said to count errors over" if metric in RATES else "no figure"
+    nothing = "no reference text to count errors over" if metric in RATES else "no figure"
     reasons: Counter[tuple[str, tuple[str, ...]]] = Counter()
-    for key in sorted(left):
+    for key in sorted(keys):
         without = tuple(name for name, of in measured.items() if key not in of)
         if without:
-            told = dict.fromkeys(failed[name].get(key, nothing) for name in without)
-            reasons["; ".join(told), without] += 1
+            why = dict.fromkeys(failed[name].get(key, nothing) for name in without)
+            reasons["; ".join(why), without] += 1
         else:
             reasons["errors are not counted over the same length: text or normalizer differ", tuple(measured)] += 1
-    return [LeftOut(reason, names, count) for (reason, names), count in reasons.most_common()]
+    return [ExcludedClips(reason, names, count) for (reason, names), count in reasons.most_common()]
 
 
-def _corrected(metrics: dict[str, Compared]) -> dict[str, Compared]:
-    """With Holm's correction over all that is there."""
+def _correct(metrics: dict[str, MetricComparison]) -> dict[str, MetricComparison]:
+    """With Holm's correction over all tests."""
     tests = [(metric, name) for metric, of in metrics.items() for name in of.differences]
     p = holm([metrics[metric].differences[name].p for metric, name in tests])
     for (metric, name), p_holm in zip(tests, p, strict=True):

@@ -1,22 +1,20 @@
-"""A comparison in words: the cells of its table, and what is to be said about it; and both as Markdown."""
+"""Table of a comparison: its cells as text, the notes on how to read it, and both as Markdown."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import NamedTuple
 
-from eval.compare.comparison import Compared, Comparison, LeftOut
+from eval.compare.comparison import Comparison, ExcludedClips, MetricComparison
 from eval.compare.significance import FLIPS
-from eval.report.tables import Look, look_of
 from runtime.html_page import counted
 
 ALPHA = 0.05
-_MOST_REASONS = 5  # of a metric's left-out clips; the rest is summed up
+_MAX_REASONS = 5  # of a metric's excluded clips; the rest is summed up
 
 
-class Line(NamedTuple):
-    """A line of the table, an evaluation beside the first in a metric: cells as text."""
+class TableRow(NamedTuple):
+    """A row of the table, an evaluation beside the first in a metric: cells as text."""
 
     metric: str
     evaluation: str
@@ -31,42 +29,37 @@ class Line(NamedTuple):
     clips: str
 
 
-def heading(comparison: Comparison) -> Line:
-    """The table's first line."""
+def heading(comparison: Comparison) -> TableRow:
+    """The table's header."""
     means = f"Mean of {comparison.names[0]}", "Mean"
-    return Line(
+    return TableRow(
         "Metric", "Evaluation", *means, "Difference", "95% interval", "p", "p, Holm", "Wins", "Verdict", "Clips"
     )
 
 
-def lines_of(comparison: Comparison, metric: str) -> list[Line]:
-    """The lines of a metric."""
-    of, look = comparison.metrics[metric], look_of(metric)
+def rows_of(comparison: Comparison, metric: str) -> list[TableRow]:
+    """The rows of a metric."""
+    of = comparison.metrics[metric]
+    display, difference = of.display, of.display.format_difference
     return [
-        Line(
-            metric=f"{look.title} ({look.better})",
+        TableRow(
+            metric=f"{display.label} ({display.better})",
             evaluation=name,
-            first=look.shown(of.means[comparison.names[0]]),
-            mean=look.shown(of.means[name]),
-            difference=signed(look, one.mean),
-            interval=f"{signed(look, one.low)} to {signed(look, one.high)}",
+            first=display.format(of.means[comparison.names[0]]),
+            mean=display.format(of.means[name]),
+            difference=difference(one.mean),
+            interval=f"{difference(one.low)} to {difference(one.high)}",
             p=f"{one.p:.4f}",
             p_holm=f"{one.p_holm:.4f}",
             wins=f"{100 * one.win_rate:.1f}%",
             verdict=verdict(of, name),
-            clips=f"{len(of.keys):,}",
+            clips=f"{len(of.paired.keys):,}",
         )
         for name, one in of.differences.items()
     ]
 
 
-def signed(look: Look, value: float) -> str:
-    """A difference as people read it: with its sign, and a digit more than figures have, which it is smaller than."""
-    finer = replace(look, display=replace(look.display, digits=look.display.digits + 1))
-    return finer.shown(value) if value < 0 else f"+{finer.shown(value)}"
-
-
-def verdict(of: Compared, name: str) -> str:
+def verdict(of: MetricComparison, name: str) -> str:
     """What the corrected test says of an evaluation beside the first."""
     one = of.differences[name]
     if one.p_holm >= ALPHA:
@@ -78,44 +71,44 @@ def notes_of(comparison: Comparison) -> list[str]:
     """How the table is to be read."""
     first, tests = comparison.names[0], sum(len(of.differences) for of in comparison.metrics.values())
     return [
-        f"{'; '.join([counted(comparison.clips, 'clip') + ' in every evaluation', *_told(comparison.left_out)])}. "
+        f"{'; '.join([counted(comparison.clips, 'clip') + ' in every evaluation', *_counts(comparison.excluded)])}. "
         "A metric is compared on those that every evaluation has a figure of.",
         f"Difference: less {first}, clip by clip; its 95% interval is by bootstrap over clips (percentiles of 10,000). "
         "Rates are those of all clips together, and so are their differences.",
-        f"p: two-sided paired sign-flip test, {FLIPS:,} flips; p, Holm: corrected for the {tests} tests in the table. "
-        f"The verdict is by the corrected p, below {ALPHA}; undecided does not mean equal.",
+        f"p: two-sided paired sign-flip test, {FLIPS:,} flips, or all where there are fewer; p, Holm: corrected for "
+        f"the {tests} tests in the table. The verdict is by the corrected p, below {ALPHA}; undecided is not equal.",
         f"Wins: share of clips where the evaluation is better than {first}; equal clips count one half.",
-        "All of this is about these networks on clips like these: what training again with another seed would "
-        "give, it does not say, and it takes clips of one speaker to be independent of each other.",
+        "All of this is about these networks on clips like these: it does not say what training with another seed "
+        "would give, and it takes clips of one speaker to be independent of each other.",
     ]
 
 
-def left_out_of(comparison: Comparison, metric: str) -> list[str]:
+def exclusions(comparison: Comparison, metric: str) -> list[str]:
     """Why clips are not among those that a metric is compared on, and how many."""
-    left_out = comparison.metrics[metric].left_out
-    more = left_out[_MOST_REASONS:]
+    excluded = comparison.metrics[metric].excluded
+    more = excluded[_MAX_REASONS:]
     rest = f"{counted(sum(one.clips for one in more), 'clip')}: {len(more)} other reasons"
-    return _told(left_out[:_MOST_REASONS]) + ([rest] if more else [])
+    return _counts(excluded[:_MAX_REASONS]) + ([rest] if more else [])
 
 
-def _told(left_out: list[LeftOut]) -> list[str]:
-    return [f"{counted(one.clips, 'clip')}: {one.reason} ({' and '.join(one.evaluations)})" for one in left_out]
+def _counts(excluded: list[ExcludedClips]) -> list[str]:
+    return [f"{counted(one.clips, 'clip')}: {one.reason} ({' and '.join(one.evaluations)})" for one in excluded]
 
 
 def markdown(comparison: Comparison) -> Iterator[str]:
-    """Lines of Markdown: warnings, the table, what was left out, and how it is to be read."""
+    """Lines of Markdown: warnings, the table, what was excluded, and how it is to be read."""
     for warning in comparison.warnings:
-        yield f"**Beware:** {_plain(warning)}."
+        yield f"**Warning:** {_plain(warning)}."
         yield ""
     yield f"| {' | '.join(_plain(cell) for cell in heading(comparison))} |"
     yield f"|---|---|{'---:|' * 7}---|---:|"
     for metric in comparison.metrics:
-        for line in lines_of(comparison, metric):
-            yield f"| {' | '.join(_plain(cell) for cell in line)} |"
+        for row in rows_of(comparison, metric):
+            yield f"| {' | '.join(_plain(cell) for cell in row)} |"
     yield ""
     for metric, of in comparison.metrics.items():
-        if of.left_out:
-            yield f"- Left out of {_plain(of.display.title)}: {_plain('; '.join(left_out_of(comparison, metric)))}."
+        if of.excluded:
+            yield f"- Excluded from {_plain(of.display.title)}: {_plain('; '.join(exclusions(comparison, metric)))}."
     for metric, reason in comparison.not_compared.items():
         yield f"- Not compared: {_plain(metric)}, {_plain(reason)}."
     for note in notes_of(comparison):

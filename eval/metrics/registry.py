@@ -61,6 +61,12 @@ class Display:
             return "\N{EN DASH}"
         return f"{value * self.scale:.{self.digits}f}"
 
+    def format_difference(self, value: float | None) -> str:
+        """A difference of two figures as text: with its sign, and one digit more, since it is smaller than they are."""
+        if value is None or not math.isfinite(value):
+            return "\N{EN DASH}"
+        return f"{value * self.scale:+.{self.digits + 1}f}"
+
 
 @dataclass(frozen=True)
 class Metric:

@@ -1,4 +1,4 @@
-"""What was evaluated, in words; and the published figures, where they are of the same clips."""
+"""Descriptions of what was evaluated, and the published figures where they are of the same clips."""
 
 from __future__ import annotations
 
@@ -27,7 +27,17 @@ MEANING = {
     "original": "the recording itself",
 }
 
-_VOICES = {
+NAMES = {
+    "network": "the network",
+    "shuffled_lips": "the network with shuffled lips",
+    "untrained": "the untrained network",
+    "mean_mel": "the mean mel",
+    "ceiling": "the ceiling",
+    "original": "the original",
+}
+"""Systems inside a sentence."""
+
+_REFERENCES = {
     "self": "the first frames of the very clip that is scored, as published",
     "other": "the loudest stretch of another clip of the same speaker",
 }
@@ -39,7 +49,7 @@ _SECTIONS = ("settings", "checkpoint", "dataset", "versions")
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedFigures:
     """Figures of the published system on a test split (METHOD.md, From mel to waveform, and scores).
 
     Attributes:
@@ -54,12 +64,12 @@ class Published:
 
 
 _PUBLISHED = {
-    "lrs2": Published("LRS2, test split", {"stoi": 0.526}, 1243),
-    "lrs3": Published("LRS3, test part of the unseen split", {"stoi": 0.497}, None),
+    "lrs2": PublishedFigures("LRS2, test split", {"stoi": 0.526}, 1243),
+    "lrs3": PublishedFigures("LRS3, test part of the unseen split", {"stoi": 0.497}, None),
 }
 
 
-def published_of(evaluation: Evaluation, listed: int) -> tuple[Published | None, str]:
+def published_of(evaluation: Evaluation, listed: int) -> tuple[PublishedFigures | None, str]:
     """The published figures, if this evaluation is of their clips, and a note on them.
 
     Any corpus can be laid out as LRS2 is, and a part of a split is not the split: the number of clips tells.
@@ -84,9 +94,9 @@ def published_of(evaluation: Evaluation, listed: int) -> tuple[Published | None,
     else:
         ours = "another protocol"
     return found, (
-        f"The published figures are means over {found.corpus}: Griffin-Lim of 60 rounds, the voice taken from the "
-        "first 50 mel frames of the very clip that is scored, clips cut at 10 s, padding leaking between the "
-        "clips of a batch. "
+        f"The published figures are means over {found.corpus}: Griffin-Lim of 60 rounds, the speaker reference "
+        "from the first 50 mel frames of the very clip that is scored, clips cut at 10 s, padding leaking between "
+        "the clips of a batch. "
         f"This evaluation has {ours}."
     )
 
@@ -109,7 +119,7 @@ def lead(evaluation: Evaluation, summary: Mapping[str, Any]) -> dict[str, str]:
         "clips": counted(summary["clips"], "clip"),
         "length": length(summary["seconds"]),
         "speakers": counted(len(summary["speakers"]), "speaker"),
-        "speaker_reference": _voice(evaluation, settings.get("speaker_reference", "")),
+        "speaker_reference": _speaker_reference(evaluation, settings.get("speaker_reference", "")),
         "vocoder": str(settings.get("vocoder", "")),
     }
 
@@ -119,24 +129,24 @@ def length(seconds: float) -> str:
     return f"{seconds / 3600:.2f} hours" if seconds >= 3600 else f"{seconds / 60:.1f} minutes"
 
 
-def _voice(evaluation: Evaluation, voice: str) -> str:
-    """Whose voice the clips are spoken with, exceptions included."""
-    said = _VOICES.get(voice, f"the loudest stretch of {os.path.basename(voice)}" if voice else "not recorded")
-    own = evaluation.rows("network")["speaker_reference"].to_pylist().count("self") if voice == "other" else 0
+def _speaker_reference(evaluation: Evaluation, name: str) -> str:
+    """Which speaker reference clips are synthesized with, exceptions included."""
+    said = _REFERENCES.get(name, f"the loudest stretch of {os.path.basename(name)}" if name else "not recorded")
+    own = evaluation.rows("network")["speaker_reference"].to_pylist().count("self") if name == "other" else 0
     return f"{said} ({counted(own, 'clip')} without such another: the clip's own)" if own else said
 
 
-def settings_of(about: Mapping[str, Any]) -> dict[str, list[tuple[str, str]]]:
+def settings_of(about: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     """What `evaluation.json` says of settings, checkpoint, dataset and versions, nested names joined by dots."""
-    sections = {name.capitalize(): _flat(about.get(name, {})) for name in _SECTIONS}
+    sections = {name.capitalize(): flatten(about.get(name, {})) for name in _SECTIONS}
     return {title: values for title, values in sections.items() if values}
 
 
-def _flat(values: Any, before: str = "") -> list[tuple[str, str]]:
+def flatten(values: Any, path: str = "") -> dict[str, str]:
+    """Nested settings as text by `outer.inner`; lists are joined by commas."""
     if isinstance(values, Mapping):
-        return [
-            pair for name, value in values.items() for pair in _flat(value, f"{before}.{name}" if before else str(name))
-        ]
+        parts = (flatten(value, f"{path}.{name}" if path else str(name)) for name, value in values.items())
+        return {name: text for part in parts for name, text in part.items()}
     if isinstance(values, list) and not any(isinstance(value, Mapping | list) for value in values):
-        return [(before, ", ".join(map(str, values)) or "none")]
-    return [(before, "none" if values is None else str(values))]
+        return {path: ", ".join(map(str, values)) or "none"}
+    return {path: "none" if values is None else str(values)}

@@ -1,4 +1,7 @@
-"""Charts as SVG, drawn here and coloured by the page's style: how figures are distributed, and figures against length.
+"""Charts as inline SVG: distributions of figures, and figures against the length of clips.
+
+Drawn by hand: matplotlib's SVG has style attributes, which the page's security policy blocks, colours that do not
+follow a dark screen, and an element for each point.
 
 A distribution has a row of bars a system, one above the other on one axis, so that they are told apart without colour.
 All clips of a system are one path, so that ten thousand of them keep a page small.
@@ -13,7 +16,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup, escape
 
-from eval.report.tables import Look
+from eval.metrics import Display
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -22,25 +25,28 @@ _LEFT, _RIGHT = 74, 10
 _ROW, _AXIS = 46, 34
 _PLOT = 200
 _PIXELS = _WIDTH - _LEFT - _RIGHT
-_MOST_BINS = 30
+_MAX_BINS = 30
 _WINDOWS = 48  # points of the running mean
-_FEWEST = 30  # clips that have a running mean
-_FEW = 300  # points that are drawn large
+_MIN_CLIPS = 30  # clips that have a running mean
+_LARGE_POINTS = 300  # fewer points are drawn larger
 
 
-def distribution(look: Look, figures: Mapping[str, tuple[str, Array, float]]) -> Markup:
-    """Shares of clips by figure.
+def distribution(display: Display, figures: Mapping[str, tuple[str, Array, float]]) -> Markup:
+    """Histograms of figures, a row a system.
 
     Args:
-        look: of the metric.
+        display: of the metric.
         figures: system -> its title, its figures and its mean, in stored units; at least one has figures.
 
     Returns:
         An svg element that says in words what it shows.
     """
-    of = {system: (title, values * look.scale, mean * look.scale) for system, (title, values, mean) in figures.items()}
+    of = {
+        system: (title, values * display.scale, mean * display.scale)
+        for system, (title, values, mean) in figures.items()
+    }
     low, high = _range(np.concatenate([values for _, values, _ in of.values()]))
-    bins = int(np.clip(2 * math.sqrt(max(len(values) for _, values, _ in of.values())), 8, _MOST_BINS))
+    bins = int(np.clip(2 * math.sqrt(max(len(values) for _, values, _ in of.values())), 8, _MAX_BINS))
     shares = {
         system: np.histogram(values.clip(low, high), bins, (low, high))[0] / max(1, len(values))
         for system, (_, values, _) in of.items()
@@ -57,28 +63,30 @@ def distribution(look: Look, figures: Mapping[str, tuple[str, Array, float]]) ->
         if math.isfinite(mean):
             x = _LEFT + _PIXELS * min(1.0, max(0.0, (mean - low) / (high - low)))
             parts.append(Markup('<path class="mean" d="M{} {}v{}"/>').format(_short(x), base - _ROW + 8, _ROW - 8))
-            said.append(f"{title}: mean {mean:.{look.display.digits}f} of {len(values):,}")
+            said.append(f"{title}: mean {mean:.{display.digits}f} of {len(values):,}")
     height = len(of) * _ROW + _AXIS
-    parts.append(_across(low, high, len(of) * _ROW, look.title))
-    return _svg(height, f"How {look.title} is distributed. {'; '.join(said)}", parts)
+    parts.append(_across(low, high, len(of) * _ROW, display.label))
+    return _svg(height, f"How {display.label} is distributed. {'; '.join(said)}", parts)
 
 
-def against_length(look: Look, seconds: Array, values: Array, weights: Array) -> Markup:
+def against_length(display: Display, seconds: Array, values: Array, weights: Array) -> Markup:
     """A point a clip, and the running mean over clips of about the same length.
 
     Args:
-        look: of the metric.
+        display: of the metric.
         seconds, values, weights: (N,) of the clips, N > 0; values in stored units, weights in the mean.
     """
-    values = values * look.scale
+    values = values * display.scale
     low, high = _range(values)
     first, last = _range(seconds)
     x = _LEFT + _PIXELS * ((seconds - first) / (last - first)).clip(0, 1)
     y = 8 + (_PLOT - 8) * (1 - ((values - low) / (high - low)).clip(0, 1))
     points = dict.fromkeys(f"M{_short(one)} {_short(other)}h0" for one, other in zip(x, y, strict=True))
     parts = [_down(low, high)]
-    parts.append(Markup('<path class="points{}" d="{}"/>').format(" few" * (len(points) < _FEW), "".join(points)))
-    if len(values) >= _FEWEST:
+    parts.append(
+        Markup('<path class="points{}" d="{}"/>').format(" few" * (len(points) < _LARGE_POINTS), "".join(points))
+    )
+    if len(values) >= _MIN_CLIPS:
         along, means = _running_mean(seconds, values, weights)
         line = [
             f"{_short(_LEFT + _PIXELS * min(1.0, max(0.0, (at - first) / (last - first))))} "
@@ -87,17 +95,19 @@ def against_length(look: Look, seconds: Array, values: Array, weights: Array) ->
         ]
         parts.append(Markup('<path class="running" d="M{}"/>').format("L".join(line)))
     parts.append(_across(first, last, _PLOT, "length of the clip, s"))
-    said = f"{look.title} of {len(values):,} clips against their length, {seconds.min():.1f} to {seconds.max():.1f} s"
-    if len(values) >= _FEWEST:
-        said += f". Running mean: {means[0]:.{look.display.digits}f} among the shortest, "
-        said += f"{means[-1]:.{look.display.digits}f} among the longest"
+    said = (
+        f"{display.label} of {len(values):,} clips against their length, {seconds.min():.1f} to {seconds.max():.1f} s"
+    )
+    if len(values) >= _MIN_CLIPS:
+        said += f". Running mean: {means[0]:.{display.digits}f} among the shortest, "
+        said += f"{means[-1]:.{display.digits}f} among the longest"
     return _svg(_PLOT + _AXIS, said, parts)
 
 
-def beyond(look: Look, values: Array) -> int:
-    """Figures outside of what the charts span, which are drawn at their edge."""
-    low, high = _range(values * look.scale)
-    return int(((values * look.scale < low) | (values * look.scale > high)).sum())
+def beyond(display: Display, values: Array) -> int:
+    """How many figures lie outside of what the charts span; they are drawn at their edge."""
+    low, high = _range(values * display.scale)
+    return int(((values * display.scale < low) | (values * display.scale > high)).sum())
 
 
 def _running_mean(seconds: Array, values: Array, weights: Array) -> tuple[Array, Array]:
@@ -124,7 +134,7 @@ def _range(values: Array) -> tuple[float, float]:
 
 
 def _ticks(low: float, high: float, most: int) -> list[float]:
-    """Round numbers from low to high, at most so many."""
+    """Round numbers from low to high, `most` of them or fewer."""
     rough = (high - low) / most
     power = 10.0 ** math.floor(math.log10(rough))
     step = power * next(factor for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)

@@ -1,10 +1,10 @@
-"""From an evaluation to `report.html`."""
+"""Report of an evaluation: `report.html`, one page that fetches nothing."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from markupsafe import Markup
 
+from eval.metrics import Display
 from eval.report import about
 from eval.report.alignment import normalizer_used
 from eval.report.charts import against_length, beyond, distribution
-from eval.report.clips import NARROW_STRIP, STRIP, card_of, choose
-from eval.report.tables import Look, clips_table, failures_table, look_of, missing_table, speakers_table
+from eval.report.clip_cards import NARROW_STRIP, STRIP, card_of, choose
+from eval.report.tables import Displays, clips_table, display_or_name, failures_table, missing_table, speakers_table
 from eval.report.waveforms import draw_scale
 from eval.results import Evaluation
 from runtime.html_page import write_page
@@ -25,26 +26,27 @@ from shards import Dataset
 
 PAGE_NAME = "report.html"
 
-_RANKED_BY = ("estoi", "stoi", "pesq", "pesq_wide")
-_DRAWN_FIRST = ("estoi", "stoi", "pesq", "wer")  # metrics whose charts are open
+_RANKING_METRICS = ("estoi", "stoi", "pesq", "pesq_wide")
+_FIRST_CHARTS = ("estoi", "stoi", "pesq", "wer")  # metrics whose charts are open
 
 
-class Cell(NamedTuple):
-    """A mean in the table of systems; None where there is none."""
+class Mean(NamedTuple):
+    """A mean of a system, or of its differences, with its interval; None where there is none."""
 
-    look: Look
+    metric: str
+    display: Display
     mean: float | None
     low: float | None
     high: float | None
-    clips: int
     failed: int
 
 
 @dataclass(frozen=True)
-class Charts:
-    """A metric's charts. `beyond` clips lie outside of them."""
+class MetricCharts:
+    """A metric's charts; `beyond` figures lie outside of them."""
 
-    look: Look
+    metric: str
+    display: Display
     distribution: Markup
     against_length: Markup | None
     beyond: int
@@ -58,7 +60,7 @@ def write_report(evaluation: Evaluation, dataset: Dataset | None, summary: Mappi
     Args:
         evaluation: finished.
         dataset: whose lips are shown; None: none are.
-        summary: `summarise(evaluation)`, and `skipped` (key, stage, reason, detail of each clip of the split that is
+        summary: `summarize(evaluation)`, and `skipped` (key, stage, reason, detail of each clip of the split that is
             not in the shards) and `damaged` (key and reason of each that could not be read).
         shown: clips shown of the best, of the median and of the worst.
 
@@ -67,17 +69,18 @@ def write_report(evaluation: Evaluation, dataset: Dataset | None, summary: Mappi
 
     Raises:
         ValueError: `shown` is below 1, or the page cannot be a file.
-        PackageMissingError: texts were recognised, and jiwer is not installed.
         StorageError: the disk failed.
     """
     if shown < 1:
         raise ValueError(f"shown: {shown} clips cannot be shown, at least 1 was expected")
-    looks = [look_of(metric) for metric in evaluation.measured]
+    displays = {metric: display_or_name(metric) for metric in evaluation.measured}
     missing = missing_table(summary)
     published, note = about.published_of(evaluation, summary["clips"] + len(missing.rows))
-    ranked_by = _ranked_by(evaluation, looks)
+    measured = [metric for metric in displays if evaluation.figures("network", metric)[0]]
+    ranked_by = next((metric for metric in (*_RANKING_METRICS, *measured) if metric in measured), None)
     ranks = choose(evaluation, ranked_by, shown) if ranked_by else {}
     normalize = normalizer_used(evaluation)
+    charts_order = sorted(measured, key=lambda name: _FIRST_CHARTS.index(name) if name in _FIRST_CHARTS else 99)
     return write_page(
         evaluation.folder / PAGE_NAME,
         "report.html",
@@ -86,23 +89,22 @@ def write_report(evaluation: Evaluation, dataset: Dataset | None, summary: Mappi
         package="eval.report",
         about=evaluation.about,
         lead=about.lead(evaluation, summary),
-        looks=looks,
-        systems=[
-            (system, _cells(summary, system, looks)) for system in evaluation.systems if summary["systems"][system]
-        ],
+        displays=displays,
+        systems=_means(summary["systems"], displays),
+        differences=_means(summary.get("differences", {}), displays),
         titles=about.TITLES,
         meaning=about.MEANING,
         published=published,
         published_note=note,
         failures=failures_table(summary.get("failures", {}), about.TITLES),
-        speakers=speakers_table(summary["speakers"], looks),
-        charts=[_charts(evaluation, summary, look) for look in _in_order(evaluation, looks)],
-        drawn_first=_DRAWN_FIRST,
-        ranked_by=ranked_by,
+        speakers=speakers_table(summary["speakers"], displays),
+        charts=[_charts(evaluation, summary, metric, displays[metric]) for metric in charts_order],
+        first_charts=_FIRST_CHARTS,
+        ranked_by=displays[ranked_by] if ranked_by else None,
         cards=[
-            card_of(rank, key, evaluation, dataset, looks, normalize) for rank, keys in ranks.items() for key in keys
+            card_of(rank, key, evaluation, dataset, displays, normalize) for rank, keys in ranks.items() for key in keys
         ],
-        clips=clips_table(evaluation, looks),
+        clips=clips_table(evaluation, displays),
         missing=missing,
         reasons=Counter(row[2] for row in missing.rows).most_common(),
         settings=about.settings_of(evaluation.about),
@@ -113,43 +115,37 @@ def write_report(evaluation: Evaluation, dataset: Dataset | None, summary: Mappi
     )
 
 
-def _cells(summary: Mapping[str, Any], system: str, looks: Sequence[Look]) -> list[Cell | None]:
-    of = summary["systems"][system]
-    return [_cell(look, of[look.name]) if look.name in of else None for look in looks]
+def _means(systems: Mapping[str, Any], displays: Displays) -> dict[str, list[Mean | None]]:
+    """System -> a mean a metric, None where it was not measured; only systems that have one."""
+    return {
+        system: [_mean(metric, display, of[metric]) if metric in of else None for metric, display in displays.items()]
+        for system, of in systems.items()
+        if of
+    }
 
 
-def _cell(look: Look, found: Mapping[str, Any]) -> Cell:
+def _mean(metric: str, display: Display, found: Mapping[str, Any]) -> Mean:
     mean, low, high = (
         found[name] if found[name] is not None and math.isfinite(found[name]) else None
         for name in ("mean", "low", "high")
     )
-    return Cell(look, mean, low, high, found["clips"], found["failed"])
+    return Mean(metric, display, mean, low, high, found.get("failed", 0))
 
 
-def _ranked_by(evaluation: Evaluation, looks: Sequence[Look]) -> Look | None:
-    """What clips are ranked by: the first metric of speech that there are figures of, or else any."""
-    order = [*_RANKED_BY, *(look.name for look in looks)]
-    there = [name for name in order if name in evaluation.measured and evaluation.figures("network", name)[0]]
-    return look_of(there[0]) if there else None
-
-
-def _in_order(evaluation: Evaluation, looks: Sequence[Look]) -> list[Look]:
-    """Metrics with figures, those first that most people look at."""
-    there = [look for look in looks if evaluation.figures("network", look.name)[0]]
-    return sorted(there, key=lambda look: _DRAWN_FIRST.index(look.name) if look.name in _DRAWN_FIRST else 99)
-
-
-def _charts(evaluation: Evaluation, summary: Mapping[str, Any], look: Look) -> Charts:
+def _charts(evaluation: Evaluation, summary: Mapping[str, Any], metric: str, display: Display) -> MetricCharts:
     figures = {}
     for system in evaluation.systems:
-        _, values, _ = evaluation.figures(system, look.name)
+        _, values, _ = evaluation.figures(system, metric)
         if len(values):
-            figures[system] = (about.TITLES[system], values, summary["systems"][system][look.name]["mean"])
+            figures[system] = (about.TITLES[system], values, summary["systems"][system][metric]["mean"])
     rows = evaluation.rows("network")
     lengths = dict(zip(rows["key"].to_pylist(), rows["seconds"].to_pylist(), strict=True))
-    keys, values, weights = evaluation.figures("network", look.name)
+    keys, values, weights = evaluation.figures("network", metric)
     seconds = np.array([lengths[key] for key in keys], np.float64)
-    drawn = against_length(look, seconds, values, weights) if len(set(seconds.tolist())) > 1 else None
-    return Charts(
-        look, distribution(look, figures), drawn, beyond(look, np.concatenate([of for _, of, _ in figures.values()]))
+    return MetricCharts(
+        metric,
+        display,
+        distribution(display, figures),
+        against_length(display, seconds, values, weights) if len(set(seconds.tolist())) > 1 else None,
+        beyond(display, np.concatenate([values for _, values, _ in figures.values()])),
     )

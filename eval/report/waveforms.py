@@ -1,4 +1,4 @@
-"""Waveforms of a report's folder: read with care, and drawn."""
+"""Waveforms of a report's folder: read, and drawn as mel and as SVG."""
 
 from __future__ import annotations
 
@@ -11,36 +11,35 @@ import torch
 from markupsafe import Markup
 
 from model.mel import log_mel
-from runtime.constants import N_MELS, SAMPLE_RATE
+from runtime.constants import HOP_LENGTH, N_MELS, SAMPLE_RATE
 from runtime.mel_image import mel_data_uri
 
 Array = np.ndarray[Any, Any]
 
-_HOP = 160
 _COLUMNS = 400  # of a waveform's picture
 
 
-class SoundError(ValueError):
-    """There is no such sound in the folder; says why."""
+class WaveformError(ValueError):
+    """There is no such waveform in the folder; says why."""
 
 
-def read_sound(folder: Path, name: str | None) -> Array:
+def read_waveform(folder: Path, name: str | None) -> Array:
     """int16 (L,) at 16 kHz of a file in the folder; the name comes from a table, and may not lead out of the folder.
 
     Raises:
-        SoundError: there is none, or it is not 16 kHz mono.
+        WaveformError: there is none, or it is not 16 kHz mono.
     """
     if not name:
-        raise SoundError("no sound was kept")
+        raise WaveformError("no sound was kept")
     file = folder / name
     if not file.resolve().is_relative_to(folder.resolve()):
-        raise SoundError(f"{name} lies outside of the report's folder")
+        raise WaveformError(f"{name} lies outside of the report's folder")
     try:
         samples, rate = soundfile.read(file, dtype="int16")
     except (soundfile.SoundFileError, OSError) as error:
-        raise SoundError(f"{name} cannot be read" if file.exists() else f"{name} is missing") from error
+        raise WaveformError(f"{name} cannot be read" if file.exists() else f"{name} is missing") from error
     if rate != SAMPLE_RATE or samples.ndim != 1 or not len(samples):
-        raise SoundError(f"{name} is not a sound of 16 kHz and one channel")
+        raise WaveformError(f"{name} is not a sound of 16 kHz and one channel")
     return np.asarray(samples, np.int16)
 
 
@@ -48,10 +47,10 @@ def draw_mel(samples: Array, length: int) -> str:
     """The mel of a waveform as it is measured everywhere, of `length` samples of time, silence where the sound has
     ended; empty for less than a mel can be measured of."""
     try:
-        mel = log_mel(torch.from_numpy(samples.astype(np.float32)))[:, : len(samples) // _HOP].numpy()
+        mel = log_mel(torch.from_numpy(samples.astype(np.float32)))[:, : len(samples) // HOP_LENGTH].numpy()
     except ValueError:
         return ""
-    frames = max(1, length // _HOP)
+    frames = max(1, length // HOP_LENGTH)
     whole = np.full((N_MELS, frames), -1.0, np.float32)
     whole[:, : min(frames, mel.shape[1])] = mel[:, :frames]
     return mel_data_uri(whole)
@@ -69,7 +68,7 @@ def draw_wave(samples: Array, length: int) -> Markup:
     starts = np.linspace(0, len(whole), _COLUMNS, endpoint=False).astype(int)
     highest = np.maximum.reduceat(whole, starts)
     lowest = np.minimum.reduceat(whole, starts)
-    # at least a line of height 0.4, so that silence is seen to be some
+    # at least a line of height 0.4, so that silence is visible
     top, bottom = 20 - 19 * highest - 0.2, 20 - 19 * lowest + 0.2
     up = "L".join(f"{x} {y:.1f}" for x, y in enumerate(top))
     down = "L".join(f"{_COLUMNS - 1 - x} {y:.1f}" for x, y in enumerate(bottom[::-1]))

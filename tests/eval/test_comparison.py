@@ -16,9 +16,9 @@ import pyarrow as pa
 import pytest
 
 from eval.compare.command import add_arguments, names_of, run
-from eval.compare.comparison import LeftOut, compare
+from eval.compare.comparison import ExcludedClips, compare
 from eval.compare.significance import FLIPS, holm, sign_flip_p
-from eval.compare.table import lines_of, markdown
+from eval.compare.table import markdown, rows_of
 from eval.results import ABOUT_NAME, FORMAT, Evaluation, schema_of, table_of, write_clips, write_json
 from shards import Store
 from shards.format.sample import encode_wav
@@ -60,7 +60,7 @@ def plus(figures: Mapping[str, float | None], change: float) -> dict[str, float 
     return {key: figure + change for key, figure in figures.items() if figure is not None}
 
 
-def test_known_differences_give_known_figures() -> None:
+def test_compare_of_known_differences_gives_known_figures() -> None:
     first = {"s/1": 0.25, "s/2": 0.5, "s/3": 0.5, "s/4": 0.25}
     other = {"s/1": 0.5, "s/2": 0.75, "s/3": 0.5, "s/4": 0.125}
     of = compare({"a": of_figures(first), "b": of_figures(other)}).metrics["estoi"]
@@ -71,21 +71,21 @@ def test_known_differences_give_known_figures() -> None:
     assert (found.win_rate, found.ties) == (0.625, 1)
     # 0.375 in all: of the 16 flips, those of the clip that is equal doubling the rest, 4 reach it
     assert found.p == pytest.approx(0.5, abs=0.02)
-    assert of.keys == ["s/1", "s/2", "s/3", "s/4"]
-    assert not of.left_out
+    assert of.paired.keys == ["s/1", "s/2", "s/3", "s/4"]
+    assert not of.excluded
 
 
 @pytest.mark.parametrize(("metric", "wins"), [("estoi", 1.0), ("l1", 0.0), ("mcd", 0.0), ("mos", 1.0)])
-def test_which_is_better_is_the_metrics_to_say(metric: str, wins: float) -> None:
+def test_compare_takes_the_better_direction_from_the_metric(metric: str, wins: float) -> None:
     first = drawn(30, seed=0)
     found = compare({"a": of_figures(first, metric), "b": of_figures(plus(first, 0.1), metric)})
     assert found.metrics[metric].differences["b"].win_rate == wins
     assert found.metrics[metric].differences["b"].mean == pytest.approx(0.1)
     assert (found.metrics[metric].gains("b") > 0).all() == bool(wins)
-    assert lines_of(found, metric)[0].verdict == ("better" if wins else "worse")
+    assert rows_of(found, metric)[0].verdict == ("better" if wins else "worse")
 
 
-def test_the_difference_of_word_error_rates_is_that_of_the_pooled_rates() -> None:
+def test_compare_of_word_error_rates_is_that_of_the_pooled_rates() -> None:
     numbers = np.random.default_rng(3)
     words = numbers.integers(1, 30, 50)
     first, other = numbers.integers(0, words + 1), numbers.integers(0, words + 1)
@@ -107,7 +107,7 @@ def test_the_difference_of_word_error_rates_is_that_of_the_pooled_rates() -> Non
     assert found.differences["b"].high == pytest.approx(high, abs=0.005)
 
 
-def test_the_order_of_clips_does_not_matter() -> None:
+def test_compare_does_not_depend_on_the_order_of_clips() -> None:
     first, other = drawn(40, seed=1), drawn(40, seed=2, mean=0.02)
     one = compare({"a": of_figures(first), "b": of_figures(other)})
     keys = list(other)
@@ -117,7 +117,7 @@ def test_the_order_of_clips_does_not_matter() -> None:
     assert one.as_json() == shuffled.as_json()
 
 
-def test_p_is_even_where_nothing_differs_and_tiny_where_something_does() -> None:
+def test_sign_flip_p_is_uniform_where_nothing_differs_and_tiny_where_something_does() -> None:
     chance = np.random.default_rng(0)
     p = np.array([sign_flip_p(chance.standard_t(4, 25), flips=999, seed=seed) for seed in range(600)])
     for level in (0.05, 0.25, 0.5, 0.75):
@@ -127,7 +127,7 @@ def test_p_is_even_where_nothing_differs_and_tiny_where_something_does() -> None
 
 
 @pytest.mark.parametrize("clips", [3, 8, 9])
-def test_p_is_that_of_all_flips(clips: int) -> None:
+def test_sign_flip_p_is_that_of_all_flips(clips: int) -> None:
     differences = np.random.default_rng(clips).normal(0.4, 1.0, clips)
     sums = np.array(list(product((-1, 1), repeat=clips))) @ differences
     exact = np.mean(np.abs(sums) >= abs(differences.sum()) - 1e-9)
@@ -136,24 +136,24 @@ def test_p_is_that_of_all_flips(clips: int) -> None:
     assert sign_flip_p(-differences) == pytest.approx(exact, abs=3 * np.sqrt(exact * (1 - exact) / FLIPS) + 1e-4)
 
 
-def test_evaluations_that_are_equal_have_a_p_of_one_and_win_half() -> None:
+def test_compare_of_equal_evaluations_has_a_p_of_one_and_wins_half() -> None:
     first = drawn(20, seed=0)
     found = compare({"a": of_figures(first), "b": of_figures(first)}).metrics["estoi"].differences["b"]
     assert (found.mean, found.low, found.high, found.p, found.win_rate) == (0, 0, 0, 1, 0.5)
 
 
-def test_p_of_equal_differences_does_not_depend_on_rounding() -> None:
+def test_sign_flip_p_of_equal_differences_does_not_depend_on_rounding() -> None:
     # 2 of 2 ** 10 flips are as far from 0, though 0.1 ten times is not 1
     assert sign_flip_p(np.full(10, 0.1)) == pytest.approx(2 / 2**10, abs=0.0015)
 
 
-def test_holms_correction() -> None:
+def test_holm_correction() -> None:
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.7, 0.6]) == [1.0, 1.0]
     assert holm([]) == []
 
 
-def test_p_is_corrected_over_metrics_and_evaluations() -> None:
+def test_compare_corrects_p_over_metrics_and_evaluations() -> None:
     figures = drawn(40, seed=0)
     rows = [row(key, estoi=figure, pesq=figure) for key, figure in figures.items()]
     others = {name: [one | {"estoi": one["estoi"] + 0.1} for one in rows] for name in ("b", "c")}
@@ -164,7 +164,7 @@ def test_p_is_corrected_over_metrics_and_evaluations() -> None:
     assert [found["pesq"].differences[name].p_holm for name in "bc"] == [1, 1]
 
 
-def test_clips_left_out_are_counted_by_reason() -> None:
+def test_compare_counts_excluded_clips_by_reason() -> None:
     failed = json.dumps({"estoi": "the generated is silent throughout"})
     first = evaluation([row(f"s/{n}", estoi=0.5) for n in range(9)], ["estoi"])
     rows = [row(f"s/{n}", estoi=0.25) for n in range(2, 7)]
@@ -172,39 +172,39 @@ def test_clips_left_out_are_counted_by_reason() -> None:
     found = compare({"a": first, "b": evaluation(rows, ["estoi"])})
     of = found.metrics["estoi"]
     assert found.clips == 7
-    assert len(of.keys) == 5
+    assert len(of.paired.keys) == 5
     assert of.differences["b"].mean == -0.25
-    assert found.left_out == [LeftOut("not evaluated", ("b",), 2), LeftOut("not evaluated", ("a",), 1)]
-    assert of.left_out == [LeftOut("the generated is silent throughout", ("b",), 2)]
+    assert found.excluded == [ExcludedClips("not evaluated", ("b",), 2), ExcludedClips("not evaluated", ("a",), 1)]
+    assert of.excluded == [ExcludedClips("the generated is silent throughout", ("b",), 2)]
     assert "2 clips: the generated is silent throughout (b)" in "\n".join(markdown(found))
 
 
-def test_clips_whose_words_are_not_counted_alike_are_left_out() -> None:
+def test_compare_excludes_clips_whose_words_are_not_counted_alike() -> None:
     found = compare(
         {
             "a": of_errors({"s/1": (1, 4), "s/2": (2, 4), "s/3": (1, 0)}),
             "b": of_errors({"s/1": (2, 4), "s/2": (2, 5), "s/3": (0, 0)}),
         }
     ).metrics["wer"]
-    assert found.keys == ["s/1"]
-    assert sorted(one.reason.partition(":")[0] for one in found.left_out) == [
+    assert found.paired.keys == ["s/1"]
+    assert sorted(one.reason.partition(":")[0] for one in found.excluded) == [
         "errors are not counted over the same length",
-        "nothing was said to count errors over",
+        "no reference text to count errors over",
     ]
 
 
-def test_metrics_that_not_all_have_are_named() -> None:
+def test_compare_names_metrics_that_not_all_have() -> None:
     rows = [row(f"s/{n}", estoi=0.5, pesq=1.0, mcd=1.0) for n in range(5)]
     first = evaluation(rows, ["mcd", "estoi", "pesq"])
     other = evaluation([one | {"mcd": None} for one in rows], ["mcd", "estoi"])
     found = compare({"a": first, "b": other})
     assert list(found.metrics) == ["estoi"]
-    assert found.main == "estoi"
+    assert found.ranked_by == "estoi"
     assert found.not_compared["pesq"] == "not measured in b"
     assert "no clip has a figure in every evaluation" in found.not_compared["mcd"]
 
 
-def test_what_is_not_alike_is_said() -> None:
+def test_compare_warns_of_settings_and_clips_that_differ() -> None:
     first = of_figures({"s/1": 0.5, "s/2": 0.5}, speaker_reference="other", vocoder="default", checkpoint="1f", seed=0)
     other = of_figures(
         {"s/1": 0.5, "s/2": 0.5}, speaker_reference="other", vocoder="published", checkpoint="2a", seed=1
@@ -219,34 +219,34 @@ def test_what_is_not_alike_is_said() -> None:
     assert compare({"a": first, "b": first}).warnings == []
 
 
-def test_evaluations_without_a_clip_in_common_are_refused() -> None:
+def test_compare_refuses_evaluations_without_a_clip_in_common() -> None:
     first, other = of_figures({"s/1": 0.5}, dataset="lrs2"), of_figures({"t/1": 0.5}, dataset="lrs3")
     with pytest.raises(ValueError, match=r"no clip is in every evaluation.*s/1.*t/1.*dataset is not the same"):
         compare({"a": first, "b": other})
 
 
-def test_evaluations_without_a_metric_in_common_are_refused() -> None:
+def test_compare_refuses_evaluations_without_a_metric_in_common() -> None:
     with pytest.raises(ValueError, match=r"no metric can be compared: estoi: not measured in b; l1: not measured in a"):
         compare({"a": of_figures({"s/1": 0.5}), "b": of_figures({"s/1": 0.5}, "l1")})
 
 
-def test_a_clip_that_is_there_twice_is_refused() -> None:
+def test_compare_refuses_a_clip_that_occurs_twice() -> None:
     twice = evaluation([row("s/1", estoi=0.5), row("s/1", estoi=0.6)], ["estoi"])
     with pytest.raises(ValueError, match="2 rows of the network for 1 clips"):
         compare({"a": twice, "b": of_figures({"s/1": 0.5})})
 
 
-def test_one_evaluation_is_too_few() -> None:
+def test_compare_refuses_a_single_evaluation() -> None:
     with pytest.raises(ValueError, match="two at least"):
         compare({"a": of_figures({"s/1": 0.5})})
 
 
-def test_one_clip_in_common_proves_nothing() -> None:
+def test_compare_of_one_clip_has_a_p_of_one() -> None:
     found = compare({"a": of_figures({"s/1": 0.25}), "b": of_figures({"s/1": 0.75})}).metrics["estoi"].differences["b"]
     assert (found.mean, found.low, found.high, found.p) == (0.5, 0.5, 0.5, 1)
 
 
-def test_folders_of_the_same_name_are_told_apart(tmp_path: Path) -> None:
+def test_names_of_folders_of_the_same_name_differ(tmp_path: Path) -> None:
     folders = [tmp_path / name for name in ("x/one/test", "x/two/test")]
     assert names_of(folders) == ["one/test", "two/test"]
     assert names_of([tmp_path / "a", tmp_path / "b"]) == ["a", "b"]
@@ -255,10 +255,10 @@ def test_folders_of_the_same_name_are_told_apart(tmp_path: Path) -> None:
 
 
 def write_evaluation(folder: Path, figures: Mapping[str, float], text: str = "bin blue", **about: Any) -> Path:
-    """A folder as an evaluation leaves it: ESTOI, and words that were recognised with one error in two."""
+    """A folder as an evaluation leaves it: ESTOI, and a hypothesis with one error in two words."""
     store = Store(str(folder))
     write_json(store, ABOUT_NAME, {"format": FORMAT, "identity": {"vocoder": "default"}} | about)
-    heard = {
+    recognized = {
         "hypothesis": "bin blew",
         "word_errors": 1,
         "words": 2,
@@ -266,7 +266,7 @@ def write_evaluation(folder: Path, figures: Mapping[str, float], text: str = "bi
         "characters": 8,
         "text": text,
     }
-    rows = [row(key, estoi=figure) | heard for key, figure in figures.items()]
+    rows = [row(key, estoi=figure) | recognized for key, figure in figures.items()]
     write_clips(store, table_of(rows, ["estoi"]))
     wave = np.random.default_rng(0).integers(-3000, 3000, 16_000).astype(np.int16)
     for key, system in product(figures, ("network", "original")):
@@ -299,7 +299,7 @@ def cells(page: str) -> dict[tuple[str, str], dict[str, float]]:
     }
 
 
-def test_the_command_writes_figures_a_table_and_a_page_which_agree(
+def test_command_writes_figures_a_table_and_a_page_which_agree(
     folders: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
@@ -322,7 +322,7 @@ def test_the_command_writes_figures_a_table_and_a_page_which_agree(
     assert "| WER, % (lower is better) | b | 50.0 | 50.0 | +0.00 | +0.00 to +0.00 | 1.0000 | 1.0000 | 50.0% |" in table
 
 
-def test_the_page_shows_the_clips_of_largest_gain_median_and_largest_loss(folders: list[Path], tmp_path: Path) -> None:
+def test_page_shows_the_clips_of_largest_gain_median_and_largest_loss(folders: list[Path], tmp_path: Path) -> None:
     run_command(*folders, "--out", tmp_path / "out", "--examples", "1")
     page = (tmp_path / "out" / "report.html").read_text()
     articles = re.findall(r'<article .*?data-key="([^"]+)">\s*<h3[^>]*><strong>([^<]+)</strong>, ([^;]+);', page)
@@ -335,7 +335,7 @@ def test_the_page_shows_the_clips_of_largest_gain_median_and_largest_loss(folder
     assert "<del>blue</del>" in page
 
 
-def test_where_every_clip_gains_the_last_one_has_not_lost(tmp_path: Path) -> None:
+def test_page_calls_the_last_clip_a_gain_where_every_clip_gains(tmp_path: Path) -> None:
     first = write_evaluation(tmp_path / "a", {"s/1": 0.25, "s/2": 0.25, "s/3": 0.25})
     other = write_evaluation(tmp_path / "b", {"s/1": 0.5, "s/2": 0.75, "s/3": 0.625})
     run_command(first, other, "--out", tmp_path / "out")
@@ -343,7 +343,7 @@ def test_where_every_clip_gains_the_last_one_has_not_lost(tmp_path: Path) -> Non
     assert ranks == ["Largest gain", "About the median", "Smallest gain"]
 
 
-def test_three_evaluations_are_compared_with_the_first(folders: list[Path], tmp_path: Path) -> None:
+def test_command_compares_three_evaluations_with_the_first(folders: list[Path], tmp_path: Path) -> None:
     third = write_evaluation(tmp_path / "c", {f"s/{number}": 0.5 for number in range(1, 10)})
     run_command(*folders, third, "--out", tmp_path / "out", "--names", "plain", "longer", "wider")
     found = json.loads((tmp_path / "out" / "comparison.json").read_text())
@@ -354,7 +354,7 @@ def test_three_evaluations_are_compared_with_the_first(folders: list[Path], tmp_
     assert "(<bdi>wider</bdi>)" in page
 
 
-def test_the_same_evaluations_give_the_same_files(folders: list[Path], tmp_path: Path) -> None:
+def test_command_writes_the_same_files_for_the_same_evaluations(folders: list[Path], tmp_path: Path) -> None:
     outs = [tmp_path / "one", tmp_path / "two"]
     for out in outs:
         run_command(*folders, "--out", out)
@@ -362,7 +362,7 @@ def test_the_same_evaluations_give_the_same_files(folders: list[Path], tmp_path:
         assert (outs[0] / name).read_bytes() == (outs[1] / name).read_bytes()
 
 
-def test_texts_of_others_stay_text(tmp_path: Path) -> None:
+def test_page_shows_hostile_text_as_text(tmp_path: Path) -> None:
     about = {"command": HOSTILE, "settings": {HOSTILE: HOSTILE}, "identity": {"vocoder": HOSTILE}}
     first = write_evaluation(tmp_path / "a", {"s/1": 0.25, "s/2": 0.5}, HOSTILE, **about)
     other = write_evaluation(tmp_path / "b", {"s/1": 0.5, "s/2": 0.5}, HOSTILE)
@@ -382,16 +382,16 @@ def test_texts_of_others_stay_text(tmp_path: Path) -> None:
     assert not any("<img" in line.replace("\\<", "") for line in lines)
 
 
-def test_a_sound_that_is_missing_costs_the_page_that_sound(folders: list[Path], tmp_path: Path) -> None:
+def test_page_names_a_waveform_that_is_missing(folders: list[Path], tmp_path: Path) -> None:
     for path in (folders[1] / "wav" / "network" / "s").iterdir():
         path.unlink()
     run_command(*folders, "--out", tmp_path / "out", "--examples", "1")
     page = (tmp_path / "out" / "report.html").read_text()
     assert page.count("<audio ") == 6
-    assert page.count("Not to be heard: <bdi>wav/network/s/0.wav is missing</bdi>") == 1
+    assert page.count("No sound: <bdi>wav/network/s/0.wav is missing</bdi>") == 1
 
 
-def test_what_cannot_be_compared_is_named(folders: list[Path], tmp_path: Path) -> None:
+def test_command_refuses_what_cannot_be_compared(folders: list[Path], tmp_path: Path) -> None:
     out = tmp_path / "out"
     with pytest.raises(ValueError, match=r"only .*a was given, and it takes two"):
         run_command(folders[0], "--out", out)
@@ -412,7 +412,7 @@ def test_what_cannot_be_compared_is_named(folders: list[Path], tmp_path: Path) -
 
 
 @pytest.mark.slow
-def test_the_page_works_in_a_browser_and_passes_an_accessibility_check(tmp_path: Path) -> None:
+def test_page_works_in_a_browser_and_passes_an_accessibility_check(tmp_path: Path) -> None:
     first = write_evaluation(tmp_path / "a", {"s/1": 0.25, "s/2": 0.5, "s/3": 0.5}, HOSTILE, command=HOSTILE)
     other = write_evaluation(tmp_path / "b", {"s/1": 0.5, "s/2": 0.5, "s/3": 0.25}, HOSTILE)
     run_command(first, other, "--out", tmp_path / "out", "--names", "a", f"b{HOSTILE}")

@@ -13,13 +13,13 @@ import pytest
 import torch
 from PIL import Image
 
+from eval.metrics import display_of
 from eval.report import write_report
 from eval.report.about import published_of
 from eval.report.alignment import align_words
 from eval.report.charts import against_length, beyond, distribution
-from eval.report.clips import choose
-from eval.report.tables import look_of
-from eval.results import Evaluation, table_of, write_clips
+from eval.report.clip_cards import choose
+from eval.results import SYSTEMS, Evaluation, table_of, write_clips
 from model.mel import log_mel
 from runtime.mel_image import color_map
 from shards import Dataset, Store
@@ -74,7 +74,7 @@ def summary(made_up: Made) -> dict[str, Any]:
     return made_up[2]
 
 
-def test_a_report_is_one_file_that_refers_to_nothing_outside_itself(file: Path, evaluation: Evaluation) -> None:
+def test_report_is_one_file_that_refers_to_nothing_outside_itself(file: Path, evaluation: Evaluation) -> None:
     assert file == evaluation.folder / "report.html"
     page = Page(file)
     assert "://" not in page.source
@@ -90,7 +90,7 @@ def test_a_report_is_one_file_that_refers_to_nothing_outside_itself(file: Path, 
     assert all(reference.startswith(("data:", "#")) for reference in references)
 
 
-def test_its_policy_lets_its_own_styles_and_scripts_in_and_nothing_else(file: Path) -> None:
+def test_report_policy_allows_its_own_styles_and_scripts_and_nothing_else(file: Path) -> None:
     page = Page(file)
     assert f"; style-src {page.allowed('style')};" in page.policy
     assert f"; script-src {page.allowed('script')};" in page.policy
@@ -99,7 +99,7 @@ def test_its_policy_lets_its_own_styles_and_scripts_in_and_nothing_else(file: Pa
     assert not any("style" in found for _, found in page.elements)
 
 
-def test_whatever_an_evaluation_says_is_shown_as_text(file: Path) -> None:
+def test_report_shows_whatever_an_evaluation_says_as_text(file: Path) -> None:
     page = Page(file)
     assert "<script>alert" not in page.source
     assert "<img src=x" not in page.source
@@ -109,13 +109,14 @@ def test_whatever_an_evaluation_says_is_shown_as_text(file: Path) -> None:
     assert sum(tag == "script" for tag, _ in page.elements) == 2 + len(islands(page.source))
 
 
-def test_the_table_of_systems_has_means_intervals_and_failures(file: Path, summary: dict[str, Any]) -> None:
+def test_report_table_of_systems_has_means_intervals_and_failures(file: Path, summary: dict[str, Any]) -> None:
     page = Page(file)
     cells = [found for tag, found in page.elements if tag == "td" and "data-metric" in found]
-    names = [system for system in summary["systems"] for _ in summary["systems"][system]]
+    parts = ("systems", "differences")
+    names = [(part, system) for part in parts for system, of in summary[part].items() for _ in of]
     assert len(cells) == len(names)
-    for system, cell in zip(names, cells, strict=True):
-        expected = summary["systems"][system][cell["data-metric"]]
+    for (part, system), cell in zip(names, cells, strict=True):
+        expected = summary[part][system][cell["data-metric"]]
         shown = [float(cell[name]) for name in ("data-value", "data-low", "data-high")]
         assert shown == [expected["mean"], expected["low"], expected["high"]]
     stoi = summary["systems"]["network"]["stoi"]
@@ -124,6 +125,41 @@ def test_the_table_of_systems_has_means_intervals_and_failures(file: Path, summa
     wer = summary["systems"]["network"]["wer"]
     assert f"{100 * wer['mean']:.1f} {100 * wer['low']:.1f} to" in page.text  # shown in percent
     assert [row[3] for row in zip(*islands(page.source)["failures"]["values"], strict=True)] == [4]
+
+
+def test_report_shows_paired_differences_of_the_network(
+    file: Path, evaluation: Evaluation, summary: dict[str, Any]
+) -> None:
+    assert list(summary["differences"]) == ["untrained", "ceiling", "original"]
+    found = summary["differences"]["untrained"]["pesq"]
+    network, untrained = (
+        dict(zip(*evaluation.figures(system, "pesq")[:2], strict=True)) for system in ("network", "untrained")
+    )
+    assert found["clips"] == len(network) == CLIPS - 4  # those that both have a figure of
+    assert found["mean"] == pytest.approx(np.mean([network[key] - untrained[key] for key in network]))
+    assert found["low"] < found["mean"] < found["high"]
+    shown = f"{found['mean']:+.3f} {found['low']:+.3f} to {found['high']:+.3f}"
+    assert shown in Page(file).text
+
+
+def test_summary_difference_of_error_rates_is_that_of_the_pooled_rates(tmp_path: Path) -> None:
+    rows = all_rows([f"main/s/{number}" for number in range(9)])
+    for number, row in enumerate(rows):
+        row |= {"word_errors": number % 5, "words": 5 + int(row["key"][-1]) % 3}
+    summary = summary_of(evaluation_of(tmp_path, rows))
+    network, ceiling = (summary["systems"][system]["wer"]["mean"] for system in ("network", "ceiling"))
+    assert summary["differences"]["ceiling"]["wer"]["mean"] == pytest.approx(network - ceiling)
+    assert "lips_wer" not in summary["differences"]["ceiling"]
+
+
+def test_report_shows_all_systems_in_order(tmp_path: Path) -> None:
+    rows = [row_of(f"main/s/{number}", system) for number in range(5) for system in SYSTEMS]
+    made = evaluation_of(tmp_path, rows)
+    summary = summary_of(made)
+    page = Page(write_report(made, None, summary))
+    shown = [row["data-system"] for row in page.all("tr") if "data-system" in row]
+    assert shown == [*SYSTEMS, *SYSTEMS[1:]]
+    assert list(summary["differences"]) == list(SYSTEMS[1:])
 
 
 @pytest.mark.parametrize(
@@ -137,7 +173,7 @@ def test_the_table_of_systems_has_means_intervals_and_failures(file: Path, summa
         ("demo", "test", None, 1242, None),
     ],
 )
-def test_published_figures_stand_beside_those_of_the_same_clips_only(
+def test_report_shows_published_figures_beside_those_of_the_same_clips_only(
     tmp_path: Path, recipe: str, split: str, clips: int | None, left_out: int, expected: str | None
 ) -> None:
     about: dict[str, Any] = {
@@ -163,7 +199,7 @@ def test_published_figures_stand_beside_those_of_the_same_clips_only(
         (None, "published", "has another protocol."),
     ],
 )
-def test_whether_padding_leaked_is_said_by_the_checkpoint(
+def test_published_note_says_whether_padding_leaked(
     tmp_path: Path, protocol: str | None, padding: str | None, expected: str
 ) -> None:
     about: dict[str, Any] = {
@@ -176,17 +212,17 @@ def test_whether_padding_leaked_is_said_by_the_checkpoint(
     assert note.endswith(f"This evaluation {expected}")
 
 
-def test_the_best_the_median_and_the_worst_clips_are_shown(tmp_path: Path) -> None:
+def test_choose_gives_the_best_the_median_and_the_worst_clips(tmp_path: Path) -> None:
     rows = [row_of(f"main/s/{n}", "network", estoi=n / 10, l1=n / 10) for n in (3, 0, 4, 1, 2, 5, 6)]
     made = evaluation_of(tmp_path, rows)
     best = {"best": ["main/s/6", "main/s/5"], "median": ["main/s/4", "main/s/3"], "worst": ["main/s/1", "main/s/0"]}
-    assert choose(made, look_of("estoi"), 2) == best
-    assert choose(made, look_of("l1"), 1) == {"best": ["main/s/0"], "median": ["main/s/3"], "worst": ["main/s/6"]}
+    assert choose(made, "estoi", 2) == best
+    assert choose(made, "l1", 1) == {"best": ["main/s/0"], "median": ["main/s/3"], "worst": ["main/s/6"]}
     # of seven clips, two of each are the most that are all different
-    assert sum(map(len, choose(made, look_of("estoi"), 9).values())) == 6
+    assert sum(map(len, choose(made, "estoi", 9).values())) == 6
 
 
-def test_clips_are_ranked_by_estoi_or_by_what_there_is(tmp_path: Path) -> None:
+def test_report_ranks_clips_by_estoi_or_by_what_was_measured(tmp_path: Path) -> None:
     rows = [row_of(f"main/s/{n}", "network", stoi=None, estoi=None, pesq=1.0 + n, l1=-n) for n in range(3)]
     for row in rows:
         row["failed"] = json.dumps({"stoi": "too short", "estoi": "too short"})
@@ -196,7 +232,7 @@ def test_clips_are_ranked_by_estoi_or_by_what_there_is(tmp_path: Path) -> None:
     assert [clip["data-key"] for clip in page.all("article")] == ["main/s/2", "main/s/1", "main/s/0"]
 
 
-def test_true_and_generated_mel_are_measured_on_the_sounds_on_one_axis_and_scale(tmp_path: Path) -> None:
+def test_report_mels_are_measured_on_the_waveforms_on_one_axis_and_scale(tmp_path: Path) -> None:
     made = evaluation_of(tmp_path, all_rows(["main/s/1"], frames=20, seconds=0.8))
     short = tone("network", 20)[:-1600]
     (tmp_path / "wav/network/main/s/1.wav").write_bytes(encode_wav(short))
@@ -212,7 +248,7 @@ def test_true_and_generated_mel_are_measured_on_the_sounds_on_one_axis_and_scale
     np.testing.assert_array_equal(generated[:, 70:], np.broadcast_to(color_map()[0], (80, 10, 3)))  # it has ended
 
 
-def test_the_sounds_are_those_of_the_folder(file: Path, evaluation: Evaluation) -> None:
+def test_report_players_have_the_waveforms_of_the_folder(file: Path, evaluation: Evaluation) -> None:
     sounds = Page(file).all("audio")
     assert [sound["data-system"] for sound in sounds] == ["original", "network", "ceiling"] * 9
     frames = {row["key"]: row["frames"] for row in evaluation.rows("network").to_pylist()}
@@ -224,7 +260,7 @@ def test_the_sounds_are_those_of_the_folder(file: Path, evaluation: Evaluation) 
         np.testing.assert_array_equal(played, expected)
 
 
-def test_a_sound_that_cannot_be_had_is_said_to_be_missing(tmp_path: Path) -> None:
+def test_report_names_a_waveform_that_is_missing(tmp_path: Path) -> None:
     (tmp_path / "secret.wav").write_bytes(encode_wav(tone("network", 12)))
     rows = [row_of("main/s/1", system) for system in ("network", "untrained", "ceiling")]
     made = evaluation_of(tmp_path / "report", rows)
@@ -239,7 +275,7 @@ def test_a_sound_that_cannot_be_had_is_said_to_be_missing(tmp_path: Path) -> Non
     assert "wav/original/main/s/1.wav is missing" in page.text
 
 
-def test_the_original_is_heard_without_a_row_of_its_own(tmp_path: Path) -> None:
+def test_report_plays_the_original_without_a_row_of_its_own(tmp_path: Path) -> None:
     made = evaluation_of(tmp_path, [row_of("main/s/1", "network", frames=12)])
     there = tmp_path / "wav/original/main/s/1.wav"
     there.parent.mkdir(parents=True)
@@ -248,7 +284,7 @@ def test_the_original_is_heard_without_a_row_of_its_own(tmp_path: Path) -> None:
     assert [sound["data-system"] for sound in sounds] == ["original", "network"]
 
 
-def test_lips_are_those_of_the_dataset_and_without_one_the_report_says_so(
+def test_report_lips_are_those_of_the_dataset_and_without_one_it_says_so(
     tmp_path: Path, file: Path, dataset: Dataset
 ) -> None:
     page = Page(file)
@@ -264,7 +300,7 @@ def test_lips_are_those_of_the_dataset_and_without_one_the_report_says_so(
     assert "main/unknown/1: no such clip" in Page(write_report(made, dataset, summary_of(made))).text
 
 
-def test_errors_in_recognised_text_are_marked_word_by_word(tmp_path: Path) -> None:
+def test_report_marks_recognition_errors_word_by_word(tmp_path: Path) -> None:
     marked = align_words("place blue at f two now", "place green at two now please")
     kinds = [(part.kind, part.reference, part.hypothesis) for part in marked.edits if part.kind != "equal"]
     assert kinds == [("substitute", "blue", "green"), ("delete", "f", ""), ("insert", "", "please")]
@@ -276,10 +312,10 @@ def test_errors_in_recognised_text_are_marked_word_by_word(tmp_path: Path) -> No
     made = evaluation_of(tmp_path, rows)
     page = Page(write_report(made, None, summary_of(made)))
     assert "place blue \N{RIGHTWARDS ARROW} green 1 substituted" in page.text
-    assert "ASROutput in the lips place \N{MINUS SIGN}blue 1 deleted" in page.text
+    assert "Recognized in the lips place \N{MINUS SIGN}blue 1 deleted" in page.text
 
 
-def test_clips_that_were_not_evaluated_are_listed_with_their_reasons(file: Path) -> None:
+def test_report_lists_clips_that_were_not_evaluated_with_their_reasons(file: Path) -> None:
     page = Page(file)
     rows = list(zip(*islands(page.source)["missing"]["values"], strict=True))
     assert (HOSTILE_KEY, "building the shards: sound", "sound_silent", HOSTILE) in rows
@@ -288,7 +324,7 @@ def test_clips_that_were_not_evaluated_are_listed_with_their_reasons(file: Path)
     assert "sound_silent 1" in page.text
 
 
-def test_the_data_of_the_table_of_clips_equals_the_parquet_file(file: Path, evaluation: Evaluation) -> None:
+def test_report_table_of_clips_equals_the_parquet_file(file: Path, evaluation: Evaluation) -> None:
     data = islands(Page(file).source)["clips"]
     columns = {column["name"]: values for column, values in zip(data["columns"], data["values"], strict=True)}
     rows = evaluation.rows("network").to_pylist()
@@ -298,10 +334,10 @@ def test_the_data_of_the_table_of_clips_equals_the_parquet_file(file: Path, eval
     assert [value is None for value in columns["pesq"]].count(True) == 4
 
 
-def test_the_page_says_what_was_evaluated_and_with_what(file: Path) -> None:
+def test_report_says_what_was_evaluated_and_with_what(file: Path) -> None:
     text = Page(file).text
     for part in (
-        "The checkpoint best.pt (step 12,000, 27.3 million parameters) spoke the split test of set",
+        "Speech synthesized by the checkpoint best.pt (step 12,000, 27.3 million parameters) on the split test of set",
         f"{CLIPS} clips",
         "the loudest stretch of another clip of the same speaker",
         "ab12" * 16,
@@ -312,7 +348,7 @@ def test_the_page_says_what_was_evaluated_and_with_what(file: Path) -> None:
         assert part in text
 
 
-def test_the_same_evaluation_gives_the_same_bytes(
+def test_report_of_the_same_evaluation_has_the_same_bytes(
     file: Path, evaluation: Evaluation, dataset: Dataset, summary: dict[str, Any]
 ) -> None:
     before = file.read_bytes()
@@ -320,7 +356,7 @@ def test_the_same_evaluation_gives_the_same_bytes(
     assert file.read_bytes() == before
 
 
-def test_a_failed_attempt_leaves_the_former_page_as_it_was(tmp_path: Path) -> None:
+def test_report_is_left_as_it_was_by_a_failed_attempt(tmp_path: Path) -> None:
     made = evaluation_of(tmp_path, all_rows(["main/s/1"]))
     before = write_report(made, None, summary_of(made)).read_bytes()
     broken = summary_of(made, skipped=[{"key": 1, "stage": "x", "reason": object(), "detail": ""}])
@@ -332,7 +368,7 @@ def test_a_failed_attempt_leaves_the_former_page_as_it_was(tmp_path: Path) -> No
         write_report(made, None, summary_of(made), shown=0)
 
 
-def test_a_report_of_one_clip_without_a_single_figure_can_be_made(tmp_path: Path) -> None:
+def test_report_of_one_clip_without_a_single_figure_can_be_made(tmp_path: Path) -> None:
     nothing = dict.fromkeys(METRICS) | {"failed": json.dumps(dict.fromkeys(METRICS, "silent"))}
     nothing |= {"hypothesis": None, "word_errors": None, "words": None, "character_errors": None, "characters": None}
     made = evaluation_of(tmp_path, [row_of("main/s/1", "network", **nothing)])
@@ -341,23 +377,23 @@ def test_a_report_of_one_clip_without_a_single_figure_can_be_made(tmp_path: Path
     assert text.count("1 failed") == len(METRICS)
 
 
-def test_a_chart_says_what_it_shows_and_draws_every_figure() -> None:
+def test_chart_says_what_it_shows_and_draws_every_figure() -> None:
     values = np.array([0.1, 0.2, 0.2, 0.4])
-    drawn = str(distribution(look_of("estoi"), {"network": ("Network", values, 0.225)}))
+    drawn = str(distribution(display_of("estoi"), {"network": ("Network", values, 0.225)}))
     assert "Network: mean 0.225 of 4" in drawn
     (bars,) = re.findall(r'class="bars network" d="M74 46(.*?)V46Z"', drawn)
     heights = [46 - float(top) for top in re.findall(r"V([\d.]+)h", bars)]
     # half of the clips stand at full height, 36, a quarter at half of it
     assert sorted(height for height in heights if height) == [18, 18, 36]
     seconds = np.array([1.0, 2.0, 3.0, 3.0])
-    points = re.findall(r"M([\d.]+) ([\d.]+)h0", str(against_length(look_of("estoi"), seconds, values, np.ones(4))))
+    points = re.findall(r"M([\d.]+) ([\d.]+)h0", str(against_length(display_of("estoi"), seconds, values, np.ones(4))))
     assert points == [("74", "200"), ("212", "136"), ("350", "136"), ("350", "8")]
 
 
-def test_the_running_mean_of_a_rate_is_weighted_and_outliers_stay_at_the_edge() -> None:
+def test_chart_running_mean_of_a_rate_is_weighted_and_outliers_stay_at_the_edge() -> None:
     seconds = np.arange(100.0)
     values, weights = np.where(np.arange(100) % 2, 1.0, 0.0), np.where(np.arange(100) % 2, 3.0, 1.0)
-    drawn = str(against_length(look_of("wer"), seconds, values, weights))
+    drawn = str(against_length(display_of("wer"), seconds, values, weights))
     assert "Running mean: 75.0 among the shortest, 75.0 among the longest" in drawn
-    assert beyond(look_of("wer"), values) == 0
-    assert beyond(look_of("wer"), np.append(np.linspace(0, 1, 1000), 50.0)) == 1
+    assert beyond(display_of("wer"), values) == 0
+    assert beyond(display_of("wer"), np.append(np.linspace(0, 1, 1000), 50.0)) == 1

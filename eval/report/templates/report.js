@@ -1,19 +1,19 @@
-// One clip is heard at a time, and a line runs over its pictures. A click on a picture goes to that moment.
+// One clip is played at a time, and a line runs over its pictures. A click on a picture goes to that moment.
 for (const clip of document.querySelectorAll("article")) {
   const seconds = Number(clip.dataset.seconds);
   const sounds = [...clip.querySelectorAll("audio")];
   const lines = clip.querySelectorAll(".line");
-  let heard = sounds[0];
+  let playing = sounds[0];
 
   const show = () => {
-    for (const line of lines) line.style.left = `${Math.min(100, (heard.currentTime * 100) / seconds)}%`;
+    for (const line of lines) line.style.left = `${Math.min(100, (playing.currentTime * 100) / seconds)}%`;
   };
   const follow = () => {
     show();
-    if (!heard.paused) requestAnimationFrame(follow);
+    if (!playing.paused) requestAnimationFrame(follow);
   };
   const start = (sound) => {
-    heard = sound;
+    playing = sound;
     clip.classList.add("started");
   };
   for (const sound of sounds) {
@@ -31,7 +31,7 @@ for (const clip of document.querySelectorAll("article")) {
   }
   for (const axis of clip.querySelectorAll(".axis")) {
     axis.addEventListener("click", (event) => {
-      const sound = sounds.find(({ dataset }) => dataset.system === axis.dataset.system) ?? heard;
+      const sound = sounds.find(({ dataset }) => dataset.system === axis.dataset.system) ?? playing;
       if (!sound) return;
       const box = axis.getBoundingClientRect();
       sound.currentTime = (Math.max(0, event.clientX - box.left) / box.width) * seconds;

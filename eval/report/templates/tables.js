@@ -10,7 +10,7 @@ const shown = ({ digits, scale }, value) => {
 
 const cell = (column, value, first) => {
   const made = document.createElement(first ? "th" : "td");
-  made.className = `${column.digits === null ? "text" : "number"}${column.aside ? " aside" : ""}`;
+  made.className = `${column.digits === null ? "text" : "number"}${column.screen_only ? " screen-only" : ""}`;
   if (first) made.scope = "row";
   if (column.digits === null) made.dir = "auto";
   else if (value !== null) made.dataset.value = value;
@@ -58,7 +58,7 @@ for (const box of document.querySelectorAll(".table")) {
     body.replaceChildren(...found.slice(page * size, (page + 1) * size).map(table.row));
     if (!data) return;
     const last = Math.min(found.length, (page + 1) * size);
-    const plural = found.length === 1 ? data.of : `${data.of}s`;
+    const plural = found.length === 1 ? data.unit : `${data.unit}s`;
     const range = found.length > size ? `${count(page * size + 1)} to ${count(last)} of ` : "";
     const of = found.length < table.length ? ` of ${count(table.length)}` : "";
     box.querySelector(".range").textContent = `${range}${count(found.length)} ${plural}${of && ` found${of}`}`;
