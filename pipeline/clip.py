@@ -13,18 +13,15 @@ import torch
 from model.mel import log_mel
 from pipeline.config import BuildSettings, parse_lip_box
 from pipeline.corpora import Clip
-from pipeline.corpora.coordinates import fit_coordinates, parse_coordinates
 from pipeline.corpora.transcripts import Transcript, parse_transcript
-from pipeline.errors import ClipError
 from pipeline.media.audio import read_wav, stored_sound
+from pipeline.media.coordinates import OUTSIDE_SHARE, fit_coordinates, parse_coordinates
 from pipeline.media.decode import decode_video
+from pipeline.media.errors import ClipError
 from pipeline.media.sync import frames_at_25
 from runtime.constants import FPS, MEL_FRAMES_PER_VIDEO_FRAME, ROI_MARGIN, SAMPLES_PER_FRAME
 from shards import Sample, SampleMeta, StorageError, Store
 from shards.format.sidecar import Reason
-
-OUTSIDE_SHARE = 0.1
-"""A clip is left out when the lip centre lies outside the picture in more of its frames than this."""
 
 
 @dataclass(frozen=True)

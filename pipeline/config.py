@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
+from pipeline.media.coordinates import COORDINATE_TOLERANCE
 from shards.format.roi import RoiCodec
 
 DatasetName = Literal["demo", "lrs2", "lrs3", "folder"]
@@ -55,7 +56,7 @@ class BuildSettings:
     shard_mb: float = 256
     seed: int = 0
     limit: int | None = None
-    coordinate_tolerance: int = 3
+    coordinate_tolerance: int = COORDINATE_TOLERANCE
     min_frames: int = 5
 
     def __post_init__(self) -> None:

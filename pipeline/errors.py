@@ -1,24 +1,7 @@
-"""What can go wrong with one clip, and with a whole build."""
+"""What can go wrong with a whole build."""
 
 from __future__ import annotations
 
-from shards.format.sidecar import Reason, Stage
-
-
-class ClipError(Exception):
-    """What is wrong with one clip.
-
-    Attributes:
-        stage, reason: as in `shards.LeftOut`.
-        detail: what was found and what was expected.
-    """
-
-    def __init__(self, stage: Stage, reason: Reason, detail: str) -> None:
-        super().__init__(f"{stage}: {reason}: {detail}")
-        self.stage = stage
-        self.reason = reason
-        self.detail = detail
-
 
 class BuildError(RuntimeError):
-    """Some shards could not be built; the others are there and will not be built again."""
+    """Some shards could not be built; the others are valid and will not be built again."""

@@ -11,7 +11,7 @@ from functools import cache
 
 from pipeline.clip import Corpus, build_sample
 from pipeline.config import BuildSettings
-from pipeline.errors import ClipError
+from pipeline.media.errors import ClipError
 from pipeline.plan import ShardPlan
 from runtime.constants import FPS
 from runtime.versions import versions_of

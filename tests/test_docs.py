@@ -28,7 +28,7 @@ from model.transforms import TransformSettings
 from pipeline.build import plan_build, run_build
 from pipeline.commands import COMMANDS
 from pipeline.config import DATASETS, BuildSettings, config_file
-from pipeline.corpora.coordinates import VIDEO_EXTENSIONS
+from pipeline.media.coordinates import VIDEO_EXTENSIONS
 from shards.format.sidecar import Reason
 from tests.benchmarks.__main__ import main as benchmarks_main
 from tests.model.networks import small_lip_to_speech

@@ -20,7 +20,7 @@ from PIL import Image
 from eval.reference_audio import reference_of
 from eval.results import make_folder
 from eval.settings import VOCODERS
-from eval.synthesize.lip_crop import Shown, Square, look_at, read_box, read_lips, read_track
+from eval.synthesize.lip_crop import Square, VideoInfo, probe_video, read_box, read_lips, read_track
 from eval.synthesize.mux import check_container, mux_sound
 from eval.systems import device_of
 from model.checkpoint import Checkpoint, load_checkpoint
@@ -65,18 +65,18 @@ def run(values: argparse.Namespace) -> int:
     device = device_of(values.device)
     video: Path = values.video
     out: Path = values.out
-    shown = look_at(video)
+    info = probe_video(video)
     check_container(video, out)
     _check_not_over(out, [video, values.speaker_reference, values.coordinates, values.checkpoint])
     checkpoint = load_checkpoint(values.checkpoint)
     # a published file does not say what crops it was trained on: LRS2's, unless --size says otherwise
     synthesizer = Synthesizer.from_checkpoint(checkpoint, device, VOCODERS[values.vocoder], name=values.checkpoint)
-    square = _square(values, shown, synthesizer.transforms)
+    square = _square(values, info, synthesizer.transforms)
     reference = _reference(video, values.speaker_reference, checkpoint)
     make_folder(out.parent)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
         began = time.perf_counter()
-        lips = read_lips(video, shown, square, synthesizer.transforms)
+        lips = read_lips(video, info, square, synthesizer.transforms)
         for note in lips.notes:
             print(f"note: {note}")
         mel, waveform = synthesizer.clip(lips.roi, reference)
@@ -109,12 +109,12 @@ def _check_not_over(out: Path, inputs: list[Path | None]) -> None:
                 raise ValueError(f"--out {out}: {place} would be written over what is read: choose another name")
 
 
-def _square(values: argparse.Namespace, shown: Shown, transforms: TransformSettings) -> Square:
+def _square(values: argparse.Namespace, info: VideoInfo, transforms: TransformSettings) -> Square:
     if (values.coordinates is None) == (values.lip_box is None):
         found = "neither is given" if values.lip_box is None else "both are given"
         raise ValueError(
             f"{values.video}: where are the lips? --coordinates FILE or --lip-box X,Y,SIZE says it, and {found}; the "
-            f"picture is {shown.width}x{shown.height} pixels"
+            f"picture is {info.width}x{info.height} pixels"
         )
     if values.lip_box is not None:
         if values.size is not None:

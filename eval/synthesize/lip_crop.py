@@ -20,31 +20,38 @@ import numpy as np
 from av.stream import Disposition
 from PIL import Image
 
+from model.segment_sampling import SegmentSettings
 from model.transforms import TransformSettings
-from pipeline.clip import OUTSIDE_SHARE
-from pipeline.config import BuildSettings
-from pipeline.corpora.coordinates import fit_coordinates, parse_coordinates, read_coordinate_file
-from pipeline.errors import ClipError
+from pipeline.media.coordinates import (
+    COORDINATE_TOLERANCE,
+    OUTSIDE_SHARE,
+    fit_coordinates,
+    parse_coordinates,
+    read_coordinate_file,
+)
 from pipeline.media.crop import Orientation
 from pipeline.media.decode import decode_video, open_video
+from pipeline.media.errors import ClipError
 from pipeline.media.sync import frames_at_25
 from runtime.constants import FPS
 from shards import Store
 
 Array = np.ndarray[Any, Any]
 
-LONGEST = 20 * 60
+_MIN_FRAMES = SegmentSettings().min_frames
+
+MAX_SECONDS = 20 * 60
 """Seconds. A minute takes the vocoder about 120 MB: an hour would not fit into a common machine."""
 _MOST_BYTES = 4 << 30
 """Of a file and the regions cut out of it, all of which are held in memory."""
 
 
 @dataclass(frozen=True)
-class Shown:
+class VideoInfo:
     """What a video shows.
 
     Attributes:
-        width, height: pixels of the picture as shown, turned if the file says so.
+        width, height: pixels of the picture as info, turned if the file says so.
         frames, seconds: as far as the file says it, else 0.
     """
 
@@ -70,12 +77,12 @@ class Square:
 
 
 @dataclass(frozen=True)
-class Lips:
+class LipCrops:
     """What a network is to read.
 
     Attributes:
         roi: uint8 (T, R, R) at 25 frames a second, R the stored side.
-        start: seconds at which the first frame is shown.
+        start: seconds at which the first frame is info.
         notes: what was mended on the way, in words.
     """
 
@@ -84,7 +91,7 @@ class Lips:
     notes: list[str]
 
 
-def look_at(video: Path) -> Shown:
+def probe_video(video: Path) -> VideoInfo:
     """What a video shows, from its header and its first frame.
 
     Raises:
@@ -102,7 +109,7 @@ def look_at(video: Path) -> Shown:
                     raise ValueError(f"{video}: none of its pictures can be decoded: is it damaged?")
                 width, height = Orientation.of(frame).size(frame)
                 seconds = (container.duration or 0) / av.time_base
-                return Shown(width, height, stream.frames or round(seconds * (stream.average_rate or 25)), seconds)
+                return VideoInfo(width, height, stream.frames or round(seconds * (stream.average_rate or 25)), seconds)
         except (av.FFmpegError, OSError) as error:  # FFmpeg looks for what is not there, in an empty file say
             raise ValueError(f"{video}: not a video that can be read: {error.strerror}") from error
 
@@ -166,12 +173,12 @@ def _line_of(lines: dict[str, str], file: Path, video: Path) -> str:
     return lines[longest]
 
 
-def read_lips(video: Path, shown: Shown, square: Square, pictures: TransformSettings) -> Lips:
+def read_lips(video: Path, info: VideoInfo, square: Square, pictures: TransformSettings) -> LipCrops:
     """Decode a video and cut its lips out, at 25 frames a second.
 
     Args:
         video: the file.
-        shown: what it shows.
+        info: what it shows.
         square: where the lips are.
         pictures: what the network was trained on.
 
@@ -182,7 +189,7 @@ def read_lips(video: Path, shown: Shown, square: Square, pictures: TransformSett
     """
     exact = square.side / 2 * (pictures.crop_radius + pictures.margin) / pictures.crop_radius
     radius = math.ceil(exact)
-    _check(video, shown, square, radius)
+    _check(video, info, square, radius)
     last = len(square.centres) - 1
     pairs = [(x, y) for x, y in square.centres.tolist()]
     try:
@@ -193,53 +200,54 @@ def read_lips(video: Path, shown: Shown, square: Square, pictures: TransformSett
     decoded, notes = len(picture.regions), []
     if not square.fixed:
         try:
-            _, note = fit_coordinates(square.centres, decoded, BuildSettings.coordinate_tolerance)
+            _, note = fit_coordinates(square.centres, decoded, COORDINATE_TOLERANCE)
         except ValueError as error:
             raise ValueError(f"{video}: {error}: are they those of another video?") from error
         notes += [note] if note else []
     if picture.outside > OUTSIDE_SHARE * decoded:
-        raise ValueError(f"{video}: lip centre outside {_size(shown)}, in {picture.outside} of {decoded} frames")
-    if len(frames) < BuildSettings.min_frames:
-        raise ValueError(
-            f"{video}: {len(frames)} frames at 25 a second, and {BuildSettings.min_frames} at least are needed"
-        )
+        raise ValueError(f"{video}: lip centre outside {_size(info)}, in {picture.outside} of {decoded} frames")
+    if len(frames) < _MIN_FRAMES:
+        raise ValueError(f"{video}: {len(frames)} frames at 25 a second, and {_MIN_FRAMES} at least are needed")
     _check_length(video, len(frames) / FPS)
     if len(frames) != decoded or (frames != np.arange(decoded)).any():
         notes.append(f"{decoded} frames were resampled to {len(frames)} at 25 a second")
     if picture.corrupt:
         notes.append(f"{picture.corrupt} frames were repaired by the decoder")
     regions = (picture.regions[frame] for frame in frames)
-    return Lips(np.stack([_resized(region, exact, pictures.stored_side) for region in regions]), picture.start, notes)
+    return LipCrops(
+        np.stack([_resized(region, exact, pictures.stored_side) for region in regions]), picture.start, notes
+    )
 
 
-def _check(video: Path, shown: Shown, square: Square, radius: int) -> None:
+def _check(video: Path, info: VideoInfo, square: Square, radius: int) -> None:
     """What can be known before a long video is decoded."""
     if square.side < 2:
         raise ValueError(f"a lip square of {square.side} pixels: expected 2 at least, and it is better to have 40")
-    if square.side > 2 * max(shown.width, shown.height):
-        raise ValueError(f"{video}: a lip square of {square.side} pixels is far larger than {_size(shown)}")
+    if square.side > 2 * max(info.width, info.height):
+        raise ValueError(f"{video}: a lip square of {square.side} pixels is far larger than {_size(info)}")
     x, y = square.centres[0]
-    if len(square.centres) == 1 and not (0 <= x < shown.width and 0 <= y < shown.height):
-        raise ValueError(f"{video}: the lip centre {x},{y} lies outside {_size(shown)}")
-    _check_length(video, shown.seconds)
-    needed = video.stat().st_size + shown.frames * (2 * radius) ** 2
+    if len(square.centres) == 1 and not (0 <= x < info.width and 0 <= y < info.height):
+        raise ValueError(f"{video}: the lip centre {x},{y} lies outside {_size(info)}")
+    _check_length(video, info.seconds)
+    needed = video.stat().st_size + info.frames * (2 * radius) ** 2
     if needed > _MOST_BYTES:
         raise ValueError(
-            f"{video}: its file and {shown.frames} lip squares of {2 * radius} pixels would take "
+            f"{video}: its file and {info.frames} lip squares of {2 * radius} pixels would take "
             f"{needed / (1 << 30):.1f} GiB of memory, and {_MOST_BYTES >> 30} are allowed: cut it into parts, or make "
             "the picture smaller"
         )
 
 
 def _check_length(video: Path, seconds: float) -> None:
-    if seconds > LONGEST:
+    if seconds > MAX_SECONDS:
         raise ValueError(
-            f"{video}: {seconds / 60:.0f} minutes, and {LONGEST // 60} at most are spoken at once: cut it into parts"
+            f"{video}: {seconds / 60:.0f} minutes, and {MAX_SECONDS // 60} at most are synthesized at once: cut it "
+            "into parts"
         )
 
 
-def _size(shown: Shown) -> str:
-    return f"the picture, which is {shown.width}x{shown.height} pixels"
+def _size(info: VideoInfo) -> str:
+    return f"the picture, which is {info.width}x{info.height} pixels"
 
 
 def _resized(region: Array, exact: float, side: int) -> Array:

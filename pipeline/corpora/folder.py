@@ -14,9 +14,9 @@ import av
 
 from pipeline.config import BuildSettings
 from pipeline.corpora.clips import Clip, CorpusFiles, CorpusIndex, make_key, separate_keys
-from pipeline.corpora.coordinates import VIDEO_EXTENSIONS, read_coordinate_file
 from pipeline.corpora.listing import list_files
 from pipeline.corpora.splits import named_lists, read_list
+from pipeline.media.coordinates import VIDEO_EXTENSIONS, read_coordinate_file
 from pipeline.media.decode import open_video
 from runtime.constants import FPS
 from shards import LeftOut, Store

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 from pipeline.config import BuildSettings
 from pipeline.corpora.clips import Clip, CorpusFiles, CorpusIndex, make_key, separate_keys
-from pipeline.corpora.coordinates import read_coordinate_file
 from pipeline.corpora.listing import list_files
 from pipeline.corpora.splits import named_lists, read_list
+from pipeline.media.coordinates import read_coordinate_file
 from shards import LeftOut, Store
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from pipeline.errors import ClipError
 from pipeline.media.decode import Picture, SoundRun
+from pipeline.media.errors import ClipError
 from pipeline.media.sync import sound_at_16k, to_pcm16
 
 _LOWEST_RATE, _HIGHEST_RATE = 4_000, 384_000

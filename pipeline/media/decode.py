@@ -16,8 +16,8 @@ import av
 import numpy as np
 from av.container import InputContainer
 
-from pipeline.errors import ClipError
 from pipeline.media.crop import UPRIGHT, Orientation, crop_grey
+from pipeline.media.errors import ClipError
 
 _FORMATS = "mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg"
 _OPTIONS = {"format_whitelist": _FORMATS}

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import soxr
 
-from pipeline.errors import ClipError
 from pipeline.media.decode import Picture, SoundRun
+from pipeline.media.errors import ClipError
 from runtime.constants import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 
 _JITTER = 0.01

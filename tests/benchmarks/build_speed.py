@@ -14,7 +14,7 @@ import av
 from pipeline.clip import Corpus, build_sample, stored_mel
 from pipeline.config import BuildSettings
 from pipeline.corpora import Clip
-from pipeline.corpora.coordinates import parse_coordinates
+from pipeline.media.coordinates import parse_coordinates
 from pipeline.media.decode import decode_video
 from pipeline.plan import ShardPlan
 from pipeline.shard_task import ShardTask, build_shard

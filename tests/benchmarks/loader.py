@@ -25,7 +25,7 @@ from PIL import Image
 from pipeline.clip import Corpus, build_sample
 from pipeline.config import BuildSettings
 from pipeline.corpora import Clip
-from pipeline.corpora.coordinates import parse_coordinates
+from pipeline.media.coordinates import parse_coordinates
 from shards import Dataset, Sample
 from shards.format.roi import RoiCodec
 from shards.loading.batch_plan import MicroBatch, plan_epoch

@@ -1,4 +1,4 @@
-"""Lips are cut out as they were for training, whatever the size of the picture."""
+"""LipCrops are cut out as they were for training, whatever the size of the picture."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from eval.synthesize import lip_crop
-from eval.synthesize.lip_crop import Square, look_at, read_box, read_lips, read_track
+from eval.synthesize.lip_crop import Square, probe_video, read_box, read_lips, read_track
 from model.transforms import TransformSettings
 from pipeline.clip import Corpus, build_sample
 from pipeline.config import BuildSettings
@@ -20,7 +20,7 @@ SIZE = (96, 136)
 
 
 def lips_at(video: Path, square: Square, crop_radius: int = 12) -> np.ndarray[Any, Any]:
-    return read_lips(video, look_at(video), square, TransformSettings(crop_radius=crop_radius)).roi
+    return read_lips(video, probe_video(video), square, TransformSettings(crop_radius=crop_radius)).roi
 
 
 def test_a_square_of_the_trained_side_is_what_shards_hold(tmp_path: Path) -> None:
@@ -76,10 +76,10 @@ def test_what_would_not_fit_into_memory_is_refused_before_it_is_decoded(
 ) -> None:
     talking = write_video(tmp_path / "talking.mp4", pictures(42, size=SIZE), None, rate=30)
     monkeypatch.setattr(lip_crop, "decode_video", lambda *_, **__: pytest.fail("decoded"))
-    monkeypatch.setattr(lip_crop, "LONGEST", 1)
+    monkeypatch.setattr(lip_crop, "MAX_SECONDS", 1)
     with pytest.raises(ValueError, match=r"talking\.mp4: .* cut it into parts"):
         lips_at(talking, read_box("68,50,30"))
-    monkeypatch.setattr(lip_crop, "LONGEST", 60)
+    monkeypatch.setattr(lip_crop, "MAX_SECONDS", 60)
     monkeypatch.setattr(lip_crop, "_MOST_BYTES", 42 * 34 * 34)
     with pytest.raises(ValueError, match=r"talking\.mp4: its file and 42 lip squares of 34 pixels would take"):
         lips_at(talking, read_box("68,50,24"))

@@ -13,8 +13,8 @@ import soundfile
 import torch
 from PIL import Image
 
-from eval.synthesize import command as one_clip
-from eval.synthesize.lip_crop import look_at
+from eval.synthesize import command
+from eval.synthesize.lip_crop import probe_video
 from eval.synthesize.mux import COMMENT
 from model.checkpoint import Checkpoint, save_checkpoint
 from model.transforms import TransformSettings
@@ -50,8 +50,8 @@ def silent(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def synthesize(*arguments: str | Path) -> int:
     parser = argparse.ArgumentParser()
-    one_clip.add_arguments(parser)
-    return one_clip.run(parser.parse_args([str(argument) for argument in arguments]))
+    command.add_arguments(parser)
+    return command.run(parser.parse_args([str(argument) for argument in arguments]))
 
 
 def test_a_video_is_spoken_and_its_picture_is_copied(
@@ -106,11 +106,11 @@ def test_a_turned_picture_stays_turned_and_its_box_is_in_what_is_shown(
     checkpoint: Path, talking: Path, tmp_path: Path, suffix: str
 ) -> None:
     turned = copied(talking, tmp_path / "turned.mp4", before=["-display_rotation", "90"])
-    assert (look_at(turned).width, look_at(turned).height) == (96, 136)
+    assert (probe_video(turned).width, probe_video(turned).height) == (96, 136)
     out = tmp_path / f"out{suffix}"
     synthesize("--checkpoint", checkpoint, "--video", turned, "--lip-box", "40,120,30", "--out", out)
     assert packets(out) == packets(turned)
-    assert (look_at(out).width, look_at(out).height) == (96, 136)
+    assert (probe_video(out).width, probe_video(out).height) == (96, 136)
 
 
 Broken = Callable[[Path, Path, Path], list[str | Path]]
@@ -236,7 +236,7 @@ def test_earlier_files_stay_whole_when_it_goes_wrong_on_the_way(
     def fails(*arguments: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(one_clip, "mux_sound", fails)
+    monkeypatch.setattr(command, "mux_sound", fails)
     with pytest.raises(OSError, match="disk full"):
         synthesize("--checkpoint", checkpoint, "--video", talking, "--lip-box", BOX, "--out", tmp_path / "out.mp4")
     assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
@@ -246,7 +246,7 @@ def test_earlier_files_stay_whole_when_it_goes_wrong_on_the_way(
 def test_pictures_of_long_mels_go_on_in_further_rows() -> None:
     mel = np.full((80, 2300), -1.0, np.float32)
     mel[0, 2299] = 1.0
-    image = np.asarray(one_clip.mel_image(mel))
+    image = np.asarray(command.mel_image(mel))
     assert image.shape == (3 * 240 + 2 * 12, 1000, 3)
     bright = np.argwhere(image[2 * 252 :, :300].astype(int).sum(axis=2) > 600)
     assert bright.tolist() == [[237, 299], [238, 299], [239, 299]], "the lowest band is at the bottom"

@@ -11,8 +11,8 @@ import pytest
 
 from pipeline.config import BuildSettings
 from pipeline.corpora import index_corpus
-from pipeline.corpora.coordinates import fit_coordinates, parse_coordinates
 from pipeline.corpora.transcripts import parse_transcript
+from pipeline.media.coordinates import fit_coordinates, parse_coordinates
 from tests.corpora import coordinate_line
 
 

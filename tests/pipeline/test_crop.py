@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from pipeline.corpora.coordinates import parse_coordinates, read_coordinate_file
+from pipeline.media.coordinates import parse_coordinates, read_coordinate_file
 from pipeline.media.crop import GREY_OF_LUMA, Orientation, crop_grey, grey_from_rgb, has_plain_luma
 from shards import Store
 from shards.format.roi import luma

@@ -14,8 +14,8 @@ import pytest
 from pipeline.clip import Corpus, build_sample
 from pipeline.config import BuildSettings
 from pipeline.corpora import Clip
-from pipeline.errors import ClipError
 from pipeline.media.decode import SoundRun
+from pipeline.media.errors import ClipError
 from pipeline.media.sync import sound_at_16k
 from shards import Sample
 from tests.corpora import click_track, pictures, write_video

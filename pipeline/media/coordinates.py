@@ -13,6 +13,12 @@ import numpy as np
 from shards import Store
 
 VIDEO_EXTENSIONS = ("mp4", "m4v", "mov", "mkv", "webm", "avi", "mpg", "mpeg", "mts", "ts", "3gp", "flv", "wmv")
+COORDINATE_TOLERANCE = 3
+"""Frames by which a clip's coordinates may be too many or too few, by default."""
+
+OUTSIDE_SHARE = 0.1
+"""Of a clip's frames: where more have their lip center outside of the picture, the coordinates are another video's."""
+
 _LINE = re.compile(rf"(.+\.(?:{'|'.join(VIDEO_EXTENSIONS)}))[: ,](.*)", re.IGNORECASE)
 
 
