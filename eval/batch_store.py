@@ -17,7 +17,7 @@ from eval.results import ResultsError, write_json
 from eval.scoring import wav_name
 from eval.synthesis import SynthesizedBatch
 from shards import Store
-from shards.format.sample import encode_wav
+from shards.format.wav import encode_wav
 
 
 def record_name(number: int) -> str:

@@ -1,22 +1,22 @@
-"""Networks, mel and back, text, checkpoints: everything of the method that is a function. Nothing of ours is imported.
+"""Networks, mel and back, text, losses, checkpoints, synthesis. Imports nothing of ours but runtime.
 
-Where the method's paragraphs are (METHOD.md's headings):
+Where the sections of docs/method.md are:
 
-    Video, Masked prediction     transforms.py    lip regions of a batch -> pictures; resizing.py: as Pillow resizes
-    Audio                        mel.py           waveform -> mel; spec_augment.py: masked in training, ours
-    Segments, Speaker reference  segments.py      which words, which window, whose voice
-    Text                         tokenizer.py     text <-> pieces; ctc.py (prefix_search.py): logits -> pieces;
-                                                  compiled.py: loops over frames
-    Visual encoder               visual.py        of resnet.py and conformer.py (attention.py)
-    CTC head                     ctc_head.py      lip_reader.py: visual encoder and CTC head
-    Speaker encoder              speaker.py
-    Mel decoder                  decoder.py       lip_to_speech.py: all four as one network
-    Speech recogniser            recogniser.py
-    Losses and optimizer         losses.py
-    From mel to waveform         vocoder.py       of mel_inversion.py and griffin_lim.py
-    Published checkpoints        published.py     checkpoint.py (plain_settings.py): ours, and reading either;
-                                                  export.py: for torch alone
-    Match or mend                padding.py       what padding may do; the rest where it belongs
+    Video, Masked prediction     transforms.py         lip regions of a batch -> pictures; resize.py: as Pillow resizes
+    Audio                        mel.py                waveform -> mel; spec_augment.py: masking in training, ours
+    Segments, Speaker reference  segment_sampling.py   which words, which window, which reference frames
+    Text                         tokenizer.py          text <-> pieces; ctc.py (prefix_search.py, numba_jit.py):
+                                                       CTC head, logits -> pieces
+    Visual encoder               visual_encoder.py     of resnet.py, conformer.py (attention.py); vsr.py: with CTC head
+    Speaker encoder              speaker_encoder.py
+    Mel decoder                  mel_decoder.py        lip_to_speech.py: all of them as one network
+    ASR                          asr.py
+    Losses                       losses.py             the optimizer is in train/optim.py
+    From mel to waveform         vocoders/             mel_to_wav.py of mel_inversion.py and griffin_lim.py
+    Published checkpoints        published.py          checkpoint.py (settings_io.py): ours, and reading either;
+                                                       export.py: for torch alone
+    Differences                  padding.py            what padding may do; the rest where it belongs
 
-Coordinates and transcripts are read in pipeline/, scores are computed in eval/.
+synthesis.py puts them together: lip regions and a reference utterance -> waveforms. Coordinates and transcripts are
+read in pipeline/, scores are computed in eval/.
 """

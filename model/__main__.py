@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     importer = commands.add_parser("import", help="write a published checkpoint as one of ours")
-    importer.add_argument("published", help="lip-to-speech, recogniser or visual-encoder file")
+    importer.add_argument("published", help="lip-to-speech, ASR or visual-encoder file")
     importer.add_argument("--out", required=True, help="file to write")
     importer.add_argument("--tokenizer", help="SentencePiece model that its CTC head was trained with")
     importer.add_argument(

@@ -1,4 +1,4 @@
-"""Speech recogniser: mel in, CTC logits and the features that the output-level loss compares out (METHOD.md)."""
+"""ASR model (CTC): mel in, logits and the features that the output content loss compares out (docs/method.md)."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from model.conformer import Conformer, ConformerSettings
-from model.ctc_head import CTCHead
+from model.ctc import CTCHead
 from model.padding import Padding, check_padding, norm_frames, valid_mask, valid_positions
 from runtime.constants import N_MELS
 
@@ -39,7 +40,7 @@ class ASRSettings:
 
 
 class ASROutput(NamedTuple):
-    """What a recogniser returns: logits (B, S / 4, vocabulary), features (B, S / 4, width), lengths (B,) of both."""
+    """What an ASR model returns: logits (B, S / 4, vocabulary), features (B, S / 4, width), lengths (B,) of both."""
 
     logits: Tensor
     features: Tensor
@@ -74,7 +75,7 @@ class ASRModel(nn.Module):
         x = mel[:, None]
         for conv, norm in ((self.conv1, self.norm1), (self.conv2, self.norm2)):
             x, lengths = self._halve(x, lengths, conv, norm)
-        embedded = self.embed(x.permute(0, 3, 1, 2).flatten(2))  # channel outer, band inner
+        embedded = self.embed(rearrange(x, "b channels bands s -> b s (channels bands)"))
         features = self.conformer(embedded, lengths)
         return ASROutput(self.head(features), features, lengths)
 
@@ -85,8 +86,9 @@ class ASRModel(nn.Module):
             x = x.masked_fill(~valid_mask(lengths, x.shape[-1], x.device)[:, None, None], 0.0)
         x, lengths = conv(x), halved(lengths)
         if masked and self.training:
-            there = valid_positions(lengths, x.shape[-1], x.device)
-            x = norm_frames(norm, x.permute(0, 3, 1, 2), there).permute(0, 2, 3, 1)
+            valid = valid_positions(lengths, x.shape[-1], x.device)
+            x = norm_frames(norm, rearrange(x, "b c bands s -> b s c bands"), valid)
+            x = rearrange(x, "b s c bands -> b c bands s")
         else:
             x = norm(x.flatten(2)).view_as(x)
         return F.relu(x), lengths

@@ -3,7 +3,7 @@
 The score of query i and key j is ((q_i + u) k_j + shifted position score) / sqrt(width). The position score comes from
 (q_i + v) p_c, p_c the projected sinusoid of position c in 0..T-1, through Transformer-XL's relative shift. With
 sinusoids of 0..T-1 alone that shift wraps around: for j <= i the score is (q_i + v) p[T-1-i+j], for j = i + 1 it is 0,
-and beyond it is (q_{i+1} + v) p[j-i-2]. Published weights were trained with it (METHOD.md, Visual encoder).
+and beyond it is (q_{i+1} + v) p[j-i-2]. Published weights were trained with it (docs/method.md, Visual encoder).
 
 T is the padded length in the published code. Masked, it is each clip's own.
 
@@ -16,6 +16,7 @@ import math
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from model.padding import Padding, valid_mask
@@ -58,21 +59,22 @@ class RelativeAttention(nn.Module):
         Returns:
             (B, T, width). What stands beyond a clip's length means nothing.
         """
-        batch, frames, width = x.shape
-        query = self.query(x).unflatten(-1, (self.heads, -1))
-        key, value = (linear(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for linear in (self.key, self.value))
-        positions = self.position(sinusoids.to(x.dtype)).unflatten(-1, (self.heads, -1)).transpose(0, 1)  # (H, T, d)
-        bias = self._position_scores((query + self.position_bias).transpose(1, 2), positions, lengths)
-        there = valid_mask(lengths, frames, x.device)[:, None, None]
+        _, frames, width = x.shape
+        query, key, value = (
+            rearrange(linear(x), "b t (h d) -> b h t d", h=self.heads) for linear in (self.query, self.key, self.value)
+        )
+        positions = rearrange(self.position(sinusoids.to(x.dtype)), "t (h d) -> h t d", h=self.heads)
+        scores = self._position_scores(query + self.position_bias[:, None], positions, lengths)
+        valid = valid_mask(lengths, frames, x.device)[:, None, None]
         attended = F.scaled_dot_product_attention(
-            (query + self.content_bias).transpose(1, 2),
+            query + self.content_bias[:, None],
             key,
             value,
-            attn_mask=(bias / math.sqrt(width)).masked_fill(~there, float("-inf")).to(value.dtype),
+            attn_mask=(scores / math.sqrt(width)).masked_fill(~valid, float("-inf")).to(value.dtype),
             dropout_p=self.dropout if self.training else 0.0,
-            scale=1 / math.sqrt(width),
+            scale=1 / math.sqrt(width),  # of the whole width, not of a head's as usual: published weights want it
         )
-        out: Tensor = self.out(attended.transpose(1, 2).reshape(batch, frames, width))
+        out: Tensor = self.out(rearrange(attended, "b h t d -> b t (h d)"))
         return out
 
     def _position_scores(self, query: Tensor, positions: Tensor, lengths: Tensor) -> Tensor:
@@ -84,7 +86,7 @@ class RelativeAttention(nn.Module):
             frames = raw.shape[-1]
             columns = torch.arange(frames, device=raw.device)
             moved = (columns - (frames - lengths)[:, None]).clamp(0, frames - 1)  # (B, T)
-            own_end = query @ positions[:, moved].permute(1, 0, 3, 2)
+            own_end = query @ rearrange(positions[:, moved], "h b t d -> b h d t")
             raw = torch.where(columns[:, None] + columns >= frames - 1, own_end, raw)
         return _relative_shift(raw)
 

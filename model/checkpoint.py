@@ -1,8 +1,8 @@
 """Checkpoints: one file format of ours, and the published files read as they are.
 
-A checkpoint holds all that is needed to use it: weights, the settings they fit, the tokenizer, the analysis of the mel,
-what pictures are turned into, the step and the metrics. It is a dictionary of plain values and tensors, read with
-`weights_only`: nothing in it can run. Wherever a checkpoint is named, a published file may stand (METHOD.md, Published
+A checkpoint holds all that is needed to use it: weights, the settings they fit, the tokenizer, the settings of mel and
+video transforms, the step and the metrics. It is a dictionary of plain values and tensors, read with `weights_only`:
+nothing in it can run. Wherever a checkpoint is named, a published file may stand (docs/method.md, Published
 checkpoints).
 """
 
@@ -56,7 +56,7 @@ class Checkpoint:
         step: training steps behind it.
         metrics: what it scored in validation, by name.
         transforms: of the pictures that the network was trained on; None where it is not known, as in published files.
-        training: what a run needs to go on from here (plain values and tensors); None where it is not kept.
+        training: what a run needs to resume from here (plain values and tensors); None where it is not kept.
     """
 
     settings: Settings
@@ -70,7 +70,7 @@ class Checkpoint:
 
     @property
     def kind(self) -> str:
-        """The recipe that makes such a network: lip2speech, vsr or asr."""
+        """The task that trains such a network: lip2speech, vsr or asr."""
         return next(kind for kind, (_, settings) in _NETWORKS.items() if isinstance(self.settings, settings))
 
 
@@ -144,7 +144,7 @@ def _ours(content: Any) -> Checkpoint:
     if content["format"] != FORMAT:
         raise ValueError(f"format {content['format']}, and this version reads {FORMAT}")
     if content["kind"] not in _NETWORKS:
-        raise ValueError(f"of a network {content['kind']!r}; there are {', '.join(_NETWORKS)}")
+        raise ValueError(f"kind {content['kind']!r}: expected one of {', '.join(_NETWORKS)}")
     tokenizer, transforms, weights = content["tokenizer"], content.get("transforms"), content["weights"]
     if not isinstance(weights, dict):
         raise ValueError(f"its weights are a {type(weights).__name__}, and a state dict was expected")
@@ -224,7 +224,7 @@ def check_weights(
     """
     expected = network.state_dict()
     other = also_called or {}
-    named = {name: f"{name} (there: {other[name]})" if name in other else name for name in (*expected, *weights)}
+    named = {name: f"{name} (published as {other[name]})" if name in other else name for name in (*expected, *weights)}
     wrong = [f"{name} is missing" for name in expected if name not in weights]
     wrong += [f"{named[name]} is not known" for name in weights if name not in expected]
     wrong += [

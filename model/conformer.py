@@ -1,6 +1,6 @@
 """Conformer: layers of half-step feed-forward, attention, convolution, half-step feed-forward and layer norm.
 
-Source: Gulati et al., Conformer, 2020; METHOD.md, Visual encoder and Speech recogniser.
+Source: Gulati et al., Conformer, 2020; docs/method.md, Visual encoder and ASR.
 """
 
 from __future__ import annotations
@@ -58,13 +58,13 @@ class Conformer(nn.Module):
         """
         frames = x.shape[1]
         positions = sinusoids(frames, x.shape[2], x.device)
-        mask, there = None, None
+        mask, valid = None, None
         if self.padding == "masked":
             mask = valid_mask(lengths, frames, x.device)
-            there = valid_positions(lengths, frames, x.device) if self.training else None
+            valid = valid_positions(lengths, frames, x.device) if self.training else None
         lengths = lengths.to(x.device, non_blocking=True)
         for layer in self.layers:
-            x = layer(x, lengths, positions, mask, there)
+            x = layer(x, lengths, positions, mask, valid)
         return x if mask is None else mask_padding(x, mask)
 
 
@@ -82,11 +82,11 @@ class ConformerLayer(nn.Module):
         self.norm = nn.LayerNorm(settings.width)
 
     def forward(
-        self, x: Tensor, lengths: Tensor, positions: Tensor, mask: Tensor | None, there: Tensor | None
+        self, x: Tensor, lengths: Tensor, positions: Tensor, mask: Tensor | None, valid: Tensor | None
     ) -> Tensor:
         x = x + 0.5 * self.feed_forward_in(x)
         x = x + self.attention_dropout(self.attention(self.attention_norm(x), lengths, positions))
-        x = x + self.convolution(x, mask, there)
+        x = x + self.convolution(x, mask, valid)
         x = x + 0.5 * self.feed_forward_out(x)
         normed: Tensor = self.norm(x)
         return normed
@@ -126,12 +126,12 @@ class Convolution(nn.Module):
         self.contract = nn.Linear(width, width)
         self.dropout = nn.Dropout(settings.dropout)
 
-    def forward(self, x: Tensor, mask: Tensor | None, there: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None, valid: Tensor | None) -> Tensor:
         gated = F.glu(self.expand(self.norm(x)), dim=-1)
         if mask is not None:
             gated = mask_padding(gated, mask)
         filtered = self._filtered(gated)
-        normed = norm_frames(self.batch_norm, filtered, there)
+        normed = norm_frames(self.batch_norm, filtered, valid)
         out: Tensor = self.dropout(self.contract(F.silu(normed)))
         return out
 

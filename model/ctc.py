@@ -1,8 +1,9 @@
-"""From CTC outputs to tokens: the best path, and a prefix beam search, which sums over alignments.
+"""CTC: the head that gives logits, and decoding them to tokens, by the best path (greedy) or a prefix beam search.
 
 The best path takes each frame's likeliest symbol: cheap, and fit for watching training. The likeliest sequence may
-be another one, whose probability is spread over many alignments; the beam search finds it, with the published settings
-by default (METHOD.md, reference section f). The device selects each frame's symbols, the CPU searches, a clip a thread.
+be another one, whose probability is spread over many alignments, which the beam search sums over; its defaults are the
+published settings (docs/method.md, Text). The device selects each frame's symbols, the CPU searches, a clip a
+thread. The search is written by hand, since `ctcdecode`, the published one, cannot be installed any more.
 """
 
 from __future__ import annotations
@@ -14,11 +15,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 Array = np.ndarray[Any, Any]
 
 _LARGEST = 1e-3  # of a log-probability: 0, and what rounding in half precision may add
+
+
+class CTCHead(nn.Linear):
+    """(B, T, width) -> (B, T, vocabulary) logits; piece 0 is the blank (docs/method.md, CTC head)."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,7 @@ def greedy(logits: Tensor, lengths: Tensor, blank: int = 0) -> list[list[int]]:
     """The tokens of each clip's best path: the likeliest symbol of each frame, repeats merged, blanks dropped.
 
     Args:
-        logits: (B, T, V) on any device, normalised or not.
+        logits: (B, T, V) on any device, normalized or not.
         lengths: whole numbers (B,), the frames that count.
         blank: the blank's symbol.
 

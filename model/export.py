@@ -39,20 +39,20 @@ def export_lip_to_speech(network: LipToSpeech, path: str | os.PathLike[str], sid
     try:
         with torch.no_grad():
             shapes = ({0: batch, 2: frames}, {0: batch}, {0: batch})
-            program = torch.export.export(_Plain(network).eval(), inputs, dynamic_shapes=shapes)
+            program = torch.export.export(_TupleOutput(network).eval(), inputs, dynamic_shapes=shapes)
     finally:
         network.train(training)
     with atomic_file(path) as file:
         torch.export.save(program, file)
 
 
-class _Plain(nn.Module):
-    """Returns a plain tuple: a fresh process does not know ours."""
+class _TupleOutput(nn.Module):
+    """Returns a plain tuple: where the program is loaded, our `LipToSpeechOutput` is not known."""
 
     def __init__(self, network: LipToSpeech) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, video: Tensor, lengths: Tensor, reference: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        spoken = self.network(video, lengths, reference)
-        return spoken.mel, spoken.logits, spoken.features
+        output = self.network(video, lengths, reference)
+        return output.mel, output.logits, output.features

@@ -1,4 +1,4 @@
-"""Lip to speech: visual encoder, CTC head, speaker encoder and mel decoder as one network (METHOD.md, Networks).
+"""Lip to speech: visual encoder, CTC head, speaker encoder and mel decoder as one network (docs/method.md, Networks).
 
 The whole segment goes through the visual encoder and the CTC head; the mel is generated for a window of it only, in
 training 50 frames, in evaluation the whole clip.
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from model.ctc_head import CTCHead
+from model.ctc import CTCHead
 from model.mel_decoder import DecoderSettings, MelDecoder
 from model.padding import Padding, check_padding
 from model.segment_sampling import Windows, take_window
@@ -57,7 +57,7 @@ class LipToSpeechOutput(NamedTuple):
 
 
 class LipToSpeech(nn.Module):
-    """(B, 1, T, H, W) and a reference of the voice -> a mel."""
+    """(B, 1, T, H, W) and a reference utterance of the speaker -> a mel."""
 
     def __init__(self, settings: LipToSpeechSettings = LipToSpeechSettings()) -> None:
         super().__init__()
@@ -79,16 +79,16 @@ class LipToSpeech(nn.Module):
     ) -> LipToSpeechOutput:
         """
         Args:
-            video: (B, 1, T, H, W), normalised (`model.transforms`).
+            video: (B, 1, T, H, W), normalized (`model.transforms`).
             lengths: (B,) video frames of each clip.
-            reference: (B, n_mels, S), mel of the voice (`model.segment_sampling`).
+            reference: (B, n_mels, S), mel of a reference utterance (`model.segment_sampling`).
             reference_lengths: (B,) mel frames of each reference; without them all frames count, padding too.
             windows: what to generate, in video frames; by default all of it.
             window_frames: frames of the result: those of the largest window, or a fixed number; default: all T.
         """
         features = self.visual(video, lengths)
-        heard, sizes = features, lengths
+        windowed, sizes = features, lengths
         if windows is not None:
-            heard, sizes = take_window(features, *windows, length=window_frames or features.shape[1]), windows.sizes
-        mel = self.decoder(heard, self.speaker(reference, reference_lengths), sizes)
+            windowed, sizes = take_window(features, *windows, length=window_frames or features.shape[1]), windows.sizes
+        mel = self.decoder(windowed, self.speaker(reference, reference_lengths), sizes)
         return LipToSpeechOutput(mel, self.head(features), features)

@@ -1,13 +1,12 @@
-"""Losses of the tasks (METHOD.md, Losses and optimizer).
+"""Losses of the tasks (docs/method.md, Losses and optimizer).
 
-    total = 100 * L1(mels, natural-log units) + CTC(lips) + MSE(recogniser's features), the last once it is switched on
+    total = 100 * L1(mels, natural-log units) + CTC(lips) + MSE(features of a frozen ASR model), the last once it is on
 
 What padding does, here as in the networks:
 
-`masked`: means run over the frames that are there; a clip whose text its frames cannot carry is left out of the CTC
-sum, and counted.
+`masked`: means run over valid frames; a clip whose text does not fit its frames is skipped in the CTC sum, and counted.
 `published`: means run over all frames of the batch. In the L1 those that are padding are silent in both mels; in the
-recogniser's features they hold whatever leaked there.
+ASR features they hold whatever leaked into them.
 """
 
 from __future__ import annotations
@@ -54,52 +53,52 @@ def content_switches_on(epoch: int, mean_l1: float, settings: LossSettings = Los
     return epoch > settings.content_after_epoch and mean_l1 < settings.content_below
 
 
-def mel_l1(generated: Tensor, true: Tensor, lengths: Tensor, padding: Padding) -> Tensor:
+def mel_l1(generated: Tensor, target: Tensor, lengths: Tensor, padding: Padding) -> Tensor:
     """Mean absolute difference of two mels in natural-log units.
 
     Args:
-        generated, true: (B, n_mels, S), the network's mels.
-        lengths: (B,) mel frames of each that are there.
+        generated, target: (B, n_mels, S), the network's mels.
+        lengths: (B,) valid mel frames of each.
         padding: whether the mean runs over those frames, or over all S.
 
     Returns:
         float32 scalar.
     """
-    there = valid_mask(lengths, generated.shape[-1], generated.device)[:, None]
-    generated, true = (natural_log(x.float().masked_fill(~there, 0.0)) for x in (generated, true))
+    valid = valid_mask(lengths, generated.shape[-1], generated.device)[:, None]
+    generated, target = (natural_log(x.float().masked_fill(~valid, 0.0)) for x in (generated, target))
     if padding == "published":
-        return F.l1_loss(generated, true)
-    return (generated - true).abs().sum() / (there.sum() * generated.shape[1]).clamp_min(1)
+        return F.l1_loss(generated, target)
+    return (generated - target).abs().sum() / (valid.sum() * generated.shape[1]).clamp_min(1)
 
 
-def mel_l1_per_clip(generated: Tensor, true: Tensor, lengths: Tensor) -> Tensor:
+def mel_l1_per_clip(generated: Tensor, target: Tensor, lengths: Tensor) -> Tensor:
     """(B,) `mel_l1` of each clip over its valid frames, as if it were alone. Arguments as of `mel_l1`."""
     ones = (slice(number, number + 1) for number in range(len(generated)))
-    return torch.stack([mel_l1(generated[one], true[one], lengths[one], "masked") for one in ones])
+    return torch.stack([mel_l1(generated[one], target[one], lengths[one], "masked") for one in ones])
 
 
-def delta_l1(generated: Tensor, true: Tensor, lengths: Tensor) -> Tensor:
+def delta_l1(generated: Tensor, target: Tensor, lengths: Tensor) -> Tensor:
     """Mean absolute difference of the slopes of two mels, from frame to frame and from band to band, in natural-log
     units: what makes a mel sharp, and what a mean of likely mels lacks.
 
     Args:
-        generated, true: (B, n_mels, S), the network's mels.
-        lengths: (B,) mel frames of each that are there.
+        generated, target: (B, n_mels, S), the network's mels.
+        lengths: (B,) valid mel frames of each.
 
     Returns:
         float32 scalar.
     """
-    there = valid_mask(lengths, generated.shape[-1], generated.device)[:, None]
-    off = natural_log(generated.float()) - natural_log(true.float())
+    valid = valid_mask(lengths, generated.shape[-1], generated.device)[:, None]
+    off = natural_log(generated.float()) - natural_log(target.float())
     total, count = off.new_zeros(()), off.new_zeros(())
-    for dim, inside in ((2, there[..., 1:]), (1, there)):
+    for dim, inside in ((2, valid[..., 1:]), (1, valid)):
         slopes = off.diff(dim=dim).abs().masked_fill(~inside, 0.0)
         total, count = total + slopes.sum(), count + inside.sum() * slopes.shape[1]
     return total / count.clamp_min(1)
 
 
 def ctc_feasible(targets: Tensor, target_lengths: Tensor, lengths: Tensor) -> Tensor:
-    """Whether CTC can align these texts to so many frames: one a piece, one more between equal neighbours.
+    """Whether CTC can align these texts to their frames: one a piece, one more between equal neighbours.
 
     Args:
         targets: (B, U) pieces, padded with anything.
@@ -151,29 +150,29 @@ def ctc_loss(logits: Tensor, lengths: Tensor, targets: Tensor, target_lengths: T
     return CTCLoss(torch.where(fits, losses, losses.new_zeros(())).sum() / len(logits), skipped)
 
 
-def content_loss(recogniser: ASRModel, generated: Tensor, true: Tensor, lengths: Tensor) -> Tensor:
-    """Mean squared difference of what a recogniser hears in two mels.
+def content_loss(asr_model: ASRModel, generated: Tensor, target: Tensor, lengths: Tensor) -> Tensor:
+    """Mean squared difference of an ASR model's features of two mels (output content loss).
 
-    The recogniser is to be frozen (`freeze`); gradients flow through it to the generated mel only.
+    The ASR model is to be frozen (`freeze`); gradients flow through it to the generated mel only.
 
     Args:
-        recogniser: its padding says what the mean runs over.
-        generated, true: (B, n_mels, S), the network's mels. What lies past their lengths is not looked at.
+        asr_model: its padding says what the mean runs over.
+        generated, target: (B, n_mels, S), the network's mels. What lies past their lengths is not looked at.
         lengths: (B,) mel frames of each.
 
     Returns:
         float32 scalar.
     """
-    there = valid_mask(lengths, generated.shape[-1], generated.device)[:, None]
-    generated, true = (x.masked_fill(~there, 0.0) for x in (generated, true))
-    heard = recogniser(generated, lengths)
+    valid = valid_mask(lengths, generated.shape[-1], generated.device)[:, None]
+    generated, target = (x.masked_fill(~valid, 0.0) for x in (generated, target))
+    found = asr_model(generated, lengths)
     with torch.no_grad():
-        meant = recogniser(true, lengths)
-    squares: Tensor = (heard.features.float() - meant.features.float()).square()
-    if recogniser.settings.padding == "published":
+        wanted = asr_model(target, lengths)
+    squares: Tensor = (found.features.float() - wanted.features.float()).square()
+    if asr_model.settings.padding == "published":
         return squares.mean()
-    there = valid_mask(heard.lengths, squares.shape[1], squares.device)[..., None]
-    return squares.masked_fill(~there, 0.0).sum() / (there.sum() * squares.shape[2]).clamp_min(1)
+    valid = valid_mask(found.lengths, squares.shape[1], squares.device)[..., None]
+    return squares.masked_fill(~valid, 0.0).sum() / (valid.sum() * squares.shape[2]).clamp_min(1)
 
 
 def freeze(network: nn.Module) -> nn.Module:

@@ -1,4 +1,4 @@
-"""From a waveform to the network's log-mel, exactly as the published system measures it (METHOD.md, Audio).
+"""From a waveform to the network's log-mel, exactly as the published system measures it (docs/method.md, Audio).
 
 Peak to 0.9, pre-emphasis, clip, 1024-point STFT every 10 ms, 80 Slaney bands, natural log with a floor, mapped so that
 silence is -1. One function for the pipeline, for training on the device, and for whoever checks a dataset.
@@ -59,9 +59,9 @@ def log_mel(wav: Tensor, settings: MelSettings = MelSettings()) -> Tensor:
     """
     if wav.shape[-1] <= settings.n_fft // 2:
         raise ValueError(f"{wav.shape[-1]} samples are too few for a mel: more than {settings.n_fft // 2} are needed")
-    emphasised = _emphasised(wav, settings)
+    emphasized = _emphasized(wav, settings)
     reach = settings.n_fft // 2
-    flat = emphasised.reshape(-1, emphasised.shape[-1])
+    flat = emphasized.reshape(-1, emphasized.shape[-1])
     padded = F.pad(flat, (reach, reach), mode="reflect").reshape(*wav.shape[:-1], -1)
     return _log_mel_of_padded(padded, settings)
 
@@ -96,11 +96,11 @@ def log_mel_batch(wav: Tensor, lengths: Tensor, settings: MelSettings = MelSetti
             raise ValueError(f"{found}: expected more than {reach}, which a mel needs, and at most {samples}, L")
     lengths = lengths.to(wav.device, non_blocking=True)[:, None]
     own = torch.arange(samples, device=wav.device) < lengths
-    emphasised = _emphasised(wav.masked_fill(~own, 0.0), settings)
+    emphasized = _emphasized(wav.masked_fill(~own, 0.0), settings)
     # a reflection at each waveform's own end; what lies further is read by frames of silence only
     position = torch.arange(-reach, samples + reach, device=wav.device).abs()
     mirrored = torch.where(position < lengths, position, 2 * (lengths - 1) - position).clamp(0, samples - 1)
-    mel = _log_mel_of_padded(emphasised.gather(1, mirrored), settings)
+    mel = _log_mel_of_padded(emphasized.gather(1, mirrored), settings)
     frames = torch.arange(mel.shape[-1], device=wav.device)
     silent = (frames > lengths // settings.hop_length) | (lengths <= reach)
     return mel.masked_fill(silent[:, None], -1.0)
@@ -122,11 +122,11 @@ def clip_mels(wav: Tensor, lengths: Tensor, settings: MelSettings = MelSettings(
     return mel.masked_fill(beyond, -1.0)
 
 
-def _emphasised(wav: Tensor, settings: MelSettings) -> Tensor:
+def _emphasized(wav: Tensor, settings: MelSettings) -> Tensor:
     """Peak, pre-emphasis, clip: (..., L) -> float32 (..., L)"""
-    emphasised = _preemphasise(_scale_to_peak(wav.double(), settings.peak), settings.preemphasis)
+    emphasized = _preemphasize(_scale_to_peak(wav.double(), settings.peak), settings.preemphasis)
     # float32 from here on, as published: its rounding is 1e-6 of the peak, far below the floor
-    return emphasised.float().clamp(-1.0, 1.0)
+    return emphasized.float().clamp(-1.0, 1.0)
 
 
 def _log_mel_of_padded(wav: Tensor, settings: MelSettings) -> Tensor:
@@ -149,7 +149,7 @@ def _scale_to_peak(wav: Tensor, peak: float) -> Tensor:
     return wav / torch.where(loudest > 0, loudest, torch.ones_like(loudest)) * peak
 
 
-def _preemphasise(wav: Tensor, coefficient: float) -> Tensor:
+def _preemphasize(wav: Tensor, coefficient: float) -> Tensor:
     return torch.cat([wav[..., :1], wav[..., 1:] - coefficient * wav[..., :-1]], dim=-1)
 
 
@@ -173,6 +173,9 @@ def _stft_magnitude(wav: Tensor, settings: MelSettings) -> Tensor:
 @lru_cache
 def mel_filter_bank(settings: MelSettings = MelSettings()) -> Tensor:
     """Triangular filters on the Slaney mel scale, each of area 1 (Slaney, Auditory Toolbox, 1998; librosa's default).
+
+    By hand: a quarter of librosa's weights differ in float32's last bit, and with them every stored mel would; and its
+    import takes seconds that each worker would wait.
 
     Returns:
         float32 (n_mels, n_fft / 2 + 1) on the CPU.

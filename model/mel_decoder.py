@@ -1,4 +1,4 @@
-"""Mel decoder: visual features and a speaker vector in, four mel frames a video frame out (METHOD.md)."""
+"""Mel decoder: visual features and a speaker vector in, four mel frames a video frame out (docs/method.md)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from model.padding import Padding, valid_mask
@@ -50,7 +51,7 @@ class MelDecoder(nn.Module):
     def forward(self, features: Tensor, speaker: Tensor, lengths: Tensor) -> Tensor:
         """
         Args:
-            features: (B, T, features) of the window that is to be heard.
+            features: (B, T, features) of the window to synthesize.
             speaker: (B, speaker).
             lengths: (B,) video frames of each window.
 
@@ -60,10 +61,10 @@ class MelDecoder(nn.Module):
         frames = features.shape[1]
         speaker = speaker[:, None].expand(-1, frames, -1)
         x = F.relu(self.join(torch.cat([features, speaker], dim=-1))).transpose(1, 2)
-        there = valid_mask(lengths, frames, x.device)[:, None]
+        valid = valid_mask(lengths, frames, x.device)[:, None]
         for number, conv in enumerate(self.convs):
             x = F.relu(x) if number else x
-            x = conv(x if self.padding == "published" else x.masked_fill(~there, 0.0))
-        # channels are band-major: four sub-frames of the first band, four of the second ...
-        mel: Tensor = x.unflatten(1, (-1, MEL_FRAMES_PER_VIDEO_FRAME)).transpose(2, 3).flatten(2)
+            x = conv(x if self.padding == "published" else x.masked_fill(~valid, 0.0))
+        # band-major, as published: a band's four mel frames are neighbouring channels
+        mel: Tensor = rearrange(x, "b (band sub) t -> b band (t sub)", sub=MEL_FRAMES_PER_VIDEO_FRAME)
         return mel

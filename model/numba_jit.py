@@ -1,6 +1,6 @@
-"""Loops over frames that NumPy cannot do at once: compiled when their chapter is imported, or loaded from disk.
+"""Loops over frames that NumPy cannot do at once: compiled when their module is imported, or loaded from disk.
 
-Importing this brings numba, which takes a while: chapters that use it are imported where they are needed.
+Importing this brings numba, which takes a while: modules that use it are imported where they are needed.
 """
 
 from __future__ import annotations

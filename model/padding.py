@@ -1,12 +1,12 @@
-"""Clips of different lengths in one batch: which frames are there, and what the others may do.
+"""Padding masks: clips of different lengths in one batch, which frames are valid, and what the others may do.
 
 `masked`, the default: a clip's result in evaluation does not depend on what it is batched with. Every convolution over
 time sees zeros beyond a clip's end, as it would if the clip were alone, the relative shift of attention goes by the
-clip's own length, and in training batch norm counts only frames that are there (they are gathered into one row of
-frames, normalised and put back: the other frames cost nothing either).
+clip's own length, and in training batch norm counts only valid frames (they are gathered into one row of frames,
+normalized and put back: the other frames cost nothing either).
 
 `published`: padding is masked as attention keys only and leaks through everything else, as in the published code, whose
-figures and arrays depend on it (METHOD.md, Match or mend).
+figures and arrays depend on it (docs/method.md, Differences from the published system).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def check_padding(padding: str) -> None:
 
 
 def valid_mask(lengths: Tensor, frames: int, device: torch.device | None = None) -> Tensor:
-    """Which frames are there.
+    """Which frames are valid: a clip's own, and not padding.
 
     Args:
         lengths: (B,) integers, frames of each clip.
@@ -34,7 +34,7 @@ def valid_mask(lengths: Tensor, frames: int, device: torch.device | None = None)
         device: where the mask is to be; by default where the lengths are.
 
     Returns:
-        bool (B, T), True where a frame is there.
+        bool (B, T), True where a frame is valid.
     """
     lengths = lengths.to(device or lengths.device, non_blocking=True)
     return torch.arange(frames, device=lengths.device) < lengths[:, None]
@@ -46,9 +46,9 @@ def mask_padding(x: Tensor, mask: Tensor) -> Tensor:
 
 
 def valid_positions(lengths: Tensor, frames: int, device: torch.device) -> Tensor:
-    """Positions of the frames that are there in a batch whose first two dimensions (B, T) are flattened.
+    """Positions of the valid frames in a batch whose first two dimensions (B, T) are flattened.
 
-    How many there are is known only to the lengths: where these lie on the CPU, a GPU need not be waited for.
+    Their number follows from the lengths: where these lie on the CPU, a GPU need not be waited for.
 
     Returns:
         int64 (N,) on the device, N the sum of the lengths.
@@ -56,20 +56,20 @@ def valid_positions(lengths: Tensor, frames: int, device: torch.device) -> Tenso
     return valid_mask(lengths, frames).flatten().nonzero().squeeze(1).to(device, non_blocking=True)
 
 
-def pack(x: Tensor, there: Tensor) -> Tensor:
-    """(B, T, ...) -> (N, ...), the frames that are there."""
-    return x.flatten(0, 1).index_select(0, there)
+def pack(x: Tensor, valid: Tensor) -> Tensor:
+    """(B, T, ...) -> (N, ...), the valid frames."""
+    return x.flatten(0, 1).index_select(0, valid)
 
 
-def unpack(packed: Tensor, there: Tensor, batch: int, frames: int) -> Tensor:
+def unpack(packed: Tensor, valid: Tensor, batch: int, frames: int) -> Tensor:
     """(N, ...) -> (B, T, ...), zeros elsewhere."""
-    x = packed.new_zeros(batch * frames, *packed.shape[1:]).index_copy(0, there, packed)
+    x = packed.new_zeros(batch * frames, *packed.shape[1:]).index_copy(0, valid, packed)
     return x.view(batch, frames, *packed.shape[1:])
 
 
-def norm_frames(norm: nn.Module, x: Tensor, there: Tensor | None) -> Tensor:
+def norm_frames(norm: nn.Module, x: Tensor, valid: Tensor | None) -> Tensor:
     """Batch norm of (B, T, C), over all frames or, given `valid_positions`, over those only (zeros elsewhere)."""
-    if there is None:
+    if valid is None:
         normed: Tensor = norm(x.flatten(0, 1)).unflatten(0, x.shape[:2])
         return normed
-    return unpack(norm(pack(x, there)), there, *x.shape[:2])
+    return unpack(norm(pack(x, valid)), valid, *x.shape[:2])

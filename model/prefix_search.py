@@ -4,7 +4,7 @@ Prefixes are nodes of a trie, so that equal prefixes are one node however they c
 holds, for each of its prefixes, the probability of all alignments that end in a blank and of all that end in the
 prefix's last symbol (Graves 2006; Hannun et al., "First-Pass Large Vocabulary Continuous Speech Recognition using
 Bi-Directional Recurrent DNNs", 2014). Sums are in float64; the published decoder's are in float32, so answers whose
-scores differ by less than 1e-4 may stand in another order there. Importing this compiles, or loads what an earlier
+scores differ by less than 1e-4 may be in another order in it. Importing this compiles, or loads what an earlier
 import compiled.
 """
 
@@ -133,7 +133,7 @@ def search_clip(
                 shorter = place[parent[node]]
                 if shorter >= 0:
                     known[shorter, slot] = frame
-                    # the same symbol twice is only told apart by a blank between
+                    # only a blank between parts the same symbol twice
                     before = in_blank[shorter] if last[parent[node]] == last[node] else total[shorter]
                     stay_symbol[k] = _log_add(stay_symbol[k], before + value[slot])
                     if before > -np.inf and value[slot] > peak[node]:

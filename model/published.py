@@ -1,7 +1,7 @@
 """The published checkpoints as they are: their names and shapes, mapped to ours in this one place.
 
-A lip-to-speech file holds four state dicts, a recogniser file one, a visual-encoder file is a bare state dict
-(METHOD.md, Published checkpoints). Sizes are read off the shapes, so files of other sizes do as well, with
+A lip-to-speech file holds four state dicts, an ASR file one, a visual-encoder file is a bare state dict
+(docs/method.md, Published checkpoints). Sizes are read off the shapes, so files of other sizes do as well, with
 80 bands. The large buffers of sinusoids in them are ignored: they are computed.
 """
 
@@ -67,7 +67,7 @@ _VISUAL = [
     (r"\.cbam\.SpatialGate\.spatial\.bn\.", ".spatial_gate.norm."),
     *_CONFORMER,
 ]
-_RECOGNISER = [
+_ASR = [
     (r"^audio_front\.0\.", "conv1."),
     (r"^audio_front\.1\.", "norm1."),
     (r"^audio_front\.3\.", "conv2."),
@@ -91,7 +91,7 @@ _DECODER = [
     (r"^classifier\.4\.", "convs.2."),
 ]
 _HEAD = [(r"^classifier\.", "")]
-_RULES = {"visual": _VISUAL, "head": _HEAD, "decoder": _DECODER, "speaker": _SPEAKER, "recogniser": _RECOGNISER}
+_RULES = {"visual": _VISUAL, "head": _HEAD, "decoder": _DECODER, "speaker": _SPEAKER, "asr": _ASR}
 
 Settings = LipToSpeechSettings | VSRSettings | ASRSettings
 
@@ -122,9 +122,9 @@ def published_weights(content: Mapping[str, Any]) -> tuple[Settings, dict[str, T
         visual = _sized(weights, _visual_settings)
         return VSRSettings(visual=visual, vocabulary=0, padding="published"), weights, _names(theirs)
     if ASR_PART in content:
-        theirs = _renamed("recogniser", _part(content, ASR_PART), "")
+        theirs = _renamed("asr", _part(content, ASR_PART), "")
         weights = _tensors(theirs)
-        return _sized(weights, _recogniser_settings), weights, _names(theirs)
+        return _sized(weights, _asr_settings), weights, _names(theirs)
     theirs = {}
     for part, name in LIP_TO_SPEECH_PARTS.items():
         theirs |= _renamed(name, _part(content, part), f"{name}.")
@@ -159,7 +159,7 @@ def _tensors(renamed: Mapping[str, tuple[str, Tensor]]) -> dict[str, Tensor]:
     weights = {}
     for name, (_, tensor) in renamed.items():
         if name.endswith(("convolution.expand.weight", "convolution.contract.weight")) and tensor.dim() == 3:
-            tensor = tensor.squeeze(-1)  # a convolution of kernel 1 there, a linear layer here
+            tensor = tensor.squeeze(-1)  # published as a convolution of kernel 1, a linear layer here
         weights[name] = tensor.float() if tensor.is_floating_point() else tensor
     return weights
 
@@ -169,7 +169,7 @@ def _names(renamed: Mapping[str, tuple[str, Tensor]]) -> dict[str, str]:
 
 
 def our_name(name: str, part: str) -> str:
-    """Our name of a published tensor of a part: visual, head, decoder, speaker or recogniser."""
+    """Our name of a published tensor of a part: visual, head, decoder, speaker or asr."""
     for pattern, ours in _RULES[part]:
         name = re.sub(pattern, ours, name)
     return name
@@ -202,7 +202,7 @@ def _conformer_settings(weights: Mapping[str, Tensor], prefix: str) -> Conformer
 
 
 def _count(names: Iterable[str], prefix: str) -> int:
-    """How many numbered things there are, 0, 1, 2 ... without a gap."""
+    """The number of layers that are counted 0, 1, 2 ... without a gap."""
     numbers = {int(match[1]) for name in names if (match := re.match(re.escape(prefix) + r"\.(\d+)\.", name))}
     missing = next(number for number in range(len(numbers) + 1) if number not in numbers)
     if missing < len(numbers):
@@ -217,7 +217,7 @@ def _visual_settings(weights: Mapping[str, Tensor]) -> VisualSettings:
     )
 
 
-def _recogniser_settings(weights: Mapping[str, Tensor]) -> ASRSettings:
+def _asr_settings(weights: Mapping[str, Tensor]) -> ASRSettings:
     conformer = _conformer_settings(weights, "conformer")
     second, first = _shape(weights, "conv2.weight", 4)[:2]
     return ASRSettings(

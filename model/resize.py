@@ -1,5 +1,6 @@
-"""Resizing of grey pictures as Pillow does it: antialiased bilinear, on a batch, on its device.
+"""Resize grey pictures as Pillow does: antialiased bilinear, on a batch, on its device.
 
+By hand, since torch's antialiased `interpolate` rounds otherwise than Pillow, which published weights saw.
 It is a linear map along the width and then along the height: two products with a small fixed matrix. After each, grey
 levels are rounded half up, as Pillow does: one more pass over the memory, and in return nearly every grey level is
 Pillow's own (from 80 to 112 pixels all are; elsewhere ties may be rounded the other way, one level off in a few pixels

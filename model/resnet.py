@@ -1,6 +1,6 @@
 """ResNet-18 with attention over channels and over the picture (CBAM), four stages, for one frame's feature maps.
 
-Source: He et al., Deep residual learning, 2016; Woo et al., CBAM, 2018; METHOD.md, Visual encoder.
+Source: He et al., Deep residual learning, 2016; Woo et al., CBAM, 2018; docs/method.md, Visual encoder.
 """
 
 from __future__ import annotations

@@ -1,16 +1,18 @@
-"""Which part of a clip is used: the run of words that is read, the window that is generated, the voice that is heard.
+"""Segment sampling: which words of a clip are read, which window is generated, which mel frames are the reference.
 
-METHOD.md, Segments, Speaker reference, Text. Words are chosen clip by clip, before anything is read; windows are chosen
-for a batch, on tensors. A window is a start and a size for each clip, and one gather takes it out of whatever runs
-along the same time: pictures or features (fill 0), the mel at four frames a picture (fill -1: silence).
+docs/method.md, Segments, Speaker reference, Text. Words are chosen clip by clip, before anything is read; windows are
+chosen for a batch, on tensors. A window is a start and a size for each clip, and one gather takes it out of whatever
+runs along the same time: pictures or features (fill 0), the mel at four frames a picture (fill -1: silence).
 
     windows = draw_windows(lengths, generator)                               # training; whole_windows in evaluation
     features = take_window(features, *windows, length=50)                    # (B, T, C) -> (B, 50, C)
     target = take_window(mel, *windows.scaled(4), length=200, dim=2, fill=-1.0)
 
 A speaker reference is a window of 50 mel frames: drawn and padded to 100 in training, the first 50 in the published
-evaluation, the loudest 50 of another clip in an honest one. Mended: sound is cut at whole frames, 640 samples each, so
-picture and sound stay in step; a first word at 0.00 s stays the first; text is cut where the picture is.
+evaluation, the loudest 50 of another clip in an honest one.
+
+Unlike the published code, sound is cut at whole frames, 640 samples each, so that picture and sound stay in step; a
+first word at 0.00 s stays the first; text is cut where the picture is.
 """
 
 from __future__ import annotations
@@ -49,8 +51,9 @@ class SegmentSettings:
         window_frames: video frames of a segment that are generated.
         reference_frames: mel frames of a speaker reference.
         reference_padded: mel frames of it with the zeros that follow, in training.
-        speaker_reference: in training, from the segment itself, as published: it then tells how loud and how noisy this
-            very recording is; or from another clip of the speaker that is read at about the same time, if there is one.
+        speaker_reference: in training, of the segment itself (`self`), as published: it then gives away how loud and
+            noisy this very recording is; or of another clip of the speaker that is read at about the same time, if
+            there is one (`other`).
     """
 
     fps: int = FPS
@@ -84,7 +87,7 @@ class Segment(NamedTuple):
 
     Attributes:
         start_frame, stop_frame: video frames; mel frames are 4 times, samples 640 times as many.
-        text: what is said in it; None where that is not known, so that it is left out of CTC.
+        text: what is said in it; None where that is not known, so that it has no part in CTC.
     """
 
     start_frame: int
@@ -231,7 +234,7 @@ def with_references(own: Tensor, keys: Sequence[str], references: Mapping[str, T
 
 
 def speaker_reference(mel: Tensor, windows: Windows, length: int = WINDOW_FRAMES) -> tuple[Tensor, Tensor]:
-    """The voice to speak with: a window of a mel, followed by zeros.
+    """A speaker reference: a window of a mel, followed by zeros.
 
     Published: `draw_windows` of the mel, padded to SPEAKER_FRAMES_PADDED, in training; `first_windows`, unpadded, of
     the very clip that is scored, in evaluation. Better: `loudest_windows` of another clip of the same speaker. A clip

@@ -1,7 +1,6 @@
-"""Settings as they stand in a checkpoint: dictionaries of plain values, checked against the dataclass they are to be.
+"""Read settings out of a checkpoint: dictionaries of plain values, checked against the dataclass they are to be.
 
-A checkpoint may come from anywhere, so no value is taken for what the dataclass says it is. `dataclasses.asdict` is the
-way there.
+A checkpoint may come from anywhere, so the type of every value is checked. `dataclasses.asdict` writes them.
 """
 
 from __future__ import annotations

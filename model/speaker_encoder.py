@@ -1,4 +1,4 @@
-"""Speaker encoder: half a second of someone's mel in, a vector that says whose voice it is out (METHOD.md)."""
+"""Speaker encoder: mel of half a second of a reference utterance in, a speaker embedding out (docs/method.md)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from model.padding import mask_padding, norm_frames, valid_mask, valid_positions
@@ -21,7 +22,7 @@ class SpeakerSettings:
 
     Attributes:
         channels: of the convolutions, one after the other.
-        width: of the vector.
+        width: of the embedding.
     """
 
     channels: tuple[int, ...] = (128, 256, 256)
@@ -50,13 +51,13 @@ class SpeakerEncoder(nn.Module):
         Returns:
             (B, width).
         """
-        x = mel.transpose(1, 2)
+        x = rearrange(mel, "b mels s -> b s mels")
         mask = None if lengths is None else valid_mask(lengths, x.shape[1], x.device)
-        there = valid_positions(lengths, x.shape[1], x.device) if lengths is not None and self.training else None
+        valid = valid_positions(lengths, x.shape[1], x.device) if lengths is not None and self.training else None
         for conv, norm in zip(self.convs, self.norms, strict=True):
             if mask is not None:
                 x = mask_padding(x, mask)
-            x = F.leaky_relu(norm_frames(norm, conv(x.transpose(1, 2)).transpose(1, 2), there), _SLOPE)
+            x = F.leaky_relu(norm_frames(norm, conv(x.transpose(1, 2)).transpose(1, 2), valid), _SLOPE)
         if mask is not None:
             x = mask_padding(x, mask)
         count = x.shape[1] if mask is None else mask.sum(dim=1, keepdim=True).clamp_min(1)

@@ -1,9 +1,9 @@
 """SpecAugment (Park et al., 2019): runs of frames and of bands of a mel masked in training, so that none is relied on.
 
-Time warping, which the paper finds to matter least, is left out. Drawing is apart from applying, as in transforms.py:
+Time warping, which the paper finds to matter least, is not done. Drawing is apart from applying, as in transforms.py:
 `draw_masks` makes a batch's random numbers on the CPU from one seeded generator, `mask_mel` is a fixed function of mels
-and numbers. A masked place takes the clip's own mean: in this mel 0 is mid-level and -1 is silence (METHOD.md, Audio),
-and both would be sounds to the network, where the mean is none in particular.
+and numbers. A masked place takes the clip's own mean: in this mel 0 is mid-level and -1 is silence (docs/method.md,
+Audio), and both would be sounds to the network, where the mean is none in particular.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def draw_masks(
 
 
 def mask_mel(mel: Tensor, masks: Masks, lengths: Tensor) -> Tensor:
-    """The mels with their masked places set to each clip's mean over the frames that are there.
+    """The mels with their masked places set to each clip's mean over its valid frames.
 
     Args:
         mel: (B, n_mels, S) the network's mel, padded at the end of S with anything.
@@ -102,13 +102,13 @@ def mask_mel(mel: Tensor, masks: Masks, lengths: Tensor) -> Tensor:
         (B, n_mels, S), a new tensor; frames beyond a clip's length are as they were.
     """
     batch, bands, frames = mel.shape
-    there = valid_mask(lengths, frames, mel.device)
+    valid = valid_mask(lengths, frames, mel.device)
     masked_frames = _covered(masks.time_start, masks.time_width, frames, mel.device)
     masked_bands = _covered(masks.band_start, masks.band_width, bands, mel.device)
-    masked = (masked_frames[:, None, :] | masked_bands[:, :, None]) & there[:, None, :]
+    masked = (masked_frames[:, None, :] | masked_bands[:, :, None]) & valid[:, None, :]
     # in float32 whatever the mel's own kind: a sum of thousands
-    level = mel.float().masked_fill(~there[:, None, :], 0.0).sum(dim=(1, 2))
-    mean = level / (there.sum(dim=1) * bands).clamp_min(1)
+    level = mel.float().masked_fill(~valid[:, None, :], 0.0).sum(dim=(1, 2))
+    mean = level / (valid.sum(dim=1) * bands).clamp_min(1)
     return torch.where(masked, mean.to(mel.dtype).view(batch, 1, 1), mel)
 
 

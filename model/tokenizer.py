@@ -1,4 +1,4 @@
-"""Text to tokens and back: SentencePiece, as published (METHOD.md, Text).
+"""Text to tokens and back: SentencePiece, as published (docs/method.md, Text).
 
 Unigram, 4000 pieces, lower case; pad, which is also CTC's blank, is 0, bos 1, eos 2, unk 3. A tokenizer is the bytes of
 a SentencePiece model: it travels inside a checkpoint, and a model that exists is used as it is.
@@ -25,10 +25,10 @@ FILE_NAME = "tokenizer.model"
 """Under which a dataset keeps the tokenizer that was trained on it."""
 
 _CONTROL_PIECES = ("<pad>", "<sos>", "<eos>", "<unk>")
-_NORMALISATION = "nmt_nfkc"
-# characters that SentencePiece's trainer keeps for itself: it would leave out every sentence with one, silently
+_NORMALIZATION = "nmt_nfkc"
+# characters that SentencePiece's trainer keeps for itself: it would skip every sentence with one, silently
 _RESERVED = str.maketrans({"\0": " ", "▅": " "})
-_LONGEST_SENTENCE = 1 << 30  # in bytes, the most that the trainer accepts; it leaves out longer ones, silently
+_LONGEST_SENTENCE = 1 << 30  # in bytes, the most that the trainer accepts; it skips longer ones, silently
 _ERRORS_ONLY = 2
 
 
@@ -112,8 +112,8 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int = VOCABULARY_SIZE
 
     Args:
         texts: in any language.
-        vocabulary_size: pieces wanted, pad, bos, eos and unk among them. It is a wish: a small corpus may not have so
-            many different pieces, and a script may have more characters than that. `Tokenizer.vocabulary_size` says
+        vocabulary_size: pieces wanted, pad, bos, eos and unk among them. It is a wish: a small corpus may not have
+            as many different pieces, and a script may have more characters than that. `Tokenizer.vocabulary_size` says
             what came of it.
 
     Raises:
@@ -122,8 +122,8 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int = VOCABULARY_SIZE
     if vocabulary_size < 1:
         raise ValueError(f"vocabulary_size: {vocabulary_size} is too small")
     sentences = [sentence for text in texts if (sentence := " ".join(text.lower().translate(_RESERVED).split()))]
-    normalise = sentencepiece.SentencePieceNormalizer(rule_name=_NORMALISATION).normalize
-    characters = set[str]().union(*map(normalise, sentences))
+    normalize = sentencepiece.SentencePieceNormalizer(rule_name=_NORMALIZATION).normalize
+    characters = set[str]().union(*map(normalize, sentences))
     if not characters:
         raise ValueError("no text: a tokenizer needs some to be trained on")
     pad, bos, eos, unk = _CONTROL_PIECES
@@ -135,7 +135,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int = VOCABULARY_SIZE
         vocab_size=max(vocabulary_size, len(characters) + len(_CONTROL_PIECES)),
         hard_vocab_limit=False,
         character_coverage=1.0,
-        normalization_rule_name=_NORMALISATION,
+        normalization_rule_name=_NORMALIZATION,
         max_sentence_length=_LONGEST_SENTENCE,
         pad_id=BLANK,
         bos_id=1,

@@ -1,9 +1,9 @@
-"""What happens to a batch of lip regions before the networks: crop, flip, resize, normalise, erase, mask frames.
+"""Video transforms and augmentation of a batch of lip regions: crop, flip, resize, normalize, erase, mask frames.
 
-METHOD.md, Video and Masked prediction. Shards keep the grey lip region at native resolution with a margin; everything
-else happens here, on the batch, on the device. Drawing is apart from applying: `draw_augmentation` makes a batch's
-random numbers on the CPU from one seeded generator, `transform` is a fixed function of pictures and numbers, so what a
-clip looks like depends neither on the device nor on who draws.
+docs/method.md, Video and Masked prediction. Shards keep the grey lip region at native resolution with a margin;
+everything else happens here, on the batch, on the device. Drawing is apart from applying: `draw_augmentation` makes a
+batch's random numbers on the CPU from one seeded generator, `transform` is a fixed function of pictures and numbers, so
+what a clip looks like depends neither on the device nor on who draws.
 
 Crop, shift and flip are one gather of bytes; resizing has a file of its own, resize.py.
 
@@ -30,10 +30,9 @@ class TransformSettings:
         margin: what shards keep around the square, native pixels.
         size: side of the picture that the networks see.
         mean, std: of grey levels in [0, 1].
-        still: what becomes of what does not move. `kept`, as published; `removed`: each pixel's mean over the segment
-            is taken off it, in place of `mean`, since it tells of face and light and not of speech. That helps where
-            few faces are all there is to learn from.
-        max_shift: the square moves by up to so many native pixels, in x and y alike.
+        subtract_temporal_mean: subtract each pixel's mean over the segment in place of `mean`, since what does not move
+            shows face and light and not speech. It helps where a network learns from few faces. Not as published.
+        max_shift: the most native pixels by which the square moves, in x and y alike.
         flip_probability: of a horizontal flip.
         erase_size: side of the square that is set to 0, in pixels of a 112x112 picture, scaled along with `size`;
             0 erases nothing.
@@ -155,7 +154,7 @@ def transform(
         settings: sizes and levels.
 
     Returns:
-        float32 (B, 1, T, size, size) on roi's device, normalised; 0 in erased squares, in masked frames and beyond each
+        float32 (B, 1, T, size, size) on roi's device, normalized; 0 in erased squares, in masked frames and beyond each
         clip's length.
 
     Raises:

@@ -1,7 +1,7 @@
 """Visual encoder: lips in, a feature vector a frame out.
 
 A 3-D convolution sees five frames at a time; a ResNet-18 with CBAM turns each frame's maps into a vector; a Conformer
-reads these in context (METHOD.md, Visual encoder).
+reads these in context (docs/method.md, Visual encoder).
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class VisualEncoder(nn.Module):
     def forward(self, video: Tensor, lengths: Tensor) -> Tensor:
         """
         Args:
-            video: (B, 1, T, H, W), normalised (`model.transforms`).
+            video: (B, 1, T, H, W), normalized (`model.transforms`).
             lengths: (B,) frames of each clip, at least 1. On the CPU they spare a GPU a synchronisation in training.
 
         Returns:
@@ -62,13 +62,13 @@ class VisualEncoder(nn.Module):
     def frame_vectors(self, video: Tensor, lengths: Tensor) -> Tensor:
         """The front end and the ResNet alone: (B, 1, T, H, W) -> (B, T, width)."""
         batch, _, frames = video.shape[:3]
-        there = None
+        valid = None
         if self.padding == "masked":
             mask = valid_mask(lengths, frames, video.device)
             video = mask_padding(video.squeeze(1), mask).unsqueeze(1)
-            there = valid_positions(lengths, frames, video.device) if self.training else None
+            valid = valid_positions(lengths, frames, video.device) if self.training else None
         seen = _five_at_a_time(video)
-        seen = seen.flatten(0, 1) if there is None else pack(seen, there)
+        seen = seen.flatten(0, 1) if valid is None else pack(seen, valid)
         # Tensor cores want channels last. A CPU pools ten times as fast so, but its convolutions are no faster, and its
         # batch norm, in training, is slower and less exact.
         layout = torch.channels_last if seen.is_cuda or not self.training else torch.contiguous_format
@@ -78,7 +78,7 @@ class VisualEncoder(nn.Module):
         )  # as ReLU first, at a quarter of the work
         maps = maps if maps.is_cuda else maps.contiguous()
         vectors: Tensor = self.project(self.resnet(maps))
-        return vectors.unflatten(0, (batch, frames)) if there is None else unpack(vectors, there, batch, frames)
+        return vectors.unflatten(0, (batch, frames)) if valid is None else unpack(vectors, valid, batch, frames)
 
     def front_maps(self, seen: Tensor) -> Tensor:
         """The 3-D convolution, as one over pictures whose channels are the frames that it sees: (N, 5, H, W) ->

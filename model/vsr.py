@@ -1,4 +1,4 @@
-"""Lip reader: the visual encoder with its CTC head, which the `visual` recipe trains before speech is asked for."""
+"""VSR model (lip reading): the visual encoder with its CTC head, which the task `vsr` trains before lip to speech."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from model.ctc_head import CTCHead
+from model.ctc import CTCHead
 from model.padding import Padding, check_padding
 from model.visual_encoder import VisualEncoder, VisualSettings
 
@@ -31,7 +31,7 @@ class VSRSettings:
 
 
 class VSROutput(NamedTuple):
-    """What a lip reader returns: features (B, T, width) and logits (B, T, vocabulary)."""
+    """What a VSR model returns: features (B, T, width) and logits (B, T, vocabulary)."""
 
     features: Tensor
     logits: Tensor
@@ -49,13 +49,13 @@ class VSRModel(nn.Module):
     def forward(self, video: Tensor, lengths: Tensor) -> VSROutput:
         """
         Args:
-            video: (B, 1, T, H, W), normalised.
+            video: (B, 1, T, H, W), normalized.
             lengths: (B,) frames of each clip.
 
         Raises:
             ValueError: this one came without a head.
         """
         if self.head is None:
-            raise ValueError("this visual encoder came without a CTC head: it cannot read, only start another network")
+            raise ValueError("this visual encoder came without a CTC head: it can only initialize another network")
         features = self.visual(video, lengths)
         return VSROutput(features, self.head(features))

@@ -24,7 +24,7 @@ from runtime.images import COLUMNS, TILE, data_uri, jpeg, make_tiles, sheet, str
 from runtime.mel_image import COLORS, mel_data_uri
 from shards import Dataset, DatasetError, Sample, open_dataset
 from shards.format.manifest import read_left_out
-from shards.format.sample import encode_wav
+from shards.format.wav import encode_wav
 
 _MOST_FRAMES = 160  # shown of one clip: 6.4 s keep a page small and hold most utterances whole
 _STRIP, _NARROW_STRIP = 12, 6  # frames in a strip, on a wide screen and on a phone

@@ -19,4 +19,4 @@ MEL_FRAMES_PER_VIDEO_FRAME = SAMPLES_PER_FRAME // HOP_LENGTH
 """Mel frames a video frame: 4."""
 
 ROI_MARGIN = 5
-"""Pixels stored around the published crop, so that training can shift it by up to as many (METHOD.md, Video)."""
+"""Pixels stored around the published crop, so that training can shift it by up to as many (docs/method.md, Video)."""

@@ -7,6 +7,7 @@ import io
 from typing import Any
 
 import numpy as np
+from einops import rearrange
 from PIL import Image
 
 Array = np.ndarray[Any, Any]
@@ -27,7 +28,7 @@ def sheet(tiles: Array) -> Array:
     rows = -(-len(tiles) // COLUMNS)
     grid = np.zeros((rows * COLUMNS, TILE, TILE), np.uint8)
     grid[: len(tiles)] = tiles
-    return grid.reshape(rows, COLUMNS, TILE, TILE).swapaxes(1, 2).reshape(rows * TILE, COLUMNS * TILE)
+    return rearrange(grid, "(rows columns) h w -> (rows h) (columns w)", columns=COLUMNS)
 
 
 def strip(tiles: Array, count: int) -> Array:

@@ -25,7 +25,7 @@ from eval.scoring import wav_name
 from runtime.constants import FPS, SAMPLES_PER_FRAME
 from runtime.images import data_uri, jpeg, make_tiles, strip
 from shards import Dataset, DatasetError, Sample
-from shards.format.sample import encode_wav
+from shards.format.wav import encode_wav
 
 Row = dict[str, Any]
 

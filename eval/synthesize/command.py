@@ -29,7 +29,7 @@ from model.transforms import TransformSettings
 from pipeline.media.sync import to_pcm16
 from runtime.constants import FPS
 from runtime.mel_image import color_map, mel_levels
-from shards.format.sample import encode_wav
+from shards.format.wav import encode_wav
 
 Array = np.ndarray[Any, Any]
 

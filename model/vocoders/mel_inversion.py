@@ -24,7 +24,7 @@ TINY_MEL = 1e-12  # seven orders below the floor of a stored mel: it only keeps 
 
 
 def transposed(mel: Tensor, settings: MelSettings = MelSettings()) -> Tensor:
-    """The published inversion: the transposed filter bank, times 1000 (METHOD.md, From mel to waveform).
+    """The published inversion: the transposed filter bank, times 1000 (docs/method.md, From mel to waveform).
 
     Args:
         mel: (..., n_mels, N) magnitudes, not logarithms.

@@ -1,4 +1,4 @@
-"""From the network's mel to a waveform (METHOD.md, From mel to waveform, and scores).
+"""From the network's mel to a waveform (docs/method.md, From mel to waveform, and scores).
 
 Natural logarithm, exp, magnitudes under the mel, Griffin-Lim from seeded random phases, de-emphasis, clip.
 `PUBLISHED_VOCODER` does it as the published system did. The default lets Griffin-Lim keep to the mel itself, which
@@ -49,7 +49,7 @@ PUBLISHED_VOCODER = VocoderSettings(inversion="published", rounds=60, momentum=0
 
 
 def sample_counts(lengths: Tensor, mel: MelSettings = MelSettings()) -> Tensor:
-    """(B,) samples that sound of mels of so many frames (B,): a hop from each frame to the next."""
+    """(B,) samples of the waveforms of mels with these frames (B,): a hop from each frame to the next."""
     return (lengths - 1).clamp_min(0) * mel.hop_length
 
 

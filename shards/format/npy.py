@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,6 +39,16 @@ def read_npy_header(content: bytes) -> NpyHeader:
     except (ValueError, KeyError, SyntaxError, TypeError) as error:
         raise ValueError(str(error)) from error
     return NpyHeader(shape, fortran_order, dtype, buffer.tell())
+
+
+@lru_cache(maxsize=4096)  # few headers differ
+def npy_header(header: bytes) -> tuple[tuple[int, ...], bool, str] | None:
+    """Shape, whether in Fortran order, and type; None if these bytes are not all that stands before the numbers."""
+    try:
+        found = read_npy_header(header)
+    except ValueError:
+        return None
+    return (found.shape, found.fortran_order, found.dtype.str) if found.offset == len(header) else None
 
 
 def decode_npy(content: bytes, name: str) -> np.ndarray[Any, Any]:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import json
-import wave
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 
-from runtime.constants import FPS, MEL_FRAMES_PER_VIDEO_FRAME, N_MELS, ROI_MARGIN, SAMPLE_RATE, SAMPLES_PER_FRAME
+from runtime.constants import FPS, MEL_FRAMES_PER_VIDEO_FRAME, N_MELS, ROI_MARGIN, SAMPLES_PER_FRAME
 from shards.format.errors import DatasetError
 from shards.format.npy import decode_npy, encode_npy
 from shards.format.roi import RoiCodec, decode_roi, encode_roi, roi_member
+from shards.format.wav import decode_wav, encode_wav
 
 
 def roi_side(crop_radius: int) -> int:
@@ -66,7 +65,7 @@ class Sample:
     Attributes:
         key: unique in the dataset, begins with the corpus's set, holds no dot and no white space.
         roi: uint8 (T, R, R), grey lip region at native resolution, R = 2 (h + 5).
-        mel: float32 (80, 4T), the network's log-mel of the whole clip (METHOD.md, Audio).
+        mel: float32 (80, 4T), the network's log-mel of the whole clip (docs/method.md, Audio).
         wav: int16 (640 T,), 16 kHz mono, in step with frame 0.
         text: the transcript, lower case; empty where there is none.
         meta: see SampleMeta.
@@ -140,7 +139,7 @@ def decode_sample(key: str, members: Mapping[str, bytes]) -> Sample:
         key=key,
         roi=decode_roi(members[roi_name], roi_name, meta.frames, roi_side(meta.crop_radius), f"{key}.{roi_name}"),
         mel=decode_npy(members["mel.npy"], f"{key}.mel.npy"),
-        wav=_decode_wav(members["wav"], f"{key}.wav"),
+        wav=decode_wav(members["wav"], f"{key}.wav"),
         text=text,
         meta=meta,
     )
@@ -167,28 +166,3 @@ def _decode_meta(content: bytes, name: str) -> SampleMeta:
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         raise DatasetError(f"{name}: not the description of a clip: {error}") from error
     return SampleMeta(**values)
-
-
-def encode_wav(samples: np.ndarray[Any, Any]) -> bytes:
-    """The bytes of a 16 kHz mono PCM16 wav file of int16 samples."""
-    buffer = io.BytesIO()
-    with wave.open(buffer, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(SAMPLE_RATE)
-        file.writeframes(samples.astype("<i2").tobytes())
-    return buffer.getvalue()
-
-
-def _decode_wav(content: bytes, name: str) -> np.ndarray[Any, Any]:
-    try:
-        with wave.open(io.BytesIO(content), "rb") as file:
-            form = (file.getnchannels(), file.getsampwidth(), file.getframerate())
-            payload = file.readframes(file.getnframes())
-    except (wave.Error, EOFError) as error:
-        raise DatasetError(f"{name}: not a readable wav file: {error}") from error
-    if form != (1, 2, SAMPLE_RATE):
-        raise DatasetError(
-            f"{name}: expected 16 kHz mono PCM16, found {form[2]} Hz, {form[0]} channels, {form[1]} bytes"
-        )
-    return np.frombuffer(payload, "<i2")

@@ -10,7 +10,7 @@ from shards.loading.batch_plan import MicroBatch
 from shards.loading.cache import CacheSettings, ShardCache
 from shards.loading.collate import Batch, Contents, collate
 from shards.loading.dataset import Dataset
-from shards.loading.member_reader import MemberReader, Members, open_local
+from shards.loading.member_reader import MemberOffsets, MemberReader, open_local
 
 
 class BatchReader:
@@ -20,7 +20,7 @@ class BatchReader:
     Args:
         dataset: opened with `open_dataset`.
         contents: which members are read.
-        skip: leave out clips that are damaged or missing, and say so in the batch.
+        skip: skip clips that are damaged or missing, and list them in the batch.
         cache: where shards of a remote dataset are kept; default: as `CacheSettings` says.
     """
 
@@ -32,7 +32,7 @@ class BatchReader:
         cache: CacheSettings | None = None,
     ) -> None:
         self._url, self._contents, self._skip = dataset.store.url, contents, skip
-        self._members = Members.of(dataset.index, roi_side(dataset.manifest.features["crop"]["crop_radius"]))
+        self._members = MemberOffsets.of(dataset.index, roi_side(dataset.manifest.features["crop"]["crop_radius"]))
         self.cache = (
             None if dataset.store.is_local else ShardCache(dataset.store, dataset.manifest, cache or CacheSettings())
         )

@@ -1,4 +1,4 @@
-"""A micro-batch in memory: the clips of a planned one, read into padded arrays."""
+"""Collate: read the clips of a planned micro-batch into one padded `Batch`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from runtime.constants import MEL_FRAMES_PER_VIDEO_FRAME, N_MELS, SAMPLES_PER_FR
 from shards.format.errors import DatasetError
 from shards.loading.batch_plan import MicroBatch, PlannedClip
 from shards.loading.member_reader import MemberReader
+from shards.loading.reference_clips import Reference
 
 SILENCE = -1.0
 """What stands in a mel beyond a clip's length."""
@@ -73,7 +74,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Contents:
-    """Which members are read: a recipe that needs no pictures, or no sound, spares itself theirs.
+    """Which members are read: a task that needs no pictures, or no sound, does not wait for theirs.
 
     What is not read is empty: roi (B, 0, R, R), mel (B, 80, 0), wav (n, 0).
 
@@ -89,64 +90,55 @@ class Contents:
 
 
 def collate(reader: MemberReader, micro_batch: MicroBatch, skip: bool, contents: Contents) -> Batch:
-    """Read the clips of a planned micro-batch.
+    """Read the clips of a planned micro-batch into one padded batch.
 
     Args:
         reader: of the dataset.
         micro_batch: from a plan.
-        skip: leave out clips that are damaged or missing, and say so in the batch.
+        skip: skip clips that are damaged or missing, and list them in the batch.
         contents: what to read.
 
     Raises:
         DatasetError: a clip is damaged or missing, and `skip` is off.
         StorageError: the disk or the store failed: the clips may be fine, so this is never skipped.
     """
-    clips, side, members = micro_batch.clips, reader.members.side, reader.members
+    clips, members = micro_batch.clips, reader.members
     frames = micro_batch.frames if contents.roi else 0
-    sounds = micro_batch.frames if contents.sound else 0
-    roi = _empty((len(clips), frames, side, side), torch.uint8)
-    mel = _empty((len(clips), N_MELS, MEL_FRAMES_PER_VIDEO_FRAME * sounds), torch.float32)
-    stored = [clip.whole and contents.stored_mel for clip in clips]
-    wav = _empty((len(clips) - sum(stored), SAMPLES_PER_FRAME * sounds), torch.float32)
-    heard = [clip.reference.stop - clip.reference.start if clip.reference and contents.sound else 0 for clip in clips]
-    voice = torch.zeros(len(clips), N_MELS, max(heard, default=0))
+    sound_frames = micro_batch.frames if contents.sound else 0
+    roi = _empty((len(clips), frames, members.side, members.side), torch.uint8)
+    mel = _empty((len(clips), N_MELS, MEL_FRAMES_PER_VIDEO_FRAME * sound_frames), torch.float32)
+    # of a clip that is not used whole the stored mel is of no use: its peak, to which a mel is scaled, is another
+    has_mel = [clip.whole and contents.stored_mel for clip in clips]
+    wav = _empty((len(clips) - sum(has_mel), SAMPLES_PER_FRAME * sound_frames), torch.float32)
+    references = [clip.reference if contents.sound else None for clip in clips]
+    longest = max((reference.stop - reference.start for reference in references if reference), default=0)
+    reference_mel = torch.zeros(len(clips), N_MELS, longest)
     reference_frames: list[int] = []
     used: list[PlannedClip] = []
     wav_rows: list[int] = []
     skipped: list[ReadFailure] = []
-    for clip, has in zip(clips, stored, strict=True):
+    for clip, stored, reference in zip(clips, has_mel, references, strict=True):
         row, length, number = clip.row, clip.stop - clip.start, len(used)
+        mel_length = MEL_FRAMES_PER_VIDEO_FRAME * length if stored else 0
         try:
             if contents.roi:
                 reader.roi(row, clip.start, roi[number, :length].numpy())
-            if contents.sound and has:
-                reader.mel(row, mel[number, :, : MEL_FRAMES_PER_VIDEO_FRAME * length].numpy())
+            if contents.sound and stored:
+                reader.mel(row, mel[number, :, :mel_length].numpy())
             elif contents.sound:
                 reader.wav(row, clip.start, wav[len(wav_rows), : SAMPLES_PER_FRAME * length].numpy())
         except DatasetError as error:
             if not skip:
                 raise
             skipped.append(ReadFailure(members.keys[row].as_py(), str(error)))
-            continue
+            continue  # the next clip is read over it
         roi[number, length:] = 0
-        mel[number, :, MEL_FRAMES_PER_VIDEO_FRAME * length if has else 0 :] = SILENCE
-        if not has:
+        mel[number, :, mel_length:] = SILENCE
+        if not stored:
             wav[len(wav_rows), SAMPLES_PER_FRAME * length :] = 0
             wav_rows.append(number)
-        frames_heard = 0
-        if clip.reference and contents.sound:
-            try:
-                lent = np.empty(
-                    (N_MELS, MEL_FRAMES_PER_VIDEO_FRAME * int(members.frames[clip.reference.row])), np.float32
-                )
-                reader.mel(clip.reference.row, lent)
-                frames_heard = clip.reference.stop - clip.reference.start
-                voice[number, :, :frames_heard] = torch.from_numpy(lent[:, clip.reference.start : clip.reference.stop])
-            except DatasetError:
-                if not skip:  # else the clip does without: the damaged one is reported where it is used itself
-                    raise
         used.append(clip)
-        reference_frames.append(frames_heard)
+        reference_frames.append(_read_reference(reader, reference, reference_mel[number], skip) if reference else 0)
     return Batch(
         number=micro_batch.number,
         keys=[members.keys[clip.row].as_py() for clip in used],
@@ -157,10 +149,25 @@ def collate(reader: MemberReader, micro_batch: MicroBatch, skip: bool, contents:
         mel=mel[: len(used)],
         wav=wav[: len(wav_rows)],
         wav_rows=torch.tensor(wav_rows, dtype=torch.int64),
-        reference=voice[: len(used)],
+        reference=reference_mel[: len(used)],
         reference_frames=torch.tensor(reference_frames, dtype=torch.int64),
         skipped=skipped,
     )
+
+
+def _read_reference(reader: MemberReader, reference: Reference, out: Tensor, skip: bool) -> int:
+    """Mel frames of a reference utterance into `out` (n_mels, F); their number, 0 if they cannot be read."""
+    frames = MEL_FRAMES_PER_VIDEO_FRAME * int(reader.members.frames[reference.row])
+    mel = np.empty((N_MELS, frames), np.float32)
+    try:
+        reader.mel(reference.row, mel)
+    except DatasetError:
+        if not skip:  # else the clip does without: the damaged one is reported where it is used itself
+            raise
+        return 0
+    count = reference.stop - reference.start
+    out[:, :count] = torch.from_numpy(mel[:, reference.start : reference.stop])
+    return count
 
 
 def _empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:

@@ -14,7 +14,7 @@ import numpy as np
 from eval.results import ABOUT_NAME, FORMAT, SYSTEMS, Evaluation, table_of, write_clips, write_json
 from eval.summary import summarize
 from shards import Dataset, Store
-from shards.format.sample import encode_wav
+from shards.format.wav import encode_wav
 from tests.shards.datasets import noise, write_dataset
 
 METRICS = ["l1", "stoi", "estoi", "pesq", "f0_error"]

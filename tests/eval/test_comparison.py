@@ -21,7 +21,7 @@ from eval.compare.significance import FLIPS, holm, sign_flip_p
 from eval.compare.table import markdown, rows_of
 from eval.results import ABOUT_NAME, FORMAT, Evaluation, schema_of, table_of, write_clips, write_json
 from shards import Store
-from shards.format.sample import encode_wav
+from shards.format.wav import encode_wav
 from tests.eval.browser import chromium, opened
 
 HOSTILE = '</script><img src=x onerror="alert(1)">|*`'

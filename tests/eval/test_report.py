@@ -23,7 +23,7 @@ from eval.results import SYSTEMS, Evaluation, table_of, write_clips
 from model.mel import log_mel
 from runtime.mel_image import color_map
 from shards import Dataset, Store
-from shards.format.sample import encode_wav
+from shards.format.wav import encode_wav
 from tests.eval.evaluations import (
     CLIPS,
     HOSTILE,
