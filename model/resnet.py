@@ -76,7 +76,8 @@ class ChannelGate(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         pooled = torch.stack([x.mean(dim=(2, 3)), x.amax(dim=(2, 3))])
-        weight: Tensor = self.excite(F.relu(self.squeeze(pooled))).sum(dim=0).sigmoid()
+        # a GPU's autocast sums in float32: all maps from here to the end of the network would then be float32 too
+        weight: Tensor = self.excite(F.relu(self.squeeze(pooled))).sum(dim=0).sigmoid().to(x.dtype)
         return x * weight[:, :, None, None]
 
 
