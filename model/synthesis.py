@@ -26,6 +26,7 @@ from torch import Tensor
 from model.checkpoint import Checkpoint, build_network, load_checkpoint
 from model.ctc import greedy
 from model.lip_to_speech import LipToSpeech, LipToSpeechOutput
+from model.precision import exact_float32
 from model.segment_sampling import SegmentSettings
 from model.tokenizer import Tokenizer
 from model.transforms import TransformSettings, transform
@@ -77,7 +78,8 @@ class Synthesizer:
         device: that network and vocoder run on.
         tokenizer: of the CTC head; None where it is not known.
         vocoder: its settings, the analysis of the mel included.
-        precision: `bf16` autocasts the network; mels are float32 all the same.
+        precision: `bf16` autocasts the network; mels are float32 all the same. `float32` is without TF32
+            (`exact_float32`), so that a clip alone and in a batch comes out the same.
     """
 
     network: Callable[..., LipToSpeechOutput]
@@ -86,6 +88,10 @@ class Synthesizer:
     tokenizer: Tokenizer | None = None
     vocoder: VocoderSettings = VocoderSettings()
     precision: Literal["float32", "bf16"] = "float32"
+
+    def __post_init__(self) -> None:
+        if self.precision == "float32":
+            exact_float32()
 
     @classmethod
     def from_checkpoint(
