@@ -12,7 +12,7 @@ from pipeline.clip import Corpus, build_sample
 from pipeline.config import BuildSettings
 from pipeline.corpora import index_corpus
 from shards import Sample
-from tests.benchmarks.training_plain import cut_to, from_shards, padding_of, plainly, run_on, table
+from tests.benchmarks.training_vs_plain import cut_to, from_shards, padding_of, plainly, table, trainer_on
 from tests.corpora import Lrs2Corpus
 from train.tasks.inputs import prepare
 
@@ -36,7 +36,7 @@ def samples(small_corpus: Lrs2Corpus) -> list[Sample]:
     return [build_sample(clip, recipe, corpus) for clip in index_corpus(recipe).clips]
 
 
-def test_training_is_measured_from_shards_and_plainly(small_recipe: BuildSettings, samples: list[Sample]) -> None:
+def test_training_vs_plain_measures_both_ways(small_recipe: BuildSettings, samples: list[Sample]) -> None:
     header, rule, *rows = table(small_recipe, samples[:4], 1, [*SMALL, "--workers=1"])
     cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
     ways = ("shards", "plain", "shards / plain")
@@ -47,12 +47,12 @@ def test_training_is_measured_from_shards_and_plainly(small_recipe: BuildSetting
     assert min(rates) > 0
 
 
-def test_an_epoch_has_every_clip_once_and_as_many_batches_either_way(
+def test_training_vs_plain_reads_every_clip_once_in_as_many_batches_either_way(
     small_recipe: BuildSettings, samples: list[Sample], tmp_path: Path
 ) -> None:
     cut = [cut_to(sample, share) for sample, share in zip(samples, np.linspace(0.2, 1, len(samples)), strict=True)]
-    run = run_on(cut, str(tmp_path), SMALL)
-    ours, plain = from_shards(run), plainly(small_recipe, cut, run, str(tmp_path))
+    trainer = trainer_on(cut, str(tmp_path), SMALL)
+    ours, plain = from_shards(trainer), plainly(small_recipe, cut, trainer, str(tmp_path))
     read = [list(way.read(way.plan(1))) for way in (ours, plain)]
     lengths = [sorted(torch.cat([batch.lengths for batch in batches]).tolist()) for batches in read]
     assert lengths[0] == lengths[1] == sorted(len(sample.roi) for sample in cut)
@@ -60,16 +60,16 @@ def test_an_epoch_has_every_clip_once_and_as_many_batches_either_way(
     assert padding_of(read[0]) < padding_of(read[1])
 
 
-def test_both_ways_train_on_the_same_pictures_sound_and_text(
+def test_training_vs_plain_trains_both_ways_on_the_same_inputs(
     small_recipe: BuildSettings, samples: list[Sample], tmp_path: Path
 ) -> None:
     sample = cut_to(samples[0], 0.8)
-    run = run_on([sample], str(tmp_path), [*SMALL, *NOTHING_DRAWN])
-    ours, plain = from_shards(run), plainly(small_recipe, [sample], run, str(tmp_path))
+    trainer = trainer_on([sample], str(tmp_path), [*SMALL, *NOTHING_DRAWN])
+    ours, plain = from_shards(trainer), plainly(small_recipe, [sample], trainer, str(tmp_path))
     (batch,), (example,) = (list(way.read(way.plan(1))) for way in (ours, plain))
-    inputs = prepare(batch, run.tokenizer, run.settings, torch.device("cpu"), 0)
+    inputs = prepare(batch, trainer.task.tokenizer, trainer.settings, torch.device("cpu"), 0)
     # shards are grey before they are resized: 2 grey levels at most
-    difference = (inputs.video[:, 0] - example.video).abs() * 255 * run.settings.transforms.std
+    difference = (inputs.video[:, 0] - example.video).abs() * 255 * trainer.settings.transforms.std
     assert difference.max() <= 2.5
     assert difference.mean() < 0.5
     assert example.video.std() > 0.1

@@ -1,4 +1,4 @@
-"""Which part of a clip an epoch uses: short ones first, if there is a curriculum, then as the settings say.
+"""Curriculum: which segment of a clip an epoch uses, short ones first, then as the settings say.
 
 CTC from scratch hardly learns whole sentences: at first every alignment is as likely as any other. A few words leave
 little to align (Assael et al., LipNet, 2016; Chung et al., Lip reading sentences in the wild, 2017).
@@ -25,7 +25,7 @@ def stage_at(curriculum: tuple[Stage, ...], epoch: int) -> Stage | None:
 
 
 def segment_of(settings: TrainSettings, epoch: int) -> Draw:
-    """How a clip's part is drawn in an epoch: a run of words where there are word times, otherwise all of it."""
+    """How a clip's segment is drawn in an epoch: a run of words where there are word times, otherwise all of it."""
     stage, ranges = stage_at(settings.curriculum, epoch), settings.segments
     if stage is None:
         longest = None

@@ -1,12 +1,12 @@
-"""What a run begins with: tokenizer, the shards' features, networks, fresh or from other checkpoints.
+"""Initialization of a run: tokenizer, what the dataset's manifest says, networks, fresh or from other checkpoints.
 
-What does not match is an error that names it; nothing is loaded in part without a word.
+What does not match is an error that names it; weights that are not taken are logged.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import logging
 
 import torch
 
@@ -21,7 +21,7 @@ from shards import Dataset
 from train.settings import TrainSettings
 from train.tasks.task import Task
 
-Say = Callable[[str], None]
+log = logging.getLogger(__name__)
 
 
 def load_tokenizer(dataset: Dataset, settings: TrainSettings) -> Tokenizer:
@@ -44,18 +44,14 @@ def load_tokenizer(dataset: Dataset, settings: TrainSettings) -> Tokenizer:
         raise ValueError(f"{where}/{FILE_NAME}: {error}") from error
 
 
-def check_features(dataset: Dataset, settings: TrainSettings) -> MelSettings:
-    """The analysis that the shards were built with.
+def take_from_manifest(settings: TrainSettings, dataset: Dataset) -> TrainSettings:
+    """The settings, with what the dataset knows: the crop radius of its lip regions, and its splits for training where
+    none are named.
 
     Raises:
-        ValueError: the shards' lip regions or mels are not what the settings say; names what differs.
+        ValueError: the shards' mels are not what the networks are made for; names what differs.
     """
     features = dataset.manifest.features
-    crop_radius, expected = features["crop"]["crop_radius"], settings.transforms.crop_radius
-    if crop_radius != expected:
-        raise ValueError(
-            f"{dataset.store.url}: lip regions of crop_radius {crop_radius}, and transforms.crop_radius is {expected}"
-        )
     built, ours = dict(features["mel"]), dataclasses.asdict(MelSettings())
     different = [
         f"{name} {built.get(name)} (expected {ours.get(name)})"
@@ -64,13 +60,14 @@ def check_features(dataset: Dataset, settings: TrainSettings) -> MelSettings:
     ]
     if different:
         raise ValueError(f"{dataset.store.url}: built with another mel: {', '.join(different)}")
-    for network, bands in (("network", settings.network.n_mels), ("recogniser", settings.asr.n_mels)):
+    for network, bands in (("network", settings.network.n_mels), ("asr", settings.asr.n_mels)):
         if bands != MelSettings().n_mels:
             raise ValueError(f"{network}.n_mels: {bands}, and the shards' mels have {MelSettings().n_mels} bands")
-    return MelSettings()
+    transforms = dataclasses.replace(settings.transforms, crop_radius=features["crop"]["crop_radius"])
+    return dataclasses.replace(settings, splits=settings.splits or dataset.training_splits(), transforms=transforms)
 
 
-def fresh_network(settings: TrainSettings, task: Task, tokenizer: Tokenizer, say: Say) -> Network:
+def init_network(settings: TrainSettings, task: Task) -> Network:
     """A new network, with weights of other checkpoints where the settings name some.
 
     Raises:
@@ -78,38 +75,40 @@ def fresh_network(settings: TrainSettings, task: Task, tokenizer: Tokenizer, say
             no use for it.
     """
     torch.manual_seed(settings.seed)
-    network = task.build(settings, tokenizer)
+    network = task.build_model()
     if settings.init is not None:
         checkpoint = _checkpoint_of(settings.init, settings.task)
         if settings.task != "asr":
-            _check_pictures(checkpoint, settings, settings.init)
-        if _other_pieces(checkpoint, tokenizer):
-            raise ValueError(f"{settings.init}: trained with another tokenizer: its text head means other pieces")
-        weights = checkpoint.weights
-        check_weights(network, weights, settings.init)
-        network.load_state_dict(weights)
-        say(f"all weights from {settings.init}")
+            _check_transforms(checkpoint, settings, settings.init)
+        if _has_other_pieces(checkpoint, task.tokenizer):
+            raise ValueError(f"{settings.init}: trained with another tokenizer: its CTC head means other pieces")
+        check_weights(network, checkpoint.weights, settings.init)
+        network.load_state_dict(dict(checkpoint.weights))
+        log.info("all weights from %s", settings.init)
     if settings.init_vsr is not None:
         if not isinstance(network, VSRModel | LipToSpeech) or network.head is None:
             raise ValueError(f"init_vsr: the task {settings.task} has no visual encoder")
         checkpoint = _checkpoint_of(settings.init_vsr, "vsr", "lip2speech")
-        _check_pictures(checkpoint, settings, settings.init_vsr)
-        weights = checkpoint.weights
-        visual = {name.removeprefix("visual."): x for name, x in weights.items() if name.startswith("visual.")}
+        _check_transforms(checkpoint, settings, settings.init_vsr)
+        visual, head = (_part(checkpoint, name) for name in ("visual", "head"))
         check_weights(network.visual, visual, settings.init_vsr)
         network.visual.load_state_dict(visual)
-        head = {name.removeprefix("head."): x for name, x in weights.items() if name.startswith("head.")}
         fits = head and all(head[name].shape == x.shape for name, x in network.head.state_dict().items())
-        if fits and not _other_pieces(checkpoint, tokenizer):
+        if fits and not _has_other_pieces(checkpoint, task.tokenizer):
             network.head.load_state_dict(head)
-            say(f"visual encoder and CTC head from {settings.init_vsr}")
+            log.info("visual encoder and CTC head from %s", settings.init_vsr)
         else:
-            say(f"visual encoder from {settings.init_vsr}, which has no CTC head of this tokenizer: a new one")
+            log.info("visual encoder from %s, which has no CTC head of this tokenizer: a new one", settings.init_vsr)
     return network
 
 
-def _check_pictures(checkpoint: Checkpoint, settings: TrainSettings, path: str) -> None:
-    """`ValueError` where a network is known to be trained on other pictures: it would take these without a word."""
+def _part(checkpoint: Checkpoint, name: str) -> dict[str, torch.Tensor]:
+    weights = checkpoint.weights.items()
+    return {key.removeprefix(f"{name}."): x for key, x in weights if key.startswith(f"{name}.")}
+
+
+def _check_transforms(checkpoint: Checkpoint, settings: TrainSettings, path: str) -> None:
+    """`ValueError` where a network is known to be trained on other images: its weights would load all the same."""
     theirs, ours = checkpoint.transforms, settings.transforms
     for name in ("crop_radius", "size", "mean", "std", "subtract_temporal_mean"):
         if theirs is not None and getattr(theirs, name) != getattr(ours, name):
@@ -127,13 +126,13 @@ def _checkpoint_of(path: str, *kinds: str) -> Checkpoint:
     return checkpoint
 
 
-def _other_pieces(checkpoint: Checkpoint, tokenizer: Tokenizer) -> bool:
-    """Whether the checkpoint's text head is known to mean other pieces: published files do not say."""
+def _has_other_pieces(checkpoint: Checkpoint, tokenizer: Tokenizer) -> bool:
+    """Whether the checkpoint's CTC head is known to mean other pieces: published files do not say."""
     return checkpoint.tokenizer is not None and checkpoint.tokenizer.model_bytes != tokenizer.model_bytes
 
 
 def load_asr(settings: TrainSettings, device: torch.device) -> ASRModel | None:
-    """The frozen recogniser of the output content loss, with the network's padding; None where none is named.
+    """The frozen ASR model of the output content loss, with the network's padding; None where none is named.
 
     Raises:
         ValueError: the checkpoint is of another kind.
@@ -148,7 +147,7 @@ def load_asr(settings: TrainSettings, device: torch.device) -> ASRModel | None:
     assert isinstance(network, ASRModel)
     if network.settings.n_mels != settings.network.n_mels:
         raise ValueError(
-            f"{settings.init_asr}: hears {network.settings.n_mels} bands, where network.n_mels is "
+            f"{settings.init_asr}: takes mels of {network.settings.n_mels} bands, where network.n_mels is "
             f"{settings.network.n_mels}"
         )
     freeze(network)

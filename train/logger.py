@@ -1,67 +1,82 @@
-"""What a run tells: a progress bar, a JSON line a logged step, and the same scalars for TensorBoard."""
+"""Logging of a run: messages to stderr, a progress bar, a JSON line a logged step, and the same values for TensorBoard.
+
+Messages go through the standard `logging` module, from any file of this room: warnings of every rank, information of
+rank 0.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from runtime.constants import SAMPLE_RATE
 from runtime.mel_image import stack_mels
+from train.metrics import Example
 from train.run_dir import RunDir
+from train.state import TrainState
 
-if TYPE_CHECKING:
-    from train.validation import Example
+log = logging.getLogger(__name__)
+
+
+class _StderrHandler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        # not a StreamHandler: while a progress bar is drawn, sys.stderr is replaced by one that prints above it
+        print(self.format(record), file=sys.stderr)
+
+
+@contextmanager
+def log_to_stderr(is_rank0: bool) -> Iterator[None]:
+    """Messages of this room go to stderr until the block ends."""
+    logger, handler = logging.getLogger("train"), _StderrHandler()
+    logger.setLevel(logging.INFO if is_rank0 else logging.WARNING)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 class Logger:
-    """Of the first rank; the others' says nothing.
+    """Logs the metrics of a run. Only rank 0's writes anything.
 
     Args:
-        folder: of the run.
-        step: that the run goes on from; what was logged past it is dropped.
-        validated: the step of its last validation; later ones are dropped.
+        run_dir: of the run. What is logged there past the state is dropped: it will be logged again.
+        state: that the run begins or resumes with.
         steps: of the whole run.
-        quiet: whether to say nothing.
+        enabled: whether this is rank 0.
     """
 
-    def __init__(self, folder: RunDir, step: int, validated: int, steps: int, quiet: bool) -> None:
-        self._quiet = quiet
-        self._console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-        if quiet:
+    def __init__(self, run_dir: RunDir, state: TrainState, steps: int, enabled: bool) -> None:
+        self._enabled, self._steps = enabled, steps
+        if not enabled:
             return
         from torch.utils.tensorboard import SummaryWriter
 
-        folder.path.mkdir(parents=True, exist_ok=True)
-        folder.go_back(step, validated)
-        self._log = folder.log.open("a", buffering=1)
-        self._board: Any = SummaryWriter(str(folder.tensorboard), purge_step=step + 1)
+        run_dir.path.mkdir(parents=True, exist_ok=True)
+        run_dir.truncate_logs(state.step, state.validated_step)
+        self._log = run_dir.log.open("a", buffering=1)
+        self._board: Any = SummaryWriter(str(run_dir.tensorboard), purge_step=state.step + 1)
+        self._console = Console(stderr=True)
         columns = TextColumn("step"), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeRemainingColumn()
         self._progress = Progress(*columns, TextColumn("{task.description}"), console=self._console)
-        self._task = self._progress.add_task("", total=steps, completed=step)
+        self._bar = self._progress.add_task("", total=steps, completed=state.step)
         self._progress.start()
-        self._steps = steps
 
-    def say(self, line: str) -> None:
-        """A line for a person."""
-        if not self._quiet:
-            self._console.print(line)
+    def update(self, step: int) -> None:
+        """Move the progress bar."""
+        if self._enabled:
+            self._progress.update(self._bar, completed=step)
 
-    def warn(self, line: str) -> None:
-        """A line for a person, whichever rank has it to say."""
-        self._console.print(line)
-
-    def moved(self, step: int) -> None:
-        """Steps done so far."""
-        if not self._quiet:
-            self._progress.update(self._task, completed=step)
-
-    def scalars(self, kind: str, step: int, **values: float) -> None:
-        """A line of log.jsonl, and a point of each curve."""
-        if self._quiet:
+    def log_metrics(self, kind: str, step: int, **values: float) -> None:
+        """Write a line of log.jsonl, and a point of each curve."""
+        if not self._enabled:
             return
         self._log.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
         for name, value in values.items():
@@ -69,27 +84,27 @@ class Logger:
         if kind == "train":
             shown = [name for name in ("l1", "ctc", "content", "frames_a_second") if name in values]
             line = "  ".join(f"{name} {values[name]:.3g}" for name in shown)
-            self._progress.update(self._task, description=line)
+            self._progress.update(self._bar, description=line)
             if not self._console.is_terminal:  # where a bar is not drawn before its end
-                self.say(f"step {step}/{self._steps}  {line}")
+                log.info("step %d/%d  %s", step, self._steps, line)
 
-    def examples(
-        self, step: int, examples: Sequence[Example], read: Sequence[tuple[str, str, str]], first: bool
+    def log_examples(
+        self, step: int, examples: Sequence[Example], transcripts: Sequence[tuple[str, str, str]], first: bool
     ) -> None:
-        """Clips to look at and listen to, and what was read of them; `first`: what does not change is shown too."""
-        if self._quiet:
+        """Show clips in TensorBoard, and what was recognized of them; `first`: what does not change is shown too."""
+        if not self._enabled:
             return
         for example in examples:
-            self._board.add_image(f"{example.key}/generated above true", stack_mels(example.mels), step)
-            for name, sound in example.sounds.items():
-                if first or name == "generated":
-                    self._board.add_audio(f"{example.key}/{name}", sound[None], step, SAMPLE_RATE)
-        for key, said, heard in read:
-            self._board.add_text(key, f"said: {said}\n\nread: {heard}", step)
+            self._board.add_image(f"{example.key}/synthesized above ground truth", stack_mels(example.mels), step)
+            for name, waveform in example.waveforms.items():
+                if first or name == "synthesized":
+                    self._board.add_audio(f"{example.key}/{name}", waveform[None], step, SAMPLE_RATE)
+        for key, text, hypothesis in transcripts:
+            self._board.add_text(key, f"text: {text}\n\nhypothesis: {hypothesis}", step)
 
     def close(self) -> None:
-        """Everything that was said is on the disk."""
-        if not self._quiet:
+        """Flush everything to the disk."""
+        if self._enabled:
             self._progress.stop()
             try:
                 self._log.close()

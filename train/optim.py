@@ -1,14 +1,15 @@
-"""The optimizer and the learning-rate schedule."""
+"""The optimizer, the learning-rate schedule, and the exponential moving average (EMA) of weights."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class ScheduleSettings:
 
     Attributes:
         steps: global steps of the whole run.
-        warmup_steps: first steps, over which the rate rises linearly.
+        warmup_steps: over which the rate rises linearly.
         rate: constant afterwards, or a cosine down to `last` of it.
         last: share of the rate that is left at the last step of a cosine.
     """
@@ -39,7 +40,7 @@ class ScheduleSettings:
     def __post_init__(self) -> None:
         if self.steps < 1 or self.warmup_steps < 0 or not 0 <= self.last <= 1:
             raise ValueError(
-                f"schedule: {self.steps} steps, {self.warmup_steps} of warm-up, last {self.last}: expected 1 or more, "
+                f"schedule: {self.steps} steps, {self.warmup_steps} of warmup, last {self.last}: expected 1 or more, "
                 "0 or more, and 0 to 1"
             )
 
@@ -61,3 +62,38 @@ def learning_rate_factor(step: int, settings: ScheduleSettings) -> float:
         return 1.0
     progress = (step - settings.warmup_steps) / max(1, settings.steps - 1 - settings.warmup_steps)
     return settings.last + (1 - settings.last) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+
+
+class WeightAverage:
+    """An exponential moving average (EMA) of a network's weights and batch-norm statistics.
+
+    Attributes:
+        weights: the average, as a state dict.
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self._decay = decay
+        self.weights = {name: x.detach().clone() for name, x in network.state_dict().items()}
+
+    def load(self, weights: Mapping[str, Tensor]) -> None:
+        """Continue from an average that was saved."""
+        self.weights = {name: weights[name].to(x.device) for name, x in self.weights.items()}
+
+    def update(self, network: nn.Module, step: int) -> None:
+        """Take in the weights after a step, counted from 1."""
+        pairs = [(self.weights[name], x) for name, x in network.state_dict().items()]
+        moving = [pair for pair in pairs if pair[1].is_floating_point()]
+        # a high decay would keep the random weights of the start in the average for long
+        decay = min(self._decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_([mean for mean, _ in moving], [x for _, x in moving], 1 - decay)
+        for mean, x in pairs:
+            if not x.is_floating_point():
+                mean.copy_(x)
+
+    @contextmanager
+    def applied_to(self, network: nn.Module) -> Iterator[None]:
+        """The network has the average's weights until the block ends, then its own again."""
+        own = {name: x.clone() for name, x in network.state_dict().items()}
+        network.load_state_dict(self.weights)
+        yield
+        network.load_state_dict(own)

@@ -1,14 +1,14 @@
-"""The folder of a run: its checkpoints, its log, and what it was run with.
+"""The run dir: where a run keeps its logs, its checkpoints, and what it was run with.
 
 settings.json              resolved settings, versions, state of the source tree
 log.jsonl                  a JSON line a logged step
 tensorboard/               the same for TensorBoard
-checkpoints/step-00001000.pt, ...   the last few, and milestones, each enough to go on from
+checkpoints/step-00001000.pt, ...   the last few, and milestones, each enough to resume from (train/checkpointing.py)
 best.pt                    the best by validation
-asr.pt              the recogniser of the output content loss, as it was when the run began
+asr.pt                     the ASR model of the output content loss, as it was when the run began
 bad-batches.jsonl          steps whose loss or gradient was not finite: their keys
 skipped.jsonl              clips that could not be read, and why
-earlier-1, ...             what was here of a run without checkpoints when another began
+earlier-1, ...             what a run without checkpoints left here before another began
 lock                       held by the process that writes here
 """
 
@@ -17,74 +17,64 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import re
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from model.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from runtime.atomic import atomic_path, atomic_write
 from runtime.versions import versions_of
 
 _PACKAGES = ("lip-to-speech", "torch", "numpy", "webdataset", "sentencepiece")
 
 
-def step_of(path: Path) -> int:
-    """The step that a checkpoint's name says."""
-    return int(path.stem.removeprefix("step-"))
-
-
 class RunDir:
-    """The files of a run. Only the first rank writes."""
+    """The files of a run. Only rank 0 writes."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self.log = self.path / "log.jsonl"
+        self.checkpoints = self.path / "checkpoints"
         self.best = self.path / "best.pt"
-        self.recogniser = self.path / "asr.pt"
+        self.asr = self.path / "asr.pt"
+        self.log = self.path / "log.jsonl"
         self.tensorboard = self.path / "tensorboard"
         self.bad_batches = self.path / "bad-batches.jsonl"
         self.skipped = self.path / "skipped.jsonl"
 
-    def checkpoints(self) -> list[Path]:
-        """Those to go on from, oldest first."""
-        found = (self.path / "checkpoints").glob("step-*.pt")
-        return sorted(path for path in found if re.fullmatch(r"step-\d{8}\.pt", path.name))
-
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Keep other runs out of the folder until the block ends.
+    def lock(self) -> Iterator[None]:
+        """Keep other processes out of the run dir until the block ends.
 
         Raises:
-            ValueError: another process has it.
+            ValueError: another process holds the lock.
             OSError: the folder cannot be made.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / "lock").open("a+") as lock:
+        with (self.path / "lock").open("a+") as file:
             try:
-                fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # of this process alone: its children do not hold it
+                # not flock: loader workers that outlive this process would still hold that
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except (BlockingIOError, PermissionError) as error:
-                lock.seek(0)
-                raise ValueError(f"{self.path}: {lock.read().strip() or 'another process'} trains into it") from error
+                file.seek(0)
+                raise ValueError(f"{self.path}: {file.read().strip() or 'another process'} trains into it") from error
             except OSError:
                 pass  # a file system without locks
-            lock.truncate(0)
-            lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-            lock.flush()
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+            file.flush()
             try:
                 yield
             finally:
-                if os.listdir(self.path) == ["lock"]:  # nothing was begun
+                if os.listdir(self.path) == ["lock"]:  # an error came before anything was written
                     (self.path / "lock").unlink()
                     self.path.rmdir()
 
     def set_aside(self) -> Path | None:
-        """Move what a run without checkpoints left into a folder of its own, since another begins; None: nothing."""
+        """Move what a run without checkpoints left into a folder of its own; returns that, None: nothing was left."""
         left = [path for path in (self.best, self.log, self.bad_batches, self.skipped) if path.exists()]
         if not left:
             return None
@@ -94,71 +84,37 @@ class RunDir:
             path.rename(aside / path.name)
         return aside
 
-    def keep_best_apart(self, step: int) -> Path | None:
-        """Rename the best checkpoint, since from here on the best is measured otherwise; None: there is none."""
-        if not self.best.exists():
-            return None
-        return self.best.rename(self.path / f"best-until-{step:08}.pt")
-
-    def save(self, checkpoint: Checkpoint, keep: int, milestones: int | None = None) -> Path:
-        """Write a checkpoint to go on from; then, and only then, delete the oldest beyond `keep` but for milestones.
-
-        Raises:
-            OSError: it cannot be written; those before it are untouched.
-        """
-        path = self.path / "checkpoints" / f"step-{checkpoint.step:08}.pt"
-        save_checkpoint(path, checkpoint)
-        for old in [each for each in self.checkpoints() if each <= path][:-keep]:
-            if milestones is None or step_of(old) % milestones:
-                old.unlink()
-        return path
-
-    def keep_recogniser(self, source: Path) -> None:
+    def copy_asr(self, source: Path) -> None:
         """Copy a checkpoint, so that the run has it whatever becomes of that file."""
-        with atomic_path(self.recogniser) as path:
+        with atomic_path(self.asr) as path:
             shutil.copyfile(source, path)
 
-    def save_best(self, checkpoint: Checkpoint) -> None:
-        """Write the best checkpoint so far, in the place of the one before."""
-        save_checkpoint(self.best, checkpoint)
-
-    def newest(self) -> Path | None:
-        """The newest checkpoint that can be read; None: there is none to read.
-
-        Raises:
-            CheckpointError: there are checkpoints, and all are damaged.
-        """
-        damaged = []
-        for path in reversed(self.checkpoints()):
-            try:
-                load_checkpoint(path)
-                return path
-            except CheckpointError as error:
-                damaged.append(str(error))
-        if damaged:
-            raise CheckpointError("; ".join(damaged))
-        return None
-
-    def go_back(self, step: int, validated: int) -> None:
+    def truncate_logs(self, step: int, validated_step: int) -> None:
         """Drop the logs' lines past a step, those of later validations, and a last line that was not finished: they
-        will be written again. What a run left that was killed while it saved goes too."""
+        will be written again. Temporary files of a process that was killed while it saved are deleted too."""
         for log in (self.log, self.bad_batches, self.skipped):
             if log.exists():
-                atomic_write(log, "".join(_lines_to(log, step, validated)))
-        for left in [*self.path.glob(".best.pt.*"), *self.path.glob("checkpoints/.step-*.pt.*")]:
+                atomic_write(log, "".join(_lines_to(log, step, validated_step)))
+        for left in [*self.path.glob(".best.pt.*"), *self.checkpoints.glob(".step-*.pt.*")]:
             left.unlink()
 
     def describe(self, settings: Mapping[str, Any], **more: Any) -> None:
-        """Write settings, versions and the state of the source tree beside the log."""
+        """Write settings, versions and the state of the source tree to settings.json."""
         content = {"settings": settings, "versions": versions_of(_PACKAGES), "source": _source(), **more}
         atomic_write(self.path / "settings.json", json.dumps(content, indent=1) + "\n")
 
 
-def _lines_to(log: Path, step: int, validated: int) -> Iterator[str]:
+def append_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Append records to a file, a JSON line each."""
+    with path.open("a") as file:
+        file.writelines(json.dumps(record) + "\n" for record in records)
+
+
+def _lines_to(log: Path, step: int, validated_step: int) -> Iterator[str]:
     for line in log.read_text().splitlines(keepends=True):
         try:
             content = json.loads(line)
-            last = validated if content.get("kind") == "validation" else step
+            last = validated_step if content.get("kind") == "validation" else step
             if line.endswith("\n") and content["step"] <= last:
                 yield line
         except (ValueError, KeyError, TypeError, AttributeError):

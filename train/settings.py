@@ -1,4 +1,4 @@
-"""Every setting of a training run, as typed dataclasses: the `train` section of a settings file, with flags over it."""
+"""Every setting of a training run, as typed dataclasses: the `train` section of a config file, with flags over it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from model.spec_augment import SpecAugmentSettings
 from model.transforms import TransformSettings
 from shards.loading.batch_plan import BatchSettings
 from shards.loading.cache import CacheSettings
+from shards.loading.collate import Contents
+from shards.loading.loader import LoaderSettings
 from train.optim import OptimizerSettings, ScheduleSettings
 
 TaskName = Literal["vsr", "asr", "lip2speech"]
@@ -22,12 +24,12 @@ Score = Literal["l1", "ctc", "wer", "cer", "stoi", "estoi", "pesq", "pesq_wide"]
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of a curriculum.
+    """A stage of a curriculum.
 
     Attributes:
         epochs: how long it lasts.
-        max_words: runs of words of clips with word times have at most so many, and may have as few as one.
-        max_frames: runs of words are cut at it, clips without word times that are longer are left out.
+        max_words: longest runs of words, of clips with word times; the shortest is one word.
+        max_frames: runs of words are cut at it; clips without word times that are longer are skipped.
     """
 
     epochs: int
@@ -46,8 +48,8 @@ class CheckpointSettings:
 
     Attributes:
         every: global steps between checkpoints.
-        last: so many checkpoints are kept; `best.pt` apart.
-        milestones: those of every so-many-th step are kept beyond that, to go far back to; None: none are.
+        last: checkpoints that are kept to resume from; `best.pt` apart.
+        milestones: those of each multiple of this step are kept beyond that; None: none are.
         best: the score that `best.pt` is chosen by; None: stoi for lip2speech (as published), wer for the others.
         log_every: global steps between lines of log.jsonl.
     """
@@ -76,11 +78,11 @@ class ValidationSettings:
         split: where they are; None: nothing is validated.
         every: global steps between validations.
         clips: a fixed part of the split; None: all of it.
-        speaker_reference: a speaker reference from another clip of the speaker, its loudest frames (from the clip itself where the
-            speaker has no other), or from the first frames of the clip itself, as published.
-        speech: scores of synthesised speech; none of them, and nothing is synthesised.
-        examples: so many clips are shown and played in TensorBoard.
-        processes: of a rank, that score speech while the next is synthesised; 0: none but itself.
+        speaker_reference: `other`, the loudest frames of another clip of the speaker (the clip's own first frames where
+            the speaker has no other); `self`, the first frames of the clip itself, as published.
+        speech: scores of synthesized speech; without any, no waveform is synthesized but those of `examples`.
+        examples: clips that are shown and played in TensorBoard.
+        processes: of a rank, that score speech while the next is synthesized; 0: none but itself.
     """
 
     split: str | None = "val"
@@ -104,35 +106,36 @@ class TrainSettings:
     """A run.
 
     Attributes:
-        task: what is trained: `visual`, a visual encoder with a CTC head; `asr`, a recogniser of true mels; or
+        task: what is trained: `vsr`, a visual encoder with a CTC head; `asr`, an ASR model of ground-truth mels; or
             `lip2speech`.
         shards: dataset to train on, a local folder or an fsspec URL.
-        out: folder of the run: checkpoints, logs, the resolved settings.
+        out: run dir: checkpoints, logs, the resolved settings.
         splits: to train on; empty: train and pretrain, whichever there are, or else all that are not held out by their
             names (see `Dataset.training_splits`).
         tokenizer: SentencePiece model; None: `tokenizer.model` of the dataset.
         seed: of everything that is drawn.
-        micro_batches_per_step: G, micro-batches of a global step, dealt to ranks and accumulation steps; a multiple of the
-            number of ranks.
+        micro_batches_per_step: G, micro-batches of a global step, dealt to ranks and accumulation steps; a multiple of
+            the number of ranks.
         clip_norm: gradients are scaled down to this norm; None: not.
         ema: decay of an average of the weights, which is then validated and kept as best; None: none. In the first
             steps it is (1 + step) / (10 + step) where that is less.
         precision: bf16 autocasts the networks on a GPU or CPU; losses stay in float32.
         compile: run the network through torch.compile.
         sync_batch_norm: batch-norm statistics over all ranks, on GPUs. A rank that has no micro-batch in the last step
-            of an epoch takes part with a clip of zeros, which the statistics then see. Without it each rank normalises
-            by its own micro-batch, and the first one's running statistics are kept, so that a run depends on the number
-            of ranks.
+            of an epoch takes part with a clip of zeros, which the statistics then see. Without it each rank normalizes
+            by its own micro-batch, and rank 0's running statistics are saved, so that a run depends on the number of
+            ranks.
         workers: loader processes a rank; 0: none.
         on_error: what cannot be read stops the run, or is skipped and counted.
-        max_nonfinite_steps: so many steps in a row whose loss or gradient is not finite stop the run; single ones are skipped.
+        max_nonfinite_steps: steps in a row whose loss or gradient is not finite that stop the run; fewer are skipped.
         init_vsr, init_asr, init: checkpoints, ours or published, to start from: the visual encoder (and CTC head),
-            the recogniser of the output content loss, all of the network.
-        network: of lip2speech; `visual` trains its visual encoder alone.
+            the ASR model of the output content loss, all of the network.
+        network: of lip2speech; `vsr` trains its visual encoder alone.
         asr: of `asr`.
         curriculum: what comes first; after its last stage segments are as `segments` says.
         spec_augment: of `asr`.
-        transforms, segments, batch, losses, optimizer, schedule, checkpoint, validation, cache: see there.
+        transforms: see there; `crop_radius` is no setting here, but taken from the dataset's manifest.
+        segments, batch, losses, optimizer, schedule, checkpoint, validation, cache: see there.
     """
 
     task: TaskName = "lip2speech"
@@ -170,8 +173,8 @@ class TrainSettings:
     def __post_init__(self) -> None:
         if self.micro_batches_per_step < 1 or self.workers < 0 or self.max_nonfinite_steps < 1:
             raise ValueError(
-                f"micro_batches_per_step {self.micro_batches_per_step}, workers {self.workers}, max_nonfinite_steps {self.max_nonfinite_steps}: "
-                "expected 1 or more, 0 or more, 1 or more"
+                f"micro_batches_per_step {self.micro_batches_per_step}, workers {self.workers}, max_nonfinite_steps "
+                f"{self.max_nonfinite_steps}: expected 1 or more, 0 or more, 1 or more"
             )
         for number, stage in enumerate(self.curriculum, 1):
             if stage.max_frames < self.segments.min_frames:
@@ -183,3 +186,7 @@ class TrainSettings:
             raise ValueError(f"ema: {self.ema}, a decay between 0 and 1 was expected")
         if self.clip_norm is not None and not self.clip_norm > 0:
             raise ValueError(f"clip_norm: {self.clip_norm}, a norm above 0 was expected")
+
+    def loader(self, contents: Contents) -> LoaderSettings:
+        """How these members of clips are loaded."""
+        return LoaderSettings(workers=self.workers, on_error=self.on_error, contents=contents, cache=self.cache)

@@ -1,117 +1,179 @@
-"""A global step: this rank's micro-batches, gradients averaged over those of all ranks, one update."""
+"""One optimizer step: the micro-batches of this rank, gradients averaged over those of all ranks, one update."""
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from shards.loading.collate import Batch
-from train.logger import Logger
+from train.distributed import DistributedContext
 from train.optim import learning_rate_factor
-from train.state import Run, TrainingError
-from train.throughput import Throughput
-
-Alone = Callable[[], AbstractContextManager[Any]]
-"""What the backward pass of a micro-batch runs in, unless it is the last of its step: gradients stay on their rank."""
+from train.settings import TrainSettings
+from train.state import TrainedModel, TrainingError, TrainState
+from train.tasks.task import Task
 
 
-def take_step(
-    run: Run,
-    wrapped: nn.Module,
-    alone: Alone,
-    count: int,
-    share: list[Batch | None],
-    meter: Throughput,
-    book: Logger,
-    stop: bool = False,
-) -> bool:
-    """Take a step.
+@dataclass(frozen=True)
+class StepResult:
+    """What a step came to.
 
-    Args:
-        run: what is trained.
-        wrapped: its network, or what runs it in parallel or compiled.
-        alone: see `Alone`.
-        count: micro-batches of this step, over all ranks.
-        share: this rank's; None where there is none for it.
-        meter, book: what is measured and said.
-        stop: whether this rank was told to stop.
-
-    Returns:
-        Whether any rank was.
-
-    Raises:
-        TrainingError: too many steps in a row without a finite loss and gradient.
+    Attributes:
+        stop: whether any rank was signalled to stop.
+        loss_sums, loss_counts: of each part of the loss, over the micro-batches of all ranks; empty where the weights
+            were not updated.
+        gradient_norm: before clipping.
+        frames: valid video frames of this rank.
+        skipped: clips of all ranks that could not be read, key and reason.
+        nonfinite_keys: the clips of all ranks, where the loss or the gradient was not finite.
     """
-    settings, ranks, place = run.settings, run.ranks, run.place
-    wrapped.train()
-    run.optimizer.zero_grad(set_to_none=True)
-    before = [x.clone() for x in run.network.buffers()]
-    parts: list[dict[str, Tensor]] = []
-    keys: list[str] = []
-    skipped: list[dict[str, str]] = []
-    for number, batch in enumerate(share):
-        with alone() if number < len(share) - 1 else nullcontext():
-            if batch is None or not batch.keys:
-                _backward_of_nothing(run, wrapped)
-            else:
-                seed = _seed(settings.seed, place.epoch, batch.number)
-                torch.manual_seed(_seed(settings.seed, place.epoch, batch.number, 1))  # dropout's
+
+    stop: bool
+    loss_sums: dict[str, float] = field(default_factory=dict)
+    loss_counts: dict[str, float] = field(default_factory=dict)
+    gradient_norm: float = 0.0
+    frames: int = 0
+    skipped: list[dict[str, str]] = field(default_factory=list)
+    nonfinite_keys: list[str] | None = None
+
+
+class OptimizerStep:
+    """Takes optimizer steps with a model, over all ranks."""
+
+    def __init__(self, task: Task, model: TrainedModel, settings: TrainSettings, context: DistributedContext) -> None:
+        self._task, self._model, self._settings, self._context = task, model, settings, context
+        wrapped: Any = model.network
+        self._no_sync: Any = nullcontext
+        if context.world_size > 1:
+            wrapped = DistributedDataParallel(wrapped)  # device_ids would copy lengths to the GPU, and wait for them
+            self._no_sync = wrapped.no_sync
+        self._wrapped: Any = torch.compile(wrapped) if settings.compile else wrapped
+
+    def take(
+        self, state: TrainState, batches: Sequence[Batch | None], micro_batches: int, stop: bool = False
+    ) -> StepResult:
+        """Take a step; `state` counts it.
+
+        Args:
+            state: of the run.
+            batches: this rank's; None where the plan has none for it.
+            micro_batches: of this step, over all ranks.
+            stop: whether this rank was signalled to stop.
+
+        Raises:
+            TrainingError: a micro-batch cannot be computed; names rank, step and clips.
+        """
+        network, optimizer = self._model.network, self._model.optimizer
+        self._wrapped.train()
+        optimizer.zero_grad(set_to_none=True)
+        buffers_before = [x.clone() for x in network.buffers()]
+        parts = self._backward(state, batches, micro_batches)
+        state.step += 1
+        state.step_in_epoch += 1
+        if self._settings.on_error == "skip":
+            self._rescale_gradient(len(parts), micro_batches)
+        skipped = [
+            {"key": clip.key, "reason": clip.reason} for batch in batches if batch is not None for clip in batch.skipped
+        ]
+        names = self._task.loss_names
+        norm, *sums = _to_numbers(
+            self._clip_gradient(), [[part[name] for part in parts if name in part] for name in names]
+        )
+        counts = [float(sum(name in part for part in parts)) for name in names]
+        reduced = self._context.all_reduce_sum([*sums, *counts, len(parts), len(skipped), stop])
+        *_, read, skipped_clips, stops = reduced
+        state.skipped_clips += skipped_clips
+        result = StepResult(
+            stop=stops > 0,
+            loss_sums=dict(zip(names, reduced, strict=False)),
+            loss_counts=dict(zip(names, reduced[len(names) :], strict=False)),
+            gradient_norm=norm,
+            frames=sum(int(batch.lengths.sum()) for batch in batches if batch is not None and batch.keys),
+            skipped=self._context.all_gather(skipped) if skipped_clips else [],
+        )
+        if not read:  # momentum and weight decay alone are not to move the weights
+            return _without_update(result)
+        # the gradient of |x - NaN| is 0: that something is not finite may show in the loss alone
+        if not math.isfinite(norm + sum(result.loss_sums.values())):
+            for x, before in zip(network.buffers(), buffers_before, strict=True):
+                x.copy_(before)  # batch norms have taken it into their statistics too
+            state.nonfinite_steps += 1
+            state.nonfinite_in_a_row += 1
+            keys = [key for batch in batches if batch is not None for key in batch.keys]
+            return _without_update(result, self._context.all_gather(keys))
+        self._update(state)
+        for name in names:
+            state.loss_sums[name] = state.loss_sums.get(name, 0.0) + result.loss_sums[name]
+            state.loss_counts[name] = state.loss_counts.get(name, 0.0) + result.loss_counts[name]
+        return result
+
+    def _backward(
+        self, state: TrainState, batches: Sequence[Batch | None], micro_batches: int
+    ) -> list[dict[str, Tensor]]:
+        """Accumulate the gradient of this rank's micro-batches; DDP averages it over the ranks in the last one."""
+        parts = []
+        for number, batch in enumerate(batches):
+            with self._no_sync() if number < len(batches) - 1 else nullcontext():
+                if batch is None or not batch.keys:
+                    self._backward_of_nothing()
+                    continue
+                seed = _seed(self._settings.seed, state.epoch, batch.number)
+                torch.manual_seed(_seed(self._settings.seed, state.epoch, batch.number, 1))  # of dropout
                 try:
-                    found = run.task.losses(run, wrapped, batch, seed)
-                    (found.total * (ranks.world / count)).backward()
+                    losses = self._task.loss(self._wrapped, batch, seed, state)
+                    # DDP's gradient is the mean over ranks, and the mean over micro-batches is wanted
+                    (losses.total * (self._context.world_size / micro_batches)).backward()
                 except (RuntimeError, ValueError) as error:
                     raise TrainingError(
-                        f"rank {ranks.rank}, step {place.step + 1}: {len(batch.keys)} clips of up to "
-                        f"{int(batch.lengths.max())} frames ({_some(batch.keys)}): {error}"
+                        f"rank {self._context.rank}, step {state.step + 1}: {len(batch.keys)} clips of up to "
+                        f"{int(batch.lengths.max())} frames ({first_few(batch.keys)}): {error}"
                     ) from error
-                parts.append(found.parts)
-                meter.frames += int(batch.lengths.sum())
-                keys += batch.keys
-        for clip in batch.skipped if batch is not None else []:
-            book.warn(f"skipped {clip.key}: {clip.reason}")
-            skipped.append({"key": clip.key, "reason": clip.reason})
-    place.step += 1
-    place.step_in_epoch += 1
-    names = run.task.parts
-    if settings.on_error == "skip":
-        _make_up_for_unread(run, len(parts), count)
-    norm, *sums = _fetched(_clip(run), [[part[name] for part in parts if name in part] for name in names])
-    counts = [float(sum(name in part for part in parts)) for name in names]
-    found_by_all = ranks.totals([*sums, *counts, len(parts), len(skipped), stop])
-    summed = dict(zip(names, found_by_all, strict=False))
-    counted = dict(zip(names, found_by_all[len(names) :], strict=False))
-    micro_batches_per_step, skipped_by_all, stops = found_by_all[-3:]
-    if skipped_by_all:
-        place.skipped += skipped_by_all
-        _note_skipped(run, skipped)
-    if not micro_batches_per_step:
-        return stops > 0  # nothing could be read: momentum and decay alone are not to move the weights
-    # the gradient of |x - NaN| is 0: it takes the loss to see it
-    if not math.isfinite(norm + sum(summed.values())):
-        for x, kept in zip(run.network.buffers(), before, strict=True):
-            x.copy_(kept)  # what is not finite has gone into the statistics of batch norms too
-        _skip_step(run, keys, book)
-        return stops > 0
-    place.bad_in_a_row = 0
-    for group in run.optimizer.param_groups:
-        group["lr"] = settings.optimizer.learning_rate * learning_rate_factor(place.step - 1, settings.schedule)
-    run.optimizer.step()
-    _average(run)
-    for name in names:
-        place.sums[name] = place.sums.get(name, 0.0) + summed[name]
-        place.counts[name] = place.counts.get(name, 0.0) + counted[name]
-    meter.add(summed, counted, norm)
-    return stops > 0
+                parts.append(losses.parts)
+        return parts
+
+    def _backward_of_nothing(self) -> None:
+        """Take part in the ranks' collectives, with gradients of zero and batch-norm statistics as they were."""
+        network = self._model.network
+        buffers_before = {name: x.clone() for name, x in network.named_buffers()}
+        self._task.dummy_loss(self._wrapped).backward()
+        for name, x in network.named_buffers():
+            x.copy_(buffers_before[name])
+
+    def _rescale_gradient(self, read: int, micro_batches: int) -> None:
+        """Micro-batches that could not be read have no gradient: the mean is over those that could."""
+        (read_by_all,) = self._context.all_reduce_sum([read])
+        if 0 < read_by_all < micro_batches:
+            for parameter in self._model.network.parameters():
+                if parameter.grad is not None:
+                    parameter.grad *= micro_batches / read_by_all
+
+    def _clip_gradient(self) -> Tensor:
+        """The norm of the global gradient, which is scaled down to `clip_norm` if that is set."""
+        limit = self._settings.clip_norm if self._settings.clip_norm is not None else math.inf
+        return nn.utils.clip_grad_norm_(self._model.network.parameters(), limit)
+
+    def _update(self, state: TrainState) -> None:
+        state.nonfinite_in_a_row = 0
+        factor = learning_rate_factor(state.step - 1, self._settings.schedule)
+        for group in self._model.optimizer.param_groups:
+            group["lr"] = self._settings.optimizer.learning_rate * factor
+        self._model.optimizer.step()
+        if self._model.ema is not None:
+            self._model.ema.update(self._model.network, state.step)
 
 
-def _fetched(norm: Tensor, parts: list[list[Tensor]]) -> list[float]:
+def _without_update(result: StepResult, nonfinite_keys: list[str] | None = None) -> StepResult:
+    return StepResult(result.stop, frames=result.frames, skipped=result.skipped, nonfinite_keys=nonfinite_keys)
+
+
+def _to_numbers(norm: Tensor, parts: list[list[Tensor]]) -> list[float]:
     """The norm and the sum of each part as numbers: a GPU is waited for once."""
     sums = [torch.stack(found).sum() if found else norm.new_zeros(()) for found in parts]
     numbers: list[float] = torch.stack([norm, *sums]).tolist()
@@ -122,66 +184,6 @@ def _seed(*parts: int) -> int:
     return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1)
 
 
-def _backward_of_nothing(run: Run, wrapped: nn.Module) -> None:
-    """Take part in what ranks do together, with gradients of zero."""
-    kept = {name: x.clone() for name, x in run.network.named_buffers()}
-    run.task.idle(run, wrapped).backward()
-    for name, x in run.network.named_buffers():
-        x.copy_(kept[name])
-
-
-def _make_up_for_unread(run: Run, mine: int, count: int) -> None:
-    """Micro-batches that could not be read have no gradient: the mean is of those that could."""
-    (read,) = run.ranks.totals([mine])
-    if 0 < read < count:
-        for parameter in run.network.parameters():
-            if parameter.grad is not None:
-                parameter.grad *= count / read
-
-
-def _note_skipped(run: Run, skipped: list[dict[str, str]]) -> None:
-    lines = [json.dumps({"step": run.place.step, **clip}) + "\n" for clip in run.ranks.gathered(skipped)]
-    if run.ranks.first:
-        with run.folder.skipped.open("a") as file:
-            file.writelines(lines)
-
-
-def _some(keys: list[str]) -> str:
+def first_few(keys: Sequence[str]) -> str:
+    """The first keys, for a message."""
     return ", ".join(keys[:5]) + (" ..." if len(keys) > 5 else "")
-
-
-def _clip(run: Run) -> Tensor:
-    """The norm of the global gradient, which is scaled down to `clip_norm` if that is set."""
-    limit = run.settings.clip_norm if run.settings.clip_norm is not None else math.inf
-    return nn.utils.clip_grad_norm_(run.network.parameters(), limit)
-
-
-def _skip_step(run: Run, keys: list[str], book: Logger) -> None:
-    place, settings = run.place, run.settings
-    place.max_nonfinite_steps += 1
-    place.bad_in_a_row += 1
-    named = run.ranks.gathered(keys)
-    if run.ranks.first:
-        line = json.dumps({"step": place.step, "epoch": place.epoch, "keys": named})
-        with (run.folder.bad_batches).open("a") as file:
-            file.write(line + "\n")
-    some = _some(named)
-    book.say(f"step {place.step}: loss or gradient is not finite; skipped ({some})")
-    if place.bad_in_a_row >= settings.max_nonfinite_steps:
-        raise TrainingError(
-            f"{place.bad_in_a_row} steps in a row without a finite loss and gradient, the last of "
-            f"{some}: all keys are in {run.folder.path / 'bad-batches.jsonl'}"
-        )
-
-
-def _average(run: Run) -> None:
-    if run.average is None or run.settings.ema is None:
-        return
-    pairs = [(run.average[name], x) for name, x in run.network.state_dict().items()]
-    moving = [pair for pair in pairs if pair[1].is_floating_point()]
-    # from few steps an average of few: the new weights of the start would stay in it for long
-    decay = min(run.settings.ema, (1 + run.place.step) / (10 + run.place.step))
-    torch._foreach_lerp_([mean for mean, _ in moving], [x for _, x in moving], 1 - decay)
-    for mean, x in pairs:
-        if not x.is_floating_point():
-            mean.copy_(x)

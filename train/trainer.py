@@ -1,140 +1,237 @@
-"""The training loop: micro-batches in, checkpoints out, the same run on one process or on many.
+"""The training loop: micro-batches in, checkpoints out, the same on one process or on many.
 
 A global step is G planned micro-batches, dealt to ranks and accumulation steps; its gradient is the mean of theirs.
-What is drawn for a micro-batch is drawn from (seed, epoch, its number), so a run's whole place is (epoch, step in it):
-one that stopped goes on as if it had not, at another number of ranks too. Batch-norm statistics are the exception:
-without `sync_batch_norm` they depend on which rank saw what.
+What is drawn for a micro-batch is drawn from (seed, epoch, its number), so that the cursor of a run is (epoch, step in
+it): a run that stopped resumes exactly, at another number of ranks with the same clips. Batch-norm statistics are the
+exception: without `sync_batch_norm` they depend on which rank sees what.
 """
 
 from __future__ import annotations
 
+import logging
 import math
-from contextlib import closing, nullcontext
+from contextlib import closing
+from pathlib import Path
+from threading import Event
+from typing import Any
 
-import torch
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel
-
+from model.checkpoint import load_checkpoint
 from model.losses import content_switches_on
 from runtime.signals import sigterm_noted
+from shards import Dataset
 from shards.loading.batch_plan import MicroBatch, plan_epoch
 from shards.loading.distribute import distribute_from, steps_in_epoch
+from shards.loading.loader import load
+from train.checkpointing import Checkpointer, make_checkpoint, restore_checkpoint
 from train.curriculum import segment_of
+from train.distributed import DistributedContext
 from train.logger import Logger
-from train.state import Run, TrainingError
-from train.step import Alone, take_step
-from train.throughput import Throughput
-from train.validation import plan_validation, validate
+from train.resume import check_fingerprint
+from train.run_dir import RunDir, append_lines
+from train.settings import TrainSettings
+from train.state import TrainedModel, TrainingError, TrainState
+from train.step import OptimizerStep, StepResult, first_few
+from train.tasks.task import Task
+from train.throughput import Throughput, mean_losses
+from train.validation import Validator, best_criterion, best_score, is_better
 
-EXIT_STOPPED = 75
-"""Exit status of a run that was told to stop (SIGTERM) and saved itself: start it again to go on."""
+log = logging.getLogger(__name__)
 
 
-def train(run: Run, book: Logger) -> bool:
-    """Train to the end, or until told to stop.
+class Trainer:
+    """A run: trains a model for a task on a dataset.
 
-    Returns:
-        Whether the end was reached; otherwise the run was told to stop, and saved itself.
-
-    Raises:
-        TrainingError: too many steps in a row without a finite loss and gradient, or nothing to train on.
-        DatasetError, StorageError: the data cannot be read.
-        OSError: a checkpoint cannot be written.
+    Attributes:
+        state: how far it is.
+        run_dir, checkpointer: where it writes.
+        validator: None where nothing is validated, or before `plan_validation`.
     """
-    settings, ranks, place = run.settings, run.ranks, run.place
-    wrapped: nn.Module = run.network
-    alone: Alone = nullcontext
-    if ranks.world > 1:
-        parallel = DistributedDataParallel(run.network)  # device_ids would send lengths to the GPU, to be waited for
-        wrapped, alone = parallel, parallel.no_sync
-    if settings.compile:
-        wrapped = torch.compile(wrapped)  # type: ignore[assignment]
-    meter = Throughput(ranks)
-    validation = plan_validation(run)  # now: what is wrong with it should not show after hours
-    with sigterm_noted() as stop_asked:
-        if _validation_is_due(run):  # a stop came between
-            validate(run, validation, book)
-            save(run)
-        while place.step < settings.schedule.steps:
-            planned = _epoch(run)
-            steps = steps_in_epoch(len(planned), settings.micro_batches_per_step)
-            slots = distribute_from(
-                planned, settings.micro_batches_per_step, place.step_in_epoch, ranks.rank, ranks.world
-            )
-            with closing(run.batches(slots)) as batches:
-                while place.step_in_epoch < steps and place.step < settings.schedule.steps:
-                    share = meter.waited(batches, settings.micro_batches_per_step // ranks.world)
-                    first = place.step_in_epoch * settings.micro_batches_per_step
-                    count = len(planned[first : first + settings.micro_batches_per_step])
-                    stop = take_step(run, wrapped, alone, count, share, meter, book, stop_asked.is_set())
-                    book.moved(place.step)
-                    if place.step % settings.checkpoint.log_every == 0:
-                        meter.write(run, book)
-                    ended = place.step_in_epoch == steps
-                    if ended:
-                        _end_epoch(run, book)
-                    with meter.paused():
-                        saves = (
-                            stop or place.step % settings.checkpoint.every == 0 or place.step == settings.schedule.steps
-                        )
-                        if saves:
-                            save(run)
-                        if stop:
-                            return False
-                        if _validation_is_due(run):
-                            validate(run, validation, book)
-                            if saves:  # once more: what was best so far may have changed
-                                save(run)
-                    if ended:
-                        break
-    return True
 
+    def __init__(
+        self,
+        settings: TrainSettings,
+        dataset: Dataset,
+        task: Task,
+        model: TrainedModel,
+        context: DistributedContext,
+        fingerprint: dict[str, Any],
+    ) -> None:
+        self.settings, self.dataset, self.task, self.model = settings, dataset, task, model
+        self.context, self.fingerprint = context, fingerprint
+        self.state = TrainState(best_criterion=best_criterion(settings, task))
+        self.run_dir = RunDir(settings.out)
+        self.checkpointer = Checkpointer(self.run_dir, settings.checkpoint)
+        self.throughput = Throughput(context)
+        self.validator: Validator | None = None
 
-def _validation_is_due(run: Run) -> bool:
-    settings, place = run.settings, run.place
-    if settings.validation.split is None or place.step <= place.validated:
-        return False
-    return place.step % settings.validation.every == 0 or place.step == settings.schedule.steps
+    def plan_validation(self) -> None:
+        """Choose and prepare what is validated on (`ValueError`, as `Validator`)."""
+        if self.settings.validation.split is not None:
+            self.validator = Validator(self.task, self.settings, self.dataset, self.context)
 
+    def train(self) -> bool:
+        """Train to the last step, or until signalled to stop (SIGTERM).
 
-def _epoch(run: Run) -> list[MicroBatch]:
-    settings = run.settings
-    draw = segment_of(settings, run.place.epoch)
-    lent = run.task.wants_voice and settings.segments.speaker_reference == "other"
-    voice_frames = settings.segments.reference_frames if lent else 0
-    planned = plan_epoch(
-        run.dataset.index, settings.splits, settings.seed, run.place.epoch, draw, settings.batch, voice_frames
-    )
-    if len(planned) < run.ranks.world:
-        raise TrainingError(
-            f"{len(planned)} micro-batches in epoch {run.place.epoch} for {run.ranks.world} ranks: lower "
-            "batch.max_padded_frames, use fewer ranks, or let the curriculum take longer clips"
+        Returns:
+            Whether the last step was reached; otherwise the run was signalled to stop, and has saved itself.
+
+        Raises:
+            TrainingError: too many steps in a row without a finite loss and gradient, or nothing to train on.
+            DatasetError, StorageError: the data cannot be read.
+            OSError: a checkpoint cannot be written.
+        """
+        self.plan_validation()  # what is wrong with it should not show after hours
+        step = OptimizerStep(self.task, self.model, self.settings, self.context)
+        steps, is_rank0 = self.settings.schedule.steps, self.context.is_rank0
+        with closing(Logger(self.run_dir, self.state, steps, is_rank0)) as logger, sigterm_noted() as signalled:
+            if self._validation_is_due():  # the run was stopped before it
+                self.validate(logger)
+                self.save()
+            while self.state.step < steps:
+                if not self._train_epoch(step, logger, signalled):
+                    return False
+        return True
+
+    def _train_epoch(self, step: OptimizerStep, logger: Logger, signalled: Event) -> bool:
+        """Train what is left of the epoch; False: signalled to stop."""
+        state, settings, context, throughput = self.state, self.settings, self.context, self.throughput
+        per_step, last_step = settings.micro_batches_per_step, settings.schedule.steps
+        planned = self.plan_epoch()
+        slots = distribute_from(planned, per_step, state.step_in_epoch, context.rank, context.world_size)
+        steps = steps_in_epoch(len(planned), per_step)
+        with closing(load(self.dataset, slots, settings.loader(self.task.contents))) as batches:
+            while state.step_in_epoch < steps and state.step < last_step:
+                share = throughput.next_batches(batches, per_step // context.world_size)
+                first = state.step_in_epoch * per_step
+                result = step.take(state, share, len(planned[first : first + per_step]), signalled.is_set())
+                self._record(result)
+                throughput.add(result)
+                logger.update(state.step)
+                if state.step % settings.checkpoint.log_every == 0:
+                    self._log_throughput(logger)
+                epoch_ended = state.step_in_epoch == steps
+                if epoch_ended:
+                    self._end_epoch(logger)
+                with throughput.paused():
+                    saves = result.stop or state.step % settings.checkpoint.every == 0 or state.step == last_step
+                    if saves:
+                        self.save()
+                    if result.stop:
+                        return False
+                    if self._validation_is_due():
+                        self.validate(logger)
+                        if saves:  # once more: the best so far may have changed
+                            self.save()
+                if epoch_ended:
+                    break
+        return True
+
+    def plan_epoch(self) -> list[MicroBatch]:
+        """The micro-batches of the state's epoch.
+
+        Raises:
+            TrainingError: there are fewer than ranks.
+        """
+        settings, epoch = self.settings, self.state.epoch
+        from_other = self.task.uses_speaker_reference and settings.segments.speaker_reference == "other"
+        planned = plan_epoch(
+            self.dataset.index,
+            settings.splits,
+            settings.seed,
+            epoch,
+            segment_of(settings, epoch),
+            settings.batch,
+            reference_frames=settings.segments.reference_frames if from_other else 0,
         )
-    return planned
+        if len(planned) < self.context.world_size:
+            raise TrainingError(
+                f"{len(planned)} micro-batches in epoch {epoch} for {self.context.world_size} ranks: lower "
+                "batch.max_padded_frames, use fewer ranks, or let the curriculum take longer clips"
+            )
+        return planned
 
+    def _record(self, result: StepResult) -> None:
+        """Write down the clips that a step could not use; stop where that happens too often."""
+        state, bad_batches = self.state, self.run_dir.bad_batches
+        if self.context.is_rank0 and result.skipped:
+            append_lines(self.run_dir.skipped, ({"step": state.step, **clip} for clip in result.skipped))
+            for clip in result.skipped:
+                log.warning("skipped %s: %s", clip["key"], clip["reason"])
+        if (keys := result.nonfinite_keys) is None:
+            return
+        if self.context.is_rank0:
+            append_lines(bad_batches, [{"step": state.step, "epoch": state.epoch, "keys": keys}])
+        log.info("step %d: loss or gradient is not finite; skipped (%s)", state.step, first_few(keys))
+        if state.nonfinite_in_a_row >= self.settings.max_nonfinite_steps:
+            raise TrainingError(
+                f"{state.nonfinite_in_a_row} steps in a row without a finite loss and gradient, the last of "
+                f"{first_few(keys)}: all keys are in {bad_batches}"
+            )
 
-def _end_epoch(run: Run, book: Logger) -> None:
-    place = run.place
-    means = {name: total / place.counts[name] for name, total in place.sums.items() if place.counts[name]}
-    means["text_left_out"] = place.sums.get("text_left_out", 0.0)  # clips, not a mean
-    book.scalars(
-        "epoch",
-        place.step,
-        epoch=place.epoch,
-        **means,
-        max_nonfinite_steps=place.max_nonfinite_steps,
-        skipped=place.skipped,
-    )
-    l1 = means.get("l1", math.inf)
-    waiting = run.recogniser is not None and not place.content_on
-    if waiting and content_switches_on(place.epoch, l1, run.settings.losses):
-        place.content_on = True
-        book.say(f"epoch {place.epoch}: mean L1 {l1:.3f}: the output content loss is on from here")
-    place.epoch, place.step_in_epoch, place.sums, place.counts = place.epoch + 1, 0, {}, {}
+    def _log_throughput(self, logger: Logger) -> None:
+        values = self.throughput.flush()
+        if values:
+            learning_rate = self.model.optimizer.param_groups[0]["lr"]
+            logger.log_metrics("train", self.state.step, **values, learning_rate=learning_rate)
 
+    def _end_epoch(self, logger: Logger) -> None:
+        state, means = self.state, mean_losses(self.state.loss_sums, self.state.loss_counts)
+        counts = {"nonfinite_steps": state.nonfinite_steps, "skipped": state.skipped_clips}
+        logger.log_metrics("epoch", state.step, epoch=state.epoch, **means, **counts)
+        l1 = means.get("l1", math.inf)
+        waiting = self.task.has_content_loss and not state.content_on
+        if waiting and content_switches_on(state.epoch, l1, self.settings.losses):
+            state.content_on = True
+            log.info("epoch %d: mean L1 %.3f: the output content loss is on from here", state.epoch, l1)
+        state.epoch, state.step_in_epoch, state.loss_sums, state.loss_counts = state.epoch + 1, 0, {}, {}
 
-def save(run: Run) -> None:
-    """A checkpoint to go on from, written by the first rank; the others wait."""
-    if run.ranks.first:
-        run.folder.save(run.checkpoint(to_go_on=True), run.settings.checkpoint.last, run.settings.checkpoint.milestones)
-    run.ranks.wait()
+    def _validation_is_due(self) -> bool:
+        settings, state = self.settings, self.state
+        if settings.validation.split is None or state.step <= state.validated_step:
+            return False
+        return state.step % settings.validation.every == 0 or state.step == settings.schedule.steps
+
+    def validate(self, logger: Logger) -> None:
+        """Score the validation clips; the best weights so far are kept apart."""
+        state = self.state
+        assert self.validator is not None
+        result = self.validator.run(self.model)
+        state.scores, state.validated_step = result.scores, state.step
+        logger.log_metrics("validation", state.step, **result.scores)
+        line = ", ".join(f"{name} {value:.3g}" for name, value in result.scores.items())
+        log.info("step %d: validation: %s", state.step, line)
+        logger.log_examples(state.step, result.examples, result.transcripts, first=state.best is None)
+        name = best_score(self.settings, self.task)
+        value = result.scores.get(name, math.nan)
+        if not math.isfinite(value):
+            log.info("step %d: %s could be measured on no clip; this is not the best", state.step, name)
+        elif is_better(name, value, state.best):
+            state.best = value
+            if self.context.is_rank0:
+                transforms = self.settings.transforms
+                self.checkpointer.save_best(make_checkpoint(self.model, state, self.task.tokenizer, transforms))
+
+    def save(self) -> None:
+        """Write a checkpoint to resume from, on rank 0; the others wait."""
+        if self.context.is_rank0:
+            tokenizer, transforms = self.task.tokenizer, self.settings.transforms
+            self.checkpointer.save(make_checkpoint(self.model, self.state, tokenizer, transforms, self.fingerprint))
+        self.context.barrier()
+
+    def resume(self, path: Path) -> None:
+        """Restore model and state from a checkpoint of the same run.
+
+        Raises:
+            ValueError: it is of another.
+            CheckpointError: it is no checkpoint.
+        """
+        checkpoint = load_checkpoint(path)
+        check_fingerprint(checkpoint, self.fingerprint, str(path))
+        self.state = restore_checkpoint(checkpoint, self.model)
+        log.info("resuming from %s", path)
+        before, criterion = self.state.best_criterion, best_criterion(self.settings, self.task)
+        if before != criterion:
+            aside = self.context.on_rank0(lambda: self.checkpointer.set_best_aside(self.state.step))
+            if aside is not None:
+                log.info("the best so far was by %s: it is %s; from here it is by %s", before, aside, criterion)
+            self.state.best, self.state.best_criterion = None, criterion

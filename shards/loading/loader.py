@@ -10,7 +10,7 @@ to go on elsewhere, start it with what is left of the plan. It draws nothing fro
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from multiprocessing import connection
@@ -67,7 +67,7 @@ _PATIENCE = 30 * 60
 
 def load(
     dataset: Dataset, slots: Sequence[MicroBatch | None], settings: LoaderSettings = LoaderSettings()
-) -> Iterator[Batch | None]:
+) -> Generator[Batch | None, None, None]:
     """The batches of planned micro-batches, in their order; None for None.
 
     Close the iterator, or read it to its end, and its processes and files are gone.

@@ -25,7 +25,7 @@ ON_FOOTAGE = (
     "griffin_lim",
     "evaluation",
     "loader",
-    "training_plain",
+    "training_vs_plain",
 )  # measure(recipe, clips, runs)
 WITHOUT = ("transforms", "ctc_decoding", "networks", "training_step")  # measure(runs)
 MEASUREMENTS = ON_FOOTAGE + WITHOUT

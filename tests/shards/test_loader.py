@@ -436,7 +436,7 @@ def test_a_loader_that_is_closed_early_leaves_no_process(dataset: Dataset) -> No
     batches = load(dataset, plan(dataset), LoaderSettings(workers=2))
     next(batches)
     assert len(set(descendants(os.getpid())) - before) >= 2
-    batches.close()  # type: ignore[attr-defined]
+    batches.close()
     assert not set(descendants(os.getpid())) - before
 
 

@@ -12,17 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from model.mel import MelSettings
 from model.tokenizer import train_tokenizer
-from shards import Dataset, open_dataset
-from tests.shards.datasets import HALF, small_dataset
+from shards import Dataset
+from tests.shards.datasets import small_dataset
 from train.__main__ import parse
-from train.distributed import Ranks
-from train.init import fresh_network, load_asr, load_tokenizer
-from train.resume import identity_of
-from train.run_dir import RunDir
-from train.state import Run
-from train.tasks.registry import TASKS
+from train.build import build_trainer
+from train.distributed import DistributedContext
+from train.trainer import Trainer
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -30,7 +26,7 @@ SMALL = [
     "--network.visual={channels: 2, dropout: 0.1, conformer: {layers: 1, width: 16, heads: 2, kernel: 5}}",
     "--network.speaker={channels: [8, 8], width: 8}",
     "--network.decoder={width: 16, channels: [8]}",
-    f"--transforms={{crop_radius: {HALF}, size: 32}}",
+    "--transforms.size=32",
     "--batch={max_padded_frames: 80, window_shards: 2}",
     "--optimizer.learning_rate=0.003",
     "--splits=[train]",
@@ -111,23 +107,16 @@ def logged(run: Path, kind: str = "train") -> dict[int, dict[str, float]]:
     }
 
 
-SMALL_RECOGNISER = "--asr={channels: [4, 8], conformer: {layers: 1, width: 16, heads: 2, kernel: 5}}"
+SMALL_ASR = "--asr={channels: [4, 8], conformer: {layers: 1, width: 16, heads: 2, kernel: 5}}"
 
 
 def task_flags(task: str, dataset: str, run: Path, **more: Any) -> list[str]:
-    """A command line for any task, its best checkpoint chosen by a score that needs no sound."""
+    """A command line for any task, its best checkpoint chosen by a score that needs no waveform."""
     best = "l1" if task == "lip2speech" else "ctc"
     chosen = {"task": task, "checkpoint.best": best, "workers": 0, **more}
-    return [*flags(dataset, run, **chosen), SMALL_RECOGNISER]
+    return [*flags(dataset, run, **chosen), SMALL_ASR]
 
 
-def begun(arguments: list[str]) -> Run:
-    """The run of a command line, in this process, before its first step."""
-    settings, task = parse(arguments)[0], TASKS[parse(arguments)[0].task]
-    dataset = open_dataset(settings.shards)
-    tokenizer = load_tokenizer(dataset, settings)
-    network = fresh_network(settings, task, tokenizer, lambda line: None)
-    ranks, identity = Ranks(0, 1, torch.device("cpu")), identity_of(settings, dataset, tokenizer)
-    recogniser = load_asr(settings, ranks.device)
-    folder = RunDir(settings.out)
-    return Run(settings, dataset, tokenizer, MelSettings(), task, network, recogniser, ranks, folder, identity)
+def trainer_of(arguments: list[str]) -> Trainer:
+    """The trainer of a command line, in this process, before its first step."""
+    return build_trainer(parse(arguments)[0], None, DistributedContext(0, 1, torch.device("cpu")))

@@ -1,4 +1,4 @@
-"""Short parts first: stages by epoch, of few words or few frames; what is left out comes back."""
+"""Curriculum: short segments first, in stages by epoch, of few words or few frames; later all clips."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from shards import Dataset, open_dataset
 from shards.loading.batch_plan import BatchSettings, MicroBatch, plan_epoch
 from shards.loading.index_view import IndexedClip
 from tests.train.runs import flags, logged, task_flags, weights_of
-from train import trainer as loop
 from train.__main__ import main
 from train.curriculum import segment_of, stage_at, whole_clips
 from train.settings import Stage, TrainSettings
+from train.trainer import Trainer
 
 STAGES = (Stage(epochs=2, max_words=2, max_frames=15), Stage(epochs=1, max_words=3, max_frames=20))
 SETTINGS = TrainSettings(curriculum=STAGES, segments=SegmentSettings(min_words=4, max_words=6))
@@ -34,7 +34,7 @@ def dataset(shards: str) -> Dataset:
 
 
 def drawn(clip: IndexedClip, epoch: int, settings: TrainSettings = SETTINGS) -> list[Segment]:
-    """Two hundred draws; none where the clip is left out."""
+    """Two hundred draws; none where the clip is skipped."""
     found = [segment_of(settings, epoch)(clip, Random(number)) for number in range(200)]
     return [part for part in found if isinstance(part, Segment)]
 
@@ -46,15 +46,13 @@ def run_of(part: Segment) -> tuple[int, int]:
     return numbers[0], numbers[-1] + 1
 
 
-def test_stages_follow_each_other_and_then_there_is_none() -> None:
+def test_stage_at_is_none_after_the_last_stage() -> None:
     assert [stage_at(STAGES, epoch) for epoch in range(1, 6)] == [STAGES[0], STAGES[0], STAGES[1], None, None]
     assert stage_at((), 1) is None
 
 
 @pytest.mark.parametrize(("epoch", "most", "least"), [(1, 2, 1), (2, 2, 1), (3, 3, 1), (4, 6, 4)])
-def test_runs_of_words_are_as_long_as_the_stage_says_and_then_as_the_settings_say(
-    epoch: int, most: int, least: int
-) -> None:
+def test_segment_of_draws_runs_of_words_as_long_as_the_stage_says(epoch: int, most: int, least: int) -> None:
     parts = drawn(TIMED, epoch)
     runs = [run_of(part) for part in parts]
     counts = [stop - first for first, stop in runs]
@@ -65,7 +63,7 @@ def test_runs_of_words_are_as_long_as_the_stage_says_and_then_as_the_settings_sa
         assert (part.start_frame, part.stop_frame) == (5 * first, 5 * stop)
 
 
-def test_a_stage_never_lengthens_what_the_settings_say() -> None:
+def test_segment_of_never_draws_longer_than_the_settings_say() -> None:
     settings = dataclasses.replace(
         SETTINGS, segments=SegmentSettings(min_words=1, max_words=1), curriculum=(Stage(1, 9, 500),)
     )
@@ -73,20 +71,20 @@ def test_a_stage_never_lengthens_what_the_settings_say() -> None:
     assert {part.stop_frame for part in drawn(SHORT._replace(frames=400), 1, settings)} == {250}
 
 
-def test_a_run_of_long_words_is_cut_to_the_frames_of_the_stage() -> None:
+def test_segment_of_cuts_long_words_to_the_frames_of_the_stage() -> None:
     slow = TIMED._replace(words=[("slow", 0.0, 0.5), ("words", 0.5, 1.2)])
     assert {(part.stop_frame, part.text) for part in drawn(slow, 1)} == {(13, "slow"), (27, None)}
     assert {part.stop_frame - part.start_frame for part in drawn(slow, 4)} == {30}
 
 
-def test_clips_without_word_times_that_are_too_long_are_left_out_and_come_back() -> None:
+def test_segment_of_skips_long_clips_without_word_times_until_later() -> None:
     for epoch, short, long in ((1, 15, 0), (2, 15, 0), (3, 15, 16), (4, 15, 16)):
         for clip, frames in ((SHORT, short), (LONG, long)):
             whole = [Segment(0, frames, "a text")] * 200 if frames else []
             assert drawn(clip, epoch) == whole
 
 
-def test_without_a_curriculum_parts_are_as_the_settings_say_from_the_first_epoch() -> None:
+def test_segment_of_without_curriculum_follows_the_settings_from_the_first_epoch() -> None:
     settings = TrainSettings()
     for clip in (TIMED, LONG, LONG._replace(frames=400)):
         for epoch in (1, 9):
@@ -99,12 +97,12 @@ def test_without_a_curriculum_parts_are_as_the_settings_say_from_the_first_epoch
                 assert segment_of(settings, epoch)(clip, Random(number)) == plain
 
 
-def test_what_is_validated_knows_no_curriculum() -> None:
+def test_validation_uses_no_curriculum() -> None:
     for clip in (TIMED, SHORT, LONG):
         assert whole_clips(SETTINGS.segments)(clip, Random(0)) == (0, clip.frames, clip.text)
 
 
-def test_the_text_of_a_clip_that_is_cut_for_validation_is_cut_with_it_where_word_times_are_known() -> None:
+def test_validation_cuts_the_text_with_the_clip_where_word_times_are_known() -> None:
     ranges = SegmentSettings(max_frames=28)  # 1.12 s: five words of a fifth of a second, and a part of the sixth
     timed, untimed = whole_clips(ranges)(TIMED, Random(0)), whole_clips(ranges)(TIMED._replace(words=[]), Random(0))
     assert timed == (0, 28, "w0 w1 w2 w3 w4")
@@ -116,7 +114,7 @@ def _keys(dataset: Dataset, planned: list[MicroBatch]) -> list[str]:
     return sorted(keys[clip.row] for micro_batch in planned for clip in micro_batch.clips)
 
 
-def test_an_epoch_of_a_stage_has_every_clip_that_it_takes_once(dataset: Dataset) -> None:
+def test_epoch_of_a_stage_has_every_clip_that_it_takes_once(dataset: Dataset) -> None:
     rows = [row for row in dataset.index.to_pylist() if row["split"] == "train"]
     for epoch, longest in ((1, 15), (3, 20), (4, 10**6)):
         draw = segment_of(SETTINGS, epoch)
@@ -141,19 +139,17 @@ def _curriculum(shards: str, out: Path, **settings: Any) -> list[str]:
 
 def _noted_plans(monkeypatch: pytest.MonkeyPatch) -> dict[int, list[MicroBatch]]:
     plans: dict[int, list[MicroBatch]] = {}
-    plan = loop._epoch
+    plan = Trainer.plan_epoch
 
-    def noted(run: Any) -> list[MicroBatch]:
-        plans[run.place.epoch] = plan(run)
-        return plans[run.place.epoch]
+    def noted(trainer: Trainer) -> list[MicroBatch]:
+        plans[trainer.state.epoch] = plan(trainer)
+        return plans[trainer.state.epoch]
 
-    monkeypatch.setattr(loop, "_epoch", noted)
+    monkeypatch.setattr(Trainer, "plan_epoch", noted)
     return plans
 
 
-def test_a_run_that_goes_on_in_mid_curriculum_keeps_the_plan(
-    shards: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_resume_in_mid_curriculum_keeps_the_plan(shards: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     noted = _noted_plans(monkeypatch)
     assert main(_curriculum(shards, tmp_path / "straight")) == 0
     straight_plans = dict(noted)
@@ -172,7 +168,9 @@ def test_a_run_that_goes_on_in_mid_curriculum_keeps_the_plan(
     assert [name for name, x in theirs.items() if not torch.equal(ours[name], x)] == []
 
 
-def test_another_curriculum_is_another_run(shards: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_resume_with_another_curriculum_is_refused(
+    shards: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(_curriculum(shards, tmp_path / "run", steps=1)) == 0
     other = [
         *_curriculum(shards, tmp_path / "run"),
@@ -183,30 +181,30 @@ def test_another_curriculum_is_another_run(shards: str, tmp_path: Path, capsys: 
     assert "curriculum was" in capsys.readouterr().err
 
 
-def test_a_stage_that_leaves_nothing_says_so_with_its_epoch(
+def test_stage_without_clips_is_named_with_its_epoch(
     shards: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stages = "--curriculum=[{epochs: 1, max_words: 5, max_frames: 250}, {epochs: 1, max_words: 2, max_frames: 5}]"
     untimed = ["--splits=[val]", "--micro_batches_per_step=1"]
     arguments = flags(shards, tmp_path / "run", steps=9, workers=0, **UNVALIDATED)
     assert main([*arguments, *untimed, stages]) == 1
-    told = capsys.readouterr().err
-    assert "0 micro-batches in epoch 2 for 1 ranks" in told
-    assert "let the curriculum take longer clips" in told
+    message = capsys.readouterr().err
+    assert "0 micro-batches in epoch 2 for 1 ranks" in message
+    assert "curriculum" in message
     assert sorted(logged(tmp_path / "run", "epoch")) == [1], "the first stage was trained"
 
 
-def test_a_stage_of_fewer_frames_than_the_shortest_segment_is_refused_at_once(
+def test_stage_of_fewer_frames_than_the_shortest_segment_is_refused(
     shards: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stages = "--curriculum=[{epochs: 1, max_words: 5, max_frames: 250}, {epochs: 1, max_words: 2, max_frames: 4}]"
     arguments = flags(shards, tmp_path / "run", steps=40, workers=0, **UNVALIDATED)
     assert main([*arguments, stages]) == 2
     assert "curriculum" in capsys.readouterr().err
-    assert not (tmp_path / "run/log.jsonl").exists(), "nothing was begun"
+    assert not (tmp_path / "run/log.jsonl").exists(), "nothing was written"
 
 
 @pytest.mark.parametrize("wrong", [{"epochs": 0}, {"max_words": 0}, {"max_frames": -1}])
-def test_stages_that_make_no_sense_are_refused(wrong: dict[str, int]) -> None:
+def test_stage_settings_below_one_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=f"curriculum: {next(iter(wrong))} .* at least 1 was expected"):
         Stage(**({"epochs": 1, "max_words": 2, "max_frames": 250} | wrong))

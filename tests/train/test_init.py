@@ -1,9 +1,11 @@
-"""Where a run begins: from other checkpoints, bit for bit; what does not fit is named before anything is trained."""
+"""Initialization from other checkpoints, bit for bit; what does not fit is named before anything is trained."""
 
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
+import logging
 import shutil
 import socket
 from collections.abc import Iterator
@@ -29,12 +31,12 @@ from tests.model.test_checkpoint import _published
 from tests.shards.datasets import small_dataset
 from tests.train.runs import finish, flags, logged, start, weights_of
 from train import __main__ as command
-from train import trainer as loop
+from train import step as step_file
 from train.__main__ import main, parse
-from train.distributed import Ranks
-from train.init import fresh_network, load_asr, load_tokenizer
+from train.distributed import DistributedContext
+from train.init import init_network, load_asr, load_tokenizer
 from train.settings import TrainSettings
-from train.tasks.registry import TASKS
+from train.tasks.registry import build_task
 
 CPU = torch.device("cpu")
 
@@ -57,11 +59,11 @@ def _lip_to_speech(settings: TrainSettings, vocabulary: int) -> LipToSpeech:
     return lively(LipToSpeech(dataclasses.replace(settings.network, vocabulary=vocabulary)))
 
 
-def _lip_reader(settings: TrainSettings, vocabulary: int) -> VSRModel:
+def _vsr(settings: TrainSettings, vocabulary: int) -> VSRModel:
     return lively(VSRModel(VSRSettings(settings.network.visual, vocabulary)))
 
 
-def _recogniser(vocabulary: int, n_mels: int = 80) -> ASRModel:
+def _asr(vocabulary: int, n_mels: int = 80) -> ASRModel:
     sizes = ASRSettings((2, 3), ConformerSettings(1, 16, 2, kernel=5), vocabulary, n_mels, "published")
     return lively(ASRModel(sizes))
 
@@ -71,12 +73,17 @@ def _saved(path: Path, network: LipToSpeech | VSRModel | ASRModel, tokenizer: To
     return str(path)
 
 
-def _begun(settings: TrainSettings, tokenizer: Tokenizer, **init: Any) -> tuple[LipToSpeech, str]:
-    """The network that a run begins with, and what is said."""
-    said: list[str] = []
-    network = fresh_network(dataclasses.replace(settings, **init), TASKS["lip2speech"], tokenizer, said.append)
+def _initialized(settings: TrainSettings, tokenizer: Tokenizer, **init: Any) -> tuple[LipToSpeech, str]:
+    """The network that a run begins with, and what is logged."""
+    messages = io.StringIO()
+    handler, logger = logging.StreamHandler(messages), logging.getLogger("train.init")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    named = dataclasses.replace(settings, **init)
+    network = init_network(named, build_task(named, tokenizer, CPU))
+    logger.removeHandler(handler)
     assert isinstance(network, LipToSpeech)
-    return network, "\n".join(said)
+    return network, messages.getvalue().strip()
 
 
 def _assert_same(ours: nn.Module, theirs: nn.Module) -> None:
@@ -85,63 +92,65 @@ def _assert_same(ours: nn.Module, theirs: nn.Module) -> None:
     assert [name for name, x in left.items() if not torch.equal(x, right[name])] == []
 
 
-def test_all_weights_of_init_arrive_bit_for_bit(settings: TrainSettings, tokenizer: Tokenizer, tmp_path: Path) -> None:
+def test_init_loads_all_weights_bit_for_bit(settings: TrainSettings, tokenizer: Tokenizer, tmp_path: Path) -> None:
     theirs = _lip_to_speech(settings, tokenizer.vocabulary_size)
-    ours, said = _begun(settings, tokenizer, init=_saved(tmp_path / "x.pt", theirs, tokenizer))
+    ours, said = _initialized(settings, tokenizer, init=_saved(tmp_path / "x.pt", theirs, tokenizer))
     _assert_same(ours, theirs)
     assert said == f"all weights from {tmp_path / 'x.pt'}"
 
 
-def test_a_visual_encoder_of_a_lip_reader_arrives_with_its_head_and_the_rest_is_the_seeds(
+def test_init_vsr_loads_visual_encoder_and_head_and_the_seed_draws_the_rest(
     settings: TrainSettings, tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
-    theirs = _lip_reader(settings, tokenizer.vocabulary_size)
-    ours, said = _begun(settings, tokenizer, init_vsr=_saved(tmp_path / "x.pt", theirs, tokenizer))
+    theirs = _vsr(settings, tokenizer.vocabulary_size)
+    ours, said = _initialized(settings, tokenizer, init_vsr=_saved(tmp_path / "x.pt", theirs, tokenizer))
     _assert_same(ours.visual, theirs.visual)
     assert theirs.head is not None
     _assert_same(ours.head, theirs.head)
-    fresh, _ = _begun(settings, tokenizer)
+    fresh, _ = _initialized(settings, tokenizer)
     _assert_same(ours.speaker, fresh.speaker)
     _assert_same(ours.decoder, fresh.decoder)
     assert said == f"visual encoder and CTC head from {tmp_path / 'x.pt'}"
 
 
-def test_a_visual_encoder_is_taken_out_of_a_whole_network_and_no_more(
+def test_init_vsr_takes_the_visual_encoder_out_of_a_whole_network(
     settings: TrainSettings, tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
     theirs = _lip_to_speech(settings, tokenizer.vocabulary_size)
-    ours, _ = _begun(settings, tokenizer, init_vsr=_saved(tmp_path / "x.pt", theirs, tokenizer))
-    fresh, _ = _begun(settings, tokenizer)
+    ours, _ = _initialized(settings, tokenizer, init_vsr=_saved(tmp_path / "x.pt", theirs, tokenizer))
+    fresh, _ = _initialized(settings, tokenizer)
     for part, source in (("visual", theirs), ("head", theirs), ("speaker", fresh), ("decoder", fresh)):
         _assert_same(ours.get_submodule(part), source.get_submodule(part))
 
 
 @pytest.mark.parametrize("vocabulary", [0, 31])
-def test_without_a_head_of_this_vocabulary_the_encoder_is_taken_and_a_new_head_is_said(
+def test_init_vsr_without_a_head_of_this_vocabulary_logs_a_new_head(
     settings: TrainSettings, tokenizer: Tokenizer, tmp_path: Path, vocabulary: int
 ) -> None:
     """0: none at all, as published visual encoders come."""
-    theirs = _lip_reader(settings, vocabulary)
-    ours, said = _begun(settings, tokenizer, init_vsr=_saved(tmp_path / "x.pt", theirs))
+    theirs = _vsr(settings, vocabulary)
+    ours, said = _initialized(settings, tokenizer, init_vsr=_saved(tmp_path / "x.pt", theirs))
     _assert_same(ours.visual, theirs.visual)
-    _assert_same(ours.head, _begun(settings, tokenizer)[0].head)
+    _assert_same(ours.head, _initialized(settings, tokenizer)[0].head)
     assert said == f"visual encoder from {tmp_path / 'x.pt'}, which has no CTC head of this tokenizer: a new one"
 
 
-def test_a_visual_encoder_goes_over_that_of_init(settings: TrainSettings, tokenizer: Tokenizer, tmp_path: Path) -> None:
+def test_init_vsr_overrides_the_visual_encoder_of_init(
+    settings: TrainSettings, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
     whole = _lip_to_speech(settings, tokenizer.vocabulary_size)
     reader = VSRModel(VSRSettings(settings.network.visual, 0))
     names: dict[str, str] = {
         "init": _saved(tmp_path / "whole.pt", whole),
         "init_vsr": _saved(tmp_path / "reader.pt", reader),
     }
-    ours, _ = _begun(settings, tokenizer, **names)
+    ours, _ = _initialized(settings, tokenizer, **names)
     _assert_same(ours.visual, reader.visual)
     _assert_same(ours.decoder, whole.decoder)
 
 
-def test_a_recogniser_arrives_frozen_with_the_padding_of_the_run(settings: TrainSettings, tmp_path: Path) -> None:
-    theirs = _recogniser(vocabulary=31)
+def test_init_asr_loads_a_frozen_model_with_the_padding_of_the_run(settings: TrainSettings, tmp_path: Path) -> None:
+    theirs = _asr(vocabulary=31)
     named = dataclasses.replace(settings, init_asr=_saved(tmp_path / "x.pt", theirs))
     ours = load_asr(named, CPU)
     assert ours is not None
@@ -156,12 +165,12 @@ def test_a_recogniser_arrives_frozen_with_the_padding_of_the_run(settings: Train
     torch.testing.assert_close(beside, alone, rtol=0, atol=1e-5)  # masked: what float32 adds up in another order
 
 
-def test_a_recogniser_of_other_pieces_is_listened_to_and_the_runs_tokenizer_stays(
+def test_init_asr_may_have_another_tokenizer_and_the_run_keeps_its_own(
     shards: str, tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
     """Its features are compared, its head is not asked: its vocabulary may be any."""
     other = train_tokenizer(["place blue at f two now", "set white by q nine please"], 25)
-    asr = _saved(tmp_path / "asr.pt", _recogniser(other.vocabulary_size), other)
+    asr = _saved(tmp_path / "asr.pt", _asr(other.vocabulary_size), other)
     at_once = {"losses.content_after_epoch": 0, "losses.content_below": 1e9}
     assert _run(shards, tmp_path / "run", steps=8, every=8, init_asr=asr, **at_once) == 0
     lines = logged(tmp_path / "run")
@@ -172,7 +181,7 @@ def test_a_recogniser_of_other_pieces_is_listened_to_and_the_runs_tokenizer_stay
 
 
 @pytest.mark.parametrize("flag", ["init", "init_vsr", "init_asr"])
-def test_a_checkpoint_of_another_kind_is_named_with_what_it_is(
+def test_init_refuses_a_checkpoint_of_another_task(
     shards: str,
     settings: TrainSettings,
     tokenizer: Tokenizer,
@@ -181,17 +190,18 @@ def test_a_checkpoint_of_another_kind_is_named_with_what_it_is(
     flag: str,
 ) -> None:
     pieces = tokenizer.vocabulary_size
-    other = _lip_to_speech(settings, pieces) if flag == "init_asr" else _recogniser(pieces)
+    other = _lip_to_speech(settings, pieces) if flag == "init_asr" else _asr(pieces)
     kind = "lip2speech" if flag == "init_asr" else "asr"
-    wanted = {"init": "lip2speech", "init_vsr": "visual or lip2speech", "init_asr": "asr"}[flag]
+    wanted = {"init": "lip2speech", "init_vsr": "vsr or lip2speech", "init_asr": "asr"}[flag]
     path = _saved(tmp_path / "theirs.pt", other)
     assert _run(shards, tmp_path / "run", **{flag: path}) == 2
-    assert f"error: {path}: a network of the task {kind}, and {wanted} was expected" in capsys.readouterr().err
-    assert not (tmp_path / "run").exists(), "nothing was begun"
+    message = capsys.readouterr().err
+    assert all(part in message for part in (path, f"task {kind}", wanted))
+    assert not (tmp_path / "run").exists(), "nothing was written"
 
 
 @pytest.mark.parametrize("flag", ["init", "init_vsr", "init_asr"])
-def test_a_file_to_start_from_that_is_missing_or_damaged_is_named(
+def test_init_names_a_file_that_is_missing_or_damaged(
     shards: str,
     settings: TrainSettings,
     tokenizer: Tokenizer,
@@ -201,7 +211,7 @@ def test_a_file_to_start_from_that_is_missing_or_damaged_is_named(
 ) -> None:
     pieces = tokenizer.vocabulary_size
     path = tmp_path / "theirs.pt"
-    _saved(path, _recogniser(pieces) if flag == "init_asr" else _lip_to_speech(settings, pieces))
+    _saved(path, _asr(pieces) if flag == "init_asr" else _lip_to_speech(settings, pieces))
     whole = path.read_bytes()
     for size in (0, 1000, 20_000, len(whole) - 1):
         path.write_bytes(whole[:size])
@@ -209,10 +219,10 @@ def test_a_file_to_start_from_that_is_missing_or_damaged_is_named(
         assert f"error: {path}: not a checkpoint, or a damaged one" in capsys.readouterr().err
     path.unlink()
     assert _run(shards, tmp_path / "run", **{flag: path}) == 2
-    told = capsys.readouterr().err
-    assert "No such file" in told
-    assert str(path) in told
-    assert not (tmp_path / "run").exists(), "nothing was begun"
+    message = capsys.readouterr().err
+    assert "No such file" in message
+    assert str(path) in message
+    assert not (tmp_path / "run").exists(), "nothing was written"
 
 
 def _same_size_other_pieces(tokenizer: Tokenizer, shards: str) -> Tokenizer:
@@ -223,61 +233,59 @@ def _same_size_other_pieces(tokenizer: Tokenizer, shards: str) -> Tokenizer:
     return other
 
 
-def test_a_whole_network_whose_head_means_other_pieces_is_refused(
+def test_init_refuses_a_head_of_another_tokenizer(
     shards: str, settings: TrainSettings, tokenizer: Tokenizer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As many of them, so that every tensor fits: only the tokenizer in the file tells."""
     theirs = _lip_to_speech(settings, tokenizer.vocabulary_size)
     path = _saved(tmp_path / "theirs.pt", theirs, _same_size_other_pieces(tokenizer, shards))
     assert _run(shards, tmp_path / "run", init=path) == 2
-    told = capsys.readouterr().err
-    assert path in told
-    assert "tokenizer" in told
+    message = capsys.readouterr().err
+    assert path in message
+    assert "tokenizer" in message
 
 
-def test_a_lip_readers_head_that_means_other_pieces_is_not_taken(
+def test_init_vsr_does_not_take_a_head_of_another_tokenizer(
     shards: str, settings: TrainSettings, tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
-    theirs = _lip_reader(settings, tokenizer.vocabulary_size)
+    theirs = _vsr(settings, tokenizer.vocabulary_size)
     path = _saved(tmp_path / "theirs.pt", theirs, _same_size_other_pieces(tokenizer, shards))
-    ours, said = _begun(settings, tokenizer, init_vsr=path)
+    ours, said = _initialized(settings, tokenizer, init_vsr=path)
     _assert_same(ours.visual, theirs.visual)
-    _assert_same(ours.head, _begun(settings, tokenizer)[0].head)
+    _assert_same(ours.head, _initialized(settings, tokenizer)[0].head)
     assert "a new one" in said
 
 
-def test_a_recogniser_of_another_number_of_bands_is_refused_before_the_first_step(
+def test_init_asr_of_another_number_of_bands_is_refused(
     shards: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = _saved(tmp_path / "asr.pt", _recogniser(31, n_mels=40))
+    path = _saved(tmp_path / "asr.pt", _asr(31, n_mels=40))
     assert _run(shards, tmp_path / "run", init_asr=path) == 2
-    told = capsys.readouterr().err
-    assert path in told
-    assert "40" in told
+    message = capsys.readouterr().err
+    assert path in message
+    assert "40" in message
 
 
-def test_weights_that_do_not_fit_are_named_one_by_one(
+def test_init_names_each_weight_that_does_not_fit(
     shards: str, settings: TrainSettings, tokenizer: Tokenizer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pieces = tokenizer.vocabulary_size
     theirs = _saved(tmp_path / "theirs.pt", _lip_to_speech(settings, pieces + 1))
     assert _run(shards, tmp_path / "run", init=theirs) == 2
-    told = capsys.readouterr().err
+    message = capsys.readouterr().err
     width = settings.network.visual.conformer.width
-    assert f"{theirs}: does not fit LipToSpeech" in told
-    assert f"head.weight is ({pieces + 1}, {width}) and should be ({pieces}, {width})" in told
-    assert f"head.bias is ({pieces + 1},) and should be ({pieces},)" in told
+    assert f"{theirs}: does not fit LipToSpeech" in message
+    assert f"head.weight is ({pieces + 1}, {width}) and should be ({pieces}, {width})" in message
+    assert f"head.bias is ({pieces + 1},) and should be ({pieces},)" in message
     visual = dataclasses.replace(settings.network.visual, channels=4)
     theirs = _saved(tmp_path / "visual.pt", VSRModel(VSRSettings(visual, 0)))
     assert _run(shards, tmp_path / "run", init_vsr=theirs) == 2
-    told = capsys.readouterr().err
-    assert f"{theirs}: does not fit VisualEncoder" in told
-    assert "front.weight is (4, 1, 5, 7, 7) and should be (2, 1, 5, 7, 7)" in told
+    message = capsys.readouterr().err
+    assert f"{theirs}: does not fit VisualEncoder" in message
+    assert "front.weight is (4, 1, 5, 7, 7) and should be (2, 1, 5, 7, 7)" in message
 
 
-def test_published_files_are_taken_by_init_init_vsr_and_init_asr(
-    shards: str, tokenizer: Tokenizer, tmp_path: Path
-) -> None:
+def test_init_takes_published_files(shards: str, tokenizer: Tokenizer, tmp_path: Path) -> None:
     # as many convolutions as the published networks have: their sizes are read off the shapes
     deep = ["--network.speaker={channels: [8, 8, 8], width: 8}", "--network.decoder={width: 16, channels: [8, 8]}"]
     settings = parse([*flags(shards, tmp_path / "run"), *deep])[0]
@@ -286,20 +294,20 @@ def test_published_files_are_taken_by_init_init_vsr_and_init_asr(
         name: _published(part, theirs.get_submodule(part).state_dict()) for name, part in LIP_TO_SPEECH_PARTS.items()
     }
     torch.save(parts, tmp_path / "published.pt")
-    ours, _ = _begun(settings, tokenizer, init=str(tmp_path / "published.pt"))
+    ours, _ = _initialized(settings, tokenizer, init=str(tmp_path / "published.pt"))
     _assert_same(ours, theirs)
     torch.save(parts["v_front_state_dict"], tmp_path / "visual.pt")
-    ours, said = _begun(settings, tokenizer, init_vsr=str(tmp_path / "visual.pt"))
+    ours, said = _initialized(settings, tokenizer, init_vsr=str(tmp_path / "visual.pt"))
     _assert_same(ours.visual, theirs.visual)
     assert "no CTC head of this tokenizer" in said
-    recogniser = _recogniser(31).half().float()
+    recogniser = _asr(31).half().float()
     torch.save({"asr_model_state_dict": _published("recogniser", recogniser.state_dict())}, tmp_path / "asr.pt")
     heard = load_asr(dataclasses.replace(settings, init_asr=str(tmp_path / "asr.pt")), CPU)
     assert heard is not None
     _assert_same(heard, recogniser)
 
 
-def test_a_run_that_goes_on_needs_no_more_what_it_was_started_from(
+def test_resume_does_not_need_the_checkpoint_of_init(
     shards: str, settings: TrainSettings, tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
     """Its own weights go on; were those it began with loaded again, the runs would differ."""
@@ -313,18 +321,18 @@ def test_a_run_that_goes_on_needs_no_more_what_it_was_started_from(
     assert [name for name, x in theirs.items() if not torch.equal(ours[name], x)] == []
 
 
-def test_a_dataset_without_a_tokenizer_names_the_command_that_makes_one(
+def test_dataset_without_a_tokenizer_names_the_command_that_makes_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     small_dataset(str(tmp_path / "dataset"))
     assert _run(str(tmp_path / "dataset"), tmp_path / "run") == 2
-    told = capsys.readouterr().err
-    assert "there is no tokenizer.model" in told
-    assert f"run `pipeline tokenizer {tmp_path / 'dataset'}`" in told
-    assert "--tokenizer" in told
+    message = capsys.readouterr().err
+    assert "there is no tokenizer.model" in message
+    assert f"run `pipeline tokenizer {tmp_path / 'dataset'}`" in message
+    assert "--tokenizer" in message
 
 
-def test_a_file_that_is_no_tokenizer_is_named(shards: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_tokenizer_that_is_none_is_named(shards: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "notes.txt").write_text("no model")
     assert _run(shards, tmp_path / "run", tokenizer=tmp_path / "notes.txt") == 2
     assert f"{tmp_path / 'notes.txt'}: not a SentencePiece model" in capsys.readouterr().err
@@ -341,30 +349,30 @@ def _with_features(shards: str, copy: Path, **features: Any) -> str:
 
 
 @pytest.mark.parametrize(("name", "value"), [("fmax", 7000.0), ("n_mels", 40), ("preemphasis", 0.5)])
-def test_shards_of_another_mel_are_refused_and_the_setting_is_named(
+def test_shards_of_another_mel_are_refused_by_setting(
     shards: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, value: float
 ) -> None:
     other = _with_features(shards, tmp_path / "dataset", mel={name: value})
     assert _run(other, tmp_path / "run") == 2
-    told = capsys.readouterr().err
-    assert other in told
-    assert "another mel" in told
-    assert f"{name} {value} (expected " in told
+    message = capsys.readouterr().err
+    assert other in message
+    assert "another mel" in message
+    assert f"{name} {value} (expected " in message
 
 
-class _OneOf(Ranks):
+class _OneOf(DistributedContext):
     """A rank whose others agree with it."""
 
-    def first_does(self, work: Any) -> Any:
+    def on_rank0(self, work: Any) -> Any:
         return work()
 
-    def totals(self, values: Any) -> list[float]:
-        return [float(value) * self.world for value in values]
+    def all_reduce_sum(self, values: Any) -> list[float]:
+        return [float(value) * self.world_size for value in values]
 
-    def gathered(self, values: Any) -> Any:
+    def all_gather(self, values: Any) -> Any:
         return values
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         pass
 
 
@@ -379,24 +387,24 @@ class _Parallel(nn.Module):
 
 
 @pytest.mark.parametrize("rank", [0, 1, 31])
-def test_an_epoch_of_fewer_micro_batches_than_ranks_fails_on_each_of_them(
+def test_epoch_of_fewer_micro_batches_than_ranks_fails_on_each_rank(
     shards: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, rank: int
 ) -> None:
     @contextmanager
-    def joined(device: str | None) -> Iterator[Ranks]:
+    def group(device: str | None) -> Iterator[DistributedContext]:
         yield _OneOf(rank, 32, CPU)
 
-    monkeypatch.setattr(command, "joined", joined)
-    monkeypatch.setattr(loop, "DistributedDataParallel", _Parallel)
+    monkeypatch.setattr(command, "process_group", group)
+    monkeypatch.setattr(step_file, "DistributedDataParallel", _Parallel)
     assert _run(shards, tmp_path / "run", micro_batches_per_step=32) == 1
-    told = capsys.readouterr().err
-    assert "micro-batches in epoch 1 for 32 ranks: lower batch.max_padded_frames, use fewer ranks" in told
+    message = capsys.readouterr().err
+    assert "micro-batches in epoch 1 for 32 ranks: lower batch.max_padded_frames, use fewer ranks" in message
     assert _run(shards, tmp_path / "other", micro_batches_per_step=33) == 2
     assert "micro_batches_per_step: 33 cannot be dealt to 32 ranks evenly" in capsys.readouterr().err
 
 
 @pytest.mark.slow
-def test_both_of_two_ranks_end_when_an_epoch_has_one_micro_batch(
+def test_epoch_of_one_micro_batch_ends_both_of_two_ranks(
     shards: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Started by hand: torchrun would end the second one when the first has failed."""
@@ -418,7 +426,7 @@ def test_both_of_two_ranks_end_when_an_epoch_has_one_micro_batch(
 
 
 @pytest.mark.slow
-def test_a_compiled_network_takes_the_same_steps(shards: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiled_network_takes_the_same_steps(shards: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Traced, but run as it is: to generate code for the CPU would take minutes."""
     settings: dict[str, Any] = {"steps": 2, "every": 2}
     assert _run(shards, tmp_path / "plain", **settings) == 0

@@ -1,4 +1,4 @@
-"""Global steps: dealt to ranks evenly, the same gradient on one rank and on two, wrong input named."""
+"""The training loop: steps, epochs and ranks, the files of a run, and input that is refused by name."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from tests.train.runs import (
     weights_of,
     write_tokenizer,
 )
-from train import trainer as loop
 from train.__main__ import main, parse
+from train.step import OptimizerStep
 from train.tasks import inputs, lip2speech
 
 
@@ -35,7 +35,7 @@ def _run(dataset: str, out: Path, *more: str, **settings: Any) -> int:
     return main([*flags(dataset, out, **{"steps": 6, "every": 3, "workers": 0, **settings}), *more])
 
 
-def test_a_run_leaves_checkpoints_a_log_and_what_it_was_run_with(shards: str, tmp_path: Path) -> None:
+def test_run_writes_checkpoints_log_and_settings(shards: str, tmp_path: Path) -> None:
     assert _run(shards, tmp_path / "run", steps=12) == 0
     steps = logged(tmp_path / "run")
     assert sorted(steps) == list(range(1, 13))
@@ -52,41 +52,33 @@ def test_a_run_leaves_checkpoints_a_log_and_what_it_was_run_with(shards: str, tm
     assert list((tmp_path / "run/tensorboard").iterdir())
 
 
-def test_the_loss_falls(shards: str, tmp_path: Path) -> None:
+def test_training_lowers_the_loss(shards: str, tmp_path: Path) -> None:
     assert _run(shards, tmp_path / "run", steps=60, every=60) == 0
     steps = logged(tmp_path / "run")
     assert sum(steps[n]["l1"] for n in range(51, 61)) < 0.8 * sum(steps[n]["l1"] for n in range(1, 11))
 
 
-def test_over_an_epoch_every_clip_is_seen_once_however_it_is_dealt(
-    shards: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_epoch_trains_on_every_clip_once(shards: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
-    prepare = inputs.prepare
+    clips: list[int] = []
+    take = OptimizerStep.take
 
-    def noted(batch: Any, *arguments: Any) -> Any:
-        if arguments[-1] is not None:
-            seen.extend(batch.keys)
-        return prepare(batch, *arguments)
+    def noted(step: OptimizerStep, state: Any, batches: Any, *arguments: Any) -> Any:
+        keys = [key for batch in batches if batch is not None for key in batch.keys]
+        seen.extend(keys)
+        clips.append(len(keys))
+        return take(step, state, batches, *arguments)
 
-    monkeypatch.setattr(lip2speech, "prepare", noted)
-    monkeypatch.setattr(loop, "_end_epoch", _stop_at_first)
-    with pytest.raises(_EpochEnded):
-        _run(shards, tmp_path / "run", steps=1000, every=1000)
-    assert len(seen) == len(set(seen)) == 20
-
-
-class _EpochEnded(BaseException):
-    """No error of a run, which would be caught."""
-
-
-def _stop_at_first(*_: Any) -> None:
-    raise _EpochEnded
+    monkeypatch.setattr(OptimizerStep, "take", noted)
+    assert _run(shards, tmp_path / "run", steps=20, every=20, **{"validation.split": "null"}) == 0
+    steps = min(logged(tmp_path / "run", "epoch"))
+    first_epoch = seen[: sum(clips[:steps])]
+    assert len(first_epoch) == len(set(first_epoch)) == 20
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
-def test_a_run_goes_on_with_other_ranks_and_sees_the_rest_of_the_epoch(
+def test_resume_with_another_world_size_trains_on_the_rest_of_the_epoch(
     shards: str, tmp_path: Path, before: int, after: int
 ) -> None:
     """The plan is the same; batch norm's statistics, and so the weights, are not."""
@@ -101,11 +93,11 @@ def test_a_run_goes_on_with_other_ranks_and_sees_the_rest_of_the_epoch(
         assert ours[step] == theirs[step]
     for step in range(5, 13):  # the same clips, windows and masks: nearly the same losses
         assert ours[step]["l1"] == pytest.approx(theirs[step]["l1"], rel=0.05)
-        assert ours[step]["text_left_out"] == theirs[step]["text_left_out"]
+        assert ours[step]["ctc_skipped"] == theirs[step]["ctc_skipped"]
 
 
 @pytest.mark.slow
-def test_the_gradient_of_a_global_batch_is_the_same_on_one_rank_and_on_two(shards: str, tmp_path: Path) -> None:
+def test_gradient_of_a_global_batch_is_the_same_on_one_rank_and_on_two(shards: str, tmp_path: Path) -> None:
     """With batch norm in evaluation mode. After one step of AdamW its first moments are the gradient, scaled."""
     moments = []
     for ranks in (1, 2):
@@ -129,7 +121,7 @@ def _one_clip_batches(tmp_path: Path) -> Dataset:
 ONE_BY_ONE = {"validation.split": "null", "micro_batches_per_step": 1, "batch.max_clips": 1, "steps": 6}
 
 
-def test_a_sample_with_nan_is_named_and_stops_the_run_or_is_skipped(
+def test_sample_with_nan_is_named_and_stops_the_run_or_is_skipped(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     dataset = _one_clip_batches(tmp_path)
@@ -144,7 +136,7 @@ def test_a_sample_with_nan_is_named_and_stops_the_run_or_is_skipped(
     assert logged(tmp_path / "skipped", "epoch")[6]["skipped"] == 1
 
 
-def test_steps_whose_gradient_is_not_finite_are_skipped_and_counted_and_stop_the_run_in_the_end(
+def test_nonfinite_steps_are_skipped_and_counted_and_stop_the_run_in_the_end(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataset, poisoned = _one_clip_batches(tmp_path), ["main/s/02"]
@@ -162,19 +154,19 @@ def test_steps_whose_gradient_is_not_finite_are_skipped_and_counted_and_stop_the
     assert _run(dataset.store.url, tmp_path / "run", **ONE_BY_ONE) == 0
     bad = [json.loads(line) for line in (tmp_path / "run/bad-batches.jsonl").read_text().splitlines()]
     assert [line["keys"] for line in bad] == [poisoned]
-    assert logged(tmp_path / "run", "epoch")[6]["max_nonfinite_steps"] == 1
+    assert logged(tmp_path / "run", "epoch")[6]["nonfinite_steps"] == 1
     assert all(x.isfinite().all() for x in weights_of(tmp_path / "run", 6).values())
     poisoned[:] = []
-    monkeypatch.setattr(inputs, "mels", lambda batch, frames: batch.mel * float("nan"))
+    monkeypatch.setattr(inputs, "target_mels", lambda batch, frames: batch.mel * float("nan"))
     assert _run(dataset.store.url, tmp_path / "stopped", max_nonfinite_steps=3, **ONE_BY_ONE) == 1
     assert "3 steps in a row without a finite loss and gradient" in capsys.readouterr().err
 
 
-def test_splits_that_are_not_named_are_those_that_are_for_training(shards: str, tmp_path: Path) -> None:
+def test_splits_default_to_those_for_training(shards: str, tmp_path: Path) -> None:
     assert _run(shards, tmp_path / "run", splits="[]", steps=1) == 0
     described = json.loads((tmp_path / "run/settings.json").read_text())
-    there = open_dataset(shards).manifest.splits
-    assert described["settings"]["splits"] == [split for split in ("train", "pretrain") if split in there]
+    splits = open_dataset(shards).manifest.splits
+    assert described["settings"]["splits"] == [split for split in ("train", "pretrain") if split in splits]
     assert described["settings"]["splits"]
 
 
@@ -183,21 +175,21 @@ def test_splits_that_are_not_named_are_those_that_are_for_training(shards: str, 
     [
         ({"splits": "[nosuch]"}, "split 'nosuch'"),
         ({"tokenizer": "nosuch.model"}, "nosuch.model"),
-        ({"transforms.crop_radius": 40}, "lip regions of crop_radius 11, and transforms.crop_radius is 40"),
+        ({"transforms.crop_radius": 11}, "transforms.crop_radius"),
         ({"batch.max_padded_frames": 30}, "do not fit into a micro-batch of 30"),
         ({"init": "nosuch.pt"}, "nosuch.pt"),
         ({"validation.split": "nosuch"}, "split 'nosuch'"),
         ({"shards": "nosuch"}, "nosuch"),
     ],
 )
-def test_what_cannot_be_trained_on_is_named(
+def test_input_that_cannot_be_trained_on_is_named(
     shards: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], settings: dict[str, Any], message: str
 ) -> None:
     assert _run(shards, tmp_path / "run", **settings) == 2
     assert message in capsys.readouterr().err
 
 
-def test_unknown_and_ill_typed_settings_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_settings_of_unknown_name_or_type_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for content, message in (
         ("train: {colour: 3}", "colour"),
         ("train: {micro_batches_per_step: many}", "micro_batches_per_step"),
@@ -213,9 +205,7 @@ def test_unknown_and_ill_typed_settings_are_refused(tmp_path: Path, capsys: pyte
 
 
 @pytest.mark.parametrize("name", ["demo", "lrs2", "lrs3"])
-def test_the_recipes_of_this_repository_are_read_by_training_and_by_the_pipeline(
-    name: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_configs_are_read_by_training_and_by_the_pipeline(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     file = config_file(name)
     settings = parse(["--config", str(file), "--schedule.steps", "7"])[0]
     assert settings.schedule.steps == 7
@@ -223,23 +213,23 @@ def test_the_recipes_of_this_repository_are_read_by_training_and_by_the_pipeline
     building = build_parser("build", "", ["--config", str(file)])
     building.add_argument("--out", type=str)
     built = building.parse(["--config", str(file)])
-    assert (built.dataset, built.crop_radius) == (name, settings.transforms.crop_radius)
+    assert built.dataset == name
 
 
-def test_a_run_is_not_overwritten_nor_mixed_with_another(
+def test_run_is_neither_overwritten_nor_mixed_with_another(
     shards: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "run"
     assert _run(shards, out) == 0
     assert _run(shards, out) == 2
-    assert "go on with --resume auto" in capsys.readouterr().err
+    assert "--resume auto" in capsys.readouterr().err
     assert _run(shards, out, "--resume=auto", "--micro_batches_per_step=3", steps=8) == 2
     assert "micro_batches_per_step was 2 and is 3" in capsys.readouterr().err
     assert _run(shards, out, "--resume=auto", steps=8) == 0
     assert sorted(logged(out)) == list(range(1, 9))
 
 
-def test_a_damaged_checkpoint_gives_way_to_the_one_before(shards: str, tmp_path: Path) -> None:
+def test_resume_takes_the_checkpoint_before_a_damaged_one(shards: str, tmp_path: Path) -> None:
     out = tmp_path / "run"
     assert _run(shards, out) == 0
     straight = weights_of(out, 6)
@@ -250,7 +240,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(shards: str, tmp_path:
     assert all(torch.equal(again[name], x) for name, x in straight.items())
 
 
-def test_a_full_disk_leaves_the_last_good_checkpoint(
+def test_full_disk_leaves_the_last_good_checkpoint(
     shards: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import os
@@ -267,7 +257,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(
     assert [path.name for path in (out / "checkpoints").iterdir()] == ["step-00000003.pt"]
 
 
-def test_weights_of_other_checkpoints_start_a_run(shards: str, tmp_path: Path) -> None:
+def test_init_starts_a_run_from_weights_of_another(shards: str, tmp_path: Path) -> None:
     assert _run(shards, tmp_path / "first", steps=3) == 0
     first = tmp_path / "first/checkpoints/step-00000003.pt"
     assert _run(shards, tmp_path / "second", steps=1, every=1, init=first, **{"optimizer.learning_rate": 0}) == 0

@@ -1,10 +1,10 @@
-"""Validation: the same clips and the same figures every time, nothing moved by it, the best weights kept."""
+"""Validation: the same clips and scores every time, nothing changed by it, the best weights saved."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -15,23 +15,20 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 from torch import Tensor
 
-from eval.metrics import text as words
-from eval.metrics.optional import PackageMissingError
-from eval.metrics.pool import ScoringPool
 from model.checkpoint import load_checkpoint
 from model.segment_sampling import Windows, loudest_windows, take_window
 from shards import Dataset
-from shards.loading.batch_plan import MicroBatch, plan_evaluation
+from shards.loading.collate import Batch
+from shards.loading.loader import load
 from tests.shards.datasets import noise, write_dataset
-from tests.train.runs import begun, finish, logged, start, task_flags, write_tokenizer
-from train import validation
+from tests.train.runs import finish, logged, start, task_flags, trainer_of, write_tokenizer
 from train.__main__ import main
-from train.curriculum import whole_clips
 from train.logger import Logger
-from train.state import Run
-from train.tasks import speech_validation as speaking
+from train.metrics import Example, ValidationMetrics
+from train.state import TrainState
 from train.tasks.inputs import prepare
-from train.validation import plan_validation, validate
+from train.trainer import Trainer
+from train.validation import Validator
 
 VAL = {"main/a/00": 30, "main/a/01": 25, "main/b/00": 20, "main/a/02": 9}
 """Frames of the clips that are validated on: of `b` there is one; the last is too short for STOI."""
@@ -59,13 +56,20 @@ def _flags(dataset: Dataset, out: Path, task: Any = "lip2speech", **more: Any) -
     return task_flags(task, dataset.store.url, out, **settings)
 
 
-def _validated(run: Run, step: int = 1) -> dict[str, float]:
+def _validated(trainer: Trainer, step: int = 1) -> dict[str, float]:
     """What one validation logs; its examples go to TensorBoard."""
-    book = Logger(run.folder, step - 1, step - 1, 10, quiet=False)
-    run.place.step = step
-    validate(run, plan_validation(run), book)
-    book.close()
-    return logged(run.folder.path, "validation")[step]
+    state = TrainState(step=step - 1, validated_step=step - 1)
+    with closing(Logger(trainer.run_dir, state, 10, enabled=True)) as logger:
+        trainer.state.step = step
+        trainer.plan_validation()
+        trainer.validate(logger)
+    return logged(trainer.run_dir.path, "validation")[step]
+
+
+def _validator(trainer: Trainer) -> Validator:
+    trainer.plan_validation()
+    assert trainer.validator is not None
+    return trainer.validator
 
 
 def _board(run: Path) -> EventAccumulator:
@@ -75,44 +79,46 @@ def _board(run: Path) -> EventAccumulator:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_validated_twice_the_figures_are_the_same_and_weights_and_statistics_stay(
+def test_validation_is_deterministic_and_changes_no_weights_or_statistics(
     dataset: Dataset, tmp_path: Path, task: str
 ) -> None:
     speech = {"validation.speech": "[stoi,pesq]"} if task == "lip2speech" else {}
-    run = begun(_flags(dataset, tmp_path / "run", task, ema=0.5, **speech))
-    before = {name: x.clone() for name, x in run.network.state_dict().items()}
+    trainer = trainer_of(_flags(dataset, tmp_path / "run", task, ema=0.5, **speech))
+    network, ema = trainer.model.network, trainer.model.ema
+    before = {name: x.clone() for name, x in network.state_dict().items()}
     torch.manual_seed(1)
-    first = _validated(run, 1)
+    first = _validated(trainer, 1)
     torch.manual_seed(2)
-    run.network.train()
-    again = _validated(run, 2)
+    network.train()
+    again = _validated(trainer, 2)
     assert {**first, "step": 0} == {**again, "step": 0}, "to the last bit, as JSON writes them"
-    assert set(run.task.scores) <= set(first)
+    assert set(trainer.task.scores) <= set(first)
     assert ({"stoi", "pesq"} <= set(first)) == (task == "lip2speech")
-    after = run.network.state_dict()
+    after = network.state_dict()
     assert [name for name, x in before.items() if not torch.equal(after[name], x)] == []
-    assert run.average is not None
-    assert [name for name, x in before.items() if not torch.equal(run.average[name], x)] == []
+    assert ema is not None
+    assert [name for name, x in before.items() if not torch.equal(ema.weights[name], x)] == []
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_the_average_is_validated_and_kept_and_training_goes_on_from_its_own_weights(
+def test_validation_scores_and_saves_the_average_and_training_keeps_its_own_weights(
     dataset: Dataset, tmp_path: Path, task: str
 ) -> None:
-    plain = begun(_flags(dataset, tmp_path / "plain", task))
-    run = begun(_flags(dataset, tmp_path / "run", task, ema=0.5))
-    own = {name: x.clone() for name, x in run.network.state_dict().items()}
-    assert run.average is not None
-    for name, x in run.average.items():
+    plain = trainer_of(_flags(dataset, tmp_path / "plain", task))
+    trainer = trainer_of(_flags(dataset, tmp_path / "run", task, ema=0.5))
+    network, ema = trainer.model.network, trainer.model.ema
+    own = {name: x.clone() for name, x in network.state_dict().items()}
+    assert ema is not None
+    for name, x in ema.weights.items():
         if x.is_floating_point() and "running_var" not in name:
             x.add_(torch.rand(x.shape, generator=torch.Generator().manual_seed(len(name))), alpha=0.1)
-    average = {name: x.clone() for name, x in run.average.items()}
+    average = {name: x.clone() for name, x in ema.weights.items()}
     of_own = _validated(plain)
-    plain.network.load_state_dict(average)
+    plain.model.network.load_state_dict(average)
     of_average = _validated(plain, 2)
     assert of_average["ctc"] != of_own["ctc"]
-    assert _validated(run, 2) == of_average
-    after = run.network.state_dict()
+    assert _validated(trainer, 2) == of_average
+    after = network.state_dict()
     assert [name for name, x in own.items() if not torch.equal(after[name], x)] == []
     kept = load_checkpoint(tmp_path / "run/best.pt").weights
     assert [name for name, x in average.items() if not torch.equal(kept[name], x)] == []
@@ -120,7 +126,9 @@ def test_the_average_is_validated_and_kept_and_training_goes_on_from_its_own_wei
 
 @pytest.mark.slow
 @pytest.mark.parametrize("clips_a_batch", [1, 4])
-def test_two_ranks_come_to_the_means_of_one(dataset: Dataset, tmp_path: Path, clips_a_batch: int) -> None:
+def test_validation_on_two_ranks_comes_to_the_means_of_one(
+    dataset: Dataset, tmp_path: Path, clips_a_batch: int
+) -> None:
     """After a step that moves nothing; with 4 there is one micro-batch, and the second rank has none."""
     script = [str(Path(__file__).parent / "steady.py")]
     still = {"steps": 1, "optimizer.learning_rate": 0, "batch.max_clips": clips_a_batch, "batch.max_padded_frames": 400}
@@ -135,78 +143,79 @@ def test_two_ranks_come_to_the_means_of_one(dataset: Dataset, tmp_path: Path, cl
 
 @pytest.mark.slow
 @pytest.mark.parametrize("ema", ["null", 0.5])
-def test_two_ranks_validate_the_very_weights_and_statistics_that_they_keep(
+def test_validation_on_two_ranks_scores_the_weights_and_statistics_that_are_saved(
     dataset: Dataset, tmp_path: Path, ema: Any
 ) -> None:
     """Each has batch-norm statistics of its own: the first one's are what is kept."""
     alone = {"batch.max_clips": 1, "ema": ema}
     finish(start(_flags(dataset, tmp_path / "two", **alone), 2))
     best = load_checkpoint(tmp_path / "two/best.pt")
-    run = begun(_flags(dataset, tmp_path / "one", **{**alone, "ema": "null"}))
-    run.network.load_state_dict(dict(best.weights))
-    assert _validated(run)["l1"] == pytest.approx(best.metrics["validation_l1"], rel=1e-6)
+    trainer = trainer_of(_flags(dataset, tmp_path / "one", **{**alone, "ema": "null"}))
+    trainer.model.network.load_state_dict(dict(best.weights))
+    assert _validated(trainer)["l1"] == pytest.approx(best.metrics["validation_l1"], rel=1e-6)
 
 
-def test_every_clip_is_validated_whole_or_as_many_as_are_asked_for(dataset: Dataset, tmp_path: Path) -> None:
-    run = begun(_flags(dataset, tmp_path / "run", **{"validation.clips": 2}))
-    assert _keys_of(run) == _keys_of(begun(_flags(dataset, tmp_path / "other", seed=5, **{"validation.clips": 2})))
-    assert len(_keys_of(run)) == 2
-    everything = begun(_flags(dataset, tmp_path / "all", **{"validation.clips": "null"}))
+def test_validation_takes_every_clip_whole_or_as_many_as_the_settings_say(dataset: Dataset, tmp_path: Path) -> None:
+    trainer = trainer_of(_flags(dataset, tmp_path / "run", **{"validation.clips": 2}))
+    assert _keys_of(trainer) == _keys_of(
+        trainer_of(_flags(dataset, tmp_path / "other", seed=5, **{"validation.clips": 2}))
+    )
+    assert len(_keys_of(trainer)) == 2
+    everything = trainer_of(_flags(dataset, tmp_path / "all", **{"validation.clips": "null"}))
     assert _keys_of(everything) == sorted(VAL)
-    planned = plan_validation(everything)
-    assert planned is not None
-    assert all(clip.whole for micro_batch in planned.share for clip in micro_batch.clips)
-    assert plan_validation(begun(_flags(dataset, tmp_path / "none", **{"validation.split": "null"}))) is None
+    assert all(clip.whole for micro_batch in _validator(everything).planned for clip in micro_batch.clips)
+    nothing = trainer_of(_flags(dataset, tmp_path / "none", **{"validation.split": "null"}))
+    nothing.plan_validation()
+    assert nothing.validator is None
 
 
-def _keys_of(run: Run) -> list[str]:
-    planned, keys = plan_validation(run), run.dataset.index["key"].to_pylist()
-    assert planned is not None
-    return sorted(keys[clip.row] for micro_batch in planned.share for clip in micro_batch.clips)
+def _keys_of(trainer: Trainer) -> list[str]:
+    planned, keys = _validator(trainer).planned, trainer.dataset.index["key"].to_pylist()
+    return sorted(keys[clip.row] for micro_batch in planned for clip in micro_batch.clips)
 
 
-def test_tensorboard_shows_and_plays_the_same_clips_at_every_validation(dataset: Dataset, tmp_path: Path) -> None:
+def test_tensorboard_shows_the_same_clips_at_every_validation(dataset: Dataset, tmp_path: Path) -> None:
     assert main(_flags(dataset, tmp_path / "run", **{"validation.examples": 2})) == 0
     board = _board(tmp_path / "run")
     shown = sorted(VAL, key=lambda key: Random(f"shown {key}").random())[:2]  # from anywhere in the split
     shown.sort()
-    assert sorted(board.Tags()["images"]) == [f"{key}/generated above true" for key in shown]
+    assert sorted(board.Tags()["images"]) == [f"{key}/synthesized above ground truth" for key in shown]
     assert sorted(board.Tags()["audio"]) == [
-        f"{key}/{name}" for key in shown for name in ("generated", "original", "resynthesised")
+        f"{key}/{name}" for key in shown for name in ("ceiling", "original", "synthesized")
     ]
     for key in shown:
         frames = VAL[key]
-        pictures = board.Images(f"{key}/generated above true")
+        pictures = board.Images(f"{key}/synthesized above ground truth")
         assert [event.step for event in pictures] == [2, 4]
         assert {(event.width, event.height) for event in pictures} == {(2 * 4 * frames, 2 * 2 * 80 + 4)}
-        for name, steps in (("generated", [2, 4]), ("original", [2]), ("resynthesised", [2])):
+        for name, steps in (("synthesized", [2, 4]), ("original", [2]), ("ceiling", [2])):
             sounds = board.Audio(f"{key}/{name}")
             assert [event.step for event in sounds] == steps, "what does not change is there once"
             assert {event.sample_rate for event in sounds} == {16000}
             missing = {640 * frames - event.length_frames for event in sounds}
             assert missing <= ({0} if name == "original" else {0, HOP})
-        generated = [event.encoded_audio_string for event in board.Audio(f"{key}/generated")]
-        assert generated[0] != generated[1], "two steps later it speaks otherwise"
+        generated = [event.encoded_audio_string for event in board.Audio(f"{key}/synthesized")]
+        assert generated[0] != generated[1], "two steps later it sounds otherwise"
         texts = board.Tensors(f"{key}/text_summary")
         assert [event.step for event in texts] == [2, 4]
-        (said,) = {text.split("\n")[0] for text in (event.tensor_proto.string_val[0].decode() for event in texts)}
-        assert said == "said: " + " ".join(f"word{number}" for number in range(frames // 5))
-        assert all(b"\n\nread: " in event.tensor_proto.string_val[0] for event in texts)
+        (text,) = {each.split("\n")[0] for each in (event.tensor_proto.string_val[0].decode() for event in texts)}
+        assert text == "text: " + " ".join(f"word{number}" for number in range(frames // 5))
+        assert all(b"\n\nhypothesis: " in event.tensor_proto.string_val[0] for event in texts)
     assert [event.step for event in board.Scalars("validation/l1")] == [2, 4]
 
 
-def test_what_is_played_as_original_is_the_clips_own_sound(dataset: Dataset, tmp_path: Path) -> None:
-    run = begun(_flags(dataset, tmp_path / "run", **{"validation.examples": 2}))
-    heard: list[validation.Example] = []
-    with _spied(Logger, "examples", lambda book, step, examples, *_, **__: heard.extend(examples)):
-        _validated(run)
+def test_examples_hold_the_clips_own_waveform_as_original(dataset: Dataset, tmp_path: Path) -> None:
+    trainer = trainer_of(_flags(dataset, tmp_path / "run", **{"validation.examples": 2}))
+    examples: list[Example] = []
+    with _spied(Logger, "log_examples", lambda logger, step, shown, *_, **__: examples.extend(shown)):
+        _validated(trainer)
     stored = {sample.key: sample for sample in dataset.samples("val")}
-    for example in heard:
+    for example in examples:
         wav = stored[example.key].wav
-        np.testing.assert_allclose(example.sounds["original"], wav / 32768, atol=1e-6)
+        np.testing.assert_allclose(example.waveforms["original"], wav / 32768, atol=1e-6)
         assert [mel.shape for mel in example.mels] == [(80, 4 * VAL[example.key])] * 2
-        assert {len(wav) - len(sound) for sound in example.sounds.values()} <= {0, HOP}
-    assert len(heard) == 2
+        assert {len(wav) - len(waveform) for waveform in example.waveforms.values()} <= {0, HOP}
+    assert len(examples) == 2
 
 
 @contextmanager
@@ -217,7 +226,7 @@ def _spied(owner: Any, name: str, instead: Any) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("task", ["vsr", "asr"])
-def test_texts_of_recipes_that_only_read_are_shown_too(dataset: Dataset, tmp_path: Path, task: str) -> None:
+def test_tensorboard_shows_transcripts_of_vsr_and_asr(dataset: Dataset, tmp_path: Path, task: str) -> None:
     assert main(_flags(dataset, tmp_path / "run", task, steps=2, **{"validation.examples": 1})) == 0
     tags = _board(tmp_path / "run").Tags()
     shown = min(VAL, key=lambda key: Random(f"shown {key}").random())
@@ -225,16 +234,17 @@ def test_texts_of_recipes_that_only_read_are_shown_too(dataset: Dataset, tmp_pat
 
 
 @pytest.mark.parametrize("processes", [0, 1])
-def test_a_clip_on_which_a_metric_fails_costs_that_figure_alone_and_is_counted(
+def test_metric_that_fails_on_a_clip_is_counted_and_the_others_are_kept(
     dataset: Dataset, tmp_path: Path, processes: int
 ) -> None:
     """STOI wants 0.4 s of sound; PESQ has a figure of the shortest clip too."""
     settings = {"validation.speech": "[stoi,pesq]", "validation.processes": processes}
-    run = begun(_flags(dataset, tmp_path / "run", **settings))
+    trainer = trainer_of(_flags(dataset, tmp_path / "run", **settings))
     sums: dict[str, list[float]] = {}
-    means = validation._means
-    with _spied(validation, "_means", lambda run, tally: sums.update(tally.sums) or means(run, tally)):
-        found = _validated(run)
+    means = ValidationMetrics.means
+    noted = lambda metrics, context: sums.update(metrics.sums) or means(metrics, context)  # noqa: E731
+    with _spied(ValidationMetrics, "means", noted):
+        found = _validated(trainer)
     assert found["stoi_failed"] == 1
     assert sums["stoi"][1] == len(VAL) - 1
     assert sums["pesq"][1] == sums["l1"][1] == len(VAL)
@@ -242,7 +252,7 @@ def test_a_clip_on_which_a_metric_fails_costs_that_figure_alone_and_is_counted(
     assert "pesq_failed" not in found
 
 
-def test_where_the_score_of_the_best_is_measured_of_no_clip_nothing_is_kept_and_it_is_said(
+def test_best_is_not_saved_where_its_score_is_measured_on_no_clip(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     samples = {
@@ -253,7 +263,7 @@ def test_where_the_score_of_the_best_is_measured_of_no_clip_nothing_is_kept_and_
     write_tokenizer(tmp_path / "dataset", dataset)
     settings = {"steps": 2, "validation.speech": "[stoi]", "checkpoint.best": "stoi"}
     assert main(_flags(dataset, tmp_path / "run", **settings)) == 0
-    assert "stoi could be measured of no clip" in capsys.readouterr().err
+    assert "stoi could be measured on no clip" in capsys.readouterr().err
     assert not (tmp_path / "run/best.pt").exists()
     assert logged(tmp_path / "run", "validation")[2]["stoi_failed"] == 1
 
@@ -267,7 +277,7 @@ def _damage(dataset: Dataset, key: str, *members: str) -> None:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_damaged_clip_is_named_and_counted_or_stops_the_run(
+def test_damaged_clip_is_named_and_counted_or_stops_the_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], task: str
 ) -> None:
     dataset = _dataset(tmp_path / "dataset")
@@ -288,7 +298,7 @@ def test_a_damaged_clip_is_named_and_counted_or_stops_the_run(
         ("lip2speech", {"checkpoint.best": "pesq", "validation.speech": "[stoi]"}, "pesq"),
     ],
 )
-def test_a_best_score_that_is_not_measured_is_refused_before_the_first_step(
+def test_best_score_that_is_not_measured_is_refused_before_the_first_step(
     dataset: Dataset,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -298,15 +308,15 @@ def test_a_best_score_that_is_not_measured_is_refused_before_the_first_step(
 ) -> None:
     assert main(_flags(dataset, tmp_path / "run", task, **settings)) == 2
     assert re.search(rf"checkpoint\.best: {score} is not measured by this task; it measures c", capsys.readouterr().err)
-    assert logged(tmp_path / "run") == {}
+    assert not (tmp_path / "run/log.jsonl").exists()
 
 
 @pytest.mark.parametrize(("score", "sign"), [("stoi", 1), ("l1", -1)])
-def test_speech_scores_are_best_when_high_and_errors_when_low(
+def test_best_is_the_highest_speech_score_or_the_lowest_error(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, score: str, sign: int
 ) -> None:
     found = iter([0.5, 0.5 + sign * 0.2, 0.5 + sign * 0.1, 0.5 + sign * 0.2])
-    monkeypatch.setattr(validation, "_means", lambda run, tally: {score: next(found)})
+    monkeypatch.setattr(ValidationMetrics, "means", lambda metrics, context: {score: next(found)})
     settings = {"every": 4, "validation.every": 1, "validation.speech": "[stoi]", "checkpoint.best": score}
     assert main(_flags(dataset, tmp_path / "run", **settings)) == 0
     best = load_checkpoint(tmp_path / "run/best.pt")
@@ -316,7 +326,7 @@ def test_speech_scores_are_best_when_high_and_errors_when_low(
 @pytest.mark.parametrize(
     "changed", [{"validation.clips": 2}, {"checkpoint.best": "cer"}, {"validation.speaker_reference": "self"}]
 )
-def test_going_on_the_best_is_remembered_unless_it_is_measured_otherwise(
+def test_resume_remembers_the_best_unless_it_is_measured_otherwise(
     dataset: Dataset, tmp_path: Path, changed: dict[str, Any]
 ) -> None:
     out = tmp_path / "run"
@@ -336,34 +346,34 @@ def test_going_on_the_best_is_remembered_unless_it_is_measured_otherwise(
 def _exaggerate(path: Path) -> None:
     """Give a checkpoint a best score that will not be reached."""
     content = torch.load(path)
-    content["training"]["place"]["best"] = 0.0
+    content["training"]["state"]["best"] = 0.0
     torch.save(content, path)
 
 
-def _planned(run: Run) -> list[MicroBatch]:
-    return plan_evaluation(run.dataset.index, ["val"], whole_clips(run.settings.segments), run.settings.batch)
-
-
-def _references(run: Run) -> dict[str, Tensor]:
-    """What each clip of the validation is spoken with, padding of its batch aside."""
+def _references(trainer: Trainer) -> dict[str, Tensor]:
+    """The speaker reference that the network takes for each clip of the validation."""
     found: dict[str, Tensor] = {}
-    speak, planned = speaking._speak, plan_validation(run)
-    assert planned is not None
-    for micro_batch, batch in zip(planned.share, run.batches(planned.share, run.task.validated), strict=True):
-        assert batch is not None
-        heard: list[Tensor] = []
-        with _spied(speaking, "_speak", lambda run, inputs, x, heard=heard: heard.append(x) or speak(run, inputs, x)):
-            planned.score(batch, validation.Tally(ScoringPool((), 0), False, frozenset()))
-        assert len(micro_batch.clips) == len(batch.keys)
-        found |= dict(zip(batch.keys, heard[0], strict=True))
+    validator, network = _validator(trainer), trainer.model.network.eval()
+    for batch in _batches(trainer):
+        taken: list[Tensor] = []
+        hook = network.register_forward_pre_hook(lambda _, inputs, taken=taken: taken.append(inputs[2]))
+        with torch.no_grad():
+            trainer.task.validate(network, batch, validator.references, ValidationMetrics(None, frozenset()))
+        hook.remove()
+        found |= dict(zip(batch.keys, taken[0], strict=True))
     return found
 
 
-def test_a_clip_is_spoken_with_the_loudest_part_of_another_clip_of_its_speaker(
-    dataset: Dataset, tmp_path: Path
-) -> None:
-    run = begun(_flags(dataset, tmp_path / "run", **{"segments.reference_frames": 20}))
-    references = _references(run)
+def _batches(trainer: Trainer) -> Iterator[Batch]:
+    loader = trainer.settings.loader(trainer.task.validation_contents)
+    for batch in load(trainer.dataset, _validator(trainer).planned, loader):
+        assert batch is not None
+        yield batch
+
+
+def test_speaker_reference_is_the_loudest_part_of_another_clip_of_the_speaker(dataset: Dataset, tmp_path: Path) -> None:
+    trainer = trainer_of(_flags(dataset, tmp_path / "run", **{"segments.reference_frames": 20}))
+    references = _references(trainer)
     loudest = {
         sample.key: _cut(torch.tensor(sample.mel), 20) for sample in dataset.samples("val") if "/a/" in sample.key
     }
@@ -371,7 +381,7 @@ def test_a_clip_is_spoken_with_the_loudest_part_of_another_clip_of_its_speaker(
         lent = [other for other, mel in loudest.items() if torch.equal(mel, references[key])]
         assert len(lent) == 1
         assert lent != [key]
-    again = _references(begun(_flags(dataset, tmp_path / "again", seed=9, **{"segments.reference_frames": 20})))
+    again = _references(trainer_of(_flags(dataset, tmp_path / "again", seed=9, **{"segments.reference_frames": 20})))
     assert all(torch.equal(again[key], reference) for key, reference in references.items())
 
 
@@ -380,60 +390,51 @@ def _cut(mel: Tensor, frames: int) -> Tensor:
     return take_window(mel[None], *windows, length=frames, dim=2)[0]
 
 
-def test_a_speaker_of_one_clip_and_a_voice_asked_for_as_published_are_the_clips_own_first_frames(
+def test_speaker_reference_self_or_of_a_speaker_of_one_clip_is_its_own_first_frames(
     dataset: Dataset, tmp_path: Path
 ) -> None:
     frames = {"segments.reference_frames": 20}
-    other = _references(begun(_flags(dataset, tmp_path / "other", **frames)))
-    own = _references(begun(_flags(dataset, tmp_path / "self", **{"validation.speaker_reference": "self"}, **frames)))
+    other = _references(trainer_of(_flags(dataset, tmp_path / "other", **frames)))
+    own = _references(
+        trainer_of(_flags(dataset, tmp_path / "self", **{"validation.speaker_reference": "self"}, **frames))
+    )
     assert torch.equal(other["main/b/00"], own["main/b/00"])
     assert not any(torch.equal(other[key], own[key]) for key in VAL if key != "main/b/00")
-    run = begun(_flags(dataset, tmp_path / "run", **frames))
-    (true,) = [batch for batch in run.batches(_planned(run)[:1], run.task.validated) if batch is not None]
-    mel = prepare(true, run.tokenizer, run.settings, torch.device("cpu"), None).target
-    for row, key in enumerate(true.keys):
+    trainer = trainer_of(_flags(dataset, tmp_path / "run", **frames))
+    batch = next(_batches(trainer))
+    mel = prepare(batch, trainer.task.tokenizer, trainer.settings, torch.device("cpu"), None).target
+    for row, key in enumerate(batch.keys):
         torch.testing.assert_close(own[key], mel[row, :, :20], rtol=0, atol=1e-5)
 
 
-def test_a_damaged_clip_lends_no_voice_and_stops_nothing(tmp_path: Path) -> None:
-    """The clips that would have borrowed it are spoken with their own first frames. No mel is read of those scored."""
+def test_speaker_reference_is_not_taken_from_a_damaged_clip(tmp_path: Path) -> None:
+    """Its clips take their own first frames instead. No stored mel is read of the clips that are scored."""
     dataset = _dataset(tmp_path / "dataset")
-    whole = _references(begun(_flags(dataset, tmp_path / "whole")))
-    own = _references(begun(_flags(dataset, tmp_path / "self", **{"validation.speaker_reference": "self"})))
+    whole = _references(trainer_of(_flags(dataset, tmp_path / "whole")))
+    own = _references(trainer_of(_flags(dataset, tmp_path / "self", **{"validation.speaker_reference": "self"})))
     for key in ("main/a/00", "main/a/01"):
         _damage(dataset, key, "mel")
-    lent = _references(begun(_flags(dataset, tmp_path / "run")))
+    lent = _references(trainer_of(_flags(dataset, tmp_path / "run")))
     for key in VAL:
         assert torch.equal(lent[key], whole[key]) or torch.equal(lent[key], own[key])
     assert not torch.equal(lent["main/a/02"], whole["main/a/02"]), "both others of its speaker are damaged"
 
 
-def test_what_is_scored_of_a_clip_does_not_depend_on_what_it_is_batched_with(dataset: Dataset, tmp_path: Path) -> None:
+def test_scored_length_of_a_clip_does_not_depend_on_its_batch(dataset: Dataset, tmp_path: Path) -> None:
     """Metrics compare over the common length."""
     compared: list[dict[str, int]] = []
     for clips in (1, 8):
         lengths: dict[str, int] = {}
         settings = {"validation.speech": "[stoi]", "batch.max_clips": clips, "batch.max_padded_frames": 400}
-        with _spied(validation.Tally, "submit", _noted_lengths(lengths)):
-            _validated(begun(_flags(dataset, tmp_path / f"{clips}", **settings)))
+        with _spied(ValidationMetrics, "score_speech", _noted_lengths(lengths)):
+            _validated(trainer_of(_flags(dataset, tmp_path / f"{clips}", **settings)))
         compared.append(lengths)
     assert sorted(compared[0]) == sorted(VAL)
     assert compared[0] == compared[1]
 
 
 def _noted_lengths(lengths: dict[str, int]) -> Any:
-    def submit(tally: Any, key: str, original: Any, generated: Any) -> None:
-        lengths[key] = min(len(original), len(generated))
+    def score_speech(metrics: Any, key: str, original: Any, synthesized: Any) -> None:
+        lengths[key] = min(len(original), len(synthesized))
 
-    return submit
-
-
-def test_a_package_that_word_errors_want_is_missed_before_the_first_step(
-    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def missing(name: str) -> Any:
-        raise PackageMissingError(f"no {name}")
-
-    monkeypatch.setattr(words, "package", missing)
-    assert main(_flags(dataset, tmp_path / "run", "asr")) == 2
-    assert logged(tmp_path / "run") == {}
+    return score_speech

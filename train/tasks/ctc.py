@@ -1,53 +1,91 @@
-"""Texts of a batch: as pieces for CTC, and against what a CTC head reads."""
+"""CTC training: what VSR and ASR share, the texts of a batch as targets, and word errors of greedy hypotheses."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from eval.metrics.text import character_errors, normalize_text, word_errors
+from model.checkpoint import Network
 from model.ctc import greedy
 from model.losses import ctc_loss
 from model.tokenizer import Tokenizer
-from shards.loading.collate import Batch
+from shards.loading.collate import Batch, Contents
+from train.metrics import ValidationMetrics
+from train.settings import Score, TrainSettings
+from train.state import TrainState
 from train.tasks.task import Losses
-from train.validation import Tally
 
 
-def pieces_of(texts: Sequence[str | None], tokenizer: Tokenizer) -> tuple[Tensor, Tensor]:
-    """(B, U) pieces, padded with 0, and (B,) how many, on the CPU, where `ctc_loss` wants them; none where a text is
-    not known."""
+@dataclass
+class CtcTask(ABC):
+    """A task whose network recognizes the text: its only loss is CTC."""
+
+    settings: TrainSettings
+    tokenizer: Tokenizer
+    device: torch.device
+    contents: ClassVar[Contents]
+    validation_contents: ClassVar[Contents]
+    uses_speaker_reference: ClassVar[bool] = False
+    loss_names: ClassVar[tuple[str, ...]] = ("ctc", "ctc_skipped")
+    scores: ClassVar[tuple[Score, ...]] = ("ctc", "wer", "cer")
+    default_best: ClassVar[Score] = "wer"
+    has_content_loss: ClassVar[bool] = False
+
+    @abstractmethod
+    def build_model(self) -> Network: ...
+
+    @abstractmethod
+    def forward(self, network: Any, batch: Batch, seed: int | None) -> tuple[Tensor, Tensor]:
+        """Logits (B, T, vocabulary) and their lengths (B,); `seed`: of the augmentation, None: none."""
+
+    @abstractmethod
+    def dummy_loss(self, network: Any) -> Tensor: ...
+
+    def loss(self, network: Any, batch: Batch, seed: int, state: TrainState) -> Losses:
+        """CTC of the texts."""
+        logits, lengths = self.forward(network, batch, seed)
+        ctc = ctc_loss(logits, lengths, *encode_texts(batch.texts, self.tokenizer))
+        return Losses(ctc.loss, {"ctc": ctc.loss.detach(), "ctc_skipped": ctc.skipped.detach().float()})
+
+    def validate(
+        self, network: Any, batch: Batch, references: Mapping[str, Tensor], metrics: ValidationMetrics
+    ) -> None:
+        """CTC, word and character errors of greedy hypotheses."""
+        score_ctc(metrics, batch, *self.forward(network, batch, None), self.tokenizer)
+
+
+def encode_texts(texts: Sequence[str | None], tokenizer: Tokenizer) -> tuple[Tensor, Tensor]:
+    """(B, U) pieces, padded with 0, and (B,) pieces of each, none where a text is not known; on the CPU, where
+    `ctc_loss` wants them."""
     encoded = [[] if text is None else tokenizer.encode(text) for text in texts]
     longest = max(1, *map(len, encoded))
     padded = torch.tensor([pieces + [0] * (longest - len(pieces)) for pieces in encoded])
     return padded, torch.tensor([len(pieces) for pieces in encoded])
 
 
-def reading_losses(logits: Tensor, lengths: Tensor, texts: Sequence[str | None], tokenizer: Tokenizer) -> Losses:
-    """CTC alone, of tasks that learn to read; arguments as of `ctc_loss` and `pieces_of`."""
-    ctc = ctc_loss(logits, lengths, *pieces_of(texts, tokenizer))
-    return Losses(ctc.loss, {"ctc": ctc.loss.detach(), "text_left_out": ctc.skipped.detach().float()})
-
-
-def score_reading(tally: Tally, batch: Batch, logits: Tensor, lengths: Tensor, tokenizer: Tokenizer) -> None:
-    """The mean CTC loss of clips whose text is known and fits; word and character errors of what is read greedily.
+def score_ctc(metrics: ValidationMetrics, batch: Batch, logits: Tensor, lengths: Tensor, tokenizer: Tokenizer) -> None:
+    """Add the CTC loss of clips whose text is known and fits, and word and character errors of greedy hypotheses.
 
     Args:
-        tally: takes ctc, wer and cer, and what was read of clips to show.
+        metrics: ctc, wer and cer are added to, and hypotheses of clips that are shown.
         batch: the clips.
         logits: (B, T, vocabulary).
         lengths: (B,) frames.
         tokenizer: of the vocabulary.
     """
-    pieces, piece_lengths = pieces_of(batch.texts, tokenizer)
-    found = ctc_loss(logits, lengths, pieces, piece_lengths)
-    tally.add("ctc", float(found.loss) * len(lengths), int((piece_lengths > 0).sum()) - int(found.skipped))
-    for key, text, read_pieces in zip(batch.keys, batch.texts, greedy(logits.float(), lengths), strict=True):
+    pieces, piece_lengths = encode_texts(batch.texts, tokenizer)
+    ctc = ctc_loss(logits, lengths, pieces, piece_lengths)
+    metrics.add("ctc", float(ctc.loss) * len(lengths), int((piece_lengths > 0).sum()) - int(ctc.skipped))
+    for key, text, best_path in zip(batch.keys, batch.texts, greedy(logits.float(), lengths), strict=True):
         if not text:
             continue
-        said, read = normalize_text(text), normalize_text(tokenizer.decode(read_pieces))
-        tally.add("wer", *word_errors(said, read))
-        tally.add("cer", *character_errors(said, read))
-        tally.show_text(key, said, read)
+        reference, hypothesis = normalize_text(text), normalize_text(tokenizer.decode(best_path))
+        metrics.add("wer", *word_errors(reference, hypothesis))
+        metrics.add("cer", *character_errors(reference, hypothesis))
+        metrics.add_transcript(key, reference, hypothesis)

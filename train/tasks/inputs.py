@@ -1,7 +1,7 @@
-"""What `lip2speech` is fed: a batch of clips, cut, varied and normalized on the device.
+"""Inputs of `lip2speech`: a batch of clips, cut into windows, augmented and normalized on the device.
 
 Everything that is drawn for a micro-batch is drawn on the CPU from one generator, seeded by (seed, epoch, number of the
-micro-batch), never by the rank: what a clip looks like does not depend on who reads it.
+micro-batch), never by the rank: what a clip looks like does not depend on the number of processes.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from model.transforms import draw_augmentation, transform
 from runtime.constants import MEL_FRAMES_PER_VIDEO_FRAME
 from shards.loading.collate import SILENCE, Batch
 from train.settings import TrainSettings
-from train.tasks.ctc import pieces_of
-from train.tasks.target_mel import mels
+from train.tasks.ctc import encode_texts
+from train.tasks.target_mel import target_mels
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class Inputs:
     Attributes:
         video: (B, 1, T, size, size).
         lengths: (B,) video frames.
-        reference: (B, n_mels, reference_padded) mel of the voice, and zeros.
-        reference_lengths: (B,) mel frames of each voice; None with `published` padding, where the zeros count.
-        windows, window_frames: what is generated, on the device.
+        reference: (B, n_mels, reference_padded) mel of the speaker reference, and zeros.
+        reference_lengths: (B,) mel frames of each reference; None with `published` padding, where the zeros count.
+        windows, window_frames: of the video, whose mel is generated; on the device.
         target: (B, n_mels, 4 window_frames), -1 past each window.
         pieces, piece_lengths: (B, U) and (B,) of the texts, on the CPU; 0 pieces where none is known.
     """
@@ -64,30 +64,32 @@ def prepare(
         tokenizer: for the texts.
         settings: of the run.
         device: where to.
-        seed: of what is drawn; None: nothing is, as in validation (whole clips, the voice's first frames).
+        seed: of the augmentation; None: none, as in validation (whole clips, their first frames as reference).
     """
     ranges, lengths = settings.segments, batch.lengths.cpu()
-    part_lengths = lengths[batch.wav_rows]  # while both lie on the CPU
+    cut_lengths = lengths[batch.wav_rows]  # both still lie on the CPU: no GPU has to be waited for
     on_device = batch.to(device, non_blocking=True)
-    mel = mels(on_device, part_lengths)
+    mel = target_mels(on_device, cut_lengths)
     frames = batch.roi.shape[1]
     if seed is None:
         windows, augmentation, window_frames = whole_windows(lengths), None, frames
-        voices = first_windows(MEL_FRAMES_PER_VIDEO_FRAME * lengths, ranges.reference_frames)
+        reference_windows = first_windows(MEL_FRAMES_PER_VIDEO_FRAME * lengths, ranges.reference_frames)
     else:
         generator = torch.Generator().manual_seed(seed)
         windows = draw_windows(lengths, generator, ranges.window_frames)
         window_frames = min(ranges.window_frames, frames)
-        voices = draw_windows(MEL_FRAMES_PER_VIDEO_FRAME * lengths, generator, ranges.reference_frames)
+        reference_windows = draw_windows(MEL_FRAMES_PER_VIDEO_FRAME * lengths, generator, ranges.reference_frames)
         augmentation = draw_augmentation(*windows, generator, settings.transforms)
-    windows, voices = (Windows(*(x.to(device, non_blocking=True) for x in each)) for each in (windows, voices))
-    reference, sizes = speaker_reference(mel, voices, ranges.reference_padded)
+    windows, reference_windows = (
+        Windows(*(x.to(device, non_blocking=True) for x in each)) for each in (windows, reference_windows)
+    )
+    reference, sizes = speaker_reference(mel, reference_windows, ranges.reference_padded)
     if seed is not None and on_device.reference.shape[2]:
-        lent = F.pad(on_device.reference, (0, ranges.reference_padded - on_device.reference.shape[2]))
-        has_one = (batch.reference_frames > 0).to(device, non_blocking=True)
-        reference = torch.where(has_one[:, None, None], lent, reference)
-        sizes = torch.where(has_one, batch.reference_frames.to(device, non_blocking=True), sizes)
-    pieces, piece_lengths = pieces_of(batch.texts, tokenizer)
+        other = F.pad(on_device.reference, (0, ranges.reference_padded - on_device.reference.shape[2]))
+        from_other = (batch.reference_frames > 0).to(device, non_blocking=True)
+        reference = torch.where(from_other[:, None, None], other, reference)
+        sizes = torch.where(from_other, batch.reference_frames.to(device, non_blocking=True), sizes)
+    pieces, piece_lengths = encode_texts(batch.texts, tokenizer)
     return Inputs(
         video=transform(on_device.roi, lengths, augmentation, settings.transforms),
         lengths=lengths,

@@ -1,87 +1,150 @@
-"""The `lip2speech` task: lips and a voice in, a mel out (METHOD.md, Losses and optimizer).
+"""The `lip2speech` task: lip regions and a speaker reference in, a mel out (METHOD.md, Losses and optimizer).
 
-    total = 100 L1(mel of the window) + CTC(lips of the segment) + MSE(what a recogniser hears), the last once it is on
+    total = 100 L1(mel of the window) + CTC(lips of the segment) + MSE(ASR features), the last once it is switched on
 
-Padding, `masked`: each loss is taken over the frames that are there, and batch norm does not see the others.
-`published`: means run over the padded batch, and batch norm takes padding for frames
-(model/losses.py, model/padding.py).
+Padding, `masked`: each loss is a mean over valid frames, and batch norm does not see the others. `published`: means run
+over the padded batch, and batch norm takes padding for frames (model/losses.py, model/padding.py).
+
+In validation whole clips are synthesized, and compared with the ground truth.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from model.asr import ASRModel
 from model.lip_to_speech import LipToSpeech, LipToSpeechOutput
-from model.losses import content_loss, ctc_loss, delta_l1, mel_l1
+from model.losses import content_loss, ctc_loss, delta_l1, mel_l1, mel_l1_per_clip
+from model.segment_sampling import with_references
+from model.synthesis import Synthesizer
 from model.tokenizer import Tokenizer
-from runtime.constants import MEL_FRAMES_PER_VIDEO_FRAME
+from model.vocoders.mel_to_wav import sample_counts
+from runtime.constants import MEL_FRAMES_PER_VIDEO_FRAME, SAMPLES_PER_FRAME
 from shards.loading.collate import Batch, Contents
-from train.settings import TrainSettings
-from train.state import Run
-from train.tasks.inputs import prepare
-from train.tasks.speech_validation import scoring
-from train.tasks.task import Losses, Task
+from train.metrics import Example, ValidationMetrics
+from train.settings import Score, TrainSettings
+from train.state import TrainState
+from train.tasks.ctc import score_ctc
+from train.tasks.inputs import Inputs, prepare
+from train.tasks.task import Losses
 
 
-def build(settings: TrainSettings, tokenizer: Tokenizer) -> LipToSpeech:
-    """The network of the settings, of the tokenizer's vocabulary."""
-    return LipToSpeech(dataclasses.replace(settings.network, vocabulary=tokenizer.vocabulary_size))
+@dataclass
+class Lip2SpeechTask:
+    """Lip regions and a speaker reference to speech.
 
+    Attributes:
+        asr: the frozen ASR model of the output content loss; None: that loss stays off.
+    """
 
-def losses(run: Run, network: LipToSpeech, batch: Batch, seed: int) -> Losses:
-    """The losses that are on, weighted and added."""
-    settings, recogniser = run.settings, run.recogniser if run.place.content_on else None
-    inputs = prepare(batch, run.tokenizer, settings, run.ranks.device, seed)
-    with torch.autocast(inputs.video.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-        spoken: LipToSpeechOutput = network(
-            inputs.video,
-            inputs.lengths,
-            inputs.reference,
-            inputs.reference_lengths,
-            windows=inputs.windows,
-            window_frames=inputs.window_frames,
-        )
-        heard = None
+    settings: TrainSettings
+    tokenizer: Tokenizer
+    device: torch.device
+    asr: ASRModel | None = None
+    contents: ClassVar[Contents] = Contents()
+    validation_contents: ClassVar[Contents] = Contents(stored_mel=False)
+    uses_speaker_reference: ClassVar[bool] = True
+    loss_names: ClassVar[tuple[str, ...]] = ("l1", "ctc", "content", "delta", "ctc_skipped")
+    scores: ClassVar[tuple[Score, ...]] = ("l1", "ctc", "wer", "cer")
+    default_best: ClassVar[Score] = "stoi"
+
+    @property
+    def has_content_loss(self) -> bool:
+        """See `Task`."""
+        return self.asr is not None
+
+    def build_model(self) -> LipToSpeech:
+        """The network of the settings, of the tokenizer's vocabulary."""
+        return LipToSpeech(dataclasses.replace(self.settings.network, vocabulary=self.tokenizer.vocabulary_size))
+
+    def loss(self, network: Any, batch: Batch, seed: int, state: TrainState) -> Losses:
+        """The losses that are on, weighted and added."""
+        padding, weights = self.settings.network.padding, self.settings.losses
+        inputs = prepare(batch, self.tokenizer, self.settings, self.device, seed)
         mel_lengths = MEL_FRAMES_PER_VIDEO_FRAME * inputs.windows.sizes
-        if recogniser is not None:
-            heard = content_loss(recogniser, spoken.mel, inputs.target, mel_lengths)
-    padding, weights = settings.network.padding, settings.losses
-    l1 = mel_l1(spoken.mel.float(), inputs.target, mel_lengths, padding)
-    ctc = ctc_loss(spoken.logits, inputs.lengths, inputs.pieces, inputs.piece_lengths)
-    total = weights.mel * l1 + weights.ctc * ctc.loss
-    parts = {"l1": l1.detach(), "ctc": ctc.loss.detach(), "text_left_out": ctc.skipped.detach().float()}
-    if weights.delta:
-        delta = delta_l1(spoken.mel, inputs.target, mel_lengths)
-        total = total + weights.delta * delta
-        parts["delta"] = delta.detach()
-    if heard is not None:
-        total = total + weights.content * heard
-        parts["content"] = heard.detach()
-    return Losses(total, parts)
+        with self._autocast():
+            output: LipToSpeechOutput = network(
+                inputs.video,
+                inputs.lengths,
+                inputs.reference,
+                inputs.reference_lengths,
+                windows=inputs.windows,
+                window_frames=inputs.window_frames,
+            )
+            content = None
+            if self.asr is not None and state.content_on:
+                content = content_loss(self.asr, output.mel, inputs.target, mel_lengths)
+        l1 = mel_l1(output.mel.float(), inputs.target, mel_lengths, padding)
+        ctc = ctc_loss(output.logits, inputs.lengths, inputs.pieces, inputs.piece_lengths)
+        total = weights.mel * l1 + weights.ctc * ctc.loss
+        parts = {"l1": l1.detach(), "ctc": ctc.loss.detach(), "ctc_skipped": ctc.skipped.detach().float()}
+        if weights.delta:
+            delta = delta_l1(output.mel, inputs.target, mel_lengths)
+            total = total + weights.delta * delta
+            parts["delta"] = delta.detach()
+        if content is not None:
+            total = total + weights.content * content
+            parts["content"] = content.detach()
+        return Losses(total, parts)
+
+    def dummy_loss(self, network: Any) -> Tensor:
+        """See `Task`."""
+        size, ranges = self.settings.transforms.size, self.settings.segments
+        reference = torch.zeros(1, self.settings.network.n_mels, ranges.reference_padded, device=self.device)
+        output = network(torch.zeros(1, 1, 5, size, size, device=self.device), torch.tensor([5]), reference)
+        zero: Tensor = 0.0 * (output.mel.float().sum() + output.logits.float().sum())
+        return zero
+
+    def validate(
+        self, network: Any, batch: Batch, references: Mapping[str, Tensor], metrics: ValidationMetrics
+    ) -> None:
+        """L1, CTC, word errors of the visual head, and the scores of synthesized speech.
+
+        A clip without a reference of its speaker takes its own first frames, as published.
+        """
+        inputs = prepare(batch, self.tokenizer, self.settings, self.device, None)
+        # unpadded, as in the published evaluation: the mean over time runs over the reference alone
+        own = inputs.reference[..., : self.settings.segments.reference_frames]
+        settings, mel_lengths = self.settings, MEL_FRAMES_PER_VIDEO_FRAME * inputs.lengths
+        synthesizer = Synthesizer(
+            network, settings.transforms, self.device, self.tokenizer, precision=settings.precision
+        )
+        output = synthesizer.mels(inputs.video, inputs.lengths, with_references(own, batch.keys, references))
+        l1 = mel_l1_per_clip(output.mel, inputs.target, mel_lengths)
+        metrics.add("l1", float(l1.sum()), len(l1))
+        score_ctc(metrics, batch, output.logits, inputs.lengths, self.tokenizer)
+        if metrics.scorers is not None or metrics.shown & set(batch.keys):
+            _score_speech(synthesizer, output.mel, inputs, batch, metrics)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16")
 
 
-def idle(run: Run, network: LipToSpeech) -> Tensor:
-    """See `Task`."""
-    size, device = run.settings.transforms.size, run.ranks.device
-    reference = torch.zeros(1, run.settings.network.n_mels, run.settings.segments.reference_padded, device=device)
-    spoken = network(torch.zeros(1, 1, 5, size, size, device=device), torch.tensor([5]), reference)
-    none: Tensor = 0.0 * (spoken.mel.float().sum() + spoken.logits.float().sum())
-    return none
-
-
-TASK = Task(
-    kind=LipToSpeech,
-    build=build,
-    contents=Contents(),
-    wants_voice=True,
-    losses=losses,
-    idle=idle,
-    validated=Contents(stored_mel=False),
-    scoring=scoring,
-    parts=("l1", "ctc", "content", "delta", "text_left_out"),
-    scores=("l1", "ctc", "wer", "cer"),
-    best="stoi",
-)
+def _score_speech(
+    synthesizer: Synthesizer, mel: Tensor, inputs: Inputs, batch: Batch, metrics: ValidationMetrics
+) -> None:
+    """Score the waveforms of synthesized mels, and keep those of clips that TensorBoard shows."""
+    mel_lengths = MEL_FRAMES_PER_VIDEO_FRAME * inputs.lengths
+    synthesized = synthesizer.waveforms(mel, mel_lengths, batch.keys)
+    originals = batch.wav.cpu().numpy()
+    samples = sample_counts(mel_lengths).tolist()
+    for row, key in enumerate(batch.keys):
+        metrics.score_speech(key, originals[row, : samples[row]], synthesized[row, : samples[row]])
+    shown = [row for row, key in enumerate(batch.keys) if key in metrics.shown]
+    if not shown:
+        return
+    ceiling = synthesizer.waveforms(inputs.target[shown], mel_lengths[shown], [batch.keys[row] for row in shown])
+    for row, resynthesized in zip(shown, ceiling, strict=True):
+        waveforms = {
+            "synthesized": synthesized[row, : samples[row]],
+            "ceiling": resynthesized[: samples[row]],
+            "original": originals[row, : SAMPLES_PER_FRAME * int(inputs.lengths[row])],
+        }
+        mels = [x[row, :, : int(mel_lengths[row])].cpu().numpy() for x in (mel, inputs.target)]
+        metrics.examples.append(Example(batch.keys[row], mels, waveforms))

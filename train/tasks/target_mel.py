@@ -1,28 +1,24 @@
-"""The mels of a batch, wherever they come from."""
+"""Ground-truth mels of a batch: stored ones of clips used whole, computed ones of segments."""
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from model.mel import log_mel_batch
-from runtime.constants import MEL_FRAMES_PER_VIDEO_FRAME, SAMPLES_PER_FRAME
-from shards.loading.collate import SILENCE, Batch
+from model.mel import clip_mels
+from runtime.constants import SAMPLES_PER_FRAME
+from shards.loading.collate import Batch
 
 
-def mels(batch: Batch, frames: Tensor) -> Tensor:
-    """(B, n_mels, 4 T): stored ones of clips used whole, computed ones of parts, each with its own peak.
+def target_mels(batch: Batch, frames: Tensor) -> Tensor:
+    """(B, n_mels, 4 T) mels of the clips; -1 beyond their lengths.
+
+    A segment's mel is computed from its samples: its peak is its own, so that a cut out of the stored mel of the whole
+    clip would be off by a constant.
 
     Args:
         batch: on its device.
         frames: (n,) video frames of the clips whose samples it holds, on the CPU.
     """
-    mel = batch.mel
-    if len(batch.wav_rows):
-        computed = log_mel_batch(batch.wav, SAMPLES_PER_FRAME * frames)[..., : mel.shape[2]]
-        late = (
-            torch.arange(mel.shape[2], device=mel.device)
-            >= MEL_FRAMES_PER_VIDEO_FRAME * frames.to(mel.device)[:, None, None]
-        )
-        mel = mel.index_copy(0, batch.wav_rows, computed.masked_fill(late, SILENCE))
-    return mel
+    if not len(batch.wav_rows):
+        return batch.mel
+    return batch.mel.index_copy(0, batch.wav_rows, clip_mels(batch.wav, SAMPLES_PER_FRAME * frames))

@@ -1,64 +1,80 @@
-"""What is particular to a task: its network, what that is fed, its losses and its scores.
+"""The `Task` protocol: what is particular to what is trained. The loop knows no more of a task than this.
 
-The loop knows no more of a task than this; each is a chapter of its own (`train/tasks/vsr.py`, `train/tasks/asr.py`,
-`train/tasks/lip2speech.py`).
+Each task is a file beside this one: vsr.py, asr.py, lip2speech.py; registry.py finds them by name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar, Protocol
 
 from torch import Tensor
 
 from model.checkpoint import Network
 from model.tokenizer import Tokenizer
-from shards.loading.batch_plan import MicroBatch
 from shards.loading.collate import Batch, Contents
-from train.settings import Score, TrainSettings
-
-if TYPE_CHECKING:
-    from train.state import Run
-    from train.validation import Tally
+from train.metrics import ValidationMetrics
+from train.settings import Score
+from train.state import TrainState
 
 
 @dataclass(frozen=True)
 class Losses:
-    """Of a micro-batch: the total, which is trained on, and its parts as measured, scalars."""
+    """Of a micro-batch: the total, which is minimized, and its parts by name, detached scalars."""
 
     total: Tensor
     parts: dict[str, Tensor]
 
 
-@dataclass(frozen=True)
-class Task:
-    """A task.
+class Task(Protocol):
+    """What a run trains.
 
     Attributes:
-        kind: of the network.
-        build: a new network for the settings and the tokenizer.
-        contents: what is read of a clip in training.
-        wants_voice: whether a clip may come with the voice of another.
-        losses: of a micro-batch, given the run, its network (or what wraps that: parallel, compiled), the batch, and
-            the seed of everything that is drawn for it.
-        idle: a scalar of zero gradient that has gone through all of the network: what a rank does that has no batch
-            while others have.
-        validated: what is read of a clip in validation.
-        scoring: given the run and this rank's share of the validation, gets ready, and returns what scores a batch.
-        parts: names of the losses' parts.
-        scores: what is measured in validation, scores of speech apart.
-        best: the score that the best checkpoint is chosen by, unless the settings name another.
+        tokenizer: of the texts.
+        contents, validation_contents: which members of a clip are read.
+        uses_speaker_reference: whether a clip may come with a reference utterance of another.
+        loss_names: parts of the loss.
+        scores: measured in validation, scores of speech apart.
+        default_best: the score that the best checkpoint is chosen by, unless the settings name another.
+        has_content_loss: whether the output content loss may be switched on.
     """
 
-    kind: type[Network]
-    build: Callable[[TrainSettings, Tokenizer], Network]
-    contents: Contents
-    wants_voice: bool
-    losses: Callable[[Run, Any, Batch, int], Losses]
-    idle: Callable[[Run, Any], Tensor]
-    validated: Contents
-    scoring: Callable[[Run, list[MicroBatch]], Callable[[Batch, Tally], None]]
-    parts: tuple[str, ...]
-    scores: tuple[Score, ...]
-    best: Score
+    tokenizer: Tokenizer
+    contents: ClassVar[Contents]
+    validation_contents: ClassVar[Contents]
+    uses_speaker_reference: ClassVar[bool]
+    loss_names: ClassVar[tuple[str, ...]]
+    scores: ClassVar[tuple[Score, ...]]
+    default_best: ClassVar[Score]
+
+    @property
+    def has_content_loss(self) -> bool: ...
+
+    def build_model(self) -> Network:
+        """A new network for the settings and the tokenizer."""
+
+    def loss(self, network: Any, batch: Batch, seed: int, state: TrainState) -> Losses:
+        """The losses of a micro-batch.
+
+        Args:
+            network: `build_model`'s, or what wraps it: parallel, compiled.
+            batch: as the loader gives it.
+            seed: of everything that is drawn for it.
+            state: of the run.
+        """
+
+    def dummy_loss(self, network: Any) -> Tensor:
+        """A scalar of zero gradient through all of the network, for a rank without a batch while others have one."""
+
+    def validate(
+        self, network: Any, batch: Batch, references: Mapping[str, Tensor], metrics: ValidationMetrics
+    ) -> None:
+        """Score a batch of whole clips.
+
+        Args:
+            network: in evaluation mode.
+            batch: as the loader gives it.
+            references: speaker references by key, (n_mels, reference_frames); of clips that have one.
+            metrics: the scores are added to.
+        """

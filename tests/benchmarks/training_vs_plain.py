@@ -20,7 +20,7 @@ import random
 import statistics
 import tempfile
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing, nullcontext
+from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -38,18 +38,14 @@ from runtime.constants import SAMPLES_PER_FRAME
 from shards import Sample
 from shards.loading.batch_plan import MicroBatch, plan_epoch
 from shards.loading.collate import Batch
+from shards.loading.loader import load
 from tests.benchmarks.loader import written
-from tests.benchmarks.plain_training import Example, PlainClips, padded, plain_step
+from tests.benchmarks.plain_baseline import Example, PlainClips, padded, plain_step
 from train.__main__ import parse
-from train.distributed import Ranks
-from train.init import check_features, fresh_network, load_tokenizer
-from train.logger import Logger
-from train.resume import identity_of
-from train.run_dir import RunDir
-from train.state import Run
-from train.step import take_step
-from train.tasks.registry import TASKS
-from train.throughput import Throughput
+from train.build import build_trainer
+from train.distributed import DistributedContext
+from train.step import OptimizerStep
+from train.trainer import Trainer
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "demo.yaml"
 _CLIPS = 48
@@ -93,8 +89,8 @@ def table(recipe: BuildSettings, samples: list[Sample], runs: int, flags: list[s
     for name, least in (("as they are", 1.0), ("cut", 0.2)):
         cut = [cut_to(sample, lengths.uniform(least, 1.0)) for sample in samples]
         with tempfile.TemporaryDirectory() as folder:
-            run = run_on(cut, folder, flags)
-            ways = {"shards": from_shards(run), "plain": plainly(recipe, cut, run, folder)}
+            trainer = trainer_on(cut, folder, flags)
+            ways = {"shards": from_shards(trainer), "plain": plainly(recipe, cut, trainer, folder)}
             yield from rows(name, ways, runs)
 
 
@@ -177,47 +173,38 @@ def padding_of(batches: list[Any]) -> float:
     return 1 - sum(int(batch.lengths.sum()) for batch in batches) / padded
 
 
-def run_on(samples: list[Sample], folder: str, flags: list[str]) -> Run:
+def trainer_on(samples: list[Sample], folder: str, flags: list[str]) -> Trainer:
     """A run of the demo's settings on shards of these clips."""
     dataset = written(f"{folder}/shards", samples, "npy")
     train_on_dataset(dataset.store.url, vocabulary_size=4000)
-    fixed = ["--device=cpu", "--splits=[train]", f"--transforms.crop_radius={samples[0].meta.crop_radius}"]
+    fixed = ["--device=cpu", "--splits=[train]"]
     fixed += ["--transforms.subtract_temporal_mean=false", "--batch.max_clips=null"]  # the plain way knows neither
     places = [f"--shards={dataset.store.url}", f"--out={folder}/run"]
     settings, _, _ = parse([f"--config={CONFIG}", *fixed, *places, *flags])
-    tokenizer, recipe = load_tokenizer(dataset, settings), TASKS[settings.task]
-    return Run(
-        settings=settings,
-        dataset=dataset,
-        tokenizer=tokenizer,
-        mel=check_features(dataset, settings),
-        task=recipe,
-        network=fresh_network(settings, recipe, tokenizer, print),
-        recogniser=None,
-        ranks=Ranks(0, 1, torch.device("cpu")),
-        folder=RunDir(settings.out),
-        identity=identity_of(settings, dataset, tokenizer),
-    )
+    return build_trainer(settings, None, DistributedContext(0, 1, torch.device("cpu")))
 
 
-def from_shards(run: Run) -> Way:
-    settings = run.settings
-    meter, book = Throughput(run.ranks), Logger(run.folder, 0, 0, settings.schedule.steps, quiet=True)
+def from_shards(trainer: Trainer) -> Way:
+    dataset, settings = trainer.dataset, trainer.settings
+    optimizer_step = OptimizerStep(trainer.task, trainer.model, settings, trainer.context)
 
     def plan(epoch: int) -> list[MicroBatch]:
-        return plan_epoch(run.dataset.index, settings.splits, settings.seed, epoch, settings=settings.batch)
+        return plan_epoch(dataset.index, settings.splits, settings.seed, epoch, settings=settings.batch)
+
+    def read(planned: list[MicroBatch]) -> Generator[Batch | None, None, None]:
+        return load(dataset, planned, settings.loader(trainer.task.contents))
 
     def step(batch: Batch) -> None:
-        take_step(run, run.network, nullcontext, 1, [batch], meter, book)
+        optimizer_step.take(trainer.state, [batch], 1)
 
-    return Way(plan, run.batches, step)
+    return Way(plan, read, step)
 
 
-def plainly(recipe: BuildSettings, samples: list[Sample], run: Run, folder: str) -> Way:
+def plainly(recipe: BuildSettings, samples: list[Sample], trainer: Trainer, folder: str) -> Way:
     """The plain way, in as many steps an epoch."""
-    settings, steps = run.settings, len(from_shards(run).plan(1))
+    settings, steps, tokenizer = trainer.settings, len(from_shards(trainer).plan(1)), trainer.task.tokenizer
     videos = [str(Path(recipe.root) / sample.meta.source) for sample in samples]
-    clips = PlainClips(videos, samples, run.tokenizer, settings.transforms, folder)
+    clips = PlainClips(videos, samples, tokenizer, settings.transforms, folder)
 
     def plan(epoch: int) -> list[list[int]]:
         order = random.Random(epoch).sample(range(len(clips)), len(clips))
@@ -226,4 +213,4 @@ def plainly(recipe: BuildSettings, samples: list[Sample], run: Run, folder: str)
     def read(batches: list[list[int]]) -> Generator[Example, None, None]:
         yield from DataLoader(clips, batch_sampler=batches, num_workers=settings.workers, collate_fn=padded)
 
-    return Way(plan, read, plain_step(settings, run.tokenizer.vocabulary_size))
+    return Way(plan, read, plain_step(settings, tokenizer.vocabulary_size))

@@ -1,0 +1,64 @@
+"""Build a `Trainer` from settings: dataset, tokenizer, task, network, and the checkpoint to begin or resume from."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+
+from shards import open_dataset
+from train.checkpointing import Checkpointer
+from train.distributed import DistributedContext
+from train.init import init_network, load_asr, load_tokenizer, take_from_manifest
+from train.resume import find_checkpoint, fingerprint_of, own_asr
+from train.run_dir import RunDir
+from train.settings import TrainSettings
+from train.state import prepare_model
+from train.tasks.registry import build_task
+from train.trainer import Trainer
+
+log = logging.getLogger(__name__)
+
+
+def build_trainer(settings: TrainSettings, resume: str | None, context: DistributedContext) -> Trainer:
+    """A run that begins, or that continues where its checkpoint was written. The caller holds the lock of its run dir.
+
+    Args:
+        settings: of the run.
+        resume: see `find_checkpoint`.
+        context: of this process.
+
+    Raises:
+        ValueError: settings, dataset and checkpoints do not fit together; names what.
+        StorageError: the dataset cannot be read.
+    """
+    if settings.micro_batches_per_step % context.world_size:
+        per_step, world_size = settings.micro_batches_per_step, context.world_size
+        raise ValueError(f"micro_batches_per_step: {per_step} cannot be dealt to {world_size} ranks evenly")
+    if settings.sync_batch_norm and context.device.type == "cpu":
+        raise ValueError("sync_batch_norm: PyTorch has it on GPUs only")
+    dataset = open_dataset(settings.shards)
+    tokenizer = load_tokenizer(dataset, settings)
+    settings = take_from_manifest(settings, dataset)
+    run_dir = RunDir(settings.out)
+    checkpointer = Checkpointer(run_dir, settings.checkpoint)
+    # rank 0's choices: files may appear or vanish between one rank's look and another's
+    checkpoint = context.on_rank0(lambda: find_checkpoint(checkpointer, run_dir, resume))
+    asr_path = context.on_rank0(lambda: own_asr(run_dir, settings, checkpoint is not None))
+    with_own_asr = dataclasses.replace(settings, init_asr=asr_path)
+    asr = load_asr(with_own_asr, context.device)
+    task = build_task(settings, tokenizer, context.device, asr)
+    resumed = dataclasses.replace(settings, init=None, init_vsr=None)  # its weights come from the checkpoint
+    network = init_network(settings if checkpoint is None else resumed, task)
+    model = prepare_model(network, settings, context)
+    trainer = Trainer(settings, dataset, task, model, context, fingerprint_of(with_own_asr, dataset, tokenizer))
+    if checkpoint is not None:
+        trainer.resume(checkpoint)
+    else:
+        aside = context.on_rank0(run_dir.set_aside)
+        if aside is not None:
+            log.info("%s: no checkpoint to resume from: the run begins; older files are in %s", run_dir.path, aside)
+    if settings.task == "lip2speech" and settings.losses.content and asr is None:
+        log.info("the output content loss stays off: no ASR model is named (--init-asr)")
+    run = {"ranks": context.world_size, "device": str(context.device), "fingerprint": trainer.fingerprint}
+    context.on_rank0(lambda: run_dir.describe(dataclasses.asdict(settings), **run))
+    return trainer
