@@ -21,7 +21,7 @@ from eval.metrics import Display
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
 _WIDTH = 360
-_LEFT, _RIGHT = 74, 10
+_LEFT, _RIGHT = 84, 10
 _ROW, _AXIS = 46, 34
 _PLOT = 200
 _PIXELS = _WIDTH - _LEFT - _RIGHT

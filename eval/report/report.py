@@ -78,6 +78,8 @@ def write_report(evaluation: Evaluation, dataset: Dataset | None, summary: Mappi
     published, note = about.published_of(evaluation, summary["clips"] + len(missing.rows))
     measured = [metric for metric in displays if evaluation.figures("network", metric)[0]]
     ranked_by = next((metric for metric in (*_RANKING_METRICS, *measured) if metric in measured), None)
+    differences = summary.get("differences", {})
+    compared = {metric: of for metric, of in displays.items() if any(metric in found for found in differences.values())}
     ranks = choose(evaluation, ranked_by, shown) if ranked_by else {}
     normalize = normalizer_used(evaluation)
     charts_order = sorted(measured, key=lambda name: _FIRST_CHARTS.index(name) if name in _FIRST_CHARTS else 99)
@@ -91,7 +93,8 @@ def write_report(evaluation: Evaluation, dataset: Dataset | None, summary: Mappi
         lead=about.lead(evaluation, summary),
         displays=displays,
         systems=_means(summary["systems"], displays),
-        differences=_means(summary.get("differences", {}), displays),
+        differences=_means(differences, compared),
+        compared=compared,
         titles=about.TITLES,
         meaning=about.MEANING,
         published=published,

@@ -381,13 +381,13 @@ def test_chart_says_what_it_shows_and_draws_every_figure() -> None:
     values = np.array([0.1, 0.2, 0.2, 0.4])
     drawn = str(distribution(display_of("estoi"), {"network": ("Network", values, 0.225)}))
     assert "Network: mean 0.225 of 4" in drawn
-    (bars,) = re.findall(r'class="bars network" d="M74 46(.*?)V46Z"', drawn)
+    (bars,) = re.findall(r'class="bars network" d="M84 46(.*?)V46Z"', drawn)
     heights = [46 - float(top) for top in re.findall(r"V([\d.]+)h", bars)]
     # half of the clips stand at full height, 36, a quarter at half of it
     assert sorted(height for height in heights if height) == [18, 18, 36]
     seconds = np.array([1.0, 2.0, 3.0, 3.0])
     points = re.findall(r"M([\d.]+) ([\d.]+)h0", str(against_length(display_of("estoi"), seconds, values, np.ones(4))))
-    assert points == [("74", "200"), ("212", "136"), ("350", "136"), ("350", "8")]
+    assert points == [("84", "200"), ("217", "136"), ("350", "136"), ("350", "8")]
 
 
 def test_chart_running_mean_of_a_rate_is_weighted_and_outliers_stay_at_the_edge() -> None:
