@@ -122,7 +122,7 @@ def read_left_out(store: Store) -> list[dict[str, Any]]:
 
 
 def _check(manifest: Manifest, where: str) -> None:
-    """Raise unless what readers rely on is there and of its type: a manifest may be edited, or a stranger's."""
+    """Raise unless what readers rely on is there and of its type: a manifest may have been edited."""
     for entry in (entry for entries in manifest.splits.values() for entry in entries):
         if not re.fullmatch(r"[\w-]+\.tar", entry.name):
             raise DatasetError(f"{where}: {entry.name!r} is not the name of a shard")

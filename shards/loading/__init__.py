@@ -1,1 +1,1 @@
-"""Reading a dataset back."""
+"""Reading a dataset: clip by clip (dataset), or in planned batches: batch_plan, distribute, loader, collate."""

@@ -10,7 +10,7 @@ Windows keep reading local: at any time only a few shards are open, or have to b
         slots = deal(planned, per_step, step, rank, world)     # this rank's micro-batches of a global batch
 
 A global batch is `per_step` consecutive micro-batches, whatever the number of ranks: an epoch is the same on one GPU
-and on sixty-four, a run's place in it is the number of its next step, and a run that goes on there, on other ranks too,
+and on sixty-four, a run's place in it is the number of its next step, and a run that resumes there, on other ranks too,
 reads the rest, nothing twice. No picture and no sound is touched here, and torch is not needed.
 """
 
@@ -34,10 +34,10 @@ class BatchSettings:
     """What a micro-batch is.
 
     Attributes:
-        max_padded_frames: at most so many video frames, padding counted: clips times the longest of them.
-        window_shards: clips of so many shards are mixed, and so many shards are in use at once.
-        max_clips: at most so many clips; None: as many as fit.
-        round_frames: micro-batches are padded to a multiple of so many frames, so that they have few distinct shapes,
+        max_padded_frames: the most video frames, padding counted: clips times the longest of them.
+        window_shards: shards whose clips are mixed, and which are in use at once.
+        max_clips: the most clips; None: as many as fit.
+        round_frames: micro-batches are padded to a multiple of this, so that they have few distinct shapes,
             for what is compiled for each.
         long_alone: a clip that is longer than `max_padded_frames` is a micro-batch of its own, in place of an error.
 
@@ -71,7 +71,7 @@ belongs to this clip."""
 
 class PlannedClip(NamedTuple):
     """One clip of a micro-batch: its row in the index, video frames [start, stop), text; `whole`: all of its frames;
-    the voice of another clip of the same speaker, if one is wanted and there is one."""
+    a reference utterance of the same speaker, if one is wanted and there is one."""
 
     row: int
     start: int
@@ -128,8 +128,10 @@ def plan_epoch(
         order.shuffle(rows)
         clips = _planned(index, rows, f"part {seed} {epoch}", draw, settings)
         if reference_frames:
-            voices = nearby_references(index, [clip.row for clip in clips], f"voice {seed} {epoch}", reference_frames)
-            clips = [clip._replace(reference=voice) for clip, voice in zip(clips, voices, strict=True)]
+            references = nearby_references(
+                index, [clip.row for clip in clips], f"voice {seed} {epoch}", reference_frames
+            )
+            clips = [clip._replace(reference=reference) for clip, reference in zip(clips, references, strict=True)]
         packed = _packed(clips, settings)
         order.shuffle(packed)
         planned += packed
@@ -147,8 +149,8 @@ def plan_evaluation(
 
     Args:
         index, splits, draw, settings: as for `plan_epoch`; what is drawn is drawn from the key alone.
-        clips: take only so many, chosen by the seedless hash of their keys: the same ones every time, from anywhere in
-            the splits.
+        clips: take only this number, chosen by the seedless hash of their keys: the same ones every time, from
+            anywhere in the splits.
 
     Raises:
         ValueError: as `plan_epoch`.

@@ -1,9 +1,11 @@
-"""Shards of a remote dataset as local files, in a folder of bounded size that the processes of a machine share.
+"""Cache of remote shards: local files in a folder of bounded size that the processes of a machine share.
+
+By hand: fsspec's own caches know neither a bound, nor checksums, nor other processes.
 
 A shard is fetched by whoever needs it first; others wait for that one. It is written under a temporary name, compared
 with the manifest's checksum and then renamed, so a file under its final name is whole; its name begins with the
 checksum, so datasets can share a folder. When a new shard would not fit, those that were opened longest ago are
-deleted. What a process has opened it can go on reading: a deleted file lives until it is closed.
+deleted. What a process has opened stays readable: a deleted file lives until it is closed.
 
 A store that fails or does not answer for a while is tried again a few times, then named. `shards.loading.prefetch`
 fetches in the background what a plan is going to need.

@@ -1,7 +1,7 @@
-"""Read a dataset clip by clip, in the order in which it is stored, or one clip by its key.
+"""The dataset: open it, and read it clip by clip, in the order in which it is stored, or one clip by its key.
 
-This is the plain way, for inspection and for whoever wants every clip once. Nothing is unpickled, and a tar that is not
-what the manifest says is named.
+This is the simple way, for inspection and for whoever wants every clip once; training and evaluation read planned
+batches (batch_plan.py, loader.py). Nothing is unpickled, and a tar that is not what the manifest says is named.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ class Dataset:
         return read_index(self.store)
 
     def training_splits(self) -> tuple[str, ...]:
-        """The splits that may be learnt from: train and pretrain; without these, all but those named as held out.
+        """The splits to train on: train and pretrain; without these, all but those named as held out.
 
         Raises:
             ValueError: all splits are held out by their names: those with val, dev, test or eval in them.
         """
-        there = self.manifest.splits
-        chosen = [split for split in _TRAINING_SPLITS if split in there]
-        chosen = chosen or [split for split in there if not _HELD_OUT.search(split)]
+        splits = self.manifest.splits
+        chosen = [split for split in _TRAINING_SPLITS if split in splits]
+        chosen = chosen or [split for split in splits if not _HELD_OUT.search(split)]
         if not chosen:
             raise ValueError(
-                f"{self.store.url}: no split to train on among {', '.join(there) or 'none'}: name some with --splits"
+                f"{self.store.url}: no split to train on among {', '.join(splits) or 'none'}: name some with --splits"
             )
         return tuple(chosen)
 

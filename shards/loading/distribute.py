@@ -1,4 +1,4 @@
-"""Global batches dealt to ranks: equal numbers of slots for each, at every step, whatever the number of ranks."""
+"""Distribute global batches to ranks: equal numbers of slots for each, at every step, whatever the number of ranks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Planned = TypeVar("Planned")
 
 
 def steps_in_epoch(micro_batches: int, per_step: int) -> int:
-    """Global batches in so many micro-batches; the last one may not be full."""
+    """Global batches in a number of micro-batches; the last one may not be full."""
     return -(-micro_batches // per_step)
 
 
@@ -56,11 +56,13 @@ def distribute_from(
 
 
 def _steps(micro_batches: Sequence[Planned], per_step: int, rank: int, world: int) -> int:
-    """Steps of an epoch that can be dealt so."""
+    """Steps of an epoch, if it can be distributed so."""
     if not micro_batches:
-        raise ValueError("there is no micro-batch to deal: the plan is empty")
+        raise ValueError("there is no micro-batch to distribute: the plan is empty")
     if per_step < 1 or world < 1 or per_step % world:
-        raise ValueError(f"{per_step} micro-batches a step cannot be dealt to {world} ranks: expected a multiple of it")
+        raise ValueError(
+            f"{per_step} micro-batches a step cannot be distributed to {world} ranks: expected a multiple of it"
+        )
     if not 0 <= rank < world:
         raise ValueError(f"rank {rank} of {world}: expected 0 to {world - 1}")
     return steps_in_epoch(len(micro_batches), per_step)

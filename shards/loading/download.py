@@ -1,4 +1,4 @@
-"""Stream a file out of a store that may fail or fall silent, without ever waiting for it longer than was said."""
+"""Download a file from a store that may fail or stop answering, with a timeout on every chunk."""
 
 from __future__ import annotations
 
@@ -19,7 +19,12 @@ class StoreError(StorageError):
 
 
 def chunks(store: Store, name: str, size: int, timeout: float) -> Iterator[bytes]:
-    """A file's content, read by a thread of its own: a store that says nothing leaves it waiting, and not us."""
+    """A file's content in chunks, read by a thread of its own: where the store does not answer, the thread waits on.
+
+    Raises:
+        DatasetError: there is no such file.
+        StoreError: the store failed, or gave nothing for `timeout` seconds.
+    """
     pieces: queue.Queue[bytes | Exception] = queue.Queue(maxsize=2)
     given_up = threading.Event()
 
@@ -47,7 +52,7 @@ def chunks(store: Store, name: str, size: int, timeout: float) -> Iterator[bytes
             try:
                 piece = pieces.get(timeout=timeout)
             except queue.Empty:
-                raise StoreError(0, f"the store said nothing for {timeout:g} s", where) from None
+                raise StoreError(0, f"no answer from the store for {timeout:g} s", where) from None
             if isinstance(piece, FileNotFoundError):
                 raise DatasetError(f"{where}: the shard is missing") from piece
             if isinstance(piece, OSError):

@@ -1,4 +1,4 @@
-"""The index as plans see it: the rows of each shard, and what is known of each clip.
+"""The index as the batch plan reads it: the rows of each shard, and what is known of each clip.
 
 A large index has a hundred thousand rows and millions of words. It is looked at a column at a time, for as many rows as
 are needed at once, and never becomes one object a cell.
@@ -39,8 +39,8 @@ def rows_by_shard(index: pa.Table, splits: Sequence[str]) -> list[np.ndarray[Any
     counted = {entry["values"]: entry["counts"] for entry in pc.value_counts(index["split"]).to_pylist()}
     for split in splits:
         if not counted.get(split):
-            there = ", ".join(f"{name} ({count} clips)" for name, count in sorted(counted.items()))
-            raise ValueError(f"split {split!r}: there is no clip in it; the index has {there or 'none at all'}")
+            known = ", ".join(f"{name} ({count} clips)" for name, count in sorted(counted.items()))
+            raise ValueError(f"split {split!r}: there is no clip in it; the index has {known or 'none at all'}")
     rows = np.flatnonzero(pc.is_in(index["split"], pa.array(splits, pa.string())).to_numpy())
     names = pc.dictionary_encode(index["shard"].combine_chunks()).take(pa.array(rows))
     ranks = np.argsort(np.argsort(np.array(names.dictionary.to_pylist(), dtype=object), kind="stable"))

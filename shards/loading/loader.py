@@ -1,11 +1,11 @@
-"""Stream planned micro-batches: worker processes read them, in the plan's order, a few ahead.
+"""The data loader: worker processes read planned micro-batches, in the plan's order, a few ahead.
 
     slots = distribute_from(planned, per_step, step, rank, world)
     for batch in load(dataset, slots, LoaderSettings(workers=4)):
         ...                                  # a Batch, or None where the plan left this rank's slot empty
 
 Which batches come, and their bytes, depend on the plan alone, not on the number of workers. The loader keeps no state:
-to go on elsewhere, start it with what is left of the plan. It draws nothing from torch's global random numbers.
+to resume elsewhere, start it with what is left of the plan. It draws nothing from torch's global random numbers.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def load(
         sampler=planned,
         num_workers=workers,
         timeout=_PATIENCE if workers else 0,
-        collate_fn=_as_it_is,
+        collate_fn=_identity,
         pin_memory=torch.cuda.is_available(),
         prefetch_factor=settings.prefetch if workers else None,
         worker_init_fn=_start,
@@ -99,8 +99,8 @@ def load(
         generator=torch.Generator(),  # else its seed is drawn from the global one, and a resumed run draws once more
     )
     with closing(reader):
-        batches: Any = iter(loader)  # processes are started before threads
-        ahead = Prefetcher(reader.cache, shard_uses(slots, reader.shard_of_rows())) if reader.cache else None
+        batches: Any = iter(loader)  # processes are started before threads, since a fork copies locks but no threads
+        prefetcher = Prefetcher(reader.cache, shard_uses(slots, reader.shard_of_rows())) if reader.cache else None
         try:
             for place, slot in enumerate(slots):
                 if slot is None:
@@ -110,14 +110,14 @@ def load(
                 if isinstance(batch, Exception):
                     raise batch
                 yield batch
-                if ahead:
-                    ahead.advance(place + 1)
+                if prefetcher:
+                    prefetcher.advance(place + 1)
         finally:
-            if ahead:
-                ahead.close()
+            if prefetcher:
+                prefetcher.close()
             if workers:
                 batches._shutdown_workers()  # now, and not when an error that holds the iterator is forgotten
-                for worker in batches._workers:  # told by SIGTERM; one that hangs would be waited for at exit
+                for worker in batches._workers:  # after SIGTERM; one that hangs would be waited for at exit
                     worker.kill()
                     worker.join()
 
@@ -149,9 +149,9 @@ def _next(batches: Any) -> Batch | Exception:
 
 
 def _start(_: int) -> None:
-    """What a worker does first; it is told its number."""
+    """What a worker does first, called with its number."""
     outlive_sigterm()
 
 
-def _as_it_is(batch: Any) -> Any:
+def _identity(batch: Any) -> Any:
     return batch

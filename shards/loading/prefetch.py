@@ -1,4 +1,4 @@
-"""Fetch the shards that a plan is going to need before it does, in the background."""
+"""Prefetch: fill the cache, in the background, with the shards that a plan is going to need."""
 
 from __future__ import annotations
 
@@ -46,15 +46,15 @@ class Prefetcher:
     reader, who tries again and says what is wrong.
     """
 
-    def __init__(self, cache: ShardCache, needed: Sequence[ShardUse], threads: int = 4) -> None:
-        self._cache, self._needed = cache, needed
+    def __init__(self, cache: ShardCache, uses: Sequence[ShardUse], threads: int = 4) -> None:
+        self._cache, self._uses = cache, uses
         self._place, self._closed = 0, False
         self._moved = threading.Condition()
         for _ in range(threads):
-            threading.Thread(target=self._run, name="filling the cache", daemon=True).start()
+            threading.Thread(target=self._run, name="shard prefetch", daemon=True).start()
 
     def advance(self, place: int) -> None:
-        """Say how far the plan has been read: what was needed only before may go."""
+        """Say how far the plan has been read: what was needed only before it may be deleted."""
         with self._moved:
             self._place = place
             self._moved.notify_all()
@@ -66,18 +66,18 @@ class Prefetcher:
             self._moved.notify_all()
 
     def _run(self) -> None:
-        for number, need in enumerate(self._needed):
+        for number, use in enumerate(self._uses):
             with self._moved:
-                self._moved.wait_for(partial(self._may_go_on, number))
+                self._moved.wait_for(partial(self._fits, number))
                 if self._closed:
                     return
-                over = need.last < self._place
+                over = use.last < self._place
             with suppress(DatasetError, StorageError, ValueError):
                 if not over:
-                    self._cache.fill(need.shard)
+                    self._cache.fill(use.shard)
 
-    def _may_go_on(self, number: int) -> bool:
+    def _fits(self, number: int) -> bool:
         if self._closed:
             return True
-        held = (need.shard for need in self._needed[: number + 1] if need.last >= self._place)
+        held = (use.shard for use in self._uses[: number + 1] if use.last >= self._place)
         return sum(map(self._cache.bytes, held)) <= self._cache.settings.max_bytes

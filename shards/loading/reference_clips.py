@@ -1,6 +1,8 @@
-"""Which other clip of the same speaker lends its voice: never the clip itself, which would tell of its very recording.
+"""Choose reference utterances: another clip of the same speaker, never the clip itself, which would give away how loud
+and noisy its very recording is.
 
 In training it is one that is read at about the same time, another one each epoch; in evaluation always the same one.
+The words of the seeds ("voice") are older than these names, and decide what is drawn: they stay.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from runtime.constants import MEL_FRAMES_PER_VIDEO_FRAME
 
 
 class Reference(NamedTuple):
-    """A stretch of sound to know a speaker by: the row of a clip, and mel frames [start, stop) of it."""
+    """A reference utterance: the row of a clip, and mel frames [start, stop) of it."""
 
     row: int
     start: int
@@ -24,16 +26,16 @@ class Reference(NamedTuple):
 
 
 def nearby_references(index: pa.Table, rows: Sequence[int], seed: str, mel_frames: int) -> list[Reference | None]:
-    """For each row a stretch of another of these rows, of the same speaker.
+    """For each row a reference utterance in another of these rows, of the same speaker.
 
     Args:
         index: of the dataset (`Dataset.index`).
         rows: of clips that are read at about the same time, each once, in any order.
-        seed: what clip and stretch are drawn from, with the key.
-        mel_frames: of a stretch; a shorter clip lends all of its own.
+        seed: what clip and frames are drawn from, with the key.
+        mel_frames: of a reference; a shorter clip is used whole.
 
     Returns:
-        A voice for each; None where the speaker has no other clip there.
+        A reference for each; None where the speaker has no other clip among them.
     """
     ordered = sorted(rows)
     columns = (index[name].take(pa.array(ordered, pa.int64())).to_pylist() for name in ("key", "speaker", "frames"))
@@ -45,15 +47,15 @@ def nearby_references(index: pa.Table, rows: Sequence[int], seed: str, mel_frame
     found: list[Reference | None] = []
     for row in rows:
         key, speaker, _ = known[row]
-        others = [other for other in of_speaker[speaker] if other != row]
+        others = [one for one in of_speaker[speaker] if one != row]
         if not others:
             found.append(None)
             continue
         random.seed(f"{seed} {key}")
-        lender = random.choice(others)
-        length = MEL_FRAMES_PER_VIDEO_FRAME * known[lender][2]
+        other = random.choice(others)
+        length = MEL_FRAMES_PER_VIDEO_FRAME * known[other][2]
         start = random.randrange(max(1, length - mel_frames + 1))
-        found.append(Reference(lender, start, min(start + mel_frames, length)))
+        found.append(Reference(other, start, min(start + mel_frames, length)))
     return found
 
 
@@ -62,10 +64,10 @@ def reference_rows(index: pa.Table, rows: Sequence[int]) -> list[int | None]:
 
     Args:
         index: of the dataset (`Dataset.index`).
-        rows: of the clips that want a voice.
+        rows: of the clips that need a reference.
 
     Returns:
-        A row for each; None where the speaker has no other clip there.
+        A row for each; None where the speaker has no other clip in the split.
     """
     keys, speakers, in_split = (index[name].to_pylist() for name in ("key", "speaker", "split"))
     wanted = {speakers[row] for row in rows}

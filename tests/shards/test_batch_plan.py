@@ -363,6 +363,6 @@ def test_more_ranks_than_micro_batches_leaves_some_slots_empty() -> None:
     ],
 )
 def test_what_cannot_be_dealt_is_said(arguments: Any, what: str) -> None:
-    for dealt in (distribute, distribute_from):
+    for function in (distribute, distribute_from):
         with pytest.raises(ValueError, match=what):
-            dealt(*arguments)
+            function(*arguments)

@@ -198,7 +198,7 @@ def test_a_store_that_says_nothing_is_given_up_and_named(
     settings = replace(settings, timeout=0.05)
     try:
         monkeypatch.setattr(faulty, "fault", staticmethod(lambda path: over.wait(60)))
-        with pytest.raises(StorageError, match=rf"{SHARDS[0]}: the store said nothing for 0\.05 s"):
+        with pytest.raises(StorageError, match=rf"{SHARDS[0]}: no answer .* 0\.05 s"):
             cache_of(dataset, settings).open(SHARDS[0])
         assert faulty.reads == [SHARDS[0]] * 3
     finally:
@@ -358,7 +358,7 @@ def test_shards_are_fetched_ahead_as_far_as_they_fit(dataset: Dataset, settings:
     wait_for(lambda: SHARDS[2] in kept(settings), "the third, when the first is over")
     assert SHARDS[0] not in kept(settings)
     ahead.close()
-    wait_for(lambda: not any(t.name == "filling the cache" for t in threading.enumerate()), "the threads to end")
+    wait_for(lambda: not any(t.name == "shard prefetch" for t in threading.enumerate()), "the threads to end")
 
 
 def test_what_cannot_be_fetched_ahead_is_left_to_the_reader(
