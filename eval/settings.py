@@ -13,7 +13,7 @@ from model.vocoders.mel_to_wav import PUBLISHED_VOCODER, VocoderSettings
 VOCODERS = {"default": VocoderSettings(), "published": PUBLISHED_VOCODER}
 
 PUBLISHED_SECONDS = 10.0
-"""At which the published test cuts clips (METHOD.md, Segments)."""
+"""At which the published test cuts clips (docs/method.md, Segments)."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class EvaluationSettings:
         shards: dataset, a local folder or an fsspec URL.
         split: of the clips that are evaluated.
         out: folder of the report.
-        protocol: `published` sets speaker_reference, vocoder and max_seconds as METHOD.md says of the published test.
+        protocol: `published` sets speaker_reference, vocoder and max_seconds as docs/method.md says of the published test.
         speaker_reference: `other`, the loudest stretch of another clip of the same speaker; `self`, the first frames of
             the very clip that is scored, as published; or a file whose loudest stretch of sound serves every clip.
         systems: what is scored side by side (eval/systems.py), `network` among them.

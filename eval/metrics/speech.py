@@ -1,4 +1,4 @@
-"""STOI, ESTOI and PESQ: intelligibility and quality of synthesized speech (METHOD.md, From mel to waveform).
+"""STOI, ESTOI and PESQ: intelligibility and quality of synthesized speech (docs/method.md, From mel to waveform).
 
 Every metric takes two waveforms at 16 kHz, float32 (L,), the original first, and compares them over their common
 length. The result depends on the two waveforms alone. Where there is no figure, for want of sound say, `MetricError`

@@ -50,12 +50,12 @@ _SECTIONS = ("settings", "checkpoint", "dataset", "versions")
 
 @dataclass(frozen=True)
 class PublishedFigures:
-    """Figures of the published system on a test split (METHOD.md, From mel to waveform, and scores).
+    """Figures of the published system on a test split (docs/method.md, From mel to waveform, and scores).
 
     Attributes:
         corpus, split: what they are of, in words.
         figures: metric -> mean.
-        clips: in the split as its owners list it; None where METHOD.md and the corpus do not say.
+        clips: in the split as its owners list it; None where docs/method.md and the corpus do not say.
     """
 
     corpus: str

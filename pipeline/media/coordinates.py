@@ -1,6 +1,6 @@
 """Coordinate files: one line a clip, `<path>.mp4:<x0>/<y0>/<x1>/<y1>/...`, a lip centre in whole pixels per frame.
 
-The character between path and numbers is a separator of width one: a colon, a space or a comma (METHOD.md).
+The character between path and numbers is a separator of width one: a colon, a space or a comma (docs/method.md).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How fast the full-size networks are on the CPU, part by part, beside the same weights run the plainest way.
 
-Plainest: float32, eager, maps in contiguous layout, one clip at a time, the front end as METHOD.md states it. Times are
+Plainest: float32, eager, maps in contiguous layout, one clip at a time, the front end as docs/method.md states it. Times are
 wall-clock, on all cores; each is a median over runs, in which both ways take turns.
 """
 
@@ -121,7 +121,7 @@ def maps_of(visual: VisualEncoder, video: Tensor, lengths: Tensor) -> Tensor:
 
 
 def plain_maps(visual: VisualEncoder, video: Tensor) -> Tensor:
-    """The same of one clip, as METHOD.md states it."""
+    """The same of one clip, as docs/method.md states it."""
     maps = visual.front(video).squeeze(0).transpose(0, 1).contiguous()
     return F.max_pool2d(F.relu(visual.front_norm(maps)), 3, stride=2, padding=1)
 

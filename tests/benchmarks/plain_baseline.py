@@ -1,6 +1,6 @@
 """Training as one writes it at first: a data set that opens an mp4 at a time, batches padded with zeros, a plain step.
 
-What is drawn of a clip, and how its sound and pictures are prepared, is METHOD.md's (Inputs), as in training from
+What is drawn of a clip, and how its sound and pictures are prepared, is docs/method.md's (Inputs), as in training from
 shards; only how it is done is plainer.
 """
 
@@ -49,7 +49,7 @@ class Example(NamedTuple):
 
 
 class PlainClips(Dataset[Example]):
-    """Clips from mp4s and wavs, which are written to a folder first, as METHOD.md says (Inputs)."""
+    """Clips from mp4s and wavs, which are written to a folder first, as docs/method.md says (Inputs)."""
 
     def __init__(
         self, videos: list[str], samples: list[Sample], tokenizer: Tokenizer, transforms: TransformSettings, folder: str

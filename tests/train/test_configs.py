@@ -21,7 +21,7 @@ NOT_PUBLISHED = {
     *("segments.fps", "segments.min_frames", "losses.delta"),
     *("transforms.crop_radius", "transforms.margin", "transforms.subtract_temporal_mean"),
 }
-"""Settings of those sections that METHOD.md has nothing to say of."""
+"""Settings of those sections that docs/method.md has nothing to say of."""
 
 
 def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
