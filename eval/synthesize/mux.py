@@ -1,4 +1,4 @@
-"""Put synthesised sound under a video: its picture is copied packet by packet, never encoded again.
+"""Put synthetic speech under a video: FFmpeg copies its picture packet by packet, never encoding it again.
 
 The picture keeps its presentation times, its order of packets and how it is turned. The sound begins when the first
 frame is shown. Nothing else of the source is taken along: neither its sound nor subtitles, data or descriptions, but a
@@ -10,16 +10,14 @@ AVI, which says none, FFmpeg makes them up: with B-frames, sound may then be a f
 
 from __future__ import annotations
 
-import heapq
-import io
-from collections.abc import Iterator
+import os
 from fractions import Fraction
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
-import av
+import ffmpeg
 import numpy as np
-from av.container import InputContainer, OutputContainer
+from imageio_ffmpeg import get_ffmpeg_exe
 
 from pipeline.media.decode import open_video
 from runtime.constants import SAMPLE_RATE
@@ -27,27 +25,26 @@ from runtime.constants import SAMPLE_RATE
 COMMENT = "The speech is synthetic: made from the movements of the lips by lip-to-speech"
 
 
-class _Form(NamedTuple):
+class _Container(NamedTuple):
     """A container that can be written.
 
     Attributes:
-        container, codec: FFmpeg's names of it, and of what sound in it is encoded with.
-        hides: whether it can say that frames are not to be shown, as files have it that a phone has trimmed.
+        format, codec: FFmpeg's names of it, and of what sound in it is encoded with.
+        hides: whether it can say that frames are not to be shown, as in files that a phone has trimmed.
     """
 
-    container: str
+    format: str
     codec: str
     hides: bool
 
 
-_FORMS = {
-    ".mp4": _Form("mp4", "aac", True),
-    ".m4v": _Form("mp4", "aac", True),
-    ".mov": _Form("mov", "aac", True),
-    ".mkv": _Form("matroska", "aac", False),
-    ".webm": _Form("webm", "libopus", False),
+_CONTAINERS = {
+    ".mp4": _Container("mp4", "aac", True),
+    ".m4v": _Container("mp4", "aac", True),
+    ".mov": _Container("mov", "aac", True),
+    ".mkv": _Container("matroska", "aac", False),
+    ".webm": _Container("webm", "libopus", False),
 }
-_BITS_A_SECOND = 96_000
 
 
 def check_container(video: Path, out: Path) -> None:
@@ -58,19 +55,20 @@ def check_container(video: Path, out: Path) -> None:
             picture.
         OSError: the video cannot be read.
     """
-    form = _form_of(out)
+    container = _container_of(out)
     with video.open("rb") as file, open_video(file) as source:
-        picture = _picture_of(source)
-        if not form.hides and next(source.demux(picture)).is_discard:
+        stream = source.streams.best("video")
+        assert stream is not None, "the video was decoded before"
+        codec = stream.codec_context.name
+        if not container.hides and next(source.demux(stream)).is_discard:
             raise ValueError(f"{out}: {video} hides its beginning, which a {out.suffix} file cannot: try .mp4 or .mov")
-        try:
-            with _outgoing(io.BytesIO(), form, picture)[0] as trial:
-                trial.start_encoding()
-        except (ValueError, av.FFmpegError) as error:
-            raise ValueError(
-                f"{out}: a {out.suffix} file cannot hold the {picture.codec_context.name} picture of {video} without "
-                "encoding it again: try a name that ends in .mkv"
-            ) from error
+    try:
+        _run(_picture_of(video), Path(os.devnull), container, {"frames:v": 1})
+    except ffmpeg.Error as error:
+        raise ValueError(
+            f"{out}: a {out.suffix} file cannot hold the {codec} picture of {video} without encoding it again: try a "
+            "name that ends in .mkv"
+        ) from error
 
 
 def mux_sound(video: Path, sound: np.ndarray[Any, Any], start: Fraction, out: Path, container_of: Path) -> None:
@@ -84,78 +82,50 @@ def mux_sound(video: Path, sound: np.ndarray[Any, Any], start: Fraction, out: Pa
         container_of: the name that it will have in the end: its suffix says which container to write.
 
     Raises:
-        ValueError: the container cannot hold the picture, or packets have no times.
-        OSError: the video cannot be read, or `out` not written.
+        ValueError: the container cannot hold the picture, or its packets have no times.
+        OSError: the video cannot be read.
     """
-    form = _form_of(container_of)
-    with video.open("rb") as file, open_video(file) as source:
-        picture = _picture_of(source)
-        try:
-            with out.open("wb") as written:
-                target, copied, added = _outgoing(written, form, picture)
-                with target:
-                    streams = _copied(source, picture, copied, video), _encoded(added, sound, start)
-                    # in order of time, so that the muxer need not hold one stream back until the other comes
-                    for packet in heapq.merge(*streams, key=_decoding_time):
-                        target.mux(packet)
-        except av.FFmpegError as error:
-            raise ValueError(f"{container_of}: the picture of {video} cannot be copied into it: {error}") from error
+    speech = ffmpeg.input("pipe:0", f="s16le", ar=SAMPLE_RATE, ac=1)
+    container = _container_of(container_of)
+    options = {
+        "c:a": container.codec,
+        "b:a": "96k",
+        "af": f"asetpts=PTS+{round(start * SAMPLE_RATE)}",  # -itsoffset is without effect beside -copyts
+        "map_metadata": -1,
+        "map_chapters": -1,
+        "metadata": f"comment={COMMENT}",
+        "metadata:s:a:0": "title=synthetic speech",
+    }
+    try:
+        _run(_picture_of(video), out, container, options, speech, sound.astype("<i2").tobytes())
+    except ffmpeg.Error as error:
+        reason = (error.stderr.decode("utf-8", "replace").splitlines() or ["FFmpeg failed"])[0]
+        raise ValueError(f"{container_of}: the picture of {video} cannot be copied into it: {reason}") from error
 
 
-def _form_of(out: Path) -> _Form:
-    form = _FORMS.get(out.suffix.lower())
-    if form is None:
+def _container_of(out: Path) -> _Container:
+    container = _CONTAINERS.get(out.suffix.lower())
+    if container is None:
         found = f"ends in {out.suffix}" if out.suffix else "has no suffix"
-        raise ValueError(f"{out}: its name {found}, and {', '.join(_FORMS)} say which container to write")
-    return form
+        raise ValueError(f"{out}: its name {found}, and {', '.join(_CONTAINERS)} say which container to write")
+    return container
 
 
-def _picture_of(source: InputContainer) -> av.VideoStream:
-    """The stream that is decoded by the pipeline, too."""
-    picture = source.streams.best("video")
-    assert isinstance(picture, av.VideoStream), "the video was decoded before"
-    return picture
+def _picture_of(video: Path) -> Any:
+    """The stream that the pipeline decodes, too. A file is only ever a file, whatever its name looks like."""
+    with video.open("rb") as file, open_video(file) as source:
+        stream = source.streams.best("video")
+        assert stream is not None, "the video was decoded before"
+        # the format that PyAV found, among those that are allowed: FFmpeg also reads playlists, and follows them
+        options = {"protocol_whitelist": "file", "format_whitelist": source.format.name}
+        return ffmpeg.input(f"file:{video}", **options)[str(stream.index)]
 
 
-def _outgoing(
-    file: IO[bytes], form: _Form, picture: av.VideoStream
-) -> tuple[OutputContainer, av.VideoStream, av.AudioStream]:
-    """A container to write to, its stream of copied packets and its stream of sound."""
-    target = av.open(file, "w", format=form.container)
-    target.metadata["comment"] = COMMENT
-    copied = target.add_stream_from_template(picture, opaque=True)  # opaque: there need be no encoder of its codec
-    added = target.add_stream(form.codec, rate=SAMPLE_RATE, layout="mono", bit_rate=_BITS_A_SECOND)
-    assert isinstance(added, av.AudioStream)
-    added.time_base = Fraction(1, SAMPLE_RATE)
-    added.metadata["title"] = "synthetic speech"
-    return target, copied, added
-
-
-def _copied(
-    source: InputContainer, picture: av.VideoStream, copied: av.VideoStream, video: Path
-) -> Iterator[av.Packet[Any]]:
-    """The packets of the picture, as they are."""
-    for packet in source.demux(picture):
-        if not packet.size:  # the end of the stream
-            continue
-        if packet.pts is None:
-            raise ValueError(f"{video}: packets of its picture have no times; copy it into an .mp4 or .mkv file first")
-        packet.stream = copied
-        yield packet
-
-
-def _encoded(added: av.AudioStream, sound: np.ndarray[Any, Any], start: Fraction) -> Iterator[av.Packet[Any]]:
-    """The sound, encoded second by second."""
-    begin = round(start * SAMPLE_RATE)
-    for first in range(0, len(sound), SAMPLE_RATE):
-        block = np.ascontiguousarray(sound[None, first : first + SAMPLE_RATE])
-        frame = av.AudioFrame.from_ndarray(block, format="s16", layout="mono")
-        frame.sample_rate, frame.time_base, frame.pts = SAMPLE_RATE, Fraction(1, SAMPLE_RATE), begin + first
-        yield from added.encode(frame)
-    yield from added.encode(None)
-
-
-def _decoding_time(packet: av.Packet[Any]) -> Fraction:
-    ticks = packet.pts if packet.dts is None else packet.dts
-    assert ticks is not None, "packets without times were refused"
-    return ticks * Fraction(packet.time_base or 1)
+def _run(
+    picture: Any, out: Path, container: _Container, options: dict[str, Any], sound: Any = None, pcm: bytes = b""
+) -> None:
+    """Copy the picture; times stay as they are, negative ones of hidden frames too (ffmpeg.Error: FFmpeg cannot)."""
+    streams = [picture] if sound is None else [picture, sound]
+    fixed = {"c:v": "copy", "avoid_negative_ts": "disabled", "f": container.format}
+    job = ffmpeg.output(*streams, f"file:{out}", **fixed, **options).global_args("-v", "error", "-copyts")
+    ffmpeg.run(job, cmd=get_ffmpeg_exe(), input=pcm, capture_stdout=True, capture_stderr=True, overwrite_output=True)
