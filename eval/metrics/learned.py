@@ -50,14 +50,14 @@ def mos(original: Wave, generated: Wave) -> float:
         PackageMissingError: speechmos, or onnxruntime, is not installed.
     """
     wave = _clipped("generated", generated)
-    figure = float(_dnsmos()(wave, SAMPLE_RATE, False)["ovrl_mos"])
+    figure = float(load_dnsmos()(wave, SAMPLE_RATE, False)["ovrl_mos"])
     if not np.isfinite(figure):
         raise MetricError(f"DNSMOS comes out as {figure}")
     return figure
 
 
 def _embedding(side: str, wave: Wave) -> Wave:
-    resemblyzer, encoder = _voice_encoder()
+    resemblyzer, encoder = load_voice_encoder()
     prepared = resemblyzer.preprocess_wav(_clipped(side, wave))
     if len(prepared) < _MIN_SECONDS * SAMPLE_RATE:
         raise MetricError(f"{len(prepared) / SAMPLE_RATE:.2f} s of voice in the {side}: {_MIN_SECONDS} s are needed")
@@ -78,7 +78,7 @@ def _clipped(side: str, wave: Wave) -> Wave:
 
 
 @cache
-def _voice_encoder() -> tuple[Any, Any]:
+def load_voice_encoder() -> tuple[Any, Any]:
     """Resemblyzer, and its network."""
     resemblyzer = import_extra("resemblyzer", EXTRA)
     with threadpool_limits(1):
@@ -86,7 +86,7 @@ def _voice_encoder() -> tuple[Any, Any]:
 
 
 @cache
-def _dnsmos() -> Any:
+def load_dnsmos() -> Any:
     """Takes a waveform, its rate, and whether to use the model of personalized MOS."""
     module, runtime = (import_extra(name, EXTRA) for name in PACKAGES["mos"])
     folder = Path(module.__file__).parent / "dnsmos_models"

@@ -56,11 +56,11 @@ def voicing_error(original: Wave, generated: Wave) -> float:
 
 def _tracks(original: Wave, generated: Wave) -> tuple[Track, Track]:
     one, other = crop_to_common_length(original, generated)
-    return _track(one.tobytes()), _track(other.tobytes())
+    return f0_track(one.tobytes()), f0_track(other.tobytes())
 
 
 @lru_cache(_CACHED_TRACKS)
-def _track(samples: bytes) -> Track:
+def f0_track(samples: bytes) -> Track:
     """F0 in Hz, 0 where unvoiced: float32 samples -> (L // 160 + 1,), the n-th frame about sample 160 n."""
     wave = np.frombuffer(samples, np.float32)
     import librosa  # takes seconds

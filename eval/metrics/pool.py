@@ -167,6 +167,11 @@ class ScoringPool:
     ) -> None:
         self.close()
 
+    @property
+    def pids(self) -> list[int]:
+        """Ids of the processes."""
+        return [child.pid for child in self._children() if child.pid is not None]
+
     def _children(self) -> list[multiprocessing.process.BaseProcess]:
         return list((getattr(self._pool, "_processes", None) or {}).values())
 

@@ -8,7 +8,6 @@ are to be compared with each other only.
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -64,7 +63,7 @@ def mcd(original: Wave, generated: Wave) -> float:
     Raises:
         MetricError: less than 25 ms; waveforms that cannot be compared.
     """
-    total, pairs = dtw(*(_mel_cepstrum(wave) for wave in crop_to_common_length(original, generated)))
+    total, pairs = dtw(*(mel_cepstrum(wave) for wave in crop_to_common_length(original, generated)))
     return 10 / math.log(10) * math.sqrt(2) * total / pairs
 
 
@@ -79,26 +78,15 @@ def _power(wave: Wave, window: int, hop: int, n_fft: int) -> Spectrum:
     return power
 
 
-def _mel_cepstrum(wave: Wave) -> Spectrum:
+def mel_cepstrum(wave: Wave) -> Spectrum:
     """(L,) -> (frames, 24): c1 and on, such that ln power is about c0 + 2 sum of c cos(c-th wave over the bands)."""
-    power = _power(wave, _MCD_WINDOW, _MCD_HOP, _MCD_FFT) @ _mel_bands().T
+    import librosa  # takes seconds
+    from scipy import fft
+
+    bands = librosa.filters.mel(
+        sr=SAMPLE_RATE, n_fft=_MCD_FFT, n_mels=_MCD_BANDS, htk=True, norm=None, dtype=np.float64
+    )
+    power = _power(wave, _MCD_WINDOW, _MCD_HOP, _MCD_FFT) @ bands.T
     floor = max(power.max() * _MCD_FLOOR, np.finfo(np.float64).tiny)  # of what is silent in every whole frame, too
-    cepstrum: Spectrum = np.log(np.maximum(power, floor)) @ _cosines().T
+    cepstrum: Spectrum = fft.dct(np.log(np.maximum(power, floor)), norm="forward")[:, 1 : _MCD_ORDER + 1]
     return cepstrum
-
-
-@lru_cache
-def _mel_bands() -> Spectrum:
-    """(bands, bins): triangles of height 1."""
-    mels = np.linspace(0, 2595 * np.log10(1 + SAMPLE_RATE / 2 / 700), _MCD_BANDS + 2)
-    edges = 700 * (10 ** (mels / 2595) - 1)
-    bins = np.linspace(0, SAMPLE_RATE / 2, _MCD_FFT // 2 + 1)
-    lower, centre, upper = edges[:-2, None], edges[1:-1, None], edges[2:, None]
-    return np.maximum(0, np.minimum((bins - lower) / (centre - lower), (upper - bins) / (upper - centre)))
-
-
-@lru_cache
-def _cosines() -> Spectrum:
-    """(coefficients, bands): the DCT-II's, over the number of bands."""
-    places = (np.arange(_MCD_BANDS) + 0.5) / _MCD_BANDS
-    return np.cos(np.pi * np.arange(1, _MCD_ORDER + 1)[:, None] * places) / _MCD_BANDS

@@ -46,7 +46,7 @@ def pesq_narrow(original: Wave, generated: Wave) -> float:
         MetricError: PESQ finds no utterance; under 0.25 s or over 20 s; waveforms that cannot be compared.
     """
     original, generated = crop_to_common_length(original, generated)
-    return _pesq(8000, _at_8_khz(original), _at_8_khz(generated), "nb")
+    return _pesq(8000, resample_to_8_khz(original), resample_to_8_khz(generated), "nb")
 
 
 def pesq_wide(original: Wave, generated: Wave) -> float:
@@ -114,8 +114,8 @@ def _pesq(rate: int, original: Wave, generated: Wave, mode: str) -> float:
     return figure
 
 
-def _at_8_khz(wave: Wave) -> Wave:
-    """(L,) -> (ceil(L / 2),), silence at the end where soxr gives a sample less."""
+def resample_to_8_khz(wave: Wave) -> Wave:
+    """16 kHz to 8 kHz, (L,) -> (ceil(L / 2),), silence at the end where soxr gives a sample less."""
     half: Wave = soxr.resample(wave, SAMPLE_RATE, 8000, quality="HQ")
     length = -(-len(wave) // 2)
     return np.pad(half[:length], (0, max(0, length - len(half))))

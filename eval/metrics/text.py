@@ -55,11 +55,11 @@ def whisper_english(text: str) -> str:
     Raises:
         PackageMissingError: whisper-normalizer is not installed.
     """
-    return str(_whisper_english()(text))
+    return str(load_whisper_english()(text))
 
 
 @cache
-def _whisper_english() -> Any:
+def load_whisper_english() -> Any:
     return import_extra("whisper_normalizer.english", "whisper").EnglishTextNormalizer()
 
 
@@ -82,7 +82,7 @@ def normalizer_of(name: str) -> Callable[[str], str]:
     if name not in NORMALIZERS:
         raise ValueError(f"normalizer {name!r}: expected one of {', '.join(NORMALIZERS)}")
     if name == "whisper-english":
-        _whisper_english()  # fails now if the package is missing, not at the first clip
+        load_whisper_english()  # fails now if the package is missing, not at the first clip
     return NORMALIZERS[name]
 
 

@@ -14,17 +14,17 @@ import pytest
 import torch
 
 from eval.metrics import MetricError, PackageMissingError
-from eval.metrics.learned import _dnsmos, _voice_encoder, mos, similarity
+from eval.metrics.learned import load_dnsmos, load_voice_encoder, mos, similarity
 from pipeline.demo.speech import Voice, synthesise
 from tests.eval.sounds import Wave, noisy, sentence
 
 
 @pytest.fixture(autouse=True)
 def _loaded_anew() -> Iterator[None]:
-    for load in (_voice_encoder, _dnsmos):
+    for load in (load_voice_encoder, load_dnsmos):
         load.cache_clear()
     yield
-    for load in (_voice_encoder, _dnsmos):
+    for load in (load_voice_encoder, load_dnsmos):
         load.cache_clear()
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from eval.metrics import MetricError, f0_error, voicing_error
-from eval.metrics import pitch as pitch_module
+from eval.metrics.pitch import f0_track
 from tests.eval.sounds import Wave, sentence
 
 
@@ -42,7 +42,7 @@ def test_pitch_errors_of_a_wave_and_itself_are_zero_at_any_level() -> None:
 def test_f0_track_is_that_of_the_glide() -> None:
     times = np.arange(0, 24_000 + 1, 160) / 16_000
     expected = 110 * (180 / 110) ** (times / 1.5)
-    found = pitch_module._track(_glide().tobytes())
+    found = f0_track(_glide().tobytes())
     assert found.shape == expected.shape
     inside = slice(5, -5)
     # half a step of 20 cents, and a little for the middle of the frame
@@ -76,7 +76,7 @@ def test_f0_is_tracked_once_for_both_metrics_and_all_systems(monkeypatch: pytest
         return pyin(wave, **settings)
 
     monkeypatch.setattr(librosa, "pyin", counted)
-    pitch_module._track.cache_clear()
+    f0_track.cache_clear()
     original, systems = _glide(seconds=0.5), [_glide(cents, 0.5) for cents in (100, 200)]
     figures = [metric(original, system) for system in systems for metric in (f0_error, voicing_error)]
     assert len(tracked) == 3

@@ -51,12 +51,6 @@ def _scored(processes: int) -> dict[str, PairScores]:
         return pool.results()
 
 
-def _children(pool: ScoringPool) -> list[int]:
-    """The ids of its processes."""
-    assert pool._pool is not None
-    return list(pool._pool._processes)
-
-
 def test_pool_gives_the_scores_of_one_process_in_the_order_submitted() -> None:
     here, there = _scored(0), _scored(2)
     assert list(there) == ["clip0", "clip1", "clip2", "short", "silent", "empty"]
@@ -171,18 +165,18 @@ def test_pool_copies_arrays_on_submit(processes: int, pair: tuple[Wave, Wave]) -
 
 def test_pool_keeps_its_processes_after_results(pair: tuple[Wave, Wave]) -> None:
     with ScoringPool(["stoi"], 1) as pool:
-        (child,) = _children(pool)
+        (child,) = pool.pids
         for _ in range(2):
             pool.submit("one", *pair)
             assert list(pool.results()) == ["one"]
             assert pool.results() == {}
-        assert _children(pool) == [child]
+        assert pool.pids == [child]
         assert alive(child)
 
 
 def test_pool_with_a_killed_process_raises_and_names_the_pair(pair: tuple[Wave, Wave]) -> None:
     with ScoringPool(["stoi"], 2) as pool:
-        children = _children(pool)
+        children = pool.pids
         for pid in children:
             os.kill(pid, signal.SIGSTOP)  # so that the next pair is surely not scored
         pool.submit("main/one", *pair)
@@ -196,7 +190,7 @@ def test_pool_with_a_killed_process_raises_and_names_the_pair(pair: tuple[Wave, 
 
 def test_pool_close_ends_processes_in_the_middle_of_their_work(pair: tuple[Wave, Wave]) -> None:
     with ScoringPool(["stoi"], 2) as pool:
-        children = _children(pool)
+        children = pool.pids
         for pid in children:
             os.kill(pid, signal.SIGSTOP)
         for number in range(5):
@@ -212,7 +206,7 @@ def test_pool_processes_ignore_sigterm_and_sigint(
     # whatever started the tests may have it ignored
     request.addfinalizer(partial(signal.signal, number, signal.signal(number, signal.SIG_DFL)))
     with ScoringPool(["stoi"], 1) as pool:
-        (child,) = _children(pool)
+        (child,) = pool.pids
         pool.submit("first", *pair)
         pool.results()  # from here on it has begun
         os.kill(child, number)
@@ -224,7 +218,7 @@ def test_pool_processes_ignore_sigterm_and_sigint(
 def test_pool_processes_use_one_thread_each_and_the_caller_as_many_as_before(pair: tuple[Wave, Wave]) -> None:
     long = [np.tile(wave, 4) for wave in pair]  # products of small matrices take one thread anyway
     with threadpool_limits(2, "blas"), ScoringPool(NAMES, 1) as pool:
-        (child,) = _children(pool)
+        (child,) = pool.pids
         pool.submit("first", *long)
         pool.results()
         # besides the one that scores there is the one that watches the parent
@@ -237,7 +231,7 @@ def test_pool_processes_end_when_their_program_is_killed() -> None:
         "import os, signal\n"
         "from eval.metrics import ScoringPool\n"
         "pool = ScoringPool(['stoi'], 2)\n"
-        "print(*pool._pool._processes, flush=True)\n"
+        "print(*pool.pids, flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     started = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)

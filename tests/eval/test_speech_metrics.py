@@ -13,7 +13,7 @@ import pystoi
 import pytest
 
 from eval.metrics import SPEECH_METRICS, MetricError, estoi, pesq_narrow, pesq_wide, stoi
-from eval.metrics.speech import _at_8_khz
+from eval.metrics.speech import resample_to_8_khz
 from tests.eval.sounds import noisy, sentence
 
 # learned metrics need packages of an extra
@@ -37,7 +37,7 @@ def test_speech_metrics_are_those_of_the_packages(level: float) -> None:
 def test_resampling_for_pesq_is_librosas_default(samples: int) -> None:
     wave = sentence()[4000 : 4000 + samples]
     expected = librosa.resample(wave, orig_sr=16_000, target_sr=8000)
-    np.testing.assert_array_equal(_at_8_khz(wave), expected)
+    np.testing.assert_array_equal(resample_to_8_khz(wave), expected)
 
 
 @EVERY

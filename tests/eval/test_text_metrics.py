@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eval.metrics import ErrorCount, PackageMissingError, character_errors, normalize_text, total_errors, word_errors
-from eval.metrics.text import NORMALIZERS, _whisper_english, normalizer_of
+from eval.metrics.text import NORMALIZERS, load_whisper_english, normalizer_of
 
 TEXT = st.lists(st.sampled_from(["bin", "blue", "at", "f", "two", "now"]), min_size=1, max_size=7).map(" ".join)
 
@@ -103,14 +103,14 @@ def test_whisper_normalizer_is_loaded_once_and_used_as_it_is(monkeypatch: pytest
     english = ModuleType("english")
     english.EnglishTextNormalizer = Normalizer  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "whisper_normalizer.english", english)
-    _whisper_english.cache_clear()
+    load_whisper_english.cache_clear()
     try:
         normalize = normalizer_of("whisper-english")
         assert made == [None]  # before the first text, so that what is missing is said
         assert [normalize("One"), normalize("two ")] == ["<One>", "<two >"]
         assert made == [None]
     finally:
-        _whisper_english.cache_clear()
+        load_whisper_english.cache_clear()
 
 
 def test_whisper_normalizer_unifies_numbers_contractions_and_spellings() -> None:
@@ -121,7 +121,7 @@ def test_whisper_normalizer_unifies_numbers_contractions_and_spellings() -> None
 
 
 def test_whisper_normalizer_missing_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    _whisper_english.cache_clear()
+    load_whisper_english.cache_clear()
     monkeypatch.setitem(sys.modules, "whisper_normalizer.english", None)
     with pytest.raises(PackageMissingError, match=r"whisper_normalizer.*pip install -e '\.\[whisper\]'"):
         normalizer_of("whisper-english")
