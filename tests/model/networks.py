@@ -36,7 +36,7 @@ def small_lip_to_speech(padding: Padding = "masked") -> LipToSpeech:
     )
 
 
-def small_lip_reader_settings(padding: Padding = "masked") -> VSRSettings:
+def small_vsr_settings(padding: Padding = "masked") -> VSRSettings:
     return VSRSettings(visual=VISUAL, vocabulary=30, padding=padding)
 
 

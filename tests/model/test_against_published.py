@@ -57,7 +57,7 @@ def stored_network(reference: Path) -> Any:
 
 
 @pytest.fixture(scope="module")
-def stored_recogniser(reference: Path) -> Any:
+def stored_asr(reference: Path) -> Any:
     return _stored(reference / "c_seed0_asr.pt.xz")
 
 
@@ -69,11 +69,11 @@ def network(stored_network: Any) -> LipToSpeech:
 
 
 @pytest.fixture
-def recogniser(stored_recogniser: Any) -> ASRModel:
-    recogniser = build_network(Checkpoint(*published_weights(stored_recogniser)[:2]))
-    assert isinstance(recogniser, ASRModel)
-    freeze(recogniser)
-    return recogniser
+def asr_model(stored_asr: Any) -> ASRModel:
+    asr_model = build_network(Checkpoint(*published_weights(stored_asr)[:2]))
+    assert isinstance(asr_model, ASRModel)
+    freeze(asr_model)
+    return asr_model
 
 
 def _arrays(path: Path) -> Arrays:
@@ -105,7 +105,7 @@ def test_visual_encoder(network: LipToSpeech, inputs: Arrays, evaluated: Arrays)
 
 
 @torch.no_grad()
-def test_masked_every_clip_of_a_batch_is_what_the_published_one_makes_of_it_alone(
+def test_masked_network_gives_each_clip_what_the_published_one_gives_it_alone(
     stored_network: Any, inputs: Arrays, evaluated: Arrays
 ) -> None:
     settings, weights, _ = published_weights(stored_network)
@@ -118,37 +118,35 @@ def test_masked_every_clip_of_a_batch_is_what_the_published_one_makes_of_it_alon
 
 @torch.no_grad()
 @pytest.mark.slow
-def test_masked_at_full_width_clips_of_5_to_250_frames_do_not_see_each_other(
-    stored_network: Any, stored_recogniser: Any
-) -> None:
+def test_masked_network_at_full_width_keeps_clips_apart(stored_network: Any, stored_asr: Any) -> None:
     """Features of published weights have values of some units; float32 sums of 2048 terms in another order."""
     settings, weights, _ = published_weights(stored_network)
     network = build_network(Checkpoint(dataclasses.replace(settings, padding="masked"), weights))
-    recogniser_settings, recogniser_weights, _ = published_weights(stored_recogniser)
-    recogniser_settings = dataclasses.replace(recogniser_settings, padding="masked")
-    recogniser = build_network(Checkpoint(recogniser_settings, recogniser_weights))
+    asr_settings, asr_weights, _ = published_weights(stored_asr)
+    asr_settings = dataclasses.replace(asr_settings, padding="masked")
+    asr_model = build_network(Checkpoint(asr_settings, asr_weights))
     random = torch.Generator().manual_seed(0)
     lengths = torch.tensor([5, 250, 96, 31])
     video = torch.randn(4, 1, 250, 112, 112, generator=random)
     reference = torch.randn(4, 80, 50, generator=random).clamp(-1, 1)
-    spoken = network(video, lengths, reference)
-    heard = recogniser(spoken.mel, 4 * lengths)
+    output = network(video, lengths, reference)
+    recognized = asr_model(output.mel, 4 * lengths)
     for number, length in enumerate(lengths.tolist()):
         one = slice(number, number + 1)
         alone = network(video[one, :, :length], lengths[one], reference[one])
-        heard_alone = recogniser(spoken.mel[one, :, : 4 * length], 4 * lengths[one])
+        recognized_alone = asr_model(output.mel[one, :, : 4 * length], 4 * lengths[one])
         for ours, theirs in (
-            (spoken.mel[one, :, : 4 * length], alone.mel),
-            (spoken.logits[one, :length], alone.logits),
-            (spoken.features[one, :length], alone.features),
-            (heard.logits[one, :length], heard_alone.logits),
-            (heard.features[one, :length], heard_alone.features),
+            (output.mel[one, :, : 4 * length], alone.mel),
+            (output.logits[one, :length], alone.logits),
+            (output.features[one, :length], alone.features),
+            (recognized.logits[one, :length], recognized_alone.logits),
+            (recognized.features[one, :length], recognized_alone.features),
         ):
             torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
 
 
 @torch.no_grad()
-def test_every_step_of_the_conformer(network: LipToSpeech, inputs: Arrays, evaluated: Arrays) -> None:
+def test_conformer_in_every_step(network: LipToSpeech, inputs: Arrays, evaluated: Arrays) -> None:
     seen: dict[str, Tensor] = {}
 
     def keep(name: str) -> Any:
@@ -177,25 +175,25 @@ def test_heads_speaker_and_decoder(network: LipToSpeech, inputs: Arrays, evaluat
     mel = inputs["mel"][:, 0]
     _assert_equal(network.speaker(mel[..., :50]), evaluated["sp_eval50"])
     _assert_equal(network.speaker(inputs["sp_mel_train"][:, 0]), evaluated["sp_train100"])
-    spoken = network(inputs["vid"].float(), inputs["vid_len"], mel[..., :50])
-    _assert_equal(spoken.features, evaluated["v_feat"])
-    _assert_equal(spoken.logits, evaluated["ctc"])
-    _assert_equal(spoken.mel[:, None], evaluated["gen_mel"])
+    output = network(inputs["vid"].float(), inputs["vid_len"], mel[..., :50])
+    _assert_equal(output.features, evaluated["v_feat"])
+    _assert_equal(output.logits, evaluated["ctc"])
+    _assert_equal(output.mel[:, None], evaluated["gen_mel"])
 
 
 @torch.no_grad()
-def test_recogniser(recogniser: ASRModel, inputs: Arrays, evaluated: Arrays) -> None:
+def test_asr(asr_model: ASRModel, inputs: Arrays, evaluated: Arrays) -> None:
     for mel, name in ((evaluated["gen_mel"], "gen"), (inputs["mel"], "real")):
-        heard = recogniser(mel[:, 0], inputs["mel_len"])
-        _assert_equal(heard.logits, evaluated[f"asr_{name}_logits"])
-        _assert_equal(heard.features, evaluated[f"asr_{name}_feat"])
-        assert heard.lengths.tolist() == [30, 22]
+        recognized = asr_model(mel[:, 0], inputs["mel_len"])
+        _assert_equal(recognized.logits, evaluated[f"asr_{name}_logits"])
+        _assert_equal(recognized.features, evaluated[f"asr_{name}_feat"])
+        assert recognized.lengths.tolist() == [30, 22]
 
 
-def _step(network: LipToSpeech, recogniser: ASRModel, inputs: Arrays, trained: Arrays, case: str) -> list[Tensor]:
+def _step(network: LipToSpeech, asr_model: ASRModel, inputs: Arrays, trained: Arrays, case: str) -> list[Tensor]:
     """Losses of the published training step: L1, CTC, content, total. It leaves gradients in the network."""
     windows = Windows(trained[f"{case}_start"], trained[f"{case}_window"])
-    spoken = network(
+    output = network(
         inputs["vid"].to(network.head.weight.dtype),
         inputs["vid_len"],
         inputs["sp_mel_train"][:, 0],
@@ -203,9 +201,9 @@ def _step(network: LipToSpeech, recogniser: ASRModel, inputs: Arrays, trained: A
         window_frames=int(windows.sizes.max()),
     )
     true, lengths = trained[f"{case}_mel"][:, 0], trained[f"{case}_mel_len"]
-    l1 = mel_l1(spoken.mel, true, lengths, "published")
-    ctc = ctc_loss(spoken.logits, inputs["vid_len"], inputs["target"], inputs["target_len"]).loss
-    content = content_loss(recogniser, spoken.mel, true, lengths)
+    l1 = mel_l1(output.mel, true, lengths, "published")
+    ctc = ctc_loss(output.logits, inputs["vid_len"], inputs["target"], inputs["target_len"]).loss
+    content = content_loss(asr_model, output.mel, true, lengths)
     weights = LossSettings()
     total = weights.mel * l1 + weights.ctc * ctc + weights.content * content
     total.backward()
@@ -231,10 +229,10 @@ def _gradient_norms(network: nn.Module) -> dict[str, float]:
 
 @pytest.mark.parametrize("case", ["A", "B"])
 def test_training_step(
-    network: LipToSpeech, recogniser: ASRModel, inputs: Arrays, trained: Arrays, reference: Path, case: str
+    network: LipToSpeech, asr_model: ASRModel, inputs: Arrays, trained: Arrays, reference: Path, case: str
 ) -> None:
     without_dropout(network).train()
-    losses = _step(network, recogniser, inputs, trained, case)
+    losses = _step(network, asr_model, inputs, trained, case)
     torch.testing.assert_close(torch.stack(losses).double(), trained[f"{case}_losses"], rtol=LOSS, atol=0)
     norms = json.loads((reference / f"c_seed0_grad_norms_{case}.json").read_text())
     for part, child in PARTS.items():
@@ -247,7 +245,7 @@ def test_training_step(
     for name, norm in ours.items():
         absolute = CANCELLING if "spatial_gate.norm" in name else GRADIENT_ABSOLUTE
         assert norm == pytest.approx(theirs[name], rel=GRADIENT, abs=absolute), name
-    assert all(parameter.grad is None for parameter in recogniser.parameters())
+    assert all(parameter.grad is None for parameter in asr_model.parameters())
     _assert_equal(network.head.weight.grad, trained[f"{case}_grad_ctc_w"], GRADIENT)  # type: ignore[arg-type]
     _assert_equal(network.visual.front.weight.grad, trained[f"{case}_grad_conv3d"], GRADIENT)  # type: ignore[arg-type]
     _assert_equal(network.visual.front_norm.running_mean, trained[f"{case}_bn0_running_mean"])  # type: ignore[arg-type]
@@ -257,12 +255,12 @@ def test_training_step(
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ["A", "B"])
 def test_gradients_of_the_spatial_gates(
-    network: LipToSpeech, recogniser: ASRModel, inputs: Arrays, trained: Arrays, reference: Path, case: str
+    network: LipToSpeech, asr_model: ASRModel, inputs: Arrays, trained: Arrays, reference: Path, case: str
 ) -> None:
     """What `CANCELLING` allows is the rounding of these sums and nothing else: in float64, where they keep their
     digits, every other gradient is nearer the published one than float32 asks for."""
     without_dropout(network).train()
-    _step(network.double(), recogniser.double(), _double(inputs), _double(trained), case)
+    _step(network.double(), asr_model.double(), _double(inputs), _double(trained), case)
     norms = json.loads((reference / f"c_seed0_grad_norms_{case}.json").read_text())
     theirs = _by_our_names(norms["per_parameter"])
     for name, norm in _gradient_norms(network).items():
@@ -277,24 +275,22 @@ def _double(arrays: Arrays) -> Arrays:
 
 
 @pytest.mark.slow
-def test_four_steps_of_the_published_optimizer(
-    network: LipToSpeech, recogniser: ASRModel, inputs: Arrays, trained: Arrays
-) -> None:
+def test_optimizer_in_four_steps(network: LipToSpeech, asr_model: ASRModel, inputs: Arrays, trained: Arrays) -> None:
     without_dropout(network).train()
     steps = build_optimizer(network.parameters())
     for number in range(4):
         steps.zero_grad()
-        losses = torch.stack(_step(network, recogniser, inputs, trained, "B")).double()
+        losses = torch.stack(_step(network, asr_model, inputs, trained, "B")).double()
         # the first step is exact; later ones amplify rounding, since AdamW divides by small second moments
         torch.testing.assert_close(losses, trained["B_trajectory"][number], rtol=1e-2 if number else LOSS, atol=0)
         steps.step()
 
 
-def test_every_published_name_and_shape_at_full_size_has_its_place(reference: Path) -> None:
+def test_published_names_and_shapes_at_full_size_all_have_their_place(reference: Path) -> None:
     listed = json.loads((reference / "c_full_size_state_dicts.json").read_text())
     with torch.device("meta"):
-        networks = {"recogniser": ASRModel(), **dict(LipToSpeech().named_children())}
-    for part, module in {**LIP_TO_SPEECH_PARTS, ASR_PART: "recogniser"}.items():
+        networks = {"asr": ASRModel(), **dict(LipToSpeech().named_children())}
+    for part, module in {**LIP_TO_SPEECH_PARTS, ASR_PART: "asr"}.items():
         theirs = {}
         for name, shape, dtype, kind in listed[part]["entries"]:
             if re.search("positional_encoding", name):

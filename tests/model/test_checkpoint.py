@@ -21,7 +21,7 @@ from model.mel import MelSettings
 from model.published import LIP_TO_SPEECH_PARTS, is_published, our_name
 from model.tokenizer import train_tokenizer
 from model.vsr import VSRModel
-from tests.model.networks import lively, small_asr, small_lip_reader_settings, small_lip_to_speech
+from tests.model.networks import lively, small_asr, small_lip_to_speech, small_vsr_settings
 
 TEXTS = ["place blue at f two now", "set white by q nine please", "bin blue at a two please"]
 TOKENIZER = train_tokenizer([*TEXTS, "set blue with a nine", "place white in two now"], 30)
@@ -44,7 +44,7 @@ def _checkpoint(network: LipToSpeech) -> Checkpoint:
     )
 
 
-def test_what_is_saved_is_what_is_loaded(network: LipToSpeech, tmp_path: Path) -> None:
+def test_checkpoint_is_loaded_as_it_was_saved(network: LipToSpeech, tmp_path: Path) -> None:
     path = tmp_path / "new" / "last.pt"
     save_checkpoint(path, _checkpoint(network))
     assert [x.name for x in path.parent.iterdir()] == ["last.pt"]
@@ -65,16 +65,16 @@ def test_what_is_saved_is_what_is_loaded(network: LipToSpeech, tmp_path: Path) -
     assert all(x.grad is not None for name, x in again.named_parameters() if not name.startswith("head"))
 
 
-@pytest.mark.parametrize("kind", ["visual", "asr"])
-def test_every_recipe_has_its_checkpoints(kind: str, tmp_path: Path) -> None:
-    network = small_asr() if kind == "asr" else lively(VSRModel(small_lip_reader_settings()))
+@pytest.mark.parametrize("kind", ["vsr", "asr"])
+def test_checkpoint_of_every_task_is_read(kind: str, tmp_path: Path) -> None:
+    network = small_asr() if kind == "asr" else lively(VSRModel(small_vsr_settings()))
     save_checkpoint(tmp_path / "x.pt", Checkpoint(network.settings, network.state_dict()))
     loaded = load_checkpoint(tmp_path / "x.pt")
     assert loaded.kind == kind
     assert type(build_network(loaded)) is type(network)
 
 
-def test_a_disk_that_is_full_leaves_the_old_checkpoint(
+def test_full_disk_leaves_the_old_checkpoint(
     network: LipToSpeech, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "last.pt"
@@ -113,7 +113,7 @@ class _Bomb:
         return os.system, ("touch exploded",)
 
 
-def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pickle_that_would_run_code_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save({"v_front_state_dict": {"x": _Bomb()}}, "bomb.pt")
     Path("bomb.pkl").write_bytes(pickle.dumps(_Bomb(), protocol=2))
@@ -188,7 +188,7 @@ def test_checkpoints_that_were_tampered_with_are_named(
     assert message in str(caught.value)
 
 
-def test_figures_of_numpy_and_torch_come_back_as_plain_ones(network: LipToSpeech, tmp_path: Path) -> None:
+def test_metrics_of_numpy_and_torch_come_back_as_plain_numbers(network: LipToSpeech, tmp_path: Path) -> None:
     figures: Any = {"stoi": np.float64(0.5), "l1": torch.tensor(0.25)}
     step: Any = np.int64(3)
     checkpoint = dataclasses.replace(_checkpoint(network), metrics=figures, step=step)
@@ -197,13 +197,13 @@ def test_figures_of_numpy_and_torch_come_back_as_plain_ones(network: LipToSpeech
     assert (loaded.step, loaded.metrics) == (3, {"stoi": 0.5, "l1": 0.25})
 
 
-def test_what_a_run_needs_to_go_on_travels_along(network: LipToSpeech, tmp_path: Path) -> None:
+def test_training_state_travels_along(network: LipToSpeech, tmp_path: Path) -> None:
     training = {"epoch": 3, "optimizer": {"state": {0: {"step": torch.tensor(4.0)}}}}
     save_checkpoint(tmp_path / "x.pt", dataclasses.replace(_checkpoint(network), training=training))
     assert load_checkpoint(tmp_path / "x.pt").training == training
 
 
-def test_a_layer_of_a_large_number_is_not_built(tmp_path: Path) -> None:
+def test_layer_of_a_large_number_is_not_built(tmp_path: Path) -> None:
     content = {"asr_model_state_dict": {"encoder.layers.99999.layer_norm.weight": torch.zeros(3)}}
     content["asr_model_state_dict"]["encoder.layers.0.feed_forward1.module.sequential.1.linear.weight"] = torch.zeros(
         8, 2
@@ -235,7 +235,7 @@ def _published_names(part: str, ours: list[str]) -> dict[str, str]:
         for layer in range(2)
         for stem in ("conformer.encoder", "encoder")
         for name in _conformer_names(f"{stem}.layers.{layer}")
-        if (stem == "encoder") == (part == "recogniser")
+        if (stem == "encoder") == (part == "asr")
     ]
     suffixes = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
     candidates += [f"{stem}.{number}.{suffix}" for stem in ("classifier", "fusion", "frontend", "audio_front")
@@ -268,7 +268,7 @@ def _published(part: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
         pointwise = ours.endswith(("convolution.expand.weight", "convolution.contract.weight"))
         tensor = tensor[..., None] if pointwise else tensor
         theirs[name] = tensor.half() if tensor.is_floating_point() else tensor
-    if part in ("visual", "recogniser"):
+    if part in ("visual", "asr"):
         stem = "conformer.encoder" if part == "visual" else "encoder"
         theirs[f"{stem}.layers.0.MHA.module.positional_encoding.pe"] = torch.zeros(1, 10_000, 32)
     return theirs
@@ -276,10 +276,10 @@ def _published(part: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _published_file(path: Path, settings_of: str = "lip2speech") -> tuple[LipToSpeech | ASRModel, dict[str, Any]]:
     if settings_of == "asr":
-        recogniser = small_asr("published").half().float()
-        content: dict[str, Any] = {"asr_model_state_dict": _published("recogniser", recogniser.state_dict())}
+        asr_model = small_asr("published").half().float()
+        content: dict[str, Any] = {"asr_model_state_dict": _published("asr", asr_model.state_dict())}
         torch.save(content, path)
-        return recogniser, content
+        return asr_model, content
     network = _three_convolutions().half().float()
     content = {
         key: _published(part, network.get_submodule(part).state_dict()) for key, part in LIP_TO_SPEECH_PARTS.items()
@@ -304,14 +304,14 @@ def test_published_files_are_read_as_they_are(tmp_path: Path) -> None:
     assert loaded.settings.padding == "published"
     inputs = torch.randn(2, 1, 9, 32, 32), torch.tensor([9, 6]), torch.randn(2, 80, 50)
     torch.testing.assert_close(build_network(loaded)(*inputs), network(*inputs))
-    recogniser, _ = _published_file(tmp_path / "asr.pt", "asr")
+    asr_model, _ = _published_file(tmp_path / "asr.pt", "asr")
     ours = build_network(load_checkpoint(tmp_path / "asr.pt"))
     mel, lengths = torch.randn(2, 80, 40), torch.tensor([40, 30])
-    torch.testing.assert_close(ours(mel, lengths), recogniser(mel, lengths))
+    torch.testing.assert_close(ours(mel, lengths), asr_model(mel, lengths))
 
 
 @torch.no_grad()
-def test_a_published_visual_encoder_is_a_bare_state_dict(tmp_path: Path) -> None:
+def test_published_visual_encoder_is_a_bare_state_dict(tmp_path: Path) -> None:
     network, content = _published_file(tmp_path / "published.pt")
     assert isinstance(network, LipToSpeech)
     assert is_published(content["v_front_state_dict"])
@@ -365,7 +365,7 @@ def test_import_makes_a_checkpoint_of_ours(tmp_path: Path, capsys: pytest.Captur
 
 def test_import_keeps_the_tokenizer_that_the_head_was_trained_with(tmp_path: Path) -> None:
     settings = dataclasses.replace(small_asr("published").settings, vocabulary=TOKENIZER.vocabulary_size)
-    content = {"asr_model_state_dict": _published("recogniser", ASRModel(settings).state_dict())}
+    content = {"asr_model_state_dict": _published("asr", ASRModel(settings).state_dict())}
     torch.save(content, tmp_path / "asr.pt")
     (tmp_path / "tokenizer.model").write_bytes(TOKENIZER.model_bytes)
     arguments = ["import", str(tmp_path / "asr.pt"), "--out", str(tmp_path / "ours.pt")]

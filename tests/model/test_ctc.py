@@ -63,7 +63,7 @@ def textbook_search(frames: Tensor, beam: int, top: int) -> list[tuple[tuple[int
 
 
 @pytest.mark.parametrize("kind", ["easy", "hard"])
-def test_all_thirty_answers_are_the_published_decoders(reference: Path, kind: str) -> None:
+def test_beam_search_gives_all_thirty_hypotheses_of_the_published_decoder(reference: Path, kind: str) -> None:
     arrays = np.load(reference / f"f_ctc_{kind}.npz")
     for clip in range(20):
         answers = search_one(torch.from_numpy(arrays[f"probs_{clip}"]).log(), n_best=30)
@@ -80,7 +80,7 @@ def test_all_thirty_answers_are_the_published_decoders(reference: Path, kind: st
         assert answers[0].frames == arrays[f"timesteps_{clip}"].tolist()
 
 
-def test_the_best_path_is_no_match_for_the_search_on_flat_outputs(reference: Path) -> None:
+def test_beam_search_beats_the_best_path_on_flat_outputs(reference: Path) -> None:
     """The reference says of its arrays that the best path agrees on 7 of 20, and on 19 of 20 peaky ones."""
     agreements = {}
     for kind in ("easy", "hard"):
@@ -94,7 +94,7 @@ def test_the_best_path_is_no_match_for_the_search_on_flat_outputs(reference: Pat
 
 
 @pytest.mark.parametrize(("frames", "vocabulary", "blank"), [(1, 2, 0), (4, 3, 0), (4, 3, 2), (6, 3, 0), (5, 4, 1)])
-def test_with_room_for_every_prefix_each_score_is_the_sum_over_all_alignments(
+def test_beam_search_with_room_for_every_prefix_sums_over_all_alignments(
     frames: int, vocabulary: int, blank: int
 ) -> None:
     clip = log_probs(frames, vocabulary, seed=frames)
@@ -107,7 +107,7 @@ def test_with_room_for_every_prefix_each_score_is_the_sum_over_all_alignments(
 
 
 @pytest.mark.parametrize("beam", [1, 2, 3, 5, 8])
-def test_with_a_narrow_beam_it_is_the_textbooks_search(beam: int) -> None:
+def test_beam_search_with_a_narrow_beam_is_the_textbooks(beam: int) -> None:
     """Small vocabularies make prefixes leave the beam and come back, and repeats frequent."""
     for seed in range(40):
         clip = log_probs(12, 3 + seed % 3, seed=seed, scale=0.8)
@@ -117,7 +117,7 @@ def test_with_a_narrow_beam_it_is_the_textbooks_search(beam: int) -> None:
         assert [answer.score for answer in answers] == pytest.approx([score for _, score in expected], abs=1e-6)
 
 
-def test_a_clip_in_a_batch_is_decoded_as_the_clip_alone() -> None:
+def test_clip_in_a_batch_is_decoded_as_the_clip_alone() -> None:
     batch, lengths = log_probs(7, 30, 60), torch.tensor([30, 1, 12, 0, 29, 30, 5])
     for clip, length in enumerate(lengths.tolist()):
         batch[clip, length:] = math.nan  # what lies behind a clip's end is never looked at
@@ -128,7 +128,7 @@ def test_a_clip_in_a_batch_is_decoded_as_the_clip_alone() -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_the_number_of_threads_changes_nothing(threads: int) -> None:
+def test_threads_change_nothing_by_their_number(threads: int) -> None:
     batch, lengths = log_probs(9, 20, 50), torch.full((9,), 20)
     expected = [search_one(clip)[0] for clip in batch]
     before = torch.get_num_threads()
@@ -139,7 +139,7 @@ def test_the_number_of_threads_changes_nothing(threads: int) -> None:
         torch.set_num_threads(before)
 
 
-def test_the_best_path_merges_repeats_and_drops_blanks() -> None:
+def test_greedy_merges_repeats_and_drops_blanks() -> None:
     generator = torch.Generator().manual_seed(0)
     paths = torch.randint(0, 3, (50, 20), generator=generator)
     lengths = torch.randint(0, 21, (50,), generator=generator)
@@ -149,7 +149,7 @@ def test_the_best_path_merges_repeats_and_drops_blanks() -> None:
         assert decoded == expected
 
 
-def test_a_certain_path_is_found_with_score_zero_and_its_frames() -> None:
+def test_certain_path_is_found_with_score_zero_and_its_frames() -> None:
     path = [0, 5, 5, 0, 5, 7, 0, 0, 7]
     answer = search_one(torch.nn.functional.one_hot(torch.tensor(path), 9).float().log())[0]
     assert answer.tokens == [5, 5, 7, 7]
@@ -157,13 +157,13 @@ def test_a_certain_path_is_found_with_score_zero_and_its_frames() -> None:
     assert answer.score == pytest.approx(0.0, abs=1e-9)
 
 
-def test_a_tokens_frame_is_its_likeliest_even_where_its_prefix_had_left_the_beam() -> None:
+def test_tokens_frame_is_its_likeliest_even_where_its_prefix_had_left_the_beam() -> None:
     clip = torch.tensor([[0.6, 0.3, 0.1], [0.51, 1e-6, 0.49], [0.1, 0.9, 1e-6]]).log()
     # after the first frame a beam of two holds the empty prefix and 1, after the second the empty prefix and 2
     assert search_one(clip, BeamSettings(beam=2))[0][:2] == ([1], [2])
 
 
-def test_no_frames_and_no_clips_give_nothing() -> None:
+def test_decoding_of_no_frames_and_no_clips_gives_nothing() -> None:
     empty = torch.empty(2, 0, 5)
     assert beam_search(empty, torch.tensor([0, 0])) == [[Hypothesis([], [], 0.0)]] * 2
     assert greedy(empty, torch.tensor([0, 0])) == [[], []]
@@ -171,13 +171,13 @@ def test_no_frames_and_no_clips_give_nothing() -> None:
     assert greedy(torch.empty(0, 3, 5), torch.empty(0, dtype=torch.long)) == []
 
 
-def test_no_more_answers_come_than_there_are_sequences() -> None:
+def test_hypotheses_are_at_most_as_many_as_sequences() -> None:
     answers = search_one(log_probs(2, 2), n_best=30)
     assert sorted(answer.tokens for answer in answers) == [[], [1]], "1 1 would need a blank between"
 
 
 @pytest.mark.parametrize("width", [1, 5, 40, 64])
-def test_the_compiled_selection_is_topk(width: int) -> None:
+def test_top_symbols_are_those_of_topk(width: int) -> None:
     clip = log_probs(50, 64)
     clip[3, 10:] = -math.inf
     values, symbols = prefix_search.top_symbols(clip.numpy(), width)
@@ -201,7 +201,7 @@ def test_half_precision_is_taken() -> None:
     assert greedy(batch, lengths) == greedy(batch.float(), lengths)
 
 
-def test_what_cannot_be_decoded_is_refused_with_what_was_found() -> None:
+def test_decoding_refuses_shapes_and_lengths_that_do_not_fit() -> None:
     batch, lengths = log_probs(2, 4, 6), torch.tensor([4, 4])
     for decode in (greedy, beam_search):
         with pytest.raises(ValueError, match=r"\(4, 6\).*\(B, T, V\)"):

@@ -33,7 +33,7 @@ def misfit(wav: Tensor, magnitude: Tensor) -> float:
 
 
 @pytest.mark.parametrize("rounds", [0, 1, 2])
-def test_the_first_rounds_equal_the_published_ones_sample_by_sample(reference: Path, rounds: int) -> None:
+def test_griffin_lim_equals_the_published_one_in_its_first_rounds(reference: Path, rounds: int) -> None:
     arrays = np.load(reference / "d_griffin_lim_steps.npz")
     magnitude, uniform = torch.from_numpy(arrays["spec_from_mel"]), torch.from_numpy(arrays["uniform"])
     expected = arrays[f"signal_{rounds}"].reshape(-1)
@@ -43,7 +43,7 @@ def test_the_first_rounds_equal_the_published_ones_sample_by_sample(reference: P
 
 
 @pytest.mark.parametrize("settings", [MelSettings(), MelSettings(n_fft=512, hop_length=128, win_length=400)])
-def test_a_round_is_what_torch_stft_and_istft_make_of_it(settings: MelSettings) -> None:
+def test_griffin_lim_round_is_what_torch_stft_and_istft_make_of_it(settings: MelSettings) -> None:
     random = torch.Generator().manual_seed(0)
     magnitude = torch.rand(1, settings.n_fft // 2 + 1, 30, generator=random)
     uniform = draw_uniform([1], 30, settings)
@@ -56,7 +56,7 @@ def test_a_round_is_what_torch_stft_and_istft_make_of_it(settings: MelSettings) 
         expected = torch.istft(magnitude * torch.sgn(spectrum), *sizes)
 
 
-def test_each_round_brings_the_waveform_nearer_its_magnitudes_and_momentum_faster() -> None:
+def test_griffin_lim_rounds_approach_the_magnitudes_and_momentum_does_so_faster() -> None:
     magnitude = magnitude_of(voice()[None])
     uniform = draw_uniform([0], magnitude.shape[2])
     slow = [misfit(griffin_lim(magnitude, uniform, rounds=rounds), magnitude) for rounds in (0, 1, 2, 4, 8, 16, 32)]
@@ -81,7 +81,7 @@ def test_momentum_is_that_of_fast_griffin_lim_on_spectra() -> None:
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.99])
-def test_a_clip_in_a_padded_batch_sounds_as_it_does_alone(momentum: float) -> None:
+def test_clip_in_a_padded_batch_sounds_as_it_does_alone(momentum: float) -> None:
     lengths = torch.tensor([101, 2, 60, 3, 1, 0])
     magnitude = magnitude_of(torch.stack([voice(pitch=100 + 20 * number) for number in range(6)]))
     padded = magnitude.where(torch.arange(101) < lengths[:, None, None], torch.nan)
@@ -106,7 +106,7 @@ def test_start_phases_depend_on_the_seed_alone() -> None:
     assert abs(float(batch.mean()) - 0.5) < 0.01  # 20,000 draws: a standard error of 0.002
 
 
-def test_one_frame_and_phases_of_another_shape_are_refused() -> None:
+def test_griffin_lim_refuses_one_frame_and_phases_of_another_shape() -> None:
     with pytest.raises(ValueError, match=r"1 frame.*at least 2"):
         griffin_lim(torch.ones(1, 513, 1), draw_uniform([0], 1))
     with pytest.raises(ValueError, match=r"\(1, 513, 9\).*\(1, 513, 8\)"):

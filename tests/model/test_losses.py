@@ -24,7 +24,7 @@ from model.padding import Padding
 from tests.model.networks import small_asr
 
 
-def test_the_defaults_are_the_published_ones() -> None:
+def test_loss_settings_default_to_the_published_ones() -> None:
     assert (LossSettings().mel, LossSettings().ctc, LossSettings().content) == (100, 1, 1)
 
 
@@ -32,9 +32,7 @@ def test_the_defaults_are_the_published_ones() -> None:
     ("epoch", "mean_l1", "on"),
     [(1, 0.1, False), (5, 0.1, False), (6, 0.69, True), (6, 0.7, False), (60, 0.71, False), (60, 0.5, True)],
 )
-def test_output_content_is_switched_on_after_the_fifth_epoch_once_l1_is_low(
-    epoch: int, mean_l1: float, on: bool
-) -> None:
+def test_content_loss_is_switched_on_after_the_fifth_epoch_once_l1_is_low(epoch: int, mean_l1: float, on: bool) -> None:
     assert content_switches_on(epoch, mean_l1) is on
 
 
@@ -67,7 +65,7 @@ def _ctc_inputs() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return logits, torch.tensor([6, 5, 6]), targets, torch.tensor([2, 4, 0])
 
 
-def test_ctc_leaves_out_texts_that_do_not_fit_and_counts_them() -> None:
+def test_ctc_skips_texts_that_do_not_fit_and_counts_them() -> None:
     """3 3 3 4 needs six frames, two for the blanks between, and has five; the third clip has no text."""
     logits, lengths, targets, target_lengths = _ctc_inputs()
     loss, skipped = ctc_loss(logits, lengths, targets, target_lengths)
@@ -91,21 +89,21 @@ def test_pieces_of_another_vocabulary_are_refused() -> None:
 
 
 @pytest.mark.parametrize("padding", ["masked", "published"])
-def test_content_gradients_reach_the_generated_mel_only(padding: Padding) -> None:
-    recogniser = small_asr(padding)
-    freeze(recogniser)
+def test_content_loss_gradients_reach_the_generated_mel_only(padding: Padding) -> None:
+    asr_model = small_asr(padding)
+    freeze(asr_model)
     generated, true = (torch.randn(2, 80, 40, requires_grad=True) for _ in range(2))
     lengths = torch.tensor([40, 24])
-    content_loss(recogniser, generated, true, lengths).backward()
+    content_loss(asr_model, generated, true, lengths).backward()
     assert generated.grad is not None
     assert generated.grad[0].any()
     assert not generated.grad[1, :, 24:].any()
     assert true.grad is None
-    assert all(x.grad is None for x in recogniser.parameters())
-    assert float(content_loss(recogniser, true, true, lengths).detach()) < 1e-10
+    assert all(x.grad is None for x in asr_model.parameters())
+    assert float(content_loss(asr_model, true, true, lengths).detach()) < 1e-10
 
 
-def test_slopes_are_those_between_neighbours_of_the_frames_that_are_there() -> None:
+def test_delta_l1_is_of_neighboring_valid_frames_and_bands() -> None:
     generator = torch.Generator().manual_seed(5)
     generated, true = torch.randn(2, 2, 6, 9, generator=generator)
     lengths = torch.tensor([9, 4])
@@ -118,7 +116,7 @@ def test_slopes_are_those_between_neighbours_of_the_frames_that_are_there() -> N
     assert float(delta_l1(true + 0.1, true, lengths)) < 1e-5, "a mel that is louder throughout has the same slopes"
 
 
-def test_slopes_have_nothing_to_say_of_a_single_frame_but_its_bands() -> None:
+def test_delta_l1_of_a_single_frame_is_of_its_bands() -> None:
     generated, true = torch.zeros(1, 6, 1), torch.linspace(-0.5, 0.5, 6)[None, :, None]
     expected = float((natural_log(true).diff(dim=1)).abs().mean())
     assert float(delta_l1(generated, true, torch.tensor([1]))) == pytest.approx(expected, rel=1e-5)

@@ -22,7 +22,7 @@ def mel_misfit(magnitude: Tensor, mel: Tensor) -> float:
     return float((level * found - mel).norm() / mel.norm())
 
 
-def test_a_mel_that_magnitudes_can_have_is_reached_and_none_of_them_is_negative() -> None:
+def test_nonnegative_inversion_reaches_a_mel_that_magnitudes_can_have() -> None:
     spectra = {
         "noise": torch.rand(1, 513, 50, generator=torch.Generator().manual_seed(0)),
         "voice": magnitude_of(voice()[None]),
@@ -35,14 +35,14 @@ def test_a_mel_that_magnitudes_can_have_is_reached_and_none_of_them_is_negative(
         assert (mel_of(magnitude) - mel).norm() < 1e-3 * mel.norm(), name
 
 
-def test_more_updates_come_nearer_and_twenty_leave_a_hundredth_of_the_published_misfit() -> None:
+def test_nonnegative_inversion_comes_nearer_with_more_updates() -> None:
     mel = mel_of(magnitude_of(voice()[None]))
     misfits = [mel_misfit(nonnegative(mel, updates), mel) for updates in (0, 1, 5, 20)]
     assert misfits == sorted(misfits, reverse=True)
     assert misfits[-1] < 0.01 * mel_misfit(transposed(mel), mel)
 
 
-def test_the_level_is_that_of_the_magnitudes_themselves() -> None:
+def test_level_is_that_of_the_magnitudes_themselves() -> None:
     spectrum = magnitude_of(voice()[None])[:, 4:480]
     whole = torch.nn.functional.pad(spectrum, (0, 0, 4, 33))  # what no band covers cannot be known
     found = nonnegative(mel_of(whole))
@@ -57,7 +57,7 @@ def test_silence_and_bins_outside_every_band_are_zero() -> None:
     assert (magnitude[:, covered] > 0).all()
 
 
-def test_the_mel_constraint_brings_the_mel_and_keeps_the_phase() -> None:
+def test_mel_constraint_brings_the_mel_and_keeps_the_phase() -> None:
     mel = mel_of(magnitude_of(voice(0.5)[None]))
     spectrum = torch.randn(1, 51, 513, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
     constrain = mel_constraint(mel)

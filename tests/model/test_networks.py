@@ -34,36 +34,36 @@ def _inputs(count: int = 2, frames: int = 12) -> tuple[Tensor, Tensor, Tensor]:
 
 
 @torch.no_grad()
-def test_the_window_is_what_is_generated_and_the_whole_segment_is_read() -> None:
+def test_window_is_what_is_generated_and_the_whole_segment_is_read() -> None:
     network, (video, lengths, reference) = small_lip_to_speech(), _inputs(2, 12)
     windows = Windows(torch.tensor([3, 0]), torch.tensor([6, 4]))
-    spoken = network(video, lengths, reference, windows=windows, window_frames=6)
-    assert spoken.mel.shape == (2, 80, 24)
-    assert spoken.logits.shape == (2, 12, 30)
+    output = network(video, lengths, reference, windows=windows, window_frames=6)
+    assert output.mel.shape == (2, 80, 24)
+    assert output.logits.shape == (2, 12, 30)
     whole = network(video, lengths, reference)
     assert whole.mel.shape == (2, 80, 48)
-    heard = network.decoder(whole.features[:1, 3:9], network.speaker(reference[:1]), torch.tensor([6]))
-    torch.testing.assert_close(spoken.mel[:1], heard, atol=1e-5, rtol=0)
+    recognized = network.decoder(whole.features[:1, 3:9], network.speaker(reference[:1]), torch.tensor([6]))
+    torch.testing.assert_close(output.mel[:1], recognized, atol=1e-5, rtol=0)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("side", [32, 48, 112])
-def test_any_size_of_lip_region_will_do(side: int) -> None:
+def test_lip_region_may_be_of_any_size(side: int) -> None:
     network = small_lip_to_speech()
-    spoken = network(torch.zeros(1, 1, 5, side, side), torch.tensor([5]), torch.zeros(1, 80, 50))
-    assert spoken.mel.shape == (1, 80, 20)
-    assert spoken.mel.isfinite().all()
+    output = network(torch.zeros(1, 1, 5, side, side), torch.tensor([5]), torch.zeros(1, 80, 50))
+    assert output.mel.shape == (1, 80, 20)
+    assert output.mel.isfinite().all()
 
 
 @pytest.mark.parametrize("padding", ["masked", "published"])
 @torch.no_grad()
 def test_sizes_are_settings_and_the_default_is_published(padding: Padding) -> None:
     with torch.device("meta"):
-        full, recogniser = LipToSpeech(), ASRModel()
+        full, asr_model = LipToSpeech(), ASRModel()
     counts = {name: sum(x.numel() for x in part.parameters()) for name, part in full.named_children()}
     assert counts == {"visual": 87_413_720, "head": 2_052_000, "speaker": 893_312, "decoder": 1_959_104}
-    assert sum(x.numel() for x in recogniser.parameters()) == 42_910_368
-    assert full.settings.padding == recogniser.settings.padding == "masked"
+    assert sum(x.numel() for x in asr_model.parameters()) == 42_910_368
+    assert full.settings.padding == asr_model.settings.padding == "masked"
     assert sum(x.numel() for x in small_lip_to_speech(padding).parameters()) < 400_000
 
 
@@ -84,17 +84,17 @@ def test_bfloat16_autocast_stays_near_float32(training: bool) -> None:
     exact = network(video, lengths, reference)
     with torch.autocast("cpu", torch.bfloat16):
         rough = network(video, lengths, reference)
-        heard = small_asr()(rough.mel, 4 * lengths)
+        recognized = small_asr()(rough.mel, 4 * lengths)
     for ours, theirs in zip(rough, exact, strict=True):
         assert (ours.float() - theirs).norm() < 0.1 * theirs.norm()
-    assert heard.features.isfinite().all()
+    assert recognized.features.isfinite().all()
     (rough.mel.float().square().mean() + rough.logits.float().square().mean()).backward()
     assert all(x.grad is not None and x.grad.isfinite().all() for x in network.parameters())
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @torch.no_grad()
-def test_the_resnet_keeps_the_layout_it_is_given(layout: torch.memory_format) -> None:
+def test_resnet_keeps_the_layout_it_is_given(layout: torch.memory_format) -> None:
     """Channels last is for tensor cores: a layer that silently fell back would cost a copy for each one after it."""
     resnet = small_lip_to_speech().visual.resnet
     kept = []
@@ -108,7 +108,7 @@ def test_the_resnet_keeps_the_layout_it_is_given(layout: torch.memory_format) ->
     torch.testing.assert_close(out, resnet(maps), atol=1e-5, rtol=0)
 
 
-def test_first_weights_are_drawn_as_published() -> None:
+def test_initial_weights_are_drawn_as_published() -> None:
     torch.manual_seed(0)
     network = VSRModel(VSRSettings(visual=VisualSettings(conformer=ConformerSettings(layers=1))))
     state = network.state_dict()
@@ -147,19 +147,19 @@ def test_attention_weights_drop_out_in_training_only() -> None:
 
 
 @torch.no_grad()
-def test_reference_lengths_say_what_of_the_reference_is_the_voice() -> None:
+def test_reference_lengths_say_which_frames_of_the_reference_are_valid() -> None:
     network, (video, lengths, reference) = small_lip_to_speech(), _inputs(2, 8)
     short = torch.tensor([50, 20])
-    spoken = network(video, lengths, reference, short)
+    output = network(video, lengths, reference, short)
     alone = network(video[1:], lengths[1:], reference[1:, :, :20])
-    torch.testing.assert_close(spoken.mel[1:, :, : 4 * int(lengths[1])], alone.mel[..., : 4 * int(lengths[1])],
+    torch.testing.assert_close(output.mel[1:, :, : 4 * int(lengths[1])], alone.mel[..., : 4 * int(lengths[1])],
                                atol=1e-6, rtol=0)  # fmt: skip
-    assert not torch.allclose(network(video, lengths, reference).mel[1], spoken.mel[1], atol=1e-5, rtol=0)
+    assert not torch.allclose(network(video, lengths, reference).mel[1], output.mel[1], atol=1e-5, rtol=0)
     assert network(video, lengths, reference, torch.tensor([50, 0])).mel.isfinite().all()
 
 
 @torch.no_grad()
-def test_without_a_number_of_frames_the_window_is_not_cut() -> None:
+def test_window_is_not_cut_without_a_number_of_frames() -> None:
     network, (video, lengths, reference) = small_lip_to_speech(), _inputs(2, 60)
     assert network(video, lengths, reference, windows=whole_windows(lengths)).mel.shape == (2, 80, 240)
 
@@ -170,11 +170,11 @@ def test_lengths_and_windows_may_lie_on_the_cpu_of_a_batch_that_does_not(padding
     lengths = torch.tensor([12, 7])
     windows = draw_windows(lengths, torch.Generator().manual_seed(0), 5)
     with torch.device("meta"):
-        network, recogniser = small_lip_to_speech(padding), small_asr(padding)
+        network, asr_model = small_lip_to_speech(padding), small_asr(padding)
         video, reference = torch.zeros(2, 1, 12, SIDE, SIDE), torch.zeros(2, 80, 50)
-    spoken = network(video, lengths, reference, torch.tensor([50, 9]), windows, 5)
-    assert (spoken.mel.device.type, spoken.mel.shape) == ("meta", (2, 80, 20))
-    assert recogniser(spoken.mel, 4 * windows.sizes).logits.device.type == "meta"
+    output = network(video, lengths, reference, torch.tensor([50, 9]), windows, 5)
+    assert (output.mel.device.type, output.mel.shape) == ("meta", (2, 80, 20))
+    assert asr_model(output.mel, 4 * windows.sizes).logits.device.type == "meta"
 
 
 def test_sinusoids_are_the_reference_ones(reference: Path) -> None:
@@ -187,7 +187,7 @@ def test_sinusoids_are_the_reference_ones(reference: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("training", [False, True])
-def test_compiled_it_computes_the_same(training: bool) -> None:
+def test_compiled_network_computes_the_same(training: bool) -> None:
     """Tracing, functionalising and the joint backward graph are checked on all of it; code is generated for a layer."""
     network = without_dropout(small_lip_to_speech().train(training))
     _assert_same_compiled(network, torch.compile(network, backend="aot_eager"), _inputs(2, 12))
@@ -221,7 +221,7 @@ torch.save([program(*inputs) for inputs in torch.load(sys.argv[2])], sys.argv[3]
 
 @pytest.mark.slow
 @torch.no_grad()
-def test_exported_it_computes_the_same_in_a_fresh_process(tmp_path: Path) -> None:
+def test_exported_network_computes_the_same_in_a_fresh_process(tmp_path: Path) -> None:
     network = small_lip_to_speech()
     export_lip_to_speech(network, tmp_path / "network.pt2", SIDE)
     batches = [_inputs(2, 12), _inputs(3, 25), _inputs(1, 7)]

@@ -10,7 +10,7 @@ import pytest
 from model import numba_jit as chapter
 
 
-def test_where_compiled_code_cannot_be_kept_it_is_compiled_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiled_runs_where_its_code_cannot_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     kept: list[bool] = []
 
     def njit_without_a_place(*arguments: Any, cache: bool = False, **settings: Any) -> Any:

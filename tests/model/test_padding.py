@@ -22,8 +22,8 @@ from tests.model.networks import (
     VISUAL,
     lively,
     small_asr,
-    small_lip_reader_settings,
     small_lip_to_speech,
+    small_vsr_settings,
     without_dropout,
 )
 
@@ -70,15 +70,15 @@ def _case(name: str, padding: Padding) -> Case:
     if name == "speaker encoder":
         speaker = lively(SpeakerEncoder())
         return Case(lambda x, n: speaker(x, 4 * n), mel, 2, 4, None, 0)
-    if name == "recogniser":
-        recogniser = small_asr(padding)
-        return Case(lambda x, n: recogniser(x, 4 * n).logits, mel, 2, 4, 1, 1)
+    if name == "asr":
+        asr_model = small_asr(padding)
+        return Case(lambda x, n: asr_model(x, 4 * n).logits, mel, 2, 4, 1, 1)
     video = _garbage(count, 1, frames, SIDE, SIDE)
     if name == "visual encoder":
         return Case(lively(VisualEncoder(VISUAL, padding)), video, 2, 1, 1, 1)
-    if name == "lip reader":
-        reader = lively(VSRModel(small_lip_reader_settings(padding)))
-        return Case(lambda x, n: reader(x, n).logits, video, 2, 1, 1, 1)
+    if name == "vsr":
+        vsr = lively(VSRModel(small_vsr_settings(padding)))
+        return Case(lambda x, n: vsr(x, n).logits, video, 2, 1, 1, 1)
     whole, reference = small_lip_to_speech(padding), _garbage(1, 80, 50)
     return Case(lambda x, n: whole(x, n, reference.expand(len(x), -1, -1)).mel, video, 2, 1, 2, 4)
 
@@ -88,9 +88,9 @@ NAMES = [
     "conformer",
     "mel decoder",
     "speaker encoder",
-    "recogniser",
+    "asr",
     "visual encoder",
-    "lip reader",
+    "vsr",
     "lip to speech",
 ]
 
@@ -111,7 +111,7 @@ def _worst(case: Case) -> float:
 
 @pytest.mark.parametrize("name", NAMES)
 @torch.no_grad()
-def test_masked_a_clip_in_a_batch_equals_the_clip_alone(name: str) -> None:
+def test_masked_padding_makes_a_clip_in_a_batch_equal_the_clip_alone(name: str) -> None:
     assert _worst(_case(name, "masked")) < TOLERANCE
 
 
@@ -122,7 +122,7 @@ def test_published_padding_leaks(name: str) -> None:
 
 
 @torch.no_grad()
-def test_masked_and_published_agree_without_padding() -> None:
+def test_padding_modes_agree_without_padding() -> None:
     lengths = torch.tensor([37, 37])
     video, reference = _garbage(2, 1, 37, SIDE, SIDE), _garbage(2, 80, 50)
     masked, published = small_lip_to_speech("masked"), small_lip_to_speech("published")
@@ -132,18 +132,18 @@ def test_masked_and_published_agree_without_padding() -> None:
 
 
 @torch.no_grad()
-def test_recogniser_rounds_lengths_up_and_keeps_clips_apart_at_any_length() -> None:
-    recogniser = small_asr()
+def test_asr_rounds_lengths_up_and_keeps_clips_apart_at_any_length() -> None:
+    asr_model = small_asr()
     mel, lengths = _garbage(4, 80, 103), torch.tensor([103, 1, 50, 77])
-    batch = recogniser(mel, lengths)
+    batch = asr_model(mel, lengths)
     assert batch.lengths.tolist() == [halved(halved(n)) for n in lengths.tolist()] == [26, 1, 13, 20]
     for number, length in enumerate(lengths.tolist()):
-        alone = recogniser(mel[number : number + 1, :, :length], lengths[number : number + 1])
+        alone = asr_model(mel[number : number + 1, :, :length], lengths[number : number + 1])
         ours = batch.logits[number : number + 1, : int(batch.lengths[number])]
         torch.testing.assert_close(ours, alone.logits, atol=TOLERANCE, rtol=0)
 
 
-def test_packing_keeps_frames_that_are_there() -> None:
+def test_pack_keeps_valid_frames() -> None:
     lengths = torch.tensor([3, 1])
     x = torch.arange(2 * 4 * 2.0).view(2, 4, 2)
     there = valid_positions(lengths, 4, torch.device("cpu"))
@@ -153,7 +153,7 @@ def test_packing_keeps_frames_that_are_there() -> None:
     assert unpack(packed, there, 2, 4)[..., 0].tolist() == [[0, 2, 4, 0], [8, 0, 0, 0]]
 
 
-def test_batch_norm_in_training_counts_only_frames_that_are_there() -> None:
+def test_batch_norm_in_training_counts_only_valid_frames() -> None:
     x, lengths = _garbage(3, 20, 6), torch.tensor([20, 7, 1])
     x[1, 7:] = x[2, 1:] = 1e6
     norm, plain = nn.BatchNorm1d(6), nn.BatchNorm1d(6)
@@ -164,7 +164,7 @@ def test_batch_norm_in_training_counts_only_frames_that_are_there() -> None:
     torch.testing.assert_close(norm.running_var, plain.running_var)
 
 
-@pytest.mark.parametrize("name", ["conformer", "visual encoder", "lip to speech", "recogniser", "speaker encoder"])
+@pytest.mark.parametrize("name", ["conformer", "visual encoder", "lip to speech", "asr", "speaker encoder"])
 def test_masked_training_does_not_see_padding(name: str) -> None:
     """Gradients and running statistics are the same whatever stands beyond the clips' ends, and however much of it."""
     results = []
@@ -199,7 +199,7 @@ def _trainable(name: str) -> tuple[nn.Module, Tensor, int, int]:
         return lively(Conformer(ConformerSettings(layers=2, width=32, heads=4), "masked")), _garbage(3, 30, 32), 1, 1
     if name == "visual encoder":
         return lively(VisualEncoder(VISUAL, "masked")), _garbage(3, 1, 30, SIDE, SIDE), 2, 1
-    if name == "recogniser":
+    if name == "asr":
         return small_asr(), _garbage(3, 80, 120), 2, 4
     if name == "speaker encoder":
         return lively(SpeakerEncoder(SpeakerSettings((16, 12), 8))), _garbage(3, 80, 120), 2, 4
@@ -208,7 +208,7 @@ def _trainable(name: str) -> tuple[nn.Module, Tensor, int, int]:
 
 def _result(name: str, network: nn.Module, x: Tensor, lengths: Tensor) -> Tensor:
     """(B, T, ...)"""
-    if name == "recogniser":
+    if name == "asr":
         return network(x, lengths).features  # type: ignore[no-any-return]
     if name == "lip to speech":
         mel = network(x, lengths, _garbage(3, 80, 50).to(x)).mel
@@ -217,13 +217,13 @@ def _result(name: str, network: nn.Module, x: Tensor, lengths: Tensor) -> Tensor
 
 
 def test_masked_losses_do_not_see_padding() -> None:
-    recogniser = small_asr()
+    asr_model = small_asr()
     generated, true, lengths = _garbage(2, 80, 200), _garbage(3, 80, 200)[1:], torch.tensor([200, 60])
     losses = []
     for filling in (0.0, 5.0):
         generated[1, :, 60:] = filling
         l1 = mel_l1(generated, true, lengths, "masked")
-        losses.append(torch.stack([l1, content_loss(recogniser, generated, true, lengths)]))
+        losses.append(torch.stack([l1, content_loss(asr_model, generated, true, lengths)]))
     torch.testing.assert_close(losses[0], losses[1])
     apart = [mel_l1(generated[n : n + 1, :, :size], true[n : n + 1, :, :size], lengths[n : n + 1], "masked")
              for n, size in enumerate([200, 60])]  # fmt: skip

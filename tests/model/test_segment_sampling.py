@@ -62,9 +62,7 @@ def clips(draw: st.DrawFn) -> tuple[list[Word], int]:
 
 @settings(max_examples=300)
 @given(clips(), st.integers(0, 2**32))
-def test_a_segment_lies_inside_its_clip_and_its_text_inside_the_segment(
-    clip: tuple[list[Word], int], seed: int
-) -> None:
+def test_segment_lies_inside_its_clip_and_its_text_inside_the_segment(clip: tuple[list[Word], int], seed: int) -> None:
     words, frames = clip
     segment = draw_words(words, frames, Random(seed))
     assert 0 <= segment.start_frame < segment.stop_frame <= frames
@@ -93,14 +91,14 @@ def test_runs_are_of_4_to_20_words_from_anywhere_in_the_clip() -> None:
         assert segment.text == " ".join(word for word, _, _ in words[first:stop])
 
 
-def test_a_clip_of_few_words_gives_all_of_them() -> None:
+def test_clip_of_few_words_gives_all_of_them() -> None:
     for count in (1, 3, 4):
         segment = draw_words(spoken(count, start=0.4), 100, Random(0))
         assert (segment.start_frame, segment.stop_frame) == (10, 10 + 10 * count)
         assert run_of(segment) == (0, count)
 
 
-def test_a_first_word_at_zero_seconds_stays_the_first() -> None:
+def test_first_word_at_zero_seconds_stays_the_first() -> None:
     segment = draw_words([("so", 0.0, 0.31), ("it", 0.33, 0.9), ("is", 0.9, 1.33)], 60, Random(0))
     assert (segment.start_frame, segment.stop_frame, segment.text) == (0, 34, "so it is")
 
@@ -113,7 +111,7 @@ def test_frames_are_rounded_outwards_from_times_as_they_are_written() -> None:
     assert (segment.start_frame, segment.stop_frame) == (6, 16)
 
 
-def test_a_run_that_is_too_long_loses_words_at_its_end() -> None:
+def test_run_that_is_too_long_loses_words_at_its_end() -> None:
     words = spoken(20, seconds=0.8)  # 20 frames each: 12 fit
     for seed in range(100):
         segment = draw_words(words, 400, Random(seed))
@@ -124,12 +122,12 @@ def test_a_run_that_is_too_long_loses_words_at_its_end() -> None:
     assert draw_words(spoken(3, seconds=6.0), 450, Random(0)).text == "w0"
 
 
-def test_a_word_that_is_too_long_is_cut_and_has_no_text() -> None:
+def test_word_that_is_too_long_is_cut_and_has_no_text() -> None:
     segment = draw_words([("aaah", 1.0, 12.0), ("yes", 12.0, 12.4)], 400, Random(0))
     assert (segment.start_frame, segment.stop_frame, segment.text) == (25, 275, None)
 
 
-def test_a_very_short_word_is_widened_within_its_clip() -> None:
+def test_very_short_word_is_widened_within_its_clip() -> None:
     segment = draw_words([("a", 1.0, 1.04)], 60, Random(0))
     assert (segment.start_frame, segment.stop_frame, segment.text) == (25, 30, "a")
     segment = draw_words([("a", 2.3, 2.38)], 60, Random(0))
@@ -138,7 +136,7 @@ def test_a_very_short_word_is_widened_within_its_clip() -> None:
     assert (segment.start_frame, segment.stop_frame) == (0, 3)
 
 
-def test_words_that_the_clip_does_not_show_are_no_part_of_its_text() -> None:
+def test_words_after_the_clip_are_no_part_of_its_text() -> None:
     words = [("one", 0.0, 1.0), ("two", 1.0, 2.1), ("three", 2.1, 2.9)]
     segment = draw_words(words, 50, Random(0))
     assert (segment.stop_frame, segment.text) == (50, "one two")
@@ -149,7 +147,7 @@ def test_clips_without_word_times_are_used_whole_and_without_text() -> None:
     assert whole_clip(None, 300).stop_frame == 250
 
 
-def test_a_clip_used_whole_keeps_its_text_unless_it_is_cut() -> None:
+def test_clip_used_whole_keeps_its_text_unless_it_is_cut() -> None:
     assert (whole_clip("bin blue", 250).stop_frame, whole_clip("bin blue", 250).text) == (250, "bin blue")
     assert (whole_clip("bin blue", 251).stop_frame, whole_clip("bin blue", 251).text) == (250, None)
 
@@ -186,14 +184,14 @@ def test_windows_are_placed_uniformly_and_the_seed_decides() -> None:
     assert not torch.equal(starts, draw_windows(lengths, seeded(1)).starts)
 
 
-def test_the_window_of_evaluation_is_the_whole_clip() -> None:
+def test_whole_windows_are_whole_clips() -> None:
     lengths = torch.tensor([400, 3])
     starts, sizes = whole_windows(lengths)
     assert (starts.tolist(), sizes.tolist()) == ([0, 0], [400, 3])
 
 
 @pytest.mark.parametrize("dim", [1, 2, -1])
-def test_a_window_is_a_slice_of_each_clip_filled_up_at_its_end(dim: int) -> None:
+def test_window_is_a_slice_of_each_clip_filled_up_at_its_end(dim: int) -> None:
     x = torch.randn(2, 9, 9, generator=seeded())
     taken = take_window(x, torch.tensor([2, 6]), torch.tensor([5, 2]), 5, dim=dim, fill=-1.0).movedim(dim, 1)
     x = x.movedim(dim, 1)
@@ -202,7 +200,7 @@ def test_a_window_is_a_slice_of_each_clip_filled_up_at_its_end(dim: int) -> None
     assert (taken[1, 2:] == -1).all()
 
 
-def test_a_window_may_be_longer_than_what_there_is_to_take() -> None:
+def test_window_may_be_longer_than_what_there_is_to_take() -> None:
     x = torch.ones(1, 4, 2)
     taken = take_window(x, torch.tensor([2]), torch.tensor([6]), 8, fill=7.0)
     assert taken[0, :, 0].tolist() == [1, 1, 7, 7, 7, 7, 7, 7]
@@ -210,7 +208,7 @@ def test_a_window_may_be_longer_than_what_there_is_to_take() -> None:
     assert pictures.sum(dim=(1, 3, 4)).tolist() == [[16, 16, 0], [16, 16, 16]]
 
 
-def test_gradients_reach_the_frames_that_were_taken_and_no_others() -> None:
+def test_take_window_has_gradients_of_the_frames_that_were_taken_only() -> None:
     x = torch.randn(2, 6, 3, generator=seeded(), requires_grad=True)
     take_window(x, torch.tensor([1, 4]), torch.tensor([3, 2]), 4).sum().backward()
     assert x.grad is not None
@@ -251,7 +249,7 @@ def ramp(*lengths: int) -> tuple[Tensor, Tensor]:
     return frames, torch.tensor(lengths)
 
 
-def test_a_speaker_reference_in_training_is_50_drawn_frames_and_50_zeros() -> None:
+def test_speaker_reference_in_training_is_50_drawn_frames_and_50_zeros() -> None:
     mel, lengths = ramp(300, 120)
     windows = draw_windows(lengths, seeded())
     reference, sizes = speaker_reference(mel, windows, SPEAKER_FRAMES_PADDED)
@@ -262,14 +260,14 @@ def test_a_speaker_reference_in_training_is_50_drawn_frames_and_50_zeros() -> No
     assert sizes.tolist() == [50, 50]
 
 
-def test_the_published_reference_in_evaluation_is_the_first_50_frames_unpadded() -> None:
+def test_published_reference_in_evaluation_is_the_first_50_frames_unpadded() -> None:
     mel, lengths = ramp(300, 120)
     reference, sizes = speaker_reference(mel, first_windows(lengths))
     assert torch.equal(reference, mel[:, :, :50])
     assert sizes.tolist() == [50, 50]
 
 
-def test_a_clip_shorter_than_a_reference_gives_what_it_has_and_zeros() -> None:
+def test_clip_shorter_than_a_reference_gives_what_it_has_and_zeros() -> None:
     mel, lengths = ramp(300, 20)
     for windows in (draw_windows(lengths, seeded()), first_windows(lengths), loudest_windows(mel, lengths)):
         reference, sizes = speaker_reference(mel, windows)
@@ -277,7 +275,7 @@ def test_a_clip_shorter_than_a_reference_gives_what_it_has_and_zeros() -> None:
         assert sizes.tolist() == [50, 20]
 
 
-def test_the_loudest_window_is_where_the_mean_level_is_highest_within_the_clip() -> None:
+def test_loudest_window_is_where_the_mean_level_is_highest_within_the_clip() -> None:
     mel = torch.full((3, 80, 200), -1.0)
     mel[0, :40, 60:110] = 0.5
     mel[1, :, 100:150] = 0.2

@@ -54,7 +54,7 @@ def test_frames_beyond_a_clip_stay_and_count_for_nothing() -> None:
         torch.testing.assert_close(masked[clip : clip + 1, :, :length], alone, atol=1e-6, rtol=0)
 
 
-def test_the_mel_that_is_given_is_not_changed_and_without_masks_it_comes_back() -> None:
+def test_mask_mel_does_not_change_its_input_and_returns_it_without_masks() -> None:
     mel = _mels()
     before = mel.clone()
     none = draw_masks(LENGTHS, 80, _generator(), SpecAugmentSettings(time_masks=0, band_masks=0))
@@ -85,7 +85,7 @@ def test_widths_are_uniform_up_to_the_most_allowed_and_places_uniform_inside_the
         assert abs(widest.double().mean() - (room - most) / 2) < 5 * spread
 
 
-def test_no_mask_is_longer_than_its_share_of_the_clip() -> None:
+def test_masks_are_no_longer_than_their_share_of_the_clip() -> None:
     lengths = torch.arange(1, 301).repeat_interleave(300)
     masks = draw_masks(lengths, 80, _generator())
     widest = torch.stack([masks.time_width[lengths == length].max() for length in range(1, 301)])
@@ -97,12 +97,12 @@ def test_no_mask_is_longer_than_its_share_of_the_clip() -> None:
     assert (masks.time_start + masks.time_width <= lengths[:, None]).all()
 
 
-def test_a_share_that_is_a_whole_number_of_frames_is_not_rounded_down() -> None:
+def test_share_that_is_a_whole_number_of_frames_is_not_rounded_down() -> None:
     settings = SpecAugmentSettings(time_share=0.29)  # times 100: 28.999999999999996
     assert draw_masks(torch.full((3000,), 100), 80, _generator(), settings).time_width.max() == 29
 
 
-def test_the_same_seed_gives_the_same_masks_and_as_much_is_drawn_whatever_comes_out() -> None:
+def test_masks_are_the_same_for_the_same_seed_and_as_much_is_drawn_whatever_comes_out() -> None:
     first, second = _generator(3), _generator(3)
     one, two = draw_masks(LENGTHS, 80, first), draw_masks(LENGTHS, 80, second)
     assert all(torch.equal(a, b) for a, b in zip(vars(one).values(), vars(two).values(), strict=True))
@@ -111,7 +111,7 @@ def test_the_same_seed_gives_the_same_masks_and_as_much_is_drawn_whatever_comes_
     assert torch.equal(torch.rand(3, generator=first), torch.rand(3, generator=second))
 
 
-def test_the_kind_of_number_stays() -> None:
+def test_mask_mel_keeps_the_dtype() -> None:
     mel, masks = _mels(), draw_masks(LENGTHS, 80, _generator())
     exact, rounded = mask_mel(mel, masks, LENGTHS), mask_mel(mel.bfloat16(), masks, LENGTHS)
     assert rounded.dtype == torch.bfloat16
@@ -119,13 +119,13 @@ def test_the_kind_of_number_stays() -> None:
     torch.testing.assert_close(rounded.float(), exact, atol=2**-8, rtol=0)
 
 
-def test_it_compiles_as_one_graph() -> None:
+def test_mask_mel_compiles_as_one_graph() -> None:
     compiled = torch.compile(mask_mel, fullgraph=True, backend="eager")
     mel, masks = _mels(), draw_masks(LENGTHS, 80, _generator())
     assert torch.equal(compiled(mel, masks, LENGTHS), mask_mel(mel, masks, LENGTHS))
 
 
-def test_gradients_reach_what_is_not_masked() -> None:
+def test_mask_mel_has_gradients_of_what_is_not_masked() -> None:
     mel = _mels().requires_grad_()
     masks = draw_masks(LENGTHS, 80, _generator())
     mask_mel(mel, masks, LENGTHS).sum().backward()

@@ -44,7 +44,7 @@ def foreign_model(**settings: Any) -> bytes:
     return model.getvalue()
 
 
-def test_what_was_encoded_is_decoded(tokenizer: Tokenizer) -> None:
+def test_tokenizer_decodes_what_it_encoded(tokenizer: Tokenizer) -> None:
     for text in sentences(50, seed=1):
         ids = tokenizer.encode(text)
         assert min(ids) > 3, "text has no control pieces in it"
@@ -77,7 +77,7 @@ def test_pad_bos_and_eos_are_passed_over_in_decoding(tokenizer: Tokenizer) -> No
     assert tokenizer.decode([0, 0, ids[0], 0, *ids[1:]]) == "place blue"
 
 
-def test_an_unknown_character_is_unk_and_seen_in_the_text(tokenizer: Tokenizer) -> None:
+def test_unknown_character_is_unk_and_seen_in_the_text(tokenizer: Tokenizer) -> None:
     ids = tokenizer.encode("red ж")
     assert 3 in ids
     assert "⁇" in tokenizer.decode(ids)
@@ -91,13 +91,13 @@ def test_long_text_is_cut_after_150_pieces_or_where_asked(tokenizer: Tokenizer) 
     assert tokenizer.encode(text, max_pieces=7) == whole[:7]
 
 
-def test_an_id_beyond_the_vocabulary_is_refused(tokenizer: Tokenizer) -> None:
+def test_id_beyond_the_vocabulary_is_refused(tokenizer: Tokenizer) -> None:
     for wrong in (tokenizer.vocabulary_size, -1):
         with pytest.raises(ValueError, match=rf"{wrong}.* 0 to 69"):
             tokenizer.decode([5, wrong])
 
 
-def test_a_model_file_is_used_as_it_is(tmp_path: Path) -> None:
+def test_model_file_is_used_as_it_is(tmp_path: Path) -> None:
     content = foreign_model(pad_id=0, bos_id=1, eos_id=2, unk_id=3)
     (tmp_path / "theirs.model").write_bytes(content)
     tokenizer = Tokenizer.load(tmp_path / "theirs.model")
@@ -109,7 +109,7 @@ def test_a_model_file_is_used_as_it_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"no model at all", b"\0" * 100, b"crop_radius"])
-def test_a_file_that_is_no_model_is_refused_by_name(tmp_path: Path, tokenizer: Tokenizer, content: bytes) -> None:
+def test_file_that_is_no_model_is_refused_by_name(tmp_path: Path, tokenizer: Tokenizer, content: bytes) -> None:
     path = tmp_path / "broken.model"
     path.write_bytes(tokenizer.model_bytes[: len(tokenizer.model_bytes) // 2] if content == b"crop_radius" else content)
     with pytest.raises(ValueError, match=r"broken\.model: not a SentencePiece model"):
@@ -119,29 +119,29 @@ def test_a_file_that_is_no_model_is_refused_by_name(tmp_path: Path, tokenizer: T
 @pytest.mark.parametrize(
     ("settings", "found"), [({}, "no id"), ({"unk_id": 0, "pad_id": 3, "bos_id": 1, "eos_id": 2}, "id 3")]
 )
-def test_a_model_whose_pad_is_not_the_blank_is_refused(tmp_path: Path, settings: dict[str, Any], found: str) -> None:
+def test_model_whose_pad_is_not_the_blank_is_refused(tmp_path: Path, settings: dict[str, Any], found: str) -> None:
     (tmp_path / "other.model").write_bytes(foreign_model(**settings))
     with pytest.raises(ValueError, match=rf"other\.model: pad has {found}, but 0 is needed"):
         Tokenizer.load(tmp_path / "other.model")
 
 
-def test_a_missing_file_is_missing(tmp_path: Path) -> None:
+def test_missing_file_is_a_file_not_found_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"none\.model"):
         Tokenizer.load(tmp_path / "none.model")
 
 
-def test_a_tokenizer_is_its_bytes(tokenizer: Tokenizer) -> None:
+def test_tokenizer_is_its_bytes(tokenizer: Tokenizer) -> None:
     copy = pickle.loads(pickle.dumps(tokenizer))
     assert copy == tokenizer == Tokenizer(tokenizer.model_bytes)
     assert copy.encode("place blue") == tokenizer.encode("place blue")
 
 
-def test_training_again_gives_the_same_bytes(tokenizer: Tokenizer) -> None:
+def test_tokenizer_trained_again_has_the_same_bytes(tokenizer: Tokenizer) -> None:
     assert train_tokenizer(iter(sentences(300)), 70).model_bytes == tokenizer.model_bytes
 
 
 @pytest.mark.parametrize(("wanted", "got"), [(4000, 82), (82, 82), (60, 60), (31, 31), (30, 31), (1, 31)])
-def test_the_vocabulary_is_as_wanted_or_as_near_as_the_text_allows(wanted: int, got: int) -> None:
+def test_vocabulary_is_as_wanted_or_as_near_as_the_text_allows(wanted: int, got: int) -> None:
     """26 letters, the space and 4 control pieces are the least; 51 words of these letters make 82 at most."""
     tokenizer = train_tokenizer(sentences(1000), wanted)
     assert tokenizer.vocabulary_size == got
@@ -162,12 +162,12 @@ def test_the_vocabulary_is_as_wanted_or_as_near_as_the_text_allows(wanted: int, 
     ],
 )
 @pytest.mark.parametrize("vocabulary_size", [1, 4000])
-def test_one_sentence_in_any_language_is_enough(text: str, vocabulary_size: int) -> None:
+def test_tokenizer_is_trained_on_one_sentence_in_any_language(text: str, vocabulary_size: int) -> None:
     tokenizer = train_tokenizer([text], vocabulary_size)
     assert tokenizer.decode(tokenizer.encode(text)) == " ".join(text.split())
 
 
-def test_long_sentences_and_reserved_characters_leave_no_text_out() -> None:
+def test_long_sentences_and_reserved_characters_are_not_skipped() -> None:
     long = "quiz " * 5000  # 25 kB; SentencePiece by itself leaves out what is longer than 4 kB
     tokenizer = train_tokenizer(["abc", long, "jk\0m", "xy▅w"])
     for text in ("quiz", "jk", "xy", "w"):
@@ -175,12 +175,12 @@ def test_long_sentences_and_reserved_characters_leave_no_text_out() -> None:
 
 
 @pytest.mark.parametrize("texts", [[], [""], ["  ", "\n"], ["\u200b"], ["\0▅"]])
-def test_no_text_is_an_error(texts: list[str]) -> None:
+def test_training_refuses_no_text(texts: list[str]) -> None:
     with pytest.raises(ValueError, match="no text"):
         train_tokenizer(texts)
 
 
-def test_no_vocabulary_is_an_error() -> None:
+def test_training_refuses_no_vocabulary() -> None:
     with pytest.raises(ValueError, match="vocabulary_size: 0"):
         train_tokenizer(["a"], 0)
 

@@ -106,21 +106,21 @@ def test_resizing_by_ratios_with_many_ties_is_rarely_two_levels_off() -> None:
 
 
 @pytest.mark.parametrize("shift", [-5, -1, 0, 3, 5])
-def test_a_shift_moves_the_square_by_native_pixels_in_x_and_y(shift: int) -> None:
+def test_shift_moves_the_square_by_native_pixels_in_x_and_y(shift: int) -> None:
     roi = regions()
     error = np.abs(levels(transform(roi, whole(roi), augmentation(shift=shift))) - by_pillow(roi, 40, 112, shift))
     assert error.max() < 1.001
     assert error.mean() < 0.02
 
 
-def test_the_margin_is_not_seen_without_a_shift() -> None:
+def test_margin_is_not_seen_without_a_shift() -> None:
     roi = regions()
     inner = torch.zeros_like(roi)
     inner[:, :, 5:85, 5:85] = roi[:, :, 5:85, 5:85]
     assert torch.equal(transform(inner, whole(roi)), transform(roi, whole(roi)))
 
 
-def test_a_flip_mirrors_the_picture_left_to_right() -> None:
+def test_flip_mirrors_the_picture_left_to_right() -> None:
     roi = regions()
     flipped, plain = transform(roi, whole(roi), augmentation(flip=True)), transform(roi, whole(roi))
     # the map is symmetric but for the rounding of ties
@@ -129,7 +129,7 @@ def test_a_flip_mirrors_the_picture_left_to_right() -> None:
     assert (flipped - plain).abs().mean() > 10 * LEVEL
 
 
-def test_each_clip_gets_its_own_numbers() -> None:
+def test_augmentation_is_of_each_clips_own_numbers() -> None:
     roi = regions(clips=3)
     varied = Augmentation(
         shift=torch.tensor([-4, 0, 5]),
@@ -146,7 +146,7 @@ def test_each_clip_gets_its_own_numbers() -> None:
 
 
 @pytest.mark.parametrize(("x", "y"), [(-10, -10), (0, 0), (20, 41), (66, -3), (66, 66)])
-def test_one_square_is_erased_in_all_frames_and_cut_at_the_border(x: int, y: int) -> None:
+def test_erased_square_is_one_in_all_frames_and_cut_at_the_border(x: int, y: int) -> None:
     roi = regions()
     plain = transform(roi, whole(roi))
     expected = plain.clone()
@@ -155,7 +155,7 @@ def test_one_square_is_erased_in_all_frames_and_cut_at_the_border(x: int, y: int
     assert (plain != 0).all()
 
 
-def test_the_erased_square_scales_with_the_picture() -> None:
+def test_erased_square_scales_with_the_picture() -> None:
     assert TransformSettings().erased == (56, 10)
     assert TransformSettings(size=48).erased == (24, 4)
     roi = regions()
@@ -172,7 +172,7 @@ def test_masked_frames_are_zero_and_the_others_untouched() -> None:
     assert torch.equal(masked[:, :, kept], plain[:, :, kept])
 
 
-def test_what_does_not_move_can_be_removed_clip_by_clip() -> None:
+def test_temporal_mean_is_subtracted_clip_by_clip() -> None:
     moving = TransformSettings(subtract_temporal_mean=True)
     roi, lengths = regions(frames=6), torch.tensor([6, 4])
     face = torch.randint(0, 100, (1, 1, 90, 90), generator=torch.Generator().manual_seed(1)).byte()
@@ -198,12 +198,12 @@ def test_frames_beyond_a_clips_length_are_zero_whatever_they_hold() -> None:
         assert (pictures[0] != 0).all()
 
 
-def test_a_batch_has_the_networks_shape_and_dtype() -> None:
+def test_transform_gives_the_networks_shape_and_dtype() -> None:
     pictures = transform(regions(), whole(regions()))
     assert (pictures.shape, pictures.dtype) == ((2, 1, 3, 112, 112), torch.float32)
 
 
-def test_autocast_does_not_make_the_resizing_coarse() -> None:
+def test_resizing_is_not_made_coarse_by_autocast() -> None:
     roi = regions()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         pictures = transform(roi, whole(roi))
@@ -232,7 +232,7 @@ def test_draws_cover_the_published_ranges_with_the_published_rates() -> None:
     assert (int(drawn.mask_start.min()), int(ends.max())) == (7, 57)
 
 
-def test_the_same_seed_draws_the_same_and_another_draws_otherwise() -> None:
+def test_draws_are_the_same_for_the_same_seed_only() -> None:
     first, again, other = draw(64), draw(64), draw(64, seed=1)
     for name, values in vars(first).items():
         assert torch.equal(values, vars(again)[name])
@@ -272,7 +272,7 @@ def test_regions_that_do_not_fit_the_settings_are_refused_with_both_sizes() -> N
         transform(regions()[0], torch.tensor([3]))
 
 
-def test_numbers_that_do_not_fit_the_batch_are_refused() -> None:
+def test_augmentation_that_does_not_fit_the_batch_is_refused() -> None:
     roi = regions()
     with pytest.raises(ValueError, match=r"4 frames in a batch of 3"):
         transform(roi, torch.tensor([3, 4]))
@@ -289,13 +289,13 @@ def test_numbers_that_do_not_fit_the_batch_are_refused() -> None:
     [{"max_shift": 6}, {"max_shift": -1}, {"mask_min_frames": 8}, {"mask_min_frames": 0}, {"erase_size": 113},
      {"std": 0.0}, {"size": 0}, {"crop_radius": 0}],
 )  # fmt: skip
-def test_settings_that_cannot_be_applied_are_refused(wrong: dict[str, Any]) -> None:
+def test_transform_settings_that_cannot_be_applied_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong)).split("_")[0]):
         TransformSettings(**wrong)
 
 
 @pytest.mark.slow
-def test_compiled_in_one_graph_it_gives_the_same() -> None:
+def test_transform_compiled_in_one_graph_gives_the_same() -> None:
     roi, drawn = regions(4, 5), draw(4)
     compiled = torch.compile(transform, fullgraph=True)(roi, torch.tensor([5, 5, 3, 1]), drawn)
     torch.testing.assert_close(compiled, transform(roi, torch.tensor([5, 5, 3, 1]), drawn), rtol=0, atol=1.001 * LEVEL)

@@ -43,13 +43,13 @@ def test_deemphasis_undoes_preemphasis_at_any_length_and_coefficient(coefficient
     torch.testing.assert_close(deemphasize(emphasised, coefficient), wav, atol=1e-9, rtol=0)
 
 
-def test_the_natural_logarithm_is_the_networks_mel_mapped_back() -> None:
+def test_natural_logarithm_is_the_networks_mel_mapped_back() -> None:
     mel = torch.tensor([-1.0, 0.0, 1.0])
     torch.testing.assert_close(natural_log(mel).exp(), torch.tensor([1e-5, 1e-5**0.5, 1.0]), rtol=1e-5, atol=0)
 
 
 @EACH
-def test_a_clip_in_a_padded_batch_sounds_as_it_does_alone(settings: VocoderSettings) -> None:
+def test_clip_in_a_padded_batch_sounds_as_it_does_alone(settings: VocoderSettings) -> None:
     mel = log_mel(torch.stack([voice(), voice(pitch=200)]))
     mel[1, :, 61:] = 0.3
     wav = mel_to_wav(mel, torch.tensor([101, 61]), [5, 6], settings)
@@ -61,7 +61,7 @@ def test_a_clip_in_a_padded_batch_sounds_as_it_does_alone(settings: VocoderSetti
 
 
 @EACH
-def test_the_same_seed_gives_the_same_sound_and_another_seed_another(settings: VocoderSettings) -> None:
+def test_waveform_is_the_same_for_the_same_seed_only(settings: VocoderSettings) -> None:
     mel = log_mel(voice(0.5)[None]).expand(3, -1, -1)
     wav = mel_to_wav(mel, seeds=[1, 1, 2], settings=settings)
     # rows of a batch fall differently into vector registers; see above
@@ -70,13 +70,13 @@ def test_the_same_seed_gives_the_same_sound_and_another_seed_another(settings: V
 
 
 @EACH
-def test_silence_stays_silent(settings: VocoderSettings) -> None:
+def test_silent_mel_stays_silent(settings: VocoderSettings) -> None:
     wav = mel_to_wav(torch.full((2, 80, 20), -1.0), torch.tensor([20, 1]), settings=settings)
     assert wav.abs().max() < 5e-4
     assert (wav[1] == 0).all()
 
 
-def test_the_sound_stays_within_one_and_at_the_level_of_the_analysis() -> None:
+def test_waveform_stays_within_one_and_at_the_level_of_the_analysis() -> None:
     mel = log_mel(voice()[None])
     assert mel_to_wav(mel + 1.0).abs().max() == 1
     # random phases move the peak; the energy under the mel does not move
@@ -85,7 +85,7 @@ def test_the_sound_stays_within_one_and_at_the_level_of_the_analysis() -> None:
     assert ratio == pytest.approx(1, abs=0.15)
 
 
-def test_the_mel_of_the_sound_is_the_mel_it_was_made_of_and_nearer_than_the_published() -> None:
+def test_mel_of_the_sound_is_the_mel_it_was_made_of_and_nearer_than_the_published() -> None:
     wav = voice()
     mel = log_mel(wav[None])[:, :, :100]
     heard = mel > -0.4  # below, what is left between harmonics
@@ -100,14 +100,14 @@ def test_the_mel_of_the_sound_is_the_mel_it_was_made_of_and_nearer_than_the_publ
 
 
 @EACH
-def test_a_network_that_learned_nothing_is_heard_too(settings: VocoderSettings) -> None:
+def test_mel_of_an_untrained_network_has_a_waveform_too(settings: VocoderSettings) -> None:
     mel = 3 * torch.randn(2, 80, 20, generator=torch.Generator().manual_seed(0))  # up to e^50, were it believed
     wav = mel_to_wav(mel, settings=settings)
     assert wav.isfinite().all()
     assert (wav != 0).any(dim=1).all()
 
 
-def test_low_precision_around_it_does_not_matter() -> None:
+def test_vocoder_is_not_touched_by_autocast() -> None:
     mel = log_mel(voice(0.5)[None])
     settings = replace(VocoderSettings(), rounds=2)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -117,7 +117,7 @@ def test_low_precision_around_it_does_not_matter() -> None:
     torch.testing.assert_close(wav, mel_to_wav(mel, settings=settings), atol=1e-4, rtol=0)
 
 
-def test_mistakes_are_named() -> None:
+def test_vocoder_refuses_what_does_not_fit() -> None:
     mel = torch.zeros(2, 80, 10)
     with pytest.raises(ValueError, match=r"\(80, 10\).*\(batch, 80, 2 frames or more\)"):
         mel_to_wav(mel[0])
@@ -151,7 +151,7 @@ GAINS: dict[Inversion, float] = {"nonnegative": 0.02, "joint": 0.03}
 
 
 @pytest.mark.slow
-def test_real_speech_is_clearer_than_published_on_every_clip(footage: Path) -> None:
+def test_default_vocoder_is_clearer_than_published_on_every_real_clip(footage: Path) -> None:
     from pipeline.clip import Corpus, build_sample
     from pipeline.config import BuildSettings
     from pipeline.corpora import index_corpus

@@ -63,7 +63,7 @@ def clips(planned: list[MicroBatch]) -> list[PlannedClip]:
     return list(chain.from_iterable(micro_batch.clips for micro_batch in planned))
 
 
-def test_the_same_epoch_is_planned_again_and_other_epochs_and_seeds_differ() -> None:
+def test_plan_of_an_epoch_is_the_same_again_and_differs_for_other_epochs_and_seeds() -> None:
     first = plan_epoch(INDEX, ["train"], 0, 0, draw, SETTINGS)
     assert plan_epoch(INDEX, ["train"], 0, 0, draw, SETTINGS) == first
     chunked = pa.concat_tables([INDEX.slice(0, 100), INDEX.slice(100)])
@@ -76,7 +76,7 @@ def test_the_same_epoch_is_planned_again_and_other_epochs_and_seeds_differ() -> 
         assert len(set(clips(first)) & set(clips(other))) < 0.65 * len(clips(first)), "other words are drawn"
 
 
-def test_another_process_plans_the_same_epoch() -> None:
+def test_plan_is_the_same_in_another_process() -> None:
     program = (
         "import hashlib; from tests.shards.test_batch_plan import INDEX, SETTINGS, draw, plan_epoch;"
         "planned = plan_epoch(INDEX, ['train'], 3, 4, draw, SETTINGS);"
@@ -87,19 +87,19 @@ def test_another_process_plans_the_same_epoch() -> None:
     assert found.stdout.strip() == hashlib.sha256(repr(here).encode()).hexdigest()
 
 
-def test_planning_needs_no_torch() -> None:
+def test_plan_needs_no_torch() -> None:
     program = "import sys, shards, shards.loading.batch_plan; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
 
 
-def test_every_clip_of_the_splits_is_in_the_epoch_once() -> None:
+def test_plan_has_every_clip_of_the_splits_once() -> None:
     splits = INDEX["split"].to_pylist()
     for chosen in (["train"], ["val"], ["train", "val"]):
         rows = sorted(clip.row for clip in clips(plan_epoch(INDEX, chosen, 0, 0, draw, SETTINGS)))
         assert rows == [row for row, split in enumerate(splits) if split in chosen]
 
 
-def test_a_clips_part_depends_on_seed_epoch_and_key_alone() -> None:
+def test_segment_depends_on_seed_epoch_and_key_alone() -> None:
     def parts(index: pa.Table, settings: BatchSettings) -> dict[str, PlannedClip]:
         keys = index["key"].to_pylist()
         planned = plan_epoch(index, ["train"], 5, 6, draw, settings)
@@ -113,7 +113,7 @@ def test_a_clips_part_depends_on_seed_epoch_and_key_alone() -> None:
     assert some.items() <= all_of_them.items()
 
 
-def test_what_is_drawn_is_what_is_planned() -> None:
+def test_plan_has_the_segments_that_are_drawn() -> None:
     frames, texts = INDEX["frames"].to_pylist(), INDEX["text"].to_pylist()
     keys, words = INDEX["key"].to_pylist(), INDEX["words"].to_pylist()
     for clip in clips(plan_epoch(INDEX, ["train"], 0, 0, draw, SETTINGS)):
@@ -146,7 +146,7 @@ def test_micro_batches_stay_within_their_bounds(
         assert 1 <= len(lengths) <= (max_clips or len(lengths))
 
 
-def test_little_is_padded_and_lengths_are_not_sorted_in_time() -> None:
+def test_padding_is_little_and_lengths_are_not_sorted_in_time() -> None:
     planned = plan_epoch(INDEX, ["train"], 0, 0, draw, SETTINGS)
     padded = sum(micro_batch.frames * len(micro_batch.clips) for micro_batch in planned)
     assert sum(clip.stop - clip.start for clip in clips(planned)) > 0.9 * padded
@@ -174,7 +174,7 @@ def _with_speakers(count: int) -> pa.Table:
     return INDEX.set_column(place, "speaker", pa.array(names))
 
 
-def test_a_voice_is_of_another_clip_of_the_speaker_that_is_read_at_about_the_same_time() -> None:
+def test_reference_is_another_clip_of_the_speaker_that_is_read_at_about_the_same_time() -> None:
     index = _with_speakers(5)
     speakers, shards, frames = (index[name].to_pylist() for name in ("speaker", "shard", "frames"))
     planned = plan_epoch(index, ["train"], 0, 0, draw, SETTINGS, reference_frames=50)
@@ -196,7 +196,7 @@ def test_a_voice_is_of_another_clip_of_the_speaker_that_is_read_at_about_the_sam
     assert [clip._replace(reference=None) for clip in clips(planned)] == clips(bare), "nothing else is changed"
 
 
-def test_voices_change_from_epoch_to_epoch_and_are_the_same_again() -> None:
+def test_references_change_from_epoch_to_epoch_and_are_the_same_again() -> None:
     index = _with_speakers(20)
     voices = [
         {clip.row: clip.reference for clip in clips(plan_epoch(index, ["train"], 0, epoch, draw, SETTINGS, 50))}
@@ -206,7 +206,7 @@ def test_voices_change_from_epoch_to_epoch_and_are_the_same_again() -> None:
     assert sum(voices[0][row] == voices[2][row] for row in voices[0]) < 20
 
 
-def test_a_clip_that_is_alone_with_its_speaker_has_no_voice_and_a_short_one_lends_all_it_has() -> None:
+def test_reference_is_none_for_a_speakers_only_clip_and_all_of_a_short_clip() -> None:
     alone = _with_speakers(1_000_000)
     assert {clip.reference for clip in clips(plan_epoch(alone, ["train"], 0, 0, draw, SETTINGS, 50))} == {None}
     frames = INDEX["frames"].to_pylist()
@@ -227,13 +227,13 @@ def test_clips_of_the_same_length_come_with_others_in_every_epoch() -> None:
     assert len(together(0) & together(1)) < 3
 
 
-def test_a_plan_is_small_to_send() -> None:
+def test_plan_is_small_to_send() -> None:
     """A PlannedClip is a few numbers: sending one to a worker costs nothing beside reading its pictures."""
     planned = plan_epoch(INDEX, ["train"], 0, 0, draw, SETTINGS)
     assert len(pickle.dumps(planned)) < 120 * len(clips(planned))
 
 
-def test_a_clip_longer_than_a_micro_batch_is_named_unless_it_is_cut() -> None:
+def test_clip_longer_than_a_micro_batch_is_refused_unless_it_is_cut() -> None:
     only = INDEX.filter(pc.equal(INDEX["split"], "train")).slice(7, 1)
     frames, key = only["frames"][0].as_py(), only["key"][0].as_py()
     settings = BatchSettings(max_padded_frames=frames - 1)
@@ -243,7 +243,7 @@ def test_a_clip_longer_than_a_micro_batch_is_named_unless_it_is_cut() -> None:
     plan_epoch(INDEX, ["train"], 0, 0, lambda clip, random: (0, 20, None), settings)
 
 
-def test_a_clip_too_long_for_a_micro_batch_may_have_one_of_its_own() -> None:
+def test_clip_too_long_for_a_micro_batch_may_have_one_of_its_own() -> None:
     longest = max(INDEX["frames"].to_pylist())
     settings = BatchSettings(max_padded_frames=longest - 1, long_alone=True)
     planned = plan_evaluation(INDEX, ["train"], settings=settings)
@@ -253,12 +253,12 @@ def test_a_clip_too_long_for_a_micro_batch_may_have_one_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("span", [(-1, 5), (5, 5), (0, 1000)])
-def test_a_part_outside_of_its_clip_is_named(span: tuple[int, int]) -> None:
+def test_segment_outside_of_its_clip_is_refused(span: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match=rf"(main|pretrain)/a/\d+: frames {span[0]} to {span[1]} were drawn"):
         plan_epoch(INDEX, ["train"], 0, 0, lambda clip, random: (*span, None))
 
 
-def test_a_clip_of_which_no_part_is_drawn_is_left_out_and_the_others_are_as_before() -> None:
+def test_clip_without_a_segment_is_skipped_and_the_others_are_as_before() -> None:
     def shorter(clip: IndexedClip, random: Random) -> Segment | None:
         return draw(clip, random) if clip.frames < 60 else None
 
@@ -275,12 +275,12 @@ def test_a_clip_of_which_no_part_is_drawn_is_left_out_and_the_others_are_as_befo
     ]
 
 
-def test_where_no_part_of_any_clip_is_drawn_nothing_is_planned() -> None:
+def test_plan_is_empty_where_no_segment_is_drawn() -> None:
     assert plan_epoch(INDEX, ["train"], 0, 0, lambda clip, random: None, SETTINGS) == []
     assert plan_evaluation(INDEX, ["val"], lambda clip, random: None, SETTINGS) == []
 
 
-def test_a_split_without_clips_is_named_with_those_that_have_some() -> None:
+def test_split_without_clips_is_refused_with_those_that_have_some() -> None:
     told = r"'nosuch'.*train \(400 clips\), val \(30 clips\)"
     with pytest.raises(ValueError, match=told):
         plan_epoch(INDEX, ["train", "nosuch"], 0, 0)
@@ -291,12 +291,12 @@ def test_a_split_without_clips_is_named_with_those_that_have_some() -> None:
 
 
 @pytest.mark.parametrize("setting", ["max_padded_frames", "window_shards", "max_clips", "round_frames"])
-def test_settings_that_make_no_sense_are_named(setting: str) -> None:
+def test_batch_settings_that_make_no_sense_are_refused(setting: str) -> None:
     with pytest.raises(ValueError, match=setting):
         BatchSettings(**{setting: 0})  # type: ignore[arg-type]
 
 
-def test_a_pass_that_scores_has_every_clip_whole_and_in_the_same_order() -> None:
+def test_evaluation_plan_has_every_clip_whole_and_in_the_same_order() -> None:
     planned = plan_evaluation(INDEX, ["train", "val"], settings=SETTINGS)
     assert planned == plan_evaluation(INDEX, ["train", "val"], settings=SETTINGS)
     assert sorted(clip.row for clip in clips(planned)) == list(range(len(INDEX)))
@@ -305,7 +305,7 @@ def test_a_pass_that_scores_has_every_clip_whole_and_in_the_same_order() -> None
     assert sum(clip.stop for clip in clips(planned)) > 0.85 * padded
 
 
-def test_a_part_of_a_split_is_always_the_same_clips() -> None:
+def test_evaluation_plan_of_some_clips_is_always_of_the_same_ones() -> None:
     def chosen(index: pa.Table, count: int) -> set[str]:
         keys = index["key"].to_pylist()
         return {keys[clip.row] for clip in clips(plan_evaluation(index, ["train"], settings=SETTINGS, clips=count))}
@@ -321,7 +321,7 @@ PLANNED = plan_epoch(INDEX, ["train"], 0, 0, draw, SETTINGS)
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 4, 6, 12])
-def test_ranks_together_see_every_global_batch_whatever_their_number(world: int) -> None:
+def test_ranks_together_read_every_global_batch_whatever_their_number(world: int) -> None:
     per_step = 12
     steps = steps_in_epoch(len(PLANNED), per_step)
     assert len(PLANNED) % per_step, "the last one is not full"
@@ -333,7 +333,7 @@ def test_ranks_together_see_every_global_batch_whatever_their_number(world: int)
         assert found == [*expected, *[None] * (per_step - len(expected))]
 
 
-def test_a_run_that_goes_on_with_other_ranks_sees_what_is_left() -> None:
+def test_resumed_run_with_other_ranks_reads_what_is_left() -> None:
     for stopped in (0, 1, 3, steps_in_epoch(len(PLANNED), 4)):
         before = [slot for rank in range(2) for slot in distribute_from(PLANNED, 4, 0, rank, 2)[: 2 * stopped]]
         after = distribute_from(PLANNED, 4, stopped, 0, 1)
@@ -341,13 +341,13 @@ def test_a_run_that_goes_on_with_other_ranks_sees_what_is_left() -> None:
         assert sorted(seen) == list(range(len(PLANNED)))
 
 
-def test_the_rest_of_an_epoch_is_the_tail_of_all_of_it() -> None:
+def test_distribute_from_a_step_gives_the_tail_of_the_epoch() -> None:
     straight = distribute_from(PLANNED, 4, 0, 1, 2)
     for step in range(steps_in_epoch(len(PLANNED), 4) + 1):
         assert distribute_from(PLANNED, 4, step, 1, 2) == straight[2 * step :]
 
 
-def test_more_ranks_than_micro_batches_leaves_some_slots_empty() -> None:
+def test_distribute_leaves_slots_empty_where_ranks_outnumber_micro_batches() -> None:
     assert [distribute(PLANNED[:2], 4, 0, rank, 4) for rank in range(4)] == [[PLANNED[0]], [PLANNED[1]], [None], [None]]
 
 
@@ -362,7 +362,7 @@ def test_more_ranks_than_micro_batches_leaves_some_slots_empty() -> None:
         ((PLANNED, 2, 10_000, 0, 1), "step 10000"),
     ],
 )
-def test_what_cannot_be_dealt_is_said(arguments: Any, what: str) -> None:
+def test_distribute_refuses_what_has_no_step_or_rank(arguments: Any, what: str) -> None:
     for function in (distribute, distribute_from):
         with pytest.raises(ValueError, match=what):
             function(*arguments)

@@ -85,7 +85,7 @@ def size(dataset: Dataset, shard: str) -> int:
     return next(entry.bytes for entry in dataset.manifest.splits["train"] if entry.name == shard)
 
 
-def test_a_shard_is_fetched_once_and_holds_the_stores_bytes(
+def test_shard_is_fetched_once_and_holds_the_stores_bytes(
     dataset: Dataset, settings: CacheSettings, faulty: type[FaultyStore]
 ) -> None:
     expected = dataset.store.read(SHARDS[0])
@@ -96,7 +96,7 @@ def test_a_shard_is_fetched_once_and_holds_the_stores_bytes(
     assert faulty.reads == SHARDS[:1]
 
 
-def test_those_who_need_a_shard_at_the_same_time_fetch_it_once(
+def test_cache_fetches_a_shard_once_for_all_who_need_it_at_the_same_time(
     dataset: Dataset, settings: CacheSettings, faulty: type[FaultyStore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = dataset.store.read(SHARDS[0])
@@ -112,7 +112,7 @@ def test_those_who_need_a_shard_at_the_same_time_fetch_it_once(
     assert faulty.reads == SHARDS[:1]
 
 
-def test_the_folder_stays_within_its_bound_and_loses_what_was_used_longest_ago(
+def test_cache_folder_stays_within_its_bound_and_loses_what_was_used_longest_ago(
     dataset: Dataset, settings: CacheSettings
 ) -> None:
     room = size(dataset, SHARDS[0]) + size(dataset, SHARDS[1]) + size(dataset, SHARDS[2])
@@ -127,7 +127,7 @@ def test_the_folder_stays_within_its_bound_and_loses_what_was_used_longest_ago(
     assert sum(path.stat().st_size for path in Path(settings.folder).iterdir()) <= room
 
 
-def test_an_opened_shard_is_read_on_after_it_was_deleted(dataset: Dataset, settings: CacheSettings) -> None:
+def test_opened_shard_stays_readable_after_it_was_deleted(dataset: Dataset, settings: CacheSettings) -> None:
     expected = dataset.store.read(SHARDS[0])
     cache = cache_of(dataset, replace(settings, max_bytes=max(size(dataset, shard) for shard in SHARDS)))
     descriptor = cache.open(SHARDS[0])
@@ -137,7 +137,7 @@ def test_an_opened_shard_is_read_on_after_it_was_deleted(dataset: Dataset, setti
     os.close(descriptor)
 
 
-def test_many_readers_of_a_folder_for_one_shard_all_get_their_bytes(dataset: Dataset, settings: CacheSettings) -> None:
+def test_cache_with_room_for_one_shard_serves_many_readers(dataset: Dataset, settings: CacheSettings) -> None:
     """Each shard that comes drives another out, in the middle of its being opened: nobody may lose or mix up any."""
     settings = replace(settings, max_bytes=max(size(dataset, shard) for shard in SHARDS))
     expected = {shard: dataset.store.read(shard) for shard in SHARDS}
@@ -151,7 +151,7 @@ def test_many_readers_of_a_folder_for_one_shard_all_get_their_bytes(dataset: Dat
     assert len(kept(settings)) == 1
 
 
-def test_a_shard_larger_than_the_cache_is_named(dataset: Dataset, settings: CacheSettings) -> None:
+def test_shard_larger_than_the_cache_is_refused(dataset: Dataset, settings: CacheSettings) -> None:
     largest = max(size(dataset, shard) for shard in SHARDS)
     with pytest.raises(ValueError, match=rf"max_bytes: {largest - 1} is too small, train-00000\d.tar has {largest}"):
         cache_of(dataset, replace(settings, max_bytes=largest - 1))
@@ -169,7 +169,7 @@ def failing(times: int, error: Exception) -> Callable[[str], None]:
 
 
 @pytest.mark.parametrize("error", [OSError(104, "Connection reset by peer"), RuntimeError("SlowDown")])
-def test_a_store_that_fails_now_and_then_is_tried_again_and_then_named(
+def test_store_that_fails_now_and_then_is_tried_again_and_then_named(
     dataset: Dataset,
     settings: CacheSettings,
     faulty: type[FaultyStore],
@@ -189,7 +189,7 @@ def test_a_store_that_fails_now_and_then_is_tried_again_and_then_named(
     assert not list(Path(settings.folder).glob(".*.part"))
 
 
-def test_a_store_that_says_nothing_is_given_up_and_named(
+def test_store_that_does_not_answer_is_given_up_and_named(
     dataset: Dataset, settings: CacheSettings, faulty: type[FaultyStore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = dataset.store.read(SHARDS[0])
@@ -207,7 +207,7 @@ def test_a_store_that_says_nothing_is_given_up_and_named(
 
 
 @pytest.mark.parametrize("change", [lambda content: content[:-1], lambda content: b"x" + content[1:]])
-def test_a_shard_that_is_not_the_manifests_is_named_and_not_kept(
+def test_shard_with_another_checksum_is_named_and_not_kept(
     dataset: Dataset, settings: CacheSettings, faulty: type[FaultyStore], change: Callable[[bytes], bytes]
 ) -> None:
     entry: ShardEntry = dataset.manifest.splits["train"][0]
@@ -221,9 +221,7 @@ def test_a_shard_that_is_not_the_manifests_is_named_and_not_kept(
     assert kept(settings) == []
 
 
-def test_a_shard_that_the_store_has_not_is_named_at_once(
-    dataset: Dataset, settings: CacheSettings, faulty: type[FaultyStore]
-) -> None:
+def test_missing_shard_is_named_at_once(dataset: Dataset, settings: CacheSettings, faulty: type[FaultyStore]) -> None:
     dataset.store.remove(SHARDS[0])
     faulty.reads.clear()
     with pytest.raises(DatasetError, match=rf"{SHARDS[0]}: the shard is missing"):
@@ -231,7 +229,7 @@ def test_a_shard_that_the_store_has_not_is_named_at_once(
     assert len(faulty.reads) == 1
 
 
-def test_a_full_disk_is_named_as_the_caches(
+def test_full_disk_is_named_as_the_caches(
     dataset: Dataset, settings: CacheSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*arguments: object) -> int:
@@ -245,7 +243,7 @@ def test_a_full_disk_is_named_as_the_caches(
     assert opened(cache_of(dataset, settings), SHARDS[0])
 
 
-def test_what_a_killed_process_left_is_swept_up_and_takes_no_room(dataset: Dataset, settings: CacheSettings) -> None:
+def test_leftovers_of_a_killed_process_are_deleted(dataset: Dataset, settings: CacheSettings) -> None:
     most = max(size(dataset, shard) for shard in SHARDS)
     settings = replace(settings, max_bytes=most)
     cache = cache_of(dataset, settings)
@@ -259,7 +257,7 @@ def test_what_a_killed_process_left_is_swept_up_and_takes_no_room(dataset: Datas
     assert len(list(Path(settings.folder).glob(".*.part"))) == 0
 
 
-def test_other_files_in_the_folder_are_left_alone(dataset: Dataset, settings: CacheSettings) -> None:
+def test_cache_leaves_other_files_in_its_folder_alone(dataset: Dataset, settings: CacheSettings) -> None:
     folder = Path(settings.folder)
     folder.mkdir()
     names = ["train-000000.tar", "0123456789abcdef.tar", "notes.part", ".mine.tar.part"]
@@ -271,7 +269,7 @@ def test_other_files_in_the_folder_are_left_alone(dataset: Dataset, settings: Ca
     assert all((folder / name).exists() for name in names)
 
 
-def test_a_process_forked_while_a_shard_is_fetched_does_not_keep_its_lock(
+def test_forked_process_does_not_keep_the_lock_of_a_fetch(
     dataset: Dataset, settings: CacheSettings, faulty: type[FaultyStore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache, child = cache_of(dataset, settings), list[int]()
@@ -317,7 +315,7 @@ def test_batches_of_a_remote_dataset_are_those_of_a_local_one(
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_the_loader_names_a_store_that_fails_and_skips_a_damaged_shard(
+def test_loader_names_a_store_that_fails_and_skips_a_damaged_shard(
     dataset: Dataset,
     settings: CacheSettings,
     faulty: type[FaultyStore],
@@ -336,7 +334,7 @@ def test_the_loader_names_a_store_that_fails_and_skips_a_damaged_shard(
         list(load(dataset, planned, reading))
 
 
-def test_shards_are_needed_in_the_order_of_the_plan(dataset: Dataset) -> None:
+def test_shard_uses_are_in_the_order_of_the_plan(dataset: Dataset) -> None:
     shard_of = dataset.index["shard"].to_pylist()
     planned = plan_epoch(dataset.index, ["train"], 0, 0, settings=PLAN)
     found = shard_uses([None, *planned], shard_of)
@@ -347,7 +345,7 @@ def test_shards_are_needed_in_the_order_of_the_plan(dataset: Dataset) -> None:
         assert (need.first, need.last) == (places[0], places[-1])
 
 
-def test_shards_are_fetched_ahead_as_far_as_they_fit(dataset: Dataset, settings: CacheSettings) -> None:
+def test_prefetcher_fetches_as_far_as_shards_fit(dataset: Dataset, settings: CacheSettings) -> None:
     settings = replace(settings, max_bytes=sum(sorted(size(dataset, shard) for shard in SHARDS)[-2:]))
     needed = [ShardUse(shard, 10 * number, 10 * number + 9) for number, shard in enumerate(SHARDS)]
     ahead = Prefetcher(cache_of(dataset, settings), needed, threads=1)
@@ -361,7 +359,7 @@ def test_shards_are_fetched_ahead_as_far_as_they_fit(dataset: Dataset, settings:
     wait_for(lambda: not any(t.name == "shard prefetch" for t in threading.enumerate()), "the threads to end")
 
 
-def test_what_cannot_be_fetched_ahead_is_left_to_the_reader(
+def test_prefetcher_leaves_what_it_cannot_fetch_to_the_reader(
     dataset: Dataset, settings: CacheSettings, faulty: type[FaultyStore]
 ) -> None:
     dataset.store.remove(SHARDS[0])

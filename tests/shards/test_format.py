@@ -55,7 +55,7 @@ def assert_same(found: Sample, expected: Sample, roi_error: float = 0.0) -> None
 
 
 @pytest.mark.parametrize(("codec", "roi_error"), [("npy", 0.0), ("ffv1", 0.0), ("h264", 1.0)])
-def test_a_sample_comes_back_as_it_was_whichever_way_its_lips_are_stored(codec: RoiCodec, roi_error: float) -> None:
+def test_sample_comes_back_as_it_was_with_every_roi_codec(codec: RoiCodec, roi_error: float) -> None:
     sample = make_sample(crop_radius=40, frames=12)
     members = encode_sample(sample, codec)
     assert len(members) == 5
@@ -63,14 +63,14 @@ def test_a_sample_comes_back_as_it_was_whichever_way_its_lips_are_stored(codec: 
 
 
 @pytest.mark.parametrize("codec", ROI_CODECS)
-def test_the_same_frames_give_the_same_bytes(codec: RoiCodec) -> None:
+def test_roi_codec_gives_the_same_bytes_for_the_same_frames(codec: RoiCodec) -> None:
     roi = make_sample(crop_radius=40, frames=30).roi
     assert len({encode_roi(roi, codec) for _ in range(4)}) == 1
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("codec", ["ffv1", "h264"])
-def test_other_processes_encode_the_same_bytes(codec: str, tmp_path: Path) -> None:
+def test_roi_codec_gives_the_same_bytes_in_other_processes(codec: str, tmp_path: Path) -> None:
     np.save(tmp_path / "roi.npy", make_sample(crop_radius=40, frames=60).roi)
     program = (
         "import sys, hashlib, numpy as np; from shards.format.roi import encode_roi;"
@@ -85,7 +85,7 @@ def test_other_processes_encode_the_same_bytes(codec: str, tmp_path: Path) -> No
     assert len(set(digests)) == 1
 
 
-def test_near_lossless_footage_is_under_one_grey_level_off(footage: Path) -> None:
+def test_h264_footage_is_under_one_grey_level_off(footage: Path) -> None:
     import av
 
     from shards.format.roi import luma
@@ -115,7 +115,7 @@ def test_near_lossless_footage_is_under_one_grey_level_off(footage: Path) -> Non
         ({"key": "other/a"}, "set"),
     ],
 )
-def test_a_sample_that_breaks_the_contract_is_not_written(change: dict[str, Any], what: str) -> None:
+def test_sample_that_breaks_the_contract_is_not_written(change: dict[str, Any], what: str) -> None:
     with pytest.raises(DatasetError, match=what):
         encode_sample(replace(make_sample(), **change), "npy")
 
@@ -139,12 +139,12 @@ def npy_claiming(shape: tuple[int, ...], dtype: str = "|u1") -> bytes:
         encode_npy(np.asfortranarray(np.zeros((2, 2))))[:10],
     ],
 )
-def test_a_hostile_array_is_refused_without_unpickling_or_allocating(content: bytes) -> None:
+def test_hostile_array_is_refused_without_unpickling_or_allocating(content: bytes) -> None:
     with pytest.raises(DatasetError, match=r"main/a\.mel\.npy"):
         decode_npy(content, "main/a.mel.npy")
 
 
-def test_a_pickled_array_is_refused() -> None:
+def test_pickled_array_is_refused() -> None:
     buffer = io.BytesIO()
     np.save(buffer, np.array([{"a": 1}], dtype=object), allow_pickle=True)
     with pytest.raises(DatasetError, match="plain numbers"):
@@ -152,7 +152,7 @@ def test_a_pickled_array_is_refused() -> None:
 
 
 @given(st.binary(max_size=300))
-def test_random_bytes_are_never_anything_but_a_dataset_error(content: bytes) -> None:
+def test_random_bytes_are_a_dataset_error(content: bytes) -> None:
     for member in ("roi.npy", "mel.npy", "wav", "json"):
         members = encode_sample(make_sample(), "npy") | {member: content}
         with pytest.raises(DatasetError, match="main/a/1"):
@@ -164,7 +164,7 @@ GOOD = {codec: encode_sample(make_sample(), codec) for codec in ROI_CODECS}
 
 @example(codec="ffv1", member=2, where=0.0625, value=128)  # a tag that is no UTF-8
 @given(codec=st.sampled_from(ROI_CODECS), member=st.integers(0, 4), where=st.floats(0, 1), value=st.integers(0, 255))
-def test_a_changed_byte_is_nothing_worse_than_a_dataset_error(
+def test_changed_byte_is_nothing_worse_than_a_dataset_error(
     codec: RoiCodec, member: int, where: float, value: int
 ) -> None:
     name = sorted(GOOD[codec])[member]
@@ -176,14 +176,14 @@ def test_a_changed_byte_is_nothing_worse_than_a_dataset_error(
 
 
 @pytest.mark.parametrize("member", ["roi.npy", "mel.npy", "wav", "txt", "json"])
-def test_a_missing_member_is_named(member: str) -> None:
+def test_missing_member_is_named(member: str) -> None:
     members = encode_sample(make_sample(), "npy")
     del members[member]
     with pytest.raises(DatasetError, match=f"main/a/1: member {member} is missing"):
         decode_sample("main/a/1", members)
 
 
-def test_a_video_of_more_frames_than_declared_is_not_read_further() -> None:
+def test_video_of_more_frames_than_declared_is_not_read_further() -> None:
     video = encode_roi(make_sample(frames=60).roi, "ffv1")
     with pytest.raises(DatasetError, match="more than the 8 frames"):
         decode_roi(video, "roi.mkv", 8, 32, "main/a.roi.mkv")
@@ -206,7 +206,7 @@ def test_index_rows_point_to_the_bytes_of_each_member(tmp_path: Path, codec: Roi
         assert_same(read_row(store, row), sample, roi_error=3.0 if codec == "h264" else 0.0)
 
 
-def test_two_shards_of_the_same_samples_are_the_same_file(tmp_path: Path) -> None:
+def test_shards_of_the_same_samples_are_the_same_file(tmp_path: Path) -> None:
     samples = [make_sample(f"main/s/{number}") for number in range(3)]
     first = write_shard(Store(str(tmp_path / "a")), samples)
     second = write_shard(Store(str(tmp_path / "b")), samples)
@@ -218,7 +218,7 @@ def test_two_shards_of_the_same_samples_are_the_same_file(tmp_path: Path) -> Non
         assert {(info.mtime, info.uid, info.gid, info.uname, info.gname) for info in tar} == {(0, 0, 0, "", "")}
 
 
-def test_plain_webdataset_reads_a_shard(tmp_path: Path) -> None:
+def test_shard_is_read_by_plain_webdataset(tmp_path: Path) -> None:
     webdataset = pytest.importorskip("webdataset")
     samples = [make_sample(f"main/s/{number}") for number in range(4)]
     write_shard(Store(str(tmp_path)), samples)
@@ -230,7 +230,7 @@ def test_plain_webdataset_reads_a_shard(tmp_path: Path) -> None:
     assert read[2]["json"]["frames"] == 8
 
 
-def test_long_and_foreign_keys_survive(tmp_path: Path) -> None:
+def test_keys_may_be_long_and_of_any_script(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     sample = make_sample("main/" + "дом-" * 60 + "/" + "x" * 150)
     row = write_shard(store, [sample]).rows[0]
@@ -238,7 +238,7 @@ def test_long_and_foreign_keys_survive(tmp_path: Path) -> None:
     assert [key for key, _ in read_tar(store, "train-000000.tar")] == [sample.key]
 
 
-def test_a_key_written_twice_is_refused(tmp_path: Path) -> None:
+def test_key_written_twice_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="main/a/1: written twice"):
         write_shard(Store(str(tmp_path)), [make_sample(), make_sample()])
     assert list(tmp_path.iterdir()) == [], "nothing is left under the final name, nor a temporary file"
@@ -248,7 +248,7 @@ def test_a_key_written_twice_is_refused(tmp_path: Path) -> None:
     ("kind", "name"),
     [(tarfile.SYMTYPE, "main/a.txt"), (tarfile.CHRTYPE, "main/a.txt"), (tarfile.REGTYPE, "noextension")],
 )
-def test_a_tar_with_members_that_no_shard_has_is_refused(tmp_path: Path, kind: bytes, name: str) -> None:
+def test_tar_with_members_that_no_shard_has_is_refused(tmp_path: Path, kind: bytes, name: str) -> None:
     with tarfile.open(tmp_path / "evil.tar", "w") as tar:
         info = tarfile.TarInfo(name)
         info.type, info.linkname = kind, "/etc/passwd"
@@ -257,7 +257,7 @@ def test_a_tar_with_members_that_no_shard_has_is_refused(tmp_path: Path, kind: b
         list(read_tar(Store(str(tmp_path)), "evil.tar"))
 
 
-def test_a_tar_that_is_cut_short_is_named(tmp_path: Path) -> None:
+def test_tar_that_is_cut_short_is_named(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     write_shard(store, [make_sample(f"main/s/{number}") for number in range(3)])
     shard = tmp_path / "train-000000.tar"
@@ -266,7 +266,7 @@ def test_a_tar_that_is_cut_short_is_named(tmp_path: Path) -> None:
         list(read_tar(store, "train-000000.tar"))
 
 
-def test_the_json_member_is_plain_json() -> None:
+def test_json_member_is_plain_json() -> None:
     meta = json.loads(encode_sample(make_sample(), "npy")["json"])
     assert meta["lips"][0] == [80, 100]
     assert meta["words"] == [["hello", 0.1, 0.25]]

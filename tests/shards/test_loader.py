@@ -95,7 +95,7 @@ def assert_holds(batch: Batch, micro_batch: MicroBatch, dataset: Dataset, stored
 
 
 @pytest.mark.parametrize("codec", ROI_CODECS)
-def test_a_batch_holds_what_is_stored_of_the_planned_parts(
+def test_batch_holds_what_is_stored_of_the_planned_parts(
     tmp_path: Path, codec: RoiCodec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def used_before(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
@@ -111,7 +111,7 @@ def test_a_batch_holds_what_is_stored_of_the_planned_parts(
         assert_holds(batch, micro_batch, dataset, stored)
 
 
-def test_a_built_dataset_is_read_as_the_plain_way_reads_it(small_recipe: BuildSettings, tmp_path: Path) -> None:
+def test_loader_reads_what_the_dataset_gives_clip_by_clip(small_recipe: BuildSettings, tmp_path: Path) -> None:
     run_build(plan_build(small_recipe, print), small_recipe, str(tmp_path), workers=0)
     dataset = open_dataset(str(tmp_path))
     planned = plan_epoch(dataset.index, ["train", "pretrain"], 0, 0, draw, replace(SETTINGS, max_padded_frames=100))
@@ -140,13 +140,13 @@ def test_workers_give_the_same_batches_in_the_same_order(dataset: Dataset, worke
 
 
 @pytest.mark.slow
-def test_workers_that_are_spawned_give_the_same_batches(dataset: Dataset) -> None:
+def test_spawned_workers_give_the_same_batches(dataset: Dataset) -> None:
     planned = plan(dataset)
     expected = [content(batch) for batch in read(dataset, planned)]
     assert [content(b) for b in read(dataset, planned, LoaderSettings(workers=1, start_method="spawn"))] == expected
 
 
-def test_a_run_that_goes_on_reads_the_tail_of_the_straight_one(dataset: Dataset) -> None:
+def test_resumed_run_reads_the_tail_of_the_straight_one(dataset: Dataset) -> None:
     planned = plan(dataset)
     straight = [content(batch) for batch in read(dataset, distribute_from(planned, 2, 0, 0, 1))]
     for step in range(steps_in_epoch(len(planned), 2) + 1):
@@ -164,7 +164,7 @@ def test_empty_slots_come_through_in_their_places(dataset: Dataset, workers: int
     assert list(load(dataset, [None], LoaderSettings(workers=workers))) == [None]
 
 
-def test_the_global_random_numbers_are_left_alone(dataset: Dataset) -> None:
+def test_loader_leaves_the_global_random_numbers_alone(dataset: Dataset) -> None:
     before = torch.get_rng_state()
     for workers in (0, 1):
         read(dataset, plan(dataset)[:2], LoaderSettings(workers=workers))
@@ -174,9 +174,7 @@ def test_the_global_random_numbers_are_left_alone(dataset: Dataset) -> None:
 @pytest.mark.parametrize(
     ("contents", "empty"), [(Contents(roi=False), {"roi"}), (Contents(sound=False), {"mel", "wav"})]
 )
-def test_members_that_a_recipe_does_not_need_are_not_read(
-    dataset: Dataset, contents: Contents, empty: set[str]
-) -> None:
+def test_members_that_a_task_does_not_need_are_not_read(dataset: Dataset, contents: Contents, empty: set[str]) -> None:
     planned = plan(dataset)
     for batch, full in zip(
         read(dataset, planned, replace(HERE, contents=contents)), read(dataset, planned), strict=True
@@ -189,7 +187,7 @@ def test_members_that_a_recipe_does_not_need_are_not_read(
         assert (batch.keys, batch.lengths.tolist()) == (full.keys, full.lengths.tolist())
 
 
-def test_planned_voices_come_with_their_clips_and_not_where_there_is_no_sound(dataset: Dataset) -> None:
+def test_references_come_with_their_clips_and_not_where_no_sound_is_read(dataset: Dataset) -> None:
     planned, stored = plan_epoch(dataset.index, ["train"], 0, 0, draw, SETTINGS, reference_frames=50), samples(dataset)
     keys = dataset.index["key"].to_pylist()
     voices = 0
@@ -208,7 +206,7 @@ def test_planned_voices_come_with_their_clips_and_not_where_there_is_no_sound(da
 
 
 @pytest.mark.parametrize("roi", [True, False])
-def test_without_stored_mels_the_samples_of_every_clip_are_read(
+def test_samples_of_every_clip_are_read_without_stored_mels(
     dataset: Dataset, monkeypatch: pytest.MonkeyPatch, roi: bool
 ) -> None:
     def refuse(*_: object) -> None:
@@ -233,7 +231,7 @@ def test_without_stored_mels_the_samples_of_every_clip_are_read(
         assert torch.equal(batch.roi, other.roi) if roi else not batch.roi.numel()
 
 
-def test_without_stored_mels_samples_stay_with_their_clips_where_one_is_skipped(tmp_path: Path) -> None:
+def test_samples_stay_with_their_clips_where_one_is_skipped(tmp_path: Path) -> None:
     dataset = small_dataset(str(tmp_path), shards=2)
     stored = samples(dataset)
     (tmp_path / "train-000001.tar").unlink()
@@ -246,7 +244,7 @@ def test_without_stored_mels_samples_stay_with_their_clips_where_one_is_skipped(
         assert torch.equal(wav[: len(true)], true)
 
 
-def test_a_batch_moves_to_a_device_and_its_lengths_stay(dataset: Dataset) -> None:
+def test_batch_moves_to_a_device_and_its_lengths_stay(dataset: Dataset) -> None:
     batch = read(dataset, plan(dataset)[:1])[0]
     moved = batch.to("meta")
     assert {getattr(moved, name).device.type for name in ("roi", "mel", "wav", "wav_rows", "reference")} == {"meta"}
@@ -254,7 +252,7 @@ def test_a_batch_moves_to_a_device_and_its_lengths_stay(dataset: Dataset) -> Non
     assert (moved.keys, moved.texts) == (batch.keys, batch.texts)
 
 
-def test_all_that_goes_to_a_device_is_pinned(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batch_pins_all_that_goes_to_a_device(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     batch = read(dataset, plan(dataset)[:1])[0]
     monkeypatch.setattr(torch.Tensor, "pin_memory", torch.Tensor.clone)  # as far as it can be seen without a GPU
     pinned = batch.pin_memory()
@@ -300,7 +298,7 @@ def not_finite(shard: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_damaged_shard_is_named_or_its_clips_are_skipped_and_reported(
+def test_damaged_shard_is_named_or_its_clips_are_skipped_and_reported(
     tmp_path: Path, damage: object, what: str, workers: int
 ) -> None:
     assert callable(damage)
@@ -325,7 +323,7 @@ def test_a_damaged_shard_is_named_or_its_clips_are_skipped_and_reported(
         assert_holds(replace(batch, skipped=[]), micro_batch._replace(clips=kept), dataset, stored)
 
 
-def test_a_batch_whose_clips_are_all_skipped_has_none(tmp_path: Path) -> None:
+def test_batch_whose_clips_are_all_skipped_has_none(tmp_path: Path) -> None:
     dataset = small_dataset(str(tmp_path), shards=1)
     (planned, *_) = plan(dataset)
     (tmp_path / "train-000000.tar").unlink()
@@ -336,7 +334,7 @@ def test_a_batch_whose_clips_are_all_skipped_has_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("codec", ["ffv1", "h264"])
-def test_a_video_that_does_not_decode_is_named_or_skipped(tmp_path: Path, codec: RoiCodec) -> None:
+def test_video_that_does_not_decode_is_named_or_skipped(tmp_path: Path, codec: RoiCodec) -> None:
     dataset = small_dataset(str(tmp_path), codec)
     rows = dataset.index.to_pylist()
     planned = plan_evaluation(dataset.index, ["train"], settings=SETTINGS)
@@ -350,7 +348,7 @@ def test_a_video_that_does_not_decode_is_named_or_skipped(tmp_path: Path, codec:
 
 
 @pytest.mark.parametrize("on_error", ["raise", "skip"])
-def test_a_disk_that_fails_always_stops_since_the_clips_may_be_fine(
+def test_failing_disk_always_stops_since_the_clips_may_be_fine(
     dataset: Dataset, monkeypatch: pytest.MonkeyPatch, on_error: Literal["raise", "skip"]
 ) -> None:
     def fail(*arguments: object) -> int:
@@ -362,7 +360,7 @@ def test_a_disk_that_fails_always_stops_since_the_clips_may_be_fine(
             read(dataset, plan(dataset), LoaderSettings(workers=workers, on_error=on_error))
 
 
-def test_a_disk_that_fails_for_a_moment_is_read_again_from_a_file_that_is_opened_anew(
+def test_disk_that_fails_for_a_moment_is_read_again_from_a_file_opened_anew(
     dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     planned = plan(dataset)
@@ -390,7 +388,7 @@ def test_a_disk_that_fails_for_a_moment_is_read_again_from_a_file_that_is_opened
 
 
 @pytest.mark.slow
-def test_a_worker_that_hangs_is_gone_when_the_loader_is_closed(dataset: Dataset) -> None:
+def test_worker_that_hangs_is_gone_when_the_loader_is_closed(dataset: Dataset) -> None:
     batches: Any = load(dataset, plan(dataset), LoaderSettings(workers=1))
     next(batches)
     (worker,) = multiprocessing.active_children()
@@ -400,16 +398,14 @@ def test_a_worker_that_hangs_is_gone_when_the_loader_is_closed(dataset: Dataset)
     assert not alive(worker.pid)
 
 
-def test_no_worker_is_started_where_there_is_nothing_to_read(dataset: Dataset) -> None:
+def test_workers_are_not_started_where_there_is_nothing_to_read(dataset: Dataset) -> None:
     batches = load(dataset, [None, None], LoaderSettings(workers=2))
     assert next(batches) is None
     assert not multiprocessing.active_children()
     assert list(batches) == [None]
 
 
-def test_reads_that_give_less_than_asked_for_are_gone_on_with(
-    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_short_reads_are_continued(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     planned = plan(dataset)
     expected = [content(batch) for batch in read(dataset, planned)]
     whole_read = os.preadv
@@ -421,7 +417,7 @@ def test_reads_that_give_less_than_asked_for_are_gone_on_with(
     assert [content(batch) for batch in read(dataset, planned)] == expected
 
 
-def test_few_shards_are_open_at_once_and_none_afterwards(tmp_path: Path) -> None:
+def test_shards_open_at_once_are_few_and_none_afterwards(tmp_path: Path) -> None:
     dataset = small_dataset(str(tmp_path), shards=40, clips=2)
     before = len(os.listdir("/proc/self/fd"))
     most = 0
@@ -431,7 +427,7 @@ def test_few_shards_are_open_at_once_and_none_afterwards(tmp_path: Path) -> None
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_a_loader_that_is_closed_early_leaves_no_process(dataset: Dataset) -> None:
+def test_loader_that_is_closed_early_leaves_no_process(dataset: Dataset) -> None:
     before = set(descendants(os.getpid()))
     batches = load(dataset, plan(dataset), LoaderSettings(workers=2))
     next(batches)
@@ -440,7 +436,7 @@ def test_a_loader_that_is_closed_early_leaves_no_process(dataset: Dataset) -> No
     assert not set(descendants(os.getpid())) - before
 
 
-def test_a_worker_that_is_killed_is_named(dataset: Dataset) -> None:
+def test_worker_that_is_killed_is_named(dataset: Dataset) -> None:
     before = set(descendants(os.getpid()))
     batches = load(dataset, plan(dataset) * 20, LoaderSettings(workers=1, prefetch=1))
     next(batches)
@@ -454,7 +450,7 @@ def test_a_worker_that_is_killed_is_named(dataset: Dataset) -> None:
         kill_and_go_on()
 
 
-def test_an_index_that_cannot_be_is_refused(dataset: Dataset) -> None:
+def test_index_that_cannot_be_is_refused(dataset: Dataset) -> None:
     index = dataset.index
     wrong = index.set_column(index.schema.get_field_index("frames"), "frames", pa.array([0] * len(index), pa.int32()))
     broken = Dataset(dataset.store, dataset.manifest)
@@ -469,7 +465,7 @@ def test_loader_settings_that_make_no_sense_are_refused(wrong: dict[str, object]
         LoaderSettings(**wrong)  # type: ignore[arg-type]
 
 
-def test_anyone_reads_shuffles_and_batches_the_shards_with_plain_webdataset(dataset: Dataset) -> None:
+def test_shards_are_read_shuffled_and_batched_by_plain_webdataset(dataset: Dataset) -> None:
     webdataset = pytest.importorskip("webdataset")
     shards = sorted(str(path) for path in Path(dataset.store.path()).glob("train-*.tar"))
     stream = (
@@ -492,7 +488,7 @@ def test_anyone_reads_shuffles_and_batches_the_shards_with_plain_webdataset(data
         assert (text, meta["frames"]) == (sample.text, sample.meta.frames)
 
 
-def test_a_dataset_that_travelled_by_url_is_read_the_same(dataset: Dataset) -> None:
+def test_dataset_that_travelled_by_url_is_read_the_same(dataset: Dataset) -> None:
     again = open_dataset(Store(dataset.store.url).url)
     planned = plan(dataset)
     assert plan(again) == planned

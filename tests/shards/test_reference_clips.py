@@ -36,7 +36,7 @@ def named(index: pa.Table, rows: list[int], others: list[int | None]) -> dict[st
     return {keys[row]: None if other is None else keys[other] for row, other in zip(rows, others, strict=True)}
 
 
-def test_another_clip_of_the_same_speaker_lends_its_voice_never_the_clip_itself() -> None:
+def test_reference_is_another_clip_of_the_speaker_never_the_clip_itself() -> None:
     rows = INDEX.to_pylist()
     for row, other in zip(ROWS, reference_rows(INDEX, ROWS), strict=True):
         assert other is not None
@@ -45,13 +45,13 @@ def test_another_clip_of_the_same_speaker_lends_its_voice_never_the_clip_itself(
         assert rows[other]["split"] == rows[row]["split"]
 
 
-def test_voices_are_lent_by_many_clips_not_by_one() -> None:
+def test_references_are_many_clips_not_one() -> None:
     lent = Counter(reference_rows(INDEX, ROWS))
     assert len(lent) > len(INDEX) / 3
     assert max(lent.values()) < len(INDEX) / 6
 
 
-def test_the_same_clip_lends_its_voice_whoever_else_asks_and_however_the_index_is_ordered() -> None:
+def test_reference_is_the_same_whoever_else_asks_and_however_the_index_is_ordered() -> None:
     first = named(INDEX, list(ROWS), reference_rows(INDEX, ROWS))
     assert named(INDEX, list(ROWS), reference_rows(INDEX, ROWS)) == first
     some = [50, 7, 31]
@@ -60,7 +60,7 @@ def test_the_same_clip_lends_its_voice_whoever_else_asks_and_however_the_index_i
     assert named(turned, list(ROWS), reference_rows(turned, ROWS)) == first
 
 
-def test_another_process_chooses_the_same_voices() -> None:
+def test_references_are_the_same_in_another_process() -> None:
     """Python's own hashes of strings differ from process to process."""
     program = (
         "from tests.shards.test_reference_clips import INDEX, ROWS, reference_rows; print(reference_rows(INDEX, ROWS))"
@@ -69,7 +69,7 @@ def test_another_process_chooses_the_same_voices() -> None:
     assert found.stdout.strip() == str(reference_rows(INDEX, ROWS))
 
 
-def test_a_speaker_of_one_clip_in_the_split_has_no_other_voice() -> None:
+def test_speaker_of_one_clip_in_the_split_has_no_reference() -> None:
     index = index_of(
         ("main/a/0", "a", "val"), ("main/a/1", "a", "train"), ("main/b/0", "b", "val"), ("main/b/1", "b", "val")
     )

@@ -17,7 +17,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     return Store(str(tmp_path / "dataset") if request.param == "local" else f"memory://{tmp_path}")
 
 
-def test_what_is_written_is_read(store: Store) -> None:
+def test_store_reads_what_was_written(store: Store) -> None:
     assert store.names() == []
     store.write("a.bin", b"hello")
     assert store.read("a.bin") == b"hello"
@@ -31,14 +31,14 @@ def test_what_is_written_is_read(store: Store) -> None:
     assert not store.exists("a.bin")
 
 
-def test_a_file_is_replaced_whole(store: Store) -> None:
+def test_file_is_replaced_whole(store: Store) -> None:
     store.write("a", b"first version")
     store.write("a", b"second")
     assert store.read("a") == b"second"
     assert store.size("a") == 6
 
 
-def test_a_failed_write_leaves_nothing_and_keeps_what_was_there(store: Store) -> None:
+def test_failed_write_leaves_nothing_and_keeps_what_was_there(store: Store) -> None:
     store.write("a", b"old")
 
     def fail_half_way() -> None:
@@ -52,14 +52,14 @@ def test_a_failed_write_leaves_nothing_and_keeps_what_was_there(store: Store) ->
     assert store.names() == ["a"]
 
 
-def test_a_missing_file_stays_a_missing_file(store: Store) -> None:
+def test_missing_file_stays_a_missing_file(store: Store) -> None:
     store.write("other", b"")
     for action in (store.read, store.size, store.sha256):
         with pytest.raises(FileNotFoundError):
             action("missing")
 
 
-def test_a_full_disk_is_a_storage_error_that_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_is_a_storage_error_that_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -70,7 +70,7 @@ def test_a_full_disk_is_a_storage_error_that_names_the_file(tmp_path: Path, monk
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_forbidden_file_stays_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_forbidden_file_stays_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def forbidden(*arguments: object, **settings: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
@@ -79,17 +79,17 @@ def test_a_forbidden_file_stays_one(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         Store(str(tmp_path)).read("a")
 
 
-def test_a_store_travels_as_its_url(tmp_path: Path) -> None:
+def test_store_travels_as_its_url(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     store.write("a", b"x")
     assert pickle.loads(pickle.dumps(store)).read("a") == b"x"
 
 
-def test_an_unknown_kind_of_storage_is_named() -> None:
+def test_unknown_kind_of_storage_is_refused() -> None:
     with pytest.raises(ValueError, match="nosuch://bucket"):
         Store("nosuch://bucket/x").exists()
 
 
-def test_a_storage_error_survives_pickling() -> None:
+def test_storage_error_survives_pickling() -> None:
     error = pickle.loads(pickle.dumps(StorageError(28, "No space left", "/data/a.tar")))
     assert (str(error), error.errno) == ("/data/a.tar: No space left", 28)
