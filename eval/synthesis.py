@@ -30,8 +30,7 @@ from pipeline.media.sync import to_pcm16
 from runtime.constants import MEL_FRAMES_PER_VIDEO_FRAME, SAMPLES_PER_FRAME
 from shards import open_dataset
 from shards.loading.batch_plan import MicroBatch, plan_references
-from shards.loading.batch_reader import BatchReader
-from shards.loading.collate import Batch, Contents, ReadFailure
+from shards.loading.collate import Batch, BatchReader, Contents, ReadFailure
 
 Array = np.ndarray[Any, Any]
 

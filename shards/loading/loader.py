@@ -23,9 +23,8 @@ from torch.utils.data import Dataset as TorchDataset
 from runtime.signals import outlive_sigterm
 from shards.format.errors import DatasetError, StorageError
 from shards.loading.batch_plan import MicroBatch
-from shards.loading.batch_reader import BatchReader
 from shards.loading.cache import CacheSettings
-from shards.loading.collate import Batch, Contents
+from shards.loading.collate import Batch, BatchReader, Contents
 from shards.loading.dataset import Dataset
 from shards.loading.prefetch import Prefetcher, shard_uses
 
