@@ -1,4 +1,4 @@
-"""What an evaluation is of: written into its folder first, so that another one is refused there."""
+"""Fingerprint of an evaluation: written into its folder first, so that another one is refused there."""
 
 from __future__ import annotations
 

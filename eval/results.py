@@ -1,8 +1,8 @@
-"""What an evaluation leaves behind, written and read: a row a clip and system, and what was evaluated.
+"""Results of an evaluation, written and read: a row a clip and system, and what was evaluated.
 
     evaluation.json      what was evaluated, and how; written first
-    batches/*.json       a finished micro-batch each, the unit of going on
-    wav/<system>/*.wav   what was heard
+    batches/*.json       a finished micro-batch each, the unit of resuming
+    wav/<system>/*.wav   waveforms of the systems
     clips.parquet        a row a clip and system, by key and system; clips.csv is the same
     summary.json         means, and how sure they are
 
@@ -55,7 +55,7 @@ _ABOUT_CLIP = [
     ("speaker_reference", pa.string()),
     ("system", pa.string()),
 ]
-_HEARD = [
+_RECOGNIZED = [
     ("hypothesis", pa.string()),
     *((column, pa.int32()) for column in (*RATES["wer"], *RATES["cer"])),
     ("lips_hypothesis", pa.string()),
@@ -70,11 +70,11 @@ class ResultsError(ValueError):
 
 
 def schema_of(metrics: Sequence[str]) -> pa.Schema:
-    """Columns of `clips.parquet`: `key`, `split`, `speaker`, `frames` and `seconds` of the clip, `text` that was said,
-    `voice` (the key of the clip that the voice is of, or how it was chosen), `system`; a float64 a metric; `heard` and
-    `lips_hypothesis` with the counts of `RATES`; `failed`, JSON of metric -> reason; `wav`, the waveform's path in the
-    folder. What does not apply is null."""
-    return pa.schema([*_ABOUT_CLIP, *((name, pa.float64()) for name in metrics), *_HEARD])
+    """Columns of `clips.parquet`: `key`, `split`, `speaker`, `frames` and `seconds` of the clip, the transcript
+    `text`, `speaker_reference` (the key of the clip that it is of, `self` or `file`), `system`; a float64 a metric;
+    `hypothesis` and `lips_hypothesis` with the counts of `RATES`; `failed`, JSON of metric -> reason; `wav`, the
+    waveform's path in the folder. What does not apply is null."""
+    return pa.schema([*_ABOUT_CLIP, *((name, pa.float64()) for name in metrics), *_RECOGNIZED])
 
 
 def table_of(rows: Iterable[dict[str, Any]], metrics: Sequence[str]) -> pa.Table:
@@ -165,8 +165,8 @@ class Evaluation:
     @cached_property
     def systems(self) -> list[str]:
         """Systems that there are rows of, in the order of `SYSTEMS`."""
-        there = set(self.clips["system"].unique().to_pylist())
-        return [name for name in SYSTEMS if name in there]
+        found = set(self.clips["system"].unique().to_pylist())
+        return [name for name in SYSTEMS if name in found]
 
     def rows(self, system: str) -> pa.Table:
         """The rows of a system, by key."""
@@ -187,8 +187,8 @@ class Evaluation:
         else:
             values = _floats(rows[metric])
             weights = np.ones(len(values))
-        there = ~np.isnan(values)
-        return keys[there].tolist(), values[there], weights[there]
+        known = ~np.isnan(values)
+        return keys[known].tolist(), values[known], weights[known]
 
     def failures(self, system: str) -> dict[str, dict[str, str]]:
         """Metric -> key -> why there is no figure."""

@@ -1,4 +1,4 @@
-"""Settings of an evaluation; the class is the schema of the command's flags."""
+"""Settings of an evaluation; the class is the schema of the command's flags and of the YAML section `eval`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ class EvaluationSettings:
         shards: dataset, a local folder or an fsspec URL.
         split: of the clips that are evaluated.
         out: folder of the report.
-        protocol: `published` sets speaker_reference, vocoder and max_seconds as docs/method.md says of the published test.
+        protocol: `published` sets speaker_reference, vocoder and max_seconds as in the published test
+            (docs/method.md).
         speaker_reference: `other`, the loudest stretch of another clip of the same speaker; `self`, the first frames of
             the very clip that is scored, as published; or a file whose loudest stretch of sound serves every clip.
         systems: what is scored side by side (eval/systems.py), `network` among them.

@@ -1,9 +1,9 @@
-"""The lips of one video, cut as the networks were trained to see them.
+"""Lip crops of any video, cut as the networks were trained to see them.
 
-Networks are trained on squares of 2 half native pixels of pictures of one size, LRS2's 160x160 faces say. Here the
-square has any side: with what the shards keep around it, in proportion, it is cut out of each frame and shrunk or grown
-to the side that shards store. From there all is as in training, so pictures of other sizes come out as sharp as those
-that were learned from, and a square of 2 half pixels is that of the shards, pixel by pixel.
+Networks are trained on squares of 2 crop_radius native pixels of pictures of one size, LRS2's 160x160 faces say. Here
+the square has any side: with what the shards keep around it, in proportion, it is cut out of each frame and shrunk or
+grown to the side that shards store. From there all is as in training, so pictures of other sizes come out as sharp as
+those that were learned from, and a square of 2 crop_radius pixels is that of the shards, pixel by pixel.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class LipCrops:
     Attributes:
         roi: uint8 (T, R, R) at 25 frames a second, R the stored side.
         start: seconds at which the first frame is info.
-        notes: what was mended on the way, in words.
+        notes: what was mended, in words.
     """
 
     roi: Array

@@ -1,7 +1,7 @@
 """How fast the full-size networks are on the CPU, part by part, beside the same weights run the plainest way.
 
-Plainest: float32, eager, maps in contiguous layout, one clip at a time, the front end as docs/method.md states it. Times are
-wall-clock, on all cores; each is a median over runs, in which both ways take turns.
+Plainest: float32, eager, maps in contiguous layout, one clip at a time, the front end as docs/method.md states it.
+Times are wall-clock, on all cores; each is a median over runs, in which both ways take turns.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Metrics and a recogniser of somebody's own, by import path."""
+"""Metrics and an ASR model of somebody's own, by import path."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ level = Metric(Display("Level", 3, True), loudness, alone=True)
 
 
 def listener(device: torch.device) -> Callable[[Sequence[Wave]], list[str]]:
-    """Hears a word for each second."""
+    """Recognizes a word for each second."""
     return lambda waves: [" ".join(["now"] * round(len(wave) / 16_000)) for wave in waves]
 
 
 def stumbler(device: torch.device) -> Callable[[Sequence[Wave]], list[str]]:
-    """Hears like `listener`, and fails on short waveforms."""
-    hear = listener(device)
+    """Recognizes like `listener`, and fails on short waveforms."""
+    recognize_all = listener(device)
 
-    def recognise(waves: Sequence[Wave]) -> list[str]:
+    def recognize(waves: Sequence[Wave]) -> list[str]:
         if min(map(len, waves)) <= SHORT:
-            raise RuntimeError("too short to hear")
-        return hear(waves)
+            raise RuntimeError("too short to recognize")
+        return recognize_all(waves)
 
-    return recognise
+    return recognize

@@ -1,4 +1,4 @@
-"""What is heard is what the network hears of the clip alone; whatever listens is held to one text a waveform."""
+"""Hypotheses are those of each waveform alone; any ASR model is held to one text a waveform."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from eval import asr as hearing
+from eval import asr
 from eval.asr import check_asr, load_asr
 from eval.metrics import PackageMissingError
 from model.asr import ASRModel as Network
@@ -73,14 +73,14 @@ def _expected(network: Network, wave: Wave, tokenizer: Tokenizer = TOKENIZER, be
     """What the network hears of a waveform alone."""
     frames = len(wave) // 160
     with torch.no_grad():
-        heard = network(log_mel(torch.from_numpy(wave))[None, :, :frames], torch.tensor([frames]))
+        output = network(log_mel(torch.from_numpy(wave))[None, :, :frames], torch.tensor([frames]))
     if beam == 1:
-        return tokenizer.decode(greedy(heard.logits, heard.lengths)[0])
-    found = beam_search(heard.logits.log_softmax(dim=-1), heard.lengths, BeamSettings(beam=beam))
+        return tokenizer.decode(greedy(output.logits, output.lengths)[0])
+    found = beam_search(output.logits.log_softmax(dim=-1), output.lengths, BeamSettings(beam=beam))
     return tokenizer.decode(found[0][0].tokens)
 
 
-def test_a_checkpoint_hears_together_what_it_hears_of_each_alone(save: Save, network: Network) -> None:
+def test_checkpoint_recognizes_in_a_batch_what_it_recognizes_alone(save: Save, network: Network) -> None:
     expected = [_expected(network, wave) for wave in _waves()]
     assert len({*expected}) == len(expected)  # or the test could not fail
     recognize = load_asr(save(), CPU)
@@ -89,37 +89,37 @@ def test_a_checkpoint_hears_together_what_it_hears_of_each_alone(save: Save, net
     assert recognize([]) == []
 
 
-def test_how_many_are_heard_at_once_does_not_matter(save: Save, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hypotheses_do_not_depend_on_the_batch(save: Save, monkeypatch: pytest.MonkeyPatch) -> None:
     recognize = load_asr(save(), CPU)
     together = recognize(_waves())
     for seconds in (0.1, 3.0):  # each alone, then two at a time
-        monkeypatch.setattr(hearing, "_PADDED_SECONDS", seconds)
+        monkeypatch.setattr(asr, "_PADDED_SECONDS", seconds)
         assert recognize(_waves()) == together
 
 
 def test_batches_are_bounded_and_hold_each_waveform_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hearing, "_PADDED_SECONDS", 3.0)
+    monkeypatch.setattr(asr, "_PADDED_SECONDS", 3.0)
     lengths = [16_000, 70_000, 8000, 24_000, 24_001, 900, 15_999]
-    batches = list(hearing._batches(lengths))
+    batches = list(asr._batches(lengths))
     assert sorted(row for batch in batches for row in batch) == list(range(7))
     assert batches[0] == [1]  # longer than there is room for: alone
     for batch in batches[1:]:
         assert len(batch) * max(lengths[row] for row in batch) <= 48_000
 
 
-def test_a_beam_search_may_read_the_network(save: Save, network: Network) -> None:
+def test_beam_search_may_read_the_network(save: Save, network: Network) -> None:
     expected = [_expected(network, wave, beam=8) for wave in _waves()]
     assert expected != [_expected(network, wave) for wave in _waves()]
     assert load_asr(save(), CPU, beam=8)(_waves()) == expected
 
 
-def test_what_cannot_be_heard_is_no_text_and_costs_the_others_nothing(save: Save, network: Network) -> None:
+def test_waveforms_without_sound_have_no_text_and_cost_the_others_nothing(save: Save, network: Network) -> None:
     broken = sentence().copy()
     broken[777] = np.nan
     nothing = [sentence()[:0], np.zeros(16_000, np.float32), sentence()[5000:5512], broken]
     shortest = sentence()[5000:5513]
-    heard = load_asr(save(), CPU)([nothing[0], sentence(), *nothing[1:], shortest])
-    assert heard == ["", _expected(network, sentence()), "", "", "", _expected(network, shortest)]
+    output = load_asr(save(), CPU)([nothing[0], sentence(), *nothing[1:], shortest])
+    assert output == ["", _expected(network, sentence()), "", "", "", _expected(network, shortest)]
     assert load_asr(save(), CPU)(nothing) == [""] * 4
 
 
@@ -129,7 +129,7 @@ def test_padding_does_not_leak_whatever_a_checkpoint_was_trained_with(save: Save
     assert load_asr(save(settings=settings), CPU)(_waves()) == expected
 
 
-def test_a_checkpoint_without_a_tokenizer_takes_the_one_given_if_it_fits(save: Save, network: Network) -> None:
+def test_checkpoint_without_a_tokenizer_takes_the_one_given_if_it_fits(save: Save, network: Network) -> None:
     expected = [_expected(network, sentence())]
     other = train_tokenizer(TEXTS, 25)
     assert load_asr(save(tokenizer=None), CPU, TOKENIZER)([sentence()]) == expected
@@ -141,7 +141,7 @@ def test_a_checkpoint_without_a_tokenizer_takes_the_one_given_if_it_fits(save: S
         load_asr(path, CPU, other)
 
 
-def test_a_published_recogniser_hears_what_it_hears_alone(reference: Path, tmp_path: Path) -> None:
+def test_published_asr_recognizes_in_a_batch_what_it_recognizes_alone(reference: Path, tmp_path: Path) -> None:
     with lzma.open(reference / "c_seed0_asr.pt.xz") as file:
         content = torch.load(file, weights_only=True)
     published = build_network(Checkpoint(*published_weights(content)[:2]))
@@ -163,7 +163,7 @@ def test_a_published_recogniser_hears_what_it_hears_alone(reference: Path, tmp_p
     assert load_asr(str(tmp_path / "published.pt"), CPU, tokenizer)(waves) == expected
 
 
-def test_checkpoints_that_do_not_hear_waveforms_are_refused(save: Save) -> None:
+def test_checkpoints_that_take_no_waveforms_are_refused(save: Save) -> None:
     path = save(mel=MelSettings(sample_rate=8000))
     with pytest.raises(ValueError, match=rf"{path}: trained on 80 bands at 8000 Hz: .* at 16000 Hz"):
         load_asr(path, CPU)
@@ -173,7 +173,7 @@ def test_checkpoints_that_do_not_hear_waveforms_are_refused(save: Save) -> None:
         load_asr(path, CPU)
 
 
-def test_a_name_that_is_none_says_what_names_there_are() -> None:
+def test_name_that_is_none_is_refused_with_the_names_there_are() -> None:
     expected = r"runs/x\.pt: there is no such file; expected a checkpoint, whisper:NAME or package\.module:factory"
     with pytest.raises(FileNotFoundError, match=expected):
         load_asr("runs/x.pt", CPU)
@@ -200,7 +200,7 @@ def nothing(device):
     return "plugged_in"
 
 
-def test_a_recogniser_may_be_anybodys_and_is_given_only_what_can_be_heard(plug: str) -> None:
+def test_custom_asr_is_given_only_waveforms_with_sound(plug: str) -> None:
     recognize = load_asr(f"{plug}:lengths", CPU)
     waves: list[Any] = [
         sentence()[:0],
@@ -220,7 +220,7 @@ def test_a_recogniser_may_be_anybodys_and_is_given_only_what_can_be_heard(plug: 
         ("numbers", "returned list: expected a list of str"),
     ],
 )
-def test_a_recogniser_that_does_not_give_one_text_a_waveform_is_named(plug: str, factory: str, expected: str) -> None:
+def test_custom_asr_that_does_not_give_one_text_a_waveform_is_named(plug: str, factory: str, expected: str) -> None:
     recognize = load_asr(f"{plug}:{factory}", CPU)
     with pytest.raises(ValueError, match=f"asr: {plug}:{factory}: {expected}"):
         recognize([sentence(), sentence()])
@@ -234,12 +234,12 @@ def test_a_recogniser_that_does_not_give_one_text_a_waveform_is_named(plug: str,
         ("plugged_in:nothing", "made NoneType: expected a function"),
     ],
 )
-def test_an_import_path_that_leads_to_no_recogniser_is_named(plug: str, name: str, expected: str) -> None:
+def test_import_path_that_leads_to_no_asr_is_named(plug: str, name: str, expected: str) -> None:
     with pytest.raises(ValueError, match=f"asr: {name}: {expected}"):
         load_asr(name, CPU)
 
 
-def test_what_makes_no_sense_is_refused(plug: str, save: Save) -> None:
+def test_beam_and_waveforms_that_make_no_sense_are_refused(plug: str, save: Save) -> None:
     for refuses in (partial(load_asr, f"{plug}:lengths", CPU), partial(check_asr, f"{plug}:lengths")):
         with pytest.raises(ValueError, match=f"asr: {plug}:lengths: beam 8, which is for checkpoints and Whisper"):
             refuses(None, 8)
@@ -290,13 +290,13 @@ def test_whisper_is_asked_on_one_thread_waveform_by_waveform_greedily_unless_a_b
         load_asr("whisper:none", CPU)
 
 
-def test_without_faster_whisper_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whisper_without_its_package_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "faster_whisper", None)
     with pytest.raises(PackageMissingError, match=r"package faster_whisper.*pip install -e '\.\[whisper\]'"):
         load_asr("whisper:tiny", CPU)
 
 
-def test_faster_whisper_itself_listens(tmp_path: Path) -> None:
+def test_faster_whisper_itself_recognizes(tmp_path: Path) -> None:
     pytest.importorskip("faster_whisper")
     recognize = load_asr(f"whisper:{small_whisper(tmp_path / 'model', 'two', times=3)}", CPU)
     assert recognize([sentence(), sentence()[:0], sentence()[:5000]]) == ["two two two", "", "two two two"]

@@ -41,7 +41,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small_checkpoint(tmp_path_factory.mktemp("run") / "best.pt")
 
 
-def test_every_clip_has_a_row_a_system_with_its_figures_and_its_sound(
+def test_clips_have_a_row_a_system_with_their_figures_and_their_sound(
     dataset: Dataset, checkpoint: Path, tmp_path: Path
 ) -> None:
     page = evaluate(small_evaluation(dataset, checkpoint, tmp_path / "x"))
@@ -71,7 +71,7 @@ def test_every_clip_has_a_row_a_system_with_its_figures_and_its_sound(
     assert summary["systems"]["ceiling"]["estoi"]["mean"] > summary["systems"]["untrained"]["estoi"]["mean"] + 0.3
 
 
-def test_a_voice_is_never_that_of_the_clip_itself_but_where_nobody_else_lends_one(
+def test_speaker_reference_is_never_of_the_clip_itself_but_where_its_speaker_has_no_other(
     dataset: Dataset, checkpoint: Path, tmp_path: Path
 ) -> None:
     evaluate(small_evaluation(dataset, checkpoint, tmp_path / "other", metrics=[]))
@@ -96,7 +96,7 @@ def test_a_voice_is_never_that_of_the_clip_itself_but_where_nobody_else_lends_on
     assert differ == {key: key != "main/alone/0" for key in keys}
 
 
-def test_a_voice_may_be_that_of_a_file(dataset: Dataset, checkpoint: Path, tmp_path: Path) -> None:
+def test_speaker_reference_may_be_a_file(dataset: Dataset, checkpoint: Path, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "voice.wav", sentence(), 16_000)
     evaluate(
         small_evaluation(dataset, checkpoint, tmp_path / "x", metrics=[], speaker_reference=str(tmp_path / "voice.wav"))
@@ -106,7 +106,7 @@ def test_a_voice_may_be_that_of_a_file(dataset: Dataset, checkpoint: Path, tmp_p
         evaluate(small_evaluation(dataset, checkpoint, tmp_path / "y", speaker_reference="nobody"))
 
 
-def test_the_published_protocol_takes_the_clips_own_voice_and_cuts_it(
+def test_published_protocol_takes_the_clips_own_reference_and_cuts_clips(
     dataset: Dataset, checkpoint: Path, tmp_path: Path
 ) -> None:
     settings = small_evaluation(dataset, checkpoint, tmp_path / "x", protocol="published")
@@ -118,7 +118,7 @@ def test_the_published_protocol_takes_the_clips_own_voice_and_cuts_it(
     assert sorted(frames) == [40, *[45] * 7]
 
 
-def test_going_on_after_a_stop_leaves_the_same_files(dataset: Dataset, checkpoint: Path, tmp_path: Path) -> None:
+def test_resume_after_a_stop_leaves_the_same_files(dataset: Dataset, checkpoint: Path, tmp_path: Path) -> None:
     more: dict[str, Any] = {"asr": "tests.eval.plugs:listener", "mels": True, "max_padded_frames": 110}
     settings = small_evaluation(dataset, checkpoint, tmp_path / "straight", **more)
     evaluate(settings)
@@ -150,7 +150,7 @@ def test_identity_has_the_beam_and_evaluation_json_has_the_checkpoint(
         evaluate(replace(settings, beam=8))
 
 
-def test_a_folder_of_another_evaluation_is_refused_and_the_difference_named(
+def test_folder_of_another_evaluation_is_refused_and_the_difference_named(
     dataset: Dataset, checkpoint: Path, tmp_path: Path
 ) -> None:
     settings = small_evaluation(dataset, checkpoint, tmp_path / "x", metrics=[])
@@ -167,7 +167,7 @@ def test_a_folder_of_another_evaluation_is_refused_and_the_difference_named(
         evaluate(replace(settings, out=str(tmp_path / "mine")))
 
 
-def test_a_clip_that_breaks_a_metric_costs_that_figure_only(dataset: Dataset, checkpoint: Path, tmp_path: Path) -> None:
+def test_metric_that_fails_on_a_clip_costs_that_figure_only(dataset: Dataset, checkpoint: Path, tmp_path: Path) -> None:
     names = ["stoi", "tests.eval.plugs:choosy", "tests.eval.plugs:faulty"]
     evaluate(small_evaluation(dataset, checkpoint, tmp_path / "x", metrics=names))
     evaluation = Evaluation.open(tmp_path / "x")
@@ -189,7 +189,7 @@ def test_a_clip_that_breaks_a_metric_costs_that_figure_only(dataset: Dataset, ch
     assert summary["failures"]["network"]["tests.eval.plugs:choosy"] == {"too short for this one": len(short)}
 
 
-def test_a_recogniser_hears_every_system_and_the_recording_itself(
+def test_asr_recognizes_every_system_and_the_recording_itself(
     dataset: Dataset, checkpoint: Path, tmp_path: Path
 ) -> None:
     metrics = ["tests.eval.plugs:level"]
@@ -197,16 +197,16 @@ def test_a_recogniser_hears_every_system_and_the_recording_itself(
     evaluation = Evaluation.open(tmp_path / "x")
     assert evaluation.systems == ["network", "untrained", "ceiling", "original"]
     for row in evaluation.clips.to_pylist():
-        heard = round(row["seconds"] - (0 if row["system"] == "original" else 0.01))
-        assert row["hypothesis"] == " ".join(["now"] * heard)
-        assert (row["word_errors"], row["words"]) == (abs(heard - 2), 2)
+        words = round(row["seconds"] - (0 if row["system"] == "original" else 0.01))
+        assert row["hypothesis"] == " ".join(["now"] * words)
+        assert (row["word_errors"], row["words"]) == (abs(words - 2), 2)
         assert row["tests.eval.plugs:level"] > 0, "what looks at one waveform alone looks at the recording too"
     errors = sum(row["word_errors"] for row in evaluation.rows("network").to_pylist())
     summary = json.loads((tmp_path / "x" / "summary.json").read_text())
     assert summary["systems"]["network"]["wer"]["mean"] == pytest.approx(errors / 16)
 
 
-def test_a_recogniser_that_fails_on_a_clip_costs_what_it_would_have_heard(
+def test_asr_that_fails_on_a_clip_costs_that_hypothesis_only(
     dataset: Dataset, checkpoint: Path, tmp_path: Path
 ) -> None:
     plugs: dict[str, Any] = {"metrics": [], "asr": "tests.eval.plugs:stumbler"}
@@ -214,11 +214,11 @@ def test_a_recogniser_that_fails_on_a_clip_costs_what_it_would_have_heard(
     for row in Evaluation.open(tmp_path / "x").clips.to_pylist():
         short = 640 * row["frames"] - (0 if row["system"] == "original" else 160) <= 32_000
         assert (row["hypothesis"] is None) == short
-        reason = "RuntimeError: too short to hear"
+        reason = "RuntimeError: too short to recognize"
         assert json.loads(row["failed"]) == ({"wer": reason, "cer": reason} if short else {})
 
 
-def test_the_text_of_a_clip_is_cut_where_the_clip_is(checkpoint: Path, tmp_path: Path) -> None:
+def test_text_of_a_clip_is_cut_where_the_clip_is(checkpoint: Path, tmp_path: Path) -> None:
     timed = spoken_clip("main/a/0", "test", 60)
     words = [("now", 0.2, 0.6), ("or", 0.9, 1.4), ("never", 1.5, 2.2)]
     timed = replace(timed, text="now or never", meta=replace(timed.meta, words=words))
@@ -235,7 +235,7 @@ def test_the_text_of_a_clip_is_cut_where_the_clip_is(checkpoint: Path, tmp_path:
     ]
 
 
-def test_clips_too_short_for_a_voice_and_a_long_one_are_spoken_alike_in_any_company(
+def test_clips_too_short_for_a_reference_and_a_long_one_are_synthesized_alike_in_any_batch(
     checkpoint: Path, tmp_path: Path
 ) -> None:
     clips = [spoken_clip("main/a/0", "test", 7), spoken_clip("main/a/1", "test", 9), spoken_clip("main/b/0", "test", 8)]
@@ -258,7 +258,7 @@ def test_clips_too_short_for_a_voice_and_a_long_one_are_spoken_alike_in_any_comp
 
 
 @pytest.mark.parametrize("key", ["main/../../x", "/main/x", "main//x", "main/a\0b", "main/" + "x" * 250])
-def test_a_key_that_could_leave_the_folder_is_refused(
+def test_key_that_could_leave_the_folder_is_refused(
     dataset: Dataset, checkpoint: Path, tmp_path: Path, key: str
 ) -> None:
     keys = pa.array([key, *dataset.index["key"].to_pylist()[1:]])
@@ -268,7 +268,7 @@ def test_a_key_that_could_leave_the_folder_is_refused(
         plan(hostile, small_evaluation(dataset, checkpoint, tmp_path / "x"))
 
 
-def test_a_damaged_clip_costs_that_clip(dataset: Dataset, checkpoint: Path, tmp_path: Path) -> None:
+def test_damaged_clip_costs_that_clip(dataset: Dataset, checkpoint: Path, tmp_path: Path) -> None:
     shutil.copytree(dataset.store.url, tmp_path / "data")
     row = next(row for row in dataset.index.to_pylist() if row["key"] == "main/b/1")
     with (tmp_path / "data" / row["shard"]).open("r+b") as file:
@@ -287,7 +287,7 @@ def test_a_damaged_clip_costs_that_clip(dataset: Dataset, checkpoint: Path, tmp_
     assert "main/b/1" in Evaluation.open(tmp_path / "x").clips["key"].to_pylist(), "whole again, it is spoken after all"
 
 
-def test_what_cannot_be_used_is_said_before_anything_is_written(
+def test_unusable_input_is_named_before_anything_is_written(
     dataset: Dataset, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     torch.manual_seed(0)

@@ -70,16 +70,14 @@ def finished(process: subprocess.Popen[str]) -> None:
     assert process.wait(timeout=300) == 0
 
 
-def test_ray_workers_leave_the_files_of_one_process(
+def test_ray_executor_leaves_the_files_of_the_local_one(
     dataset: Dataset, checkpoint: Path, straight: dict[str, str], tmp_path: Path
 ) -> None:
     evaluate(small_evaluation(dataset, checkpoint, tmp_path / "x", **MORE | {"workers": 2}))
     assert digests(tmp_path / "x") == straight
 
 
-def test_a_metric_that_takes_its_process_with_it_costs_its_own_figure(
-    dataset: Dataset, checkpoint: Path, tmp_path: Path
-) -> None:
+def test_metric_that_kills_its_process_costs_its_own_figure(dataset: Dataset, checkpoint: Path, tmp_path: Path) -> None:
     names = ["stoi", "tests.eval.plugs:deadly", "tests.eval.plugs:deadly_alone"]
     evaluate(small_evaluation(dataset, checkpoint, tmp_path / "x", metrics=names, workers=2))
     evaluation = Evaluation.open(tmp_path / "x")
@@ -91,7 +89,7 @@ def test_a_metric_that_takes_its_process_with_it_costs_its_own_figure(
     assert len(evaluation.figures("network", "tests.eval.plugs:deadly")[0]) == 8 - len(failed)
 
 
-def test_a_metric_that_is_deadly_to_every_process_leaves_a_report_without_its_figures(
+def test_metric_that_kills_every_process_leaves_a_report_without_its_figures(
     dataset: Dataset, checkpoint: Path, tmp_path: Path
 ) -> None:
     settings = small_evaluation(dataset, checkpoint, tmp_path / "x", metrics=["tests.eval.plugs:deadly"], workers=2)
@@ -99,7 +97,7 @@ def test_a_metric_that_is_deadly_to_every_process_leaves_a_report_without_its_fi
     assert len(Evaluation.open(tmp_path / "x").failures("network")["tests.eval.plugs:deadly"]) == 8
 
 
-def test_an_actor_that_is_killed_is_made_again(
+def test_actor_that_is_killed_is_made_again(
     dataset: Dataset, checkpoint: Path, straight: dict[str, str], tmp_path: Path
 ) -> None:
     with started(dataset, checkpoint, tmp_path / "x", "--workers=2") as process:
@@ -110,7 +108,7 @@ def test_an_actor_that_is_killed_is_made_again(
     assert digests(tmp_path / "x") == straight
 
 
-def test_killed_and_run_again_it_leaves_the_same_files(
+def test_resume_after_kills_leaves_the_same_files(
     dataset: Dataset, checkpoint: Path, straight: dict[str, str], tmp_path: Path
 ) -> None:
     out = tmp_path / "x"
@@ -125,7 +123,7 @@ def test_killed_and_run_again_it_leaves_the_same_files(
     assert {name: digest for name, digest in digests(out).items() if not name.endswith(".part")} == straight
 
 
-def test_a_cluster_at_an_address_does_it_from_another_folder(
+def test_cluster_at_an_address_evaluates_from_another_folder(
     dataset: Dataset, checkpoint: Path, straight: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cluster_utils = pytest.importorskip("ray.cluster_utils")

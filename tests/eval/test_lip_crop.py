@@ -23,7 +23,7 @@ def lips_at(video: Path, square: Square, crop_radius: int = 12) -> np.ndarray[An
     return read_lips(video, probe_video(video), square, TransformSettings(crop_radius=crop_radius)).roi
 
 
-def test_a_square_of_the_trained_side_is_what_shards_hold(tmp_path: Path) -> None:
+def test_crop_of_the_trained_side_is_what_shards_hold(tmp_path: Path) -> None:
     video = write_video(tmp_path / "clip.mp4", pictures(36, size=SIZE), click_track(1.2, 0.4), rate=30)
     clip = Clip("main/a/b", "train", "main", "a", video.name, None, None, None, 36, (video.stat().st_size, 0, 0))
     recipe = BuildSettings("folder", str(tmp_path), crop_radius=12, lip_box="60,20", transcripts="optional")
@@ -31,7 +31,7 @@ def test_a_square_of_the_trained_side_is_what_shards_hold(tmp_path: Path) -> Non
     assert np.array_equal(lips_at(video, read_box("60,20,24")), stored)
 
 
-def test_lips_of_a_larger_picture_are_shrunk_to_what_the_network_knows(tmp_path: Path) -> None:
+def test_crop_of_a_larger_picture_is_shrunk_to_what_the_network_knows(tmp_path: Path) -> None:
     frames = pictures(30, size=SIZE)
     small = write_video(tmp_path / "small.mp4", frames, None, encoder={"crf": "1"})
     large = write_video(tmp_path / "large.mp4", frames.repeat(3, axis=1).repeat(3, axis=2), None, encoder={"crf": "1"})
@@ -71,7 +71,7 @@ def test_coordinates_are_a_corpus_line_or_bare_numbers(tmp_path: Path) -> None:
         track()
 
 
-def test_what_would_not_fit_into_memory_is_refused_before_it_is_decoded(
+def test_video_that_would_not_fit_into_memory_is_refused_before_it_is_decoded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     talking = write_video(tmp_path / "talking.mp4", pictures(42, size=SIZE), None, rate=30)

@@ -27,7 +27,7 @@ def packets(path: Path) -> tuple[list[bytes], list[float]]:
 
 @pytest.mark.parametrize("start", [Fraction(0), Fraction(3)])
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
-def test_sound_begins_with_the_first_frame_and_times_of_the_picture_stay(
+def test_mux_begins_sound_with_the_first_frame_and_keeps_the_times_of_the_picture(
     tmp_path: Path, suffix: str, start: Fraction
 ) -> None:
     times = [start + Fraction(n, 25) for n in range(50)]
@@ -55,7 +55,7 @@ def copied(source: Path, out: Path, *, before: list[str]) -> Path:
     return out
 
 
-def test_frames_that_a_video_hides_stay_hidden(tmp_path: Path) -> None:
+def test_mux_keeps_hidden_frames_hidden(tmp_path: Path) -> None:
     encoder = {"preset": "medium"}
     source = write_video(tmp_path / "source.mp4", pictures(50, range(13)), click_track(2.0, 1.0), encoder=encoder)
     trimmed = copied(source, tmp_path / "trimmed.mp4", before=["-ss", "0.5"])

@@ -15,7 +15,7 @@ from tests.corpora import pictures, write_video
 
 
 @pytest.mark.parametrize("name", ["voice.wav", "voice.flac", "voice.mp4"])
-def test_a_voice_is_the_loudest_half_second_of_whatever_has_sound(tmp_path: Path, name: str) -> None:
+def test_reference_is_the_loudest_half_second_of_whatever_has_sound(tmp_path: Path, name: str) -> None:
     random = np.random.default_rng(2)
     sound = random.normal(0, 0.001, 48_000).astype(np.float32)
     sound[24_000:32_000] = random.normal(0, 0.1, 8_000)

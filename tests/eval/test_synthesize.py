@@ -54,7 +54,7 @@ def synthesize(*arguments: str | Path) -> int:
     return command.run(parser.parse_args([str(argument) for argument in arguments]))
 
 
-def test_a_video_is_spoken_and_its_picture_is_copied(
+def test_synthesize_writes_video_sound_and_mel_and_copies_the_picture(
     checkpoint: Path, talking: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "new" / "out.mp4"
@@ -76,7 +76,7 @@ def test_a_video_is_spoken_and_its_picture_is_copied(
     assert "real-time factor" in printed
 
 
-def test_the_same_video_is_spoken_the_same_again_and_otherwise_in_another_voice(
+def test_synthesize_gives_the_same_again_and_something_else_with_another_reference(
     checkpoint: Path, talking: Path, silent: Path, tmp_path: Path
 ) -> None:
     voice = tmp_path / "voice.wav"
@@ -102,7 +102,7 @@ def test_the_same_video_is_spoken_the_same_again_and_otherwise_in_another_voice(
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-def test_a_turned_picture_stays_turned_and_its_box_is_in_what_is_shown(
+def test_synthesize_keeps_a_turned_picture_turned_and_takes_its_box_as_shown(
     checkpoint: Path, talking: Path, tmp_path: Path, suffix: str
 ) -> None:
     turned = copied(talking, tmp_path / "turned.mp4", before=["-display_rotation", "90"])
@@ -206,7 +206,7 @@ BROKEN: dict[str, tuple[Broken, str]] = {
 
 
 @pytest.mark.parametrize("what", BROKEN)
-def test_what_cannot_be_done_is_said_and_nothing_is_written(
+def test_synthesize_names_what_is_wrong_and_writes_nothing(
     checkpoint: Path, talking: Path, silent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -218,7 +218,7 @@ def test_what_cannot_be_done_is_said_and_nothing_is_written(
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_a_video_is_not_written_over_itself(checkpoint: Path, talking: Path, tmp_path: Path) -> None:
+def test_synthesize_does_not_write_a_video_over_itself(checkpoint: Path, talking: Path, tmp_path: Path) -> None:
     video = tmp_path / "talking.mp4"
     video.write_bytes(talking.read_bytes())
     (tmp_path / "alias.mp4").symlink_to(video)
@@ -228,7 +228,7 @@ def test_a_video_is_not_written_over_itself(checkpoint: Path, talking: Path, tmp
     assert video.read_bytes() == talking.read_bytes()
 
 
-def test_earlier_files_stay_whole_when_it_goes_wrong_on_the_way(
+def test_synthesize_keeps_earlier_files_whole_when_it_fails(
     checkpoint: Path, talking: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "out.mp4").write_bytes(b"earlier")
@@ -243,7 +243,7 @@ def test_earlier_files_stay_whole_when_it_goes_wrong_on_the_way(
     assert (tmp_path / "out.mp4").read_bytes() == b"earlier"
 
 
-def test_pictures_of_long_mels_go_on_in_further_rows() -> None:
+def test_mel_image_continues_in_further_rows() -> None:
     mel = np.full((80, 2300), -1.0, np.float32)
     mel[0, 2299] = 1.0
     image = np.asarray(command.mel_image(mel))
