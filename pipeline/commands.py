@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 
 from rich.console import Console
 
-from pipeline.arguments import CommandParser, build_parser, settings_of
-from pipeline.config import BuildSettings
+from pipeline.config import BuildSettings, config_file
+from runtime.command_line import CommandParser, flag_value, read_section, settings_of, split_config
 
 DEMO_DATASET = "data/demo-shards"
 
@@ -26,7 +26,7 @@ def demo(arguments: Sequence[str]) -> int:
     from pipeline.demo import write_corpus
     from runtime.progress import ProgressReport, shown
 
-    parser = CommandParser("demo", demo.__doc__ or "")
+    parser = CommandParser("pipeline demo", demo.__doc__)
     parser.add_argument("--out", type=str, default="data/demo", help="folder of the corpus")
     parser.add_argument("--clips", type=int, default=240, help="how many clips, over all splits")
     parser.add_argument("--speakers", type=int, default=6, help="how many speakers; a third of them only in test")
@@ -59,20 +59,25 @@ def build(arguments: Sequence[str]) -> int:
     from pipeline.errors import BuildError
     from pipeline.tables import plan_table, summary_table
 
-    parser = build_parser("build", build.__doc__ or "", arguments)
+    parser = CommandParser("pipeline build", build.__doc__, section="data", repeated=("--split",))
+    parser.add_settings(BuildSettings, skip=["split"])
+    parser.add_argument(
+        "--split", type=list[str], default=[], metavar="NAME=FILE", help="a further split list; may be repeated"
+    )
     parser.add_argument("--out", type=str, default=DEMO_DATASET, help="folder or fsspec URL of the dataset")
     _add_job_arguments(parser)
+    parser.set_defaults(read_section(config_file(_named_dataset(arguments)), "data"))
     parser.add_argument("--dry_run", action="store_true", help="print the plan and stop")
     values = parser.parse(arguments)
-    recipe = settings_of(values)
-    if recipe.dataset == "demo" and not values.dry_run:
-        _write_demo_corpus_if_missing(recipe)
-    plan = plan_build(recipe, _say)
+    settings = settings_of(values, BuildSettings)
+    if settings.dataset == "demo" and not values.dry_run:
+        _write_demo_corpus_if_missing(settings)
+    plan = plan_build(settings, _say)
     if values.dry_run:
-        _console.print(plan_table(plan, recipe))
+        _console.print(plan_table(plan, settings))
         return 0
     try:
-        built = run_build(plan, recipe, values.out, values.address, values.workers)
+        built = run_build(plan, settings, values.out, values.address, values.workers)
     except BuildError as error:
         _say(f"error: {error}")
         return 1
@@ -84,7 +89,7 @@ def verify(arguments: Sequence[str]) -> int:
     """Recheck every checksum, count, shape, type, index row and mel of a dataset."""
     from pipeline.verify import verify as recheck
 
-    parser = CommandParser("verify", verify.__doc__ or "")
+    parser = CommandParser("pipeline verify", verify.__doc__)
     _add_dataset_argument(parser)
     _add_job_arguments(parser)
     values = parser.parse(arguments)
@@ -106,7 +111,7 @@ def info(arguments: Sequence[str]) -> int:
     """Totals per split and speaker, lengths, and the lag between lips and sound."""
     from pipeline.info import print_info
 
-    parser = CommandParser("info", info.__doc__ or "")
+    parser = CommandParser("pipeline info", info.__doc__)
     _add_dataset_argument(parser)
     parser.add_argument(
         "--lag_clips", type=int, default=200, help="clips a split that the lag is measured on; 0: not at all"
@@ -120,7 +125,7 @@ def preview(arguments: Sequence[str]) -> int:
     """Write one self-contained page with lip strips, mels, transcripts and playable sound."""
     from pipeline.preview import write_preview
 
-    parser = CommandParser("preview", preview.__doc__ or "")
+    parser = CommandParser("pipeline preview", preview.__doc__)
     _add_dataset_argument(parser)
     parser.add_argument("--n", type=int, default=24, help="how many clips, spread over splits and speakers")
     parser.add_argument("--split", type=str | None, default=None, help="only this split")
@@ -139,7 +144,7 @@ def tokenizer(arguments: Sequence[str]) -> int:
     """Train a SentencePiece tokenizer on a dataset's transcripts."""
     from pipeline.tokenizer import train_on_dataset
 
-    parser = CommandParser("tokenizer", tokenizer.__doc__ or "")
+    parser = CommandParser("pipeline tokenizer", tokenizer.__doc__)
     _add_dataset_argument(parser)
     parser.add_argument(
         "--out", type=str | None, default=None, help="file to write, a path or URL; default: DATASET/tokenizer.model"
@@ -158,7 +163,7 @@ def tokenizer(arguments: Sequence[str]) -> int:
     )
     pieces = trained.tokenizer.vocabulary_size
     if pieces != values.vocabulary_size:
-        why = "the text allows no more" if pieces < values.vocabulary_size else "its characters alone need so many"
+        why = "the text allows no more" if pieces < values.vocabulary_size else "its characters alone need that many"
         _say(f"warning: {pieces} pieces instead of {values.vocabulary_size}: {why}")
     _console.print(
         f"tokenizer: {pieces} pieces from {trained.texts} texts, {trained.words} words of {', '.join(trained.splits)}: "
@@ -191,10 +196,19 @@ def _add_job_arguments(parser: CommandParser) -> None:
     )
 
 
-def _write_demo_corpus_if_missing(recipe: BuildSettings) -> None:
-    """The demo needs no download: its corpus is made where the recipe expects it."""
-    folder, name = posixpath.split(recipe.root.rstrip("/"))
+def _write_demo_corpus_if_missing(settings: BuildSettings) -> None:
+    """The demo needs no download: its corpus is made where the settings expect it."""
+    folder, name = posixpath.split(settings.root.rstrip("/"))
     complete = os.path.join(folder, "demo.json")
     if name == "LRS2-BBC" and "://" not in folder and not os.path.exists(complete):
         _say(f"no demo corpus in {folder} yet: writing it (pipeline demo --out {folder})")
         demo(["--out", folder])
+
+
+def _named_dataset(arguments: Sequence[str]) -> str:
+    """The dataset that a command line asks for, by flag or in its settings file: it decides the other defaults."""
+    files, flags = split_config(arguments)
+    named = flag_value(flags, "dataset")
+    for file in reversed(files):
+        named = named or read_section(file, "data").get("dataset")
+    return str(named or BuildSettings.dataset)

@@ -1,17 +1,272 @@
-"""What command lines have in common: how a flag may be spelt, and how a file of settings is read."""
+"""Command lines: typed flags, sections of YAML files, `--help`, `--print_config`, `--version`, errors with status 2.
+
+All commands are parsed by `CommandParser`, over jsonargparse, and run by `run_commands`:
+
+    def run(arguments: Sequence[str]) -> int:
+        parser = CommandParser("python -m eval", __doc__, section="eval")
+        parser.add_settings(EvaluationSettings)                    # a typed dataclass: every field is a flag
+        parser.add_argument("--device", type=str | None, default=None, help="what is no setting of the class")
+        values = parser.parse(arguments)
+        settings = settings_of(values, EvaluationSettings)
+        ...
+
+    def main(arguments: Sequence[str] | None = None) -> int:
+        return run_commands("python -m eval", {"compare": compare, "synthesize": synthesize}, arguments, default=run)
+
+Flags are spelled with dashes or underscores (`--max-seconds`, `--schedule.warmup-steps`). `--config FILE` reads one
+section of a YAML file; flags go over it wherever they stand. A file may begin with `base: OTHER.yaml`, a file beside it
+that it is laid over, mapping by mapping. Unknown keys and flags are refused by name, and old ones with the new name.
+"""
 
 from __future__ import annotations
 
+import argparse
+import dataclasses
+import json
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
+from jsonargparse import ArgumentParser, Namespace
+from rich.console import Console
+
+from runtime.renamed import dotted, refuse_renamed
+from runtime.versions import versions_of
+
+EXIT_FAILED, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
+
+SECTIONS = ("data", "train", "eval")
+"""Of the file of a corpus. Other commands read a section of their own name."""
+
+Settings = TypeVar("Settings")
+Command = Callable[[Sequence[str]], int]
+
+
+class CommandParser(ArgumentParser):
+    """Parses one command.
+
+    Args:
+        prog: how the command is called.
+        about: what it does; a docstring.
+        section: of a `--config` file that is read; default: the last word of `prog`.
+        variants: (mapping, setting, its values): a section's part `mapping`, which is none of its settings, has for each value of
+            `setting` what goes over the rest of the section: `tasks: {vsr: {out: runs/vsr}}` for `task`.
+        repeated: flags that may stand several times, each adding to a list.
+    """
+
+    def __init__(
+        self,
+        prog: str = "",
+        about: str | None = None,
+        *,
+        section: str | None = None,
+        variants: tuple[str, str, Sequence[str]] | None = None,
+        repeated: Sequence[str] = (),
+        **inner: Any,
+    ) -> None:
+        self.section = section or (prog.split() or [""])[-1]
+        self.variants = variants
+        self.repeated = repeated
+        if inner or not prog:  # jsonargparse makes parsers of this class for the settings inside of settings
+            super().__init__(**inner)
+            return
+        super().__init__(
+            prog=prog,
+            description=about,
+            allow_abbrev=False,
+            version=_version(),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        self.add_argument("--config", action="config", help=f"YAML file; its section `{self.section}` is read")
+
+    def add_settings(self, kind: type[Any], skip: Sequence[str] = ()) -> None:
+        """Every field of a dataclass as a flag, but for `skip`."""
+        self.add_class_arguments(kind, as_group=False, skip=set(skip))
+
+    def parse(self, arguments: Sequence[str]) -> Namespace:
+        """The values of a command line. A wrong flag or value is said on standard error and ends the program (2).
+
+        Raises:
+            ValueError: a settings file cannot be used, or an old name.
+            OSError: it cannot be read.
+        """
+        files, flags = split_config([as_setting(argument) for argument in arguments])
+        names = [flag[2:].partition("=")[0] for flag in flags if flag.startswith("--")]
+        refuse_renamed(self.section, names)
+        configs = [f"--config={json.dumps(self._section(file, flags))}" for file in files]
+        values: Namespace = self.instantiate(self.parse_args([*configs, *map(self._appended, flags)]))
+        return values
+
+    def _appended(self, argument: str) -> str:
+        """`--split`, where it may be repeated, -> `--split+`, jsonargparse's own spelling."""
+        name, equals, value = argument.partition("=")
+        return f"{name}+{equals}{value}" if name in self.repeated else argument
+
+    def _section(self, path: str, flags: Sequence[str]) -> dict[str, Any]:
+        section = read_section(path, self.section)
+        if self.variants is None:
+            return section
+        part, setting, known = self.variants
+        variants = section.pop(part, None) or {}
+        if not isinstance(variants, dict) or not all(isinstance(each or {}, dict) for each in variants.values()):
+            raise ValueError(f"{path}: {self.section}.{part}: a mapping of settings for each {setting} was expected")
+        chosen = flag_value(flags, setting) or section.get(setting) or self.get_default(setting)
+        unknown = set(variants) - set(known)
+        if unknown:
+            found = ", ".join(sorted(unknown))
+            raise ValueError(f"{path}: {self.section}.{part}: no {setting} {found}: there is {', '.join(known)}")
+        section = dict(merged(section, {**(variants.get(chosen) or {}), setting: chosen}))
+        refuse_renamed(self.section, dotted(section))
+        return section
+
+    def format_help(self, *given: Any) -> str:
+        return _with_dashes(super().format_help(*given))
+
+    def format_usage(self) -> str:
+        return _with_dashes(super().format_usage())
+
+
+def _with_dashes(text: str) -> str:
+    return re.sub(r"--[a-z]\w*", lambda match: match[0].replace("_", "-"), text)
+
+
+def _version() -> str:
+    return f"lip-to-speech {versions_of(['lip-to-speech']).get('lip-to-speech', '(not installed)')}"
+
+
+def settings_of(values: Namespace, kind: type[Settings]) -> Settings:
+    """The dataclass whose fields are among parsed values (ValueError: what the class refuses)."""
+    names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    return kind(**{name: getattr(values, name) for name in names})
+
+
+def run_commands(
+    prog: str,
+    commands: Mapping[str, Command],
+    arguments: Sequence[str] | None = None,
+    *,
+    default: Command | None = None,
+    failures: tuple[type[Exception], ...] = (),
+) -> int:
+    """Run the command that a command line names, and say on standard error what goes wrong.
+
+    Args:
+        prog: how the commands are called.
+        commands: by name; the first line of each docstring is its help.
+        arguments: default: those of the process.
+        default: what runs where no command is named.
+        failures: errors that are no fault of the command line.
+
+    Returns:
+        The exit status: what the command returns; 1 after one of `failures`, 2 after ValueError and OSError, which are
+        what a user can mend, 130 when interrupted.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    command = commands.get(given[0]) if given else None
+    try:
+        if command is not None:
+            return command(given[1:])
+        if default is not None:
+            return default(given)
+    except failures as error:
+        print_error(error)
+        return EXIT_FAILED
+    except (ValueError, OSError) as error:
+        print_error(error)
+        return EXIT_USER
+    except KeyboardInterrupt:
+        print("interrupted: run the same command again to resume", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    listing = "\n".join(f"  {name:<11}{(each.__doc__ or '').splitlines()[0]}" for name, each in commands.items())
+    if given and given[0] in ("-h", "--help"):
+        print(f"usage: {prog} COMMAND [--help | --version | --print-config | FLAGS]\n\n{listing}")
+        return 0
+    if given and given[0] == "--version":
+        print(f"{prog} {_version()}")
+        return 0
+    print(f"{prog}: no command {given[0]!r}\n\n{listing}" if given else listing, file=sys.stderr)
+    return EXIT_USER
+
+
+def print_error(error: object) -> None:
+    """An error on standard error, as it is: brackets in it are no markup."""
+    console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+    console.print("error:", style="bold red", end=" ")
+    console.print(str(error))
+
+
+def split_config(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The files that `--config` names, and the other arguments."""
+    files, others, waiting = [], [], iter(arguments)
+    for argument in waiting:
+        name, equals, value = argument.partition("=")
+        file = value if equals else next(waiting, None) if name == "--config" else None
+        if name == "--config" and file is not None:
+            files.append(file)
+        else:
+            others.append(argument)
+    return files, others
+
+
+def flag_value(arguments: Sequence[str], name: str) -> str | None:
+    """The last value of a flag, written `--flag value` or `--flag=value`, before anything else is understood."""
+    found = None
+    for argument, following in pairwise([*arguments, ""]):
+        flag, equals, value = as_setting(argument).partition("=")
+        if flag == f"--{name}":
+            found = value if equals else following
+    return found
 
 
 def as_setting(argument: str) -> str:
     """A flag as its setting is named: `--max-seconds=9` is `--max_seconds=9`; what is no flag stays as it is."""
     name, equals, value = argument.partition("=")
     return f"--{name[2:].replace('-', '_')}{equals}{value}" if name.startswith("--") else argument
+
+
+def read_section(path: str | Path, section: str) -> dict[str, Any]:
+    """A section of a settings file, over that of its `base`.
+
+    Raises:
+        ValueError: it is not readable YAML, has no such section or others than there are, or an old name.
+        OSError: it cannot be read.
+    """
+    found = _section_or_none(Path(path), section)
+    if found is None:
+        raise ValueError(f"{path}: has no section `{section}`")
+    return found
+
+
+def _section_or_none(path: Path, section: str) -> dict[str, Any] | None:
+    content = read_yaml(path)
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: a mapping of sections was expected: {', '.join(SECTIONS)}")
+    unknown = [str(name) for name in content if name not in (*SECTIONS, section, "base")]
+    if unknown:
+        missing = "" if section in content else f"has no section `{section}`; "
+        raise ValueError(f"{path}: {missing}{', '.join(unknown)}: no section: those are {', '.join(SECTIONS)}")
+    base = _section_or_none(path.parent / content["base"], section) if "base" in content else None
+    found = content.get(section)
+    if found is None:
+        return base
+    if not isinstance(found, dict):
+        raise ValueError(f"{path}: {section}: a mapping of settings was expected")
+    try:
+        refuse_renamed(section, dotted(found))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return dict(merged(base or {}, found))
+
+
+def merged(below: Any, above: Any) -> Any:
+    """Mappings laid over each other, key by key."""
+    if not isinstance(below, dict) or not isinstance(above, dict):
+        return above
+    return below | {name: merged(below[name], value) if name in below else value for name, value in above.items()}
 
 
 def read_yaml(path: str | Path) -> Any:

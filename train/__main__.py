@@ -8,19 +8,14 @@ status 75.
 
 from __future__ import annotations
 
-import argparse
-import dataclasses
-import json
 import logging
 import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import Any, get_args
+from typing import get_args
 
-from jsonargparse import ArgumentParser
-
-from runtime.command_line import as_setting, read_yaml
+from runtime.command_line import EXIT_FAILED, EXIT_USER, CommandParser, print_error, settings_of
 from train.build import build_trainer
 from train.distributed import Device, DistributedContext, exit_process, process_group
 from train.logger import log_to_stderr
@@ -28,7 +23,6 @@ from train.run_dir import RunDir
 from train.settings import TaskName, TrainSettings
 from train.state import TrainingError
 
-EXIT_FAILED, EXIT_USER = 1, 2
 EXIT_STOPPED = 75
 """Exit status of a run that was signalled to stop (SIGTERM) and saved itself: start it again to resume."""
 
@@ -44,10 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except TrainingError as error:
         if error.__cause__ is not None:  # an error in a step: where in the code, too
             traceback.print_exception(error.__cause__)
-        print(f"error: {error}", file=sys.stderr)
+        print_error(error)
         return EXIT_FAILED
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print_error(error)
         return EXIT_USER
     except Exception:  # caught, so that the process ends by `exit_process` after any error
         traceback.print_exc()
@@ -73,63 +67,12 @@ def parse(arguments: list[str]) -> tuple[TrainSettings, str | None, Device | Non
     Raises:
         ValueError: the config file is not readable, has no `train` section, or states what the dataset knows.
     """
-    parser = ArgumentParser(prog="python -m train", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--config", action="config", help="config file; its section `train` is read")
+    parser = CommandParser("python -m train", __doc__, variants=("tasks", "task", get_args(TaskName)))
+    parser.add_settings(TrainSettings)
     parser.add_argument("--resume", type=str | None, default=None, help="auto, or a checkpoint of this run")
     parser.add_argument("--device", type=Device | None, default=None, help="default: cuda if there is one")
-    parser.add_class_arguments(TrainSettings, as_group=False)
-    named = [as_setting(argument) for argument in arguments]
-    given = _with_section(named, _task_of(named))
-    values = parser.instantiate(parser.parse_args(given))
-    if "transforms.crop_radius" in parser.parse_args(given, defaults=False):
-        raise ValueError("transforms.crop_radius: no setting of training: it is taken from the dataset's manifest")
-    settings = TrainSettings(**{field.name: getattr(values, field.name) for field in dataclasses.fields(TrainSettings)})
-    return settings, values.resume, values.device
-
-
-def _task_of(arguments: list[str]) -> str | None:
-    """The task that a command line names, if it does, before anything else of it is understood."""
-    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    finder.add_argument("--task")
-    task: str | None = finder.parse_known_args(arguments)[0].task
-    return task
-
-
-def _with_section(arguments: list[str], task: str | None) -> list[str]:
-    """The arguments, config files first and as their `train` section: whatever stands beside goes over them."""
-    files, result = [], []
-    for number, argument in enumerate(arguments):
-        name, equals, value = argument.partition("=")
-        if name == "--config" and equals:
-            files.append(f"--config={_section(value, task)}")
-        elif number and arguments[number - 1] == "--config":
-            files.append(f"--config={_section(argument, task)}")
-        elif argument != "--config" or number + 1 == len(arguments):
-            result.append(argument)
-    return [*files, *result]
-
-
-def _section(path: str, task: str | None) -> str:
-    content = read_yaml(path)
-    if not isinstance(content, dict) or not isinstance(content.get("train"), dict):
-        raise ValueError(f"{path}: has no section `train`")
-    section, tasks = dict(content["train"]), get_args(TaskName)
-    special = section.pop("tasks", None) or {}
-    if not isinstance(special, dict) or not all(isinstance(part or {}, dict) for part in special.values()):
-        raise ValueError(f"{path}: train.tasks: a mapping of tasks to settings was expected")
-    unknown = set(special) - set(tasks)
-    if unknown:
-        raise ValueError(f"{path}: train.tasks: no task {', '.join(sorted(unknown))}: there is {', '.join(tasks)}")
-    if task is not None:
-        section["task"] = task
-    return json.dumps(_merged(section, special.get(section.get("task", TrainSettings.task)) or {}))
-
-
-def _merged(below: Any, above: Any) -> Any:
-    """Mappings laid over each other, key by key."""
-    if not isinstance(below, dict) or not isinstance(above, dict):
-        return above
-    return below | {name: _merged(below[name], value) if name in below else value for name, value in above.items()}
+    values = parser.parse(arguments)
+    return settings_of(values, TrainSettings), values.resume, values.device
 
 
 if __name__ == "__main__":

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-import yaml
 
 from pipeline.corpora.lrs import LRS2, LRS3, Layout
+from runtime.command_line import read_section
 from train.__main__ import main, parse
 from train.settings import TaskName, TrainSettings
 
@@ -34,7 +34,7 @@ def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 
 @pytest.mark.parametrize("corpus", ["lrs2", "lrs3"])
 def test_config_states_every_setting_of_the_published_method(corpus: str) -> None:
-    section = yaml.safe_load((CONFIGS / f"{corpus}.yaml").read_text())["train"]
+    section = read_section(CONFIGS / f"{corpus}.yaml", "train")
     written = dict(_leaves({name: section[name] for name in PUBLISHED}))
     defaults = dict(_leaves({name: dataclasses.asdict(getattr(TrainSettings(), name)) for name in PUBLISHED}))
     published = {name: value for name, value in defaults.items() if name not in NOT_PUBLISHED}
@@ -44,14 +44,14 @@ def test_config_states_every_setting_of_the_published_method(corpus: str) -> Non
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
 @pytest.mark.parametrize("task", get_args(TaskName))
 def test_config_values_are_those_that_are_run(path: Path, task: str) -> None:
-    content = yaml.safe_load(path.read_text())
-    if "train" not in content:
+    if path.stem == "folder":
         pytest.skip("a corpus without training settings")
+    section = read_section(path, "train")
     settings, _, _ = parse(["--config", str(path), "--task", task])
     resolved = dict(_leaves(dataclasses.asdict(settings)))
     assert resolved["task"] == task
-    above = dict(_leaves(content["train"].get("tasks", {}).get(task, {})))
-    below = {name: value for name, value in _leaves(content["train"]) if not name.startswith("tasks")}
+    above = dict(_leaves(section.get("tasks", {}).get(task, {})))
+    below = {name: value for name, value in _leaves(section) if not name.startswith("tasks")}
     for name, value in (below | above).items():
         if name == "curriculum":
             assert [stage["epochs"] for stage in value] == [stage.epochs for stage in settings.curriculum]

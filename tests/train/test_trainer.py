@@ -13,8 +13,8 @@ import torch
 
 from model.checkpoint import load_checkpoint
 from model.lip_to_speech import LipToSpeech, LipToSpeechSettings
-from pipeline.arguments import build_parser
-from pipeline.config import config_file
+from pipeline.config import BuildSettings, config_file
+from runtime.command_line import read_section
 from shards import Dataset, open_dataset
 from tests.shards.datasets import noise, write_dataset
 from tests.train.runs import (
@@ -210,9 +210,9 @@ def test_configs_are_read_by_training_and_by_the_pipeline(name: str, capsys: pyt
     settings = parse(["--config", str(file), "--schedule.steps", "7"])[0]
     assert settings.schedule.steps == 7
     assert settings.network == LipToSpeechSettings() or name == "demo"
-    building = build_parser("build", "", ["--config", str(file)])
-    building.add_argument("--out", type=str)
-    built = building.parse(["--config", str(file)])
+    section = read_section(file, "data")
+    del section["out"]
+    built = BuildSettings(**section)
     assert built.dataset == name
 
 
