@@ -120,7 +120,7 @@ def test_best_that_was_measured_otherwise_is_set_aside(
 
 @pytest.fixture
 def another(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """A process that has the folder `run` until it is told to end."""
+    """A process that holds the lock of the run dir `run` until its standard input is closed."""
     held = (
         "import pathlib, sys\n"
         "from train.run_dir import RunDir\n"

@@ -130,7 +130,7 @@ def test_epoch_of_a_stage_has_every_clip_that_it_takes_once(dataset: Dataset) ->
 
 
 def _curriculum(shards: str, out: Path, **settings: Any) -> list[str]:
-    """Two stages of an epoch; windows and voices as short as these clips."""
+    """Two stages of an epoch; windows and references as short as these clips."""
     stages = "[{epochs: 1, max_words: 2, max_frames: 15}, {epochs: 1, max_words: 3, max_frames: 25}]"
     words = "--segments={min_words: 3, max_words: 5}"
     given = {"steps": 8, "every": 1, "checkpoint.last": 20, "workers": 0, "validation.split": "null", **settings}

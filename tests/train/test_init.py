@@ -174,9 +174,9 @@ def test_init_asr_may_have_another_tokenizer_and_the_run_keeps_its_own(
     at_once = {"losses.content_after_epoch": 0, "losses.content_below": 1e9}
     assert _run(shards, tmp_path / "run", steps=8, every=8, init_asr=asr, **at_once) == 0
     lines = logged(tmp_path / "run")
-    heard = [step for step in sorted(lines) if "content" in lines[step]]
+    with_content = [step for step in sorted(lines) if "content" in lines[step]]
     (first_epoch_ends,) = [step for step in logged(tmp_path / "run", "epoch") if step < 8]
-    assert heard == list(range(first_epoch_ends + 1, 9))
+    assert with_content == list(range(first_epoch_ends + 1, 9))
     assert load_checkpoint(tmp_path / "run/checkpoints/step-00000008.pt").tokenizer == tokenizer
 
 
@@ -300,17 +300,17 @@ def test_init_takes_published_files(shards: str, tokenizer: Tokenizer, tmp_path:
     ours, said = _initialized(settings, tokenizer, init_vsr=str(tmp_path / "visual.pt"))
     _assert_same(ours.visual, theirs.visual)
     assert "no CTC head of this tokenizer" in said
-    recogniser = _asr(31).half().float()
-    torch.save({"asr_model_state_dict": _published("recogniser", recogniser.state_dict())}, tmp_path / "asr.pt")
-    heard = load_asr(dataclasses.replace(settings, init_asr=str(tmp_path / "asr.pt")), CPU)
-    assert heard is not None
-    _assert_same(heard, recogniser)
+    theirs_asr = _asr(31).half().float()
+    torch.save({"asr_model_state_dict": _published("recogniser", theirs_asr.state_dict())}, tmp_path / "asr.pt")
+    ours_asr = load_asr(dataclasses.replace(settings, init_asr=str(tmp_path / "asr.pt")), CPU)
+    assert ours_asr is not None
+    _assert_same(ours_asr, theirs_asr)
 
 
 def test_resume_does_not_need_the_checkpoint_of_init(
     shards: str, settings: TrainSettings, tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
-    """Its own weights go on; were those it began with loaded again, the runs would differ."""
+    """It resumes with its own weights; were those of --init loaded again, the runs would differ."""
     path = tmp_path / "theirs.pt"
     _saved(path, _lip_to_speech(settings, tokenizer.vocabulary_size))
     assert _run(shards, tmp_path / "straight", init=path, steps=4) == 0

@@ -1,4 +1,6 @@
-"""The `lip2speech` task: lip regions and a speaker reference in, a mel out (METHOD.md, Losses and optimizer).
+"""The `lip2speech` task: lip regions and a speaker reference in, a mel out.
+
+The loss is the published one (docs/method.md, Losses and optimizer):
 
     total = 100 L1(mel of the window) + CTC(lips of the segment) + MSE(ASR features), the last once it is switched on
 
