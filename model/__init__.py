@@ -11,7 +11,7 @@ Where the sections of docs/method.md are:
     Speaker encoder              speaker_encoder.py
     Mel decoder                  mel_decoder.py        lip_to_speech.py: all of them as one network
     ASR                          asr.py
-    Losses                       losses.py             the optimizer is in train/optim.py
+    Losses                       losses.py             the optimizer is in train/optim.py; precision.py: exact float32
     From mel to waveform         vocoders/             mel_to_wav.py of mel_inversion.py and griffin_lim.py
     Published checkpoints        published.py          checkpoint.py (settings_io.py): ours, and reading either;
                                                        export.py: for torch alone

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
+import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
@@ -63,35 +64,46 @@ class ASRModel(nn.Module):
         self.conformer = Conformer(settings.conformer, settings.padding)
         self.head = CTCHead(width, settings.vocabulary)
 
-    def forward(self, mel: Tensor, lengths: Tensor) -> ASROutput:
+    def forward(self, mel: Tensor, lengths: Tensor, valid: tuple[Tensor, Tensor] | None = None) -> ASROutput:
         """
         Args:
             mel: (B, n_mels, S), the network's mel.
             lengths: (B,) mel frames of each clip, at least 1.
+            valid: `valid_after_convolutions`, for masked training; by default they are looked for here.
 
         Returns:
             `ASROutput`. What stands beyond a clip's length means nothing.
         """
-        x = mel[:, None]
-        for conv, norm in ((self.conv1, self.norm1), (self.conv2, self.norm2)):
-            x, lengths = self._halve(x, lengths, conv, norm)
+        if not self.training or self.settings.padding == "published":
+            valid = None
+        elif valid is None:
+            valid = valid_after_convolutions(lengths, mel.shape[-1], mel.device)
+        first, second = valid or (None, None)
+        x, lengths = self._halve(mel[:, None], lengths, self.conv1, self.norm1, first)
+        x, lengths = self._halve(x, lengths, self.conv2, self.norm2, second)
         embedded = self.embed(rearrange(x, "b channels bands s -> b s (channels bands)"))
-        features = self.conformer(embedded, lengths)
+        features = self.conformer(embedded, lengths, second)
         return ASROutput(self.head(features), features, lengths)
 
-    def _halve(self, x: Tensor, lengths: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
+    def _halve(
+        self, x: Tensor, lengths: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm1d, valid: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         """(B, C, bands, S) -> (B, C', bands / 2, S / 2), and the lengths halved likewise."""
-        masked = self.settings.padding == "masked"
-        if masked:
+        if self.settings.padding == "masked":
             x = x.masked_fill(~valid_mask(lengths, x.shape[-1], x.device)[:, None, None], 0.0)
         x, lengths = conv(x), halved(lengths)
-        if masked and self.training:
-            valid = valid_positions(lengths, x.shape[-1], x.device)
+        if valid is not None:
             x = norm_frames(norm, rearrange(x, "b c bands s -> b s c bands"), valid)
             x = rearrange(x, "b s c bands -> b c bands s")
         else:
             x = norm(x.flatten(2)).view_as(x)
         return F.relu(x), lengths
+
+
+def valid_after_convolutions(lengths: Tensor, mel_frames: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """`valid_positions` at half and at a quarter of the mel's rate; arguments as there, of the mel."""
+    lengths, frames = halved(lengths), halved(mel_frames)
+    return valid_positions(lengths, frames, device), valid_positions(halved(lengths), halved(frames), device)
 
 
 def halved(size: _Size) -> _Size:

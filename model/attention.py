@@ -86,7 +86,7 @@ class RelativeAttention(nn.Module):
             frames = raw.shape[-1]
             columns = torch.arange(frames, device=raw.device)
             moved = (columns - (frames - lengths)[:, None]).clamp(0, frames - 1)  # (B, T)
-            own_end = query @ rearrange(positions[:, moved], "h b t d -> b h d t")
+            own_end = raw.gather(3, moved[:, None, None].expand_as(raw))
             raw = torch.where(columns[:, None] + columns >= frames - 1, own_end, raw)
         return _relative_shift(raw)
 

@@ -47,21 +47,23 @@ class Conformer(nn.Module):
         self.padding = padding
         self.layers = nn.ModuleList(ConformerLayer(settings, padding) for _ in range(settings.layers))
 
-    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+    def forward(self, x: Tensor, lengths: Tensor, valid: Tensor | None = None) -> Tensor:
         """
         Args:
             x: (B, T, width).
             lengths: (B,) frames of each clip.
+            valid: `valid_positions` of the lengths, for masked training; by default they are looked for here.
 
         Returns:
             (B, T, width). Masked, zeros beyond a clip's length.
         """
         frames = x.shape[1]
         positions = sinusoids(frames, x.shape[2], x.device)
-        mask, valid = None, None
+        mask = None
         if self.padding == "masked":
             mask = valid_mask(lengths, frames, x.device)
-            valid = valid_positions(lengths, frames, x.device) if self.training else None
+            if self.training and valid is None:
+                valid = valid_positions(lengths, frames, x.device)
         lengths = lengths.to(x.device, non_blocking=True)
         for layer in self.layers:
             x = layer(x, lengths, positions, mask, valid)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from model.ctc import CTCHead
 from model.mel_decoder import DecoderSettings, MelDecoder
-from model.padding import Padding, check_padding
+from model.padding import Padding, ValidFrames, check_padding
 from model.segment_sampling import Windows, take_window
 from model.speaker_encoder import SpeakerEncoder, SpeakerSettings
 from model.visual_encoder import VisualEncoder, VisualSettings
@@ -76,6 +76,8 @@ class LipToSpeech(nn.Module):
         reference_lengths: Tensor | None = None,
         windows: Windows | None = None,
         window_frames: int | None = None,
+        valid: ValidFrames | None = None,
+        reference_valid: Tensor | None = None,
     ) -> LipToSpeechOutput:
         """
         Args:
@@ -85,10 +87,11 @@ class LipToSpeech(nn.Module):
             reference_lengths: (B,) mel frames of each reference; without them all frames count, padding too.
             windows: what to generate, in video frames; by default all of it.
             window_frames: frames of the result: those of the largest window, or a fixed number; default: all T.
+            valid, reference_valid: see `VisualEncoder`, `SpeakerEncoder`.
         """
-        features = self.visual(video, lengths)
+        features = self.visual(video, lengths, valid)
         windowed, sizes = features, lengths
         if windows is not None:
             windowed, sizes = take_window(features, *windows, length=window_frames or features.shape[1]), windows.sizes
-        mel = self.decoder(windowed, self.speaker(reference, reference_lengths), sizes)
+        mel = self.decoder(windowed, self.speaker(reference, reference_lengths, reference_valid), sizes)
         return LipToSpeechOutput(mel, self.head(features), features)

@@ -11,7 +11,7 @@ figures and arrays depend on it (docs/method.md, Differences from the published 
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -54,6 +54,37 @@ def valid_positions(lengths: Tensor, frames: int, device: torch.device) -> Tenso
         int64 (N,) on the device, N the sum of the lengths.
     """
     return valid_mask(lengths, frames).flatten().nonzero().squeeze(1).to(device, non_blocking=True)
+
+
+class ValidFrames(NamedTuple):
+    """The valid frames of a batch, for a network that is trained masked. Found before it runs, from lengths on the CPU,
+    they are looked for once a step, and torch.compile has no break in its graph.
+
+    Attributes:
+        positions: int64 (N,), `valid_positions`.
+        rounded: int64 (N',), what goes through convolutions of single frames: the same, on a GPU `round_up` of them.
+    """
+
+    positions: Tensor
+    rounded: Tensor
+
+
+def valid_frames(lengths: Tensor, frames: int, device: torch.device) -> ValidFrames:
+    """`ValidFrames` on the device; arguments as of `valid_positions`."""
+    positions = valid_positions(lengths, frames, lengths.device)
+    rounded = round_up(positions) if device.type == "cuda" else positions
+    return ValidFrames(positions.to(device, non_blocking=True), rounded.to(device, non_blocking=True))
+
+
+def round_up(positions: Tensor) -> Tensor:
+    """(N,) -> (N',), N' a multiple of 64: the positions, then some of them again, evenly spread.
+
+    cuDNN plans each convolution anew for every N, for more than a millisecond, and batches of speech have as many N as
+    there are batches. It is an approximation: batch norm's statistics count at most 63 frames twice.
+    """
+    missing = -len(positions) % 64
+    again = torch.arange(missing, device=positions.device) * len(positions) // max(missing, 1)
+    return torch.cat([positions, positions[again]])
 
 
 def pack(x: Tensor, valid: Tensor) -> Tensor:

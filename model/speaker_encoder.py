@@ -41,19 +41,23 @@ class SpeakerEncoder(nn.Module):
         self.norms = nn.ModuleList(nn.BatchNorm1d(channels) for channels in settings.channels)
         self.project = nn.Linear(sizes[-1], settings.width)
 
-    def forward(self, mel: Tensor, lengths: Tensor | None = None) -> Tensor:
+    def forward(self, mel: Tensor, lengths: Tensor | None = None, valid: Tensor | None = None) -> Tensor:
         """
         Args:
             mel: (B, n_mels, S), the network's mel.
             lengths: (B,) mel frames of each reference. Without them every frame counts, padding too: that is how the
                 published network was trained.
+            valid: `valid_positions` of the lengths, for training; by default they are looked for here.
 
         Returns:
             (B, width).
         """
         x = rearrange(mel, "b mels s -> b s mels")
         mask = None if lengths is None else valid_mask(lengths, x.shape[1], x.device)
-        valid = valid_positions(lengths, x.shape[1], x.device) if lengths is not None and self.training else None
+        if not self.training or lengths is None:
+            valid = None
+        elif valid is None:
+            valid = valid_positions(lengths, x.shape[1], x.device)
         for conv, norm in zip(self.convs, self.norms, strict=True):
             if mask is not None:
                 x = mask_padding(x, mask)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.conformer import Conformer, ConformerSettings
-from model.padding import Padding, mask_padding, pack, unpack, valid_mask, valid_positions
+from model.padding import Padding, ValidFrames, mask_padding, pack, unpack, valid_frames, valid_mask
 from model.resnet import ResNet
 
 FRONT_KERNEL = (5, 7, 7)
@@ -48,27 +48,33 @@ class VisualEncoder(nn.Module):
         self.dropout = nn.Dropout(settings.dropout)
         self.conformer = Conformer(settings.conformer, padding)
 
-    def forward(self, video: Tensor, lengths: Tensor) -> Tensor:
+    def forward(self, video: Tensor, lengths: Tensor, valid: ValidFrames | None = None) -> Tensor:
         """
         Args:
             video: (B, 1, T, H, W), normalized (`model.transforms`).
             lengths: (B,) frames of each clip, at least 1. On the CPU they spare a GPU a synchronisation in training.
+            valid: `valid_frames` of the lengths, for masked training; by default they are looked for here.
 
         Returns:
             (B, T, width). Masked, zeros beyond a clip's length.
         """
-        return self.conformer(self.dropout(self.frame_vectors(video, lengths)), lengths)  # type: ignore[no-any-return]
+        if not self.training or self.padding == "published":
+            valid = None
+        elif valid is None:
+            valid = valid_frames(lengths, video.shape[2], video.device)
+        vectors = self.dropout(self.frame_vectors(video, lengths, valid))
+        return self.conformer(vectors, lengths, valid and valid.positions)  # type: ignore[no-any-return]
 
-    def frame_vectors(self, video: Tensor, lengths: Tensor) -> Tensor:
-        """The front end and the ResNet alone: (B, 1, T, H, W) -> (B, T, width)."""
+    def frame_vectors(self, video: Tensor, lengths: Tensor, valid: ValidFrames | None = None) -> Tensor:
+        """The front end and the ResNet alone: (B, 1, T, H, W) -> (B, T, width), of valid frames if they are given."""
         batch, _, frames = video.shape[:3]
-        valid = None
         if self.padding == "masked":
             mask = valid_mask(lengths, frames, video.device)
             video = mask_padding(video.squeeze(1), mask).unsqueeze(1)
-            valid = valid_positions(lengths, frames, video.device) if self.training else None
+        if video.device.type != "meta" and torch.is_autocast_enabled(video.device.type):
+            video = video.to(torch.get_autocast_dtype(video.device.type))  # before it is five times as large
         seen = _five_at_a_time(video)
-        seen = seen.flatten(0, 1) if valid is None else pack(seen, valid)
+        seen = seen.flatten(0, 1) if valid is None else pack(seen, valid.rounded)
         # Tensor cores want channels last. A CPU pools ten times as fast so, but its convolutions are no faster, and its
         # batch norm, in training, is slower and less exact.
         layout = torch.channels_last if seen.is_cuda or not self.training else torch.contiguous_format
@@ -78,7 +84,9 @@ class VisualEncoder(nn.Module):
         )  # as ReLU first, at a quarter of the work
         maps = maps if maps.is_cuda else maps.contiguous()
         vectors: Tensor = self.project(self.resnet(maps))
-        return vectors.unflatten(0, (batch, frames)) if valid is None else unpack(vectors, valid, batch, frames)
+        if valid is None:
+            return vectors.unflatten(0, (batch, frames))  # type: ignore[no-any-return]
+        return unpack(vectors[: len(valid.positions)], valid.positions, batch, frames)
 
     def front_maps(self, seen: Tensor) -> Tensor:
         """The 3-D convolution, as one over pictures whose channels are the frames that it sees: (N, 5, H, W) ->

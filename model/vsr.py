@@ -8,7 +8,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from model.ctc import CTCHead
-from model.padding import Padding, check_padding
+from model.padding import Padding, ValidFrames, check_padding
 from model.visual_encoder import VisualEncoder, VisualSettings
 
 
@@ -46,16 +46,17 @@ class VSRModel(nn.Module):
         self.visual = VisualEncoder(settings.visual, settings.padding)
         self.head = CTCHead(settings.visual.conformer.width, settings.vocabulary) if settings.vocabulary else None
 
-    def forward(self, video: Tensor, lengths: Tensor) -> VSROutput:
+    def forward(self, video: Tensor, lengths: Tensor, valid: ValidFrames | None = None) -> VSROutput:
         """
         Args:
             video: (B, 1, T, H, W), normalized.
             lengths: (B,) frames of each clip.
+            valid: see `VisualEncoder`.
 
         Raises:
             ValueError: this one came without a head.
         """
         if self.head is None:
             raise ValueError("this visual encoder came without a CTC head: it can only initialize another network")
-        features = self.visual(video, lengths)
+        features = self.visual(video, lengths, valid)
         return VSROutput(features, self.head(features))
