@@ -28,6 +28,7 @@ from model.tokenizer import Tokenizer
 from model.transforms import TransformSettings
 from model.vsr import VSRModel, VSRSettings
 from runtime.atomic import atomic_file
+from runtime.renamed import refuse_renamed
 
 FORMAT = 1
 
@@ -144,6 +145,7 @@ def _ours(content: Any) -> Checkpoint:
     if content["format"] != FORMAT:
         raise ValueError(f"format {content['format']}, and this version reads {FORMAT}")
     if content["kind"] not in _NETWORKS:
+        refuse_renamed("checkpoint", [str(content["kind"])])
         raise ValueError(f"kind {content['kind']!r}: expected one of {', '.join(_NETWORKS)}")
     tokenizer, transforms, weights = content["tokenizer"], content.get("transforms"), content["weights"]
     if not isinstance(weights, dict):

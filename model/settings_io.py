@@ -9,6 +9,8 @@ import dataclasses
 import typing
 from typing import Any
 
+from runtime.renamed import refuse_renamed
+
 
 def read_settings(kind: Any, values: Any) -> Any:
     """A settings dataclass from nested dictionaries. Missing settings have their default.
@@ -18,12 +20,14 @@ def read_settings(kind: Any, values: Any) -> Any:
         values: by name of the field.
 
     Raises:
-        ValueError: no dictionary, or unknown or ill-typed settings, which are named; or what `kind` itself refuses.
+        ValueError: no dictionary, or settings that are unknown, renamed or ill-typed, which are named; or what `kind` itself
+            refuses.
     """
     types = typing.get_type_hints(kind)
     if not isinstance(values, dict):
         raise ValueError(f"{kind.__name__} are a {type(values).__name__}, and a dictionary was expected")
     unknown = [str(name) for name in values if name not in types]
+    refuse_renamed("checkpoint", unknown)
     if unknown:
         raise ValueError(f"unknown settings {', '.join(unknown)} of {kind.__name__}: made by a later version?")
     return kind(**{name: _typed(f"{kind.__name__}.{name}", types[name], value) for name, value in values.items()})

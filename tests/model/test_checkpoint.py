@@ -129,7 +129,7 @@ def test_pickle_that_would_run_code_is_refused(tmp_path: Path, monkeypatch: pyte
         ({"weights": {}}, "neither one of ours nor a published one: it holds weights"),
         ([1, 2], "neither one of ours nor a published one: it holds list"),
         ({"format": 99}, "format 99, and this version reads 1"),
-        ({"format": 1, "kind": "tts"}, "of a network 'tts'"),
+        ({"format": 1, "kind": "tts"}, "kind 'tts'"),
         ({"format": 1, "kind": "asr"}, "tokenizer is missing"),
         ({"format": 1, "kind": ["asr"]}, ""),
         ({"v_front_state_dict": {}}, "ctc_layer_state_dict is missing; it holds v_front_state_dict"),
@@ -149,6 +149,8 @@ def test_files_that_are_no_checkpoint_are_named(content: Any, message: str, tmp_
 @pytest.mark.parametrize(
     ("where", "value", "message"),
     [
+        ("kind", "visual", "visual is no longer a setting: use vsr"),
+        ("mel.half", 40, "use crop_radius"),
         ("settings.visual.colour", 3, "unknown settings colour of VisualSettings"),
         ("settings.visual.conformer.layers", "2", "ConformerSettings.layers is '2', and int was expected"),
         ("settings.visual.conformer.layers", 10**9, "1000000000 layers, and only"),
@@ -335,8 +337,8 @@ def test_published_tensors_that_do_not_fit_are_named(tmp_path: Path) -> None:
     for part in (
         "wrong.pt",
         "visual.resnet.stages.1.0.norm1.weight is missing",
-        "(there: resnet.resnet.layer9.0.bn1.weight) is not known",
-        "visual.front_norm.bias (there: frontend.1.bias) is (5,) and should be (8,)",
+        "(published as resnet.resnet.layer9.0.bn1.weight) is not known",
+        "visual.front_norm.bias (published as frontend.1.bias) is (5,) and should be (8,)",
     ):
         assert part in str(caught.value)
 
