@@ -20,8 +20,8 @@ def read_settings(kind: Any, values: Any) -> Any:
         values: by name of the field.
 
     Raises:
-        ValueError: no dictionary, or settings that are unknown, renamed or ill-typed, which are named; or what `kind` itself
-            refuses.
+        ValueError: no dictionary, or settings that are unknown, renamed or ill-typed, which are named; or what `kind`
+            itself refuses.
     """
     types = typing.get_type_hints(kind)
     if not isinstance(values, dict):

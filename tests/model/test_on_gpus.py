@@ -12,7 +12,7 @@ from model.resnet import ChannelGate
 from model.synthesis import Synthesizer
 from model.transforms import TransformSettings
 from model.vsr import VSRModel
-from tests.model.networks import small_lip_reader_settings, small_lip_to_speech, without_dropout
+from tests.model.networks import small_lip_to_speech, small_vsr_settings, without_dropout
 
 CPU = torch.device("cpu")
 LENGTHS = torch.tensor([9, 5])
@@ -64,7 +64,7 @@ def test_vsr_model_compiles_without_a_break_where_valid_frames_are_given() -> No
 
 def _vsr_model() -> nn.Module:
     torch.manual_seed(0)
-    return without_dropout(VSRModel(small_lip_reader_settings("masked"))).train()
+    return without_dropout(VSRModel(small_vsr_settings("masked"))).train()
 
 
 def _video() -> Tensor:
