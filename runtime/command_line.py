@@ -53,8 +53,8 @@ class CommandParser(ArgumentParser):
         prog: how the command is called.
         about: what it does; a docstring.
         section: of a `--config` file that is read; default: the last word of `prog`.
-        variants: (mapping, setting, its values): a section's part `mapping`, which is none of its settings, has for each value of
-            `setting` what goes over the rest of the section: `tasks: {vsr: {out: runs/vsr}}` for `task`.
+        variants: (mapping, setting, its values): a part of the section, which is none of its settings, has for each
+            value of `setting` what goes over the rest: `tasks: {vsr: {out: runs/vsr}}` for `task`.
         repeated: flags that may stand several times, each adding to a list.
     """
 
