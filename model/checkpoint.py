@@ -144,6 +144,7 @@ def _ours(content: Any) -> Checkpoint:
         raise ValueError(f"neither one of ours nor a published one: it holds {found or 'nothing'}")
     if content["format"] != FORMAT:
         raise ValueError(f"format {content['format']}, and this version reads {FORMAT}")
+    refuse_renamed("checkpoint", [str(content["kind"])])
     if content["kind"] not in _NETWORKS:
         refuse_renamed("checkpoint", [str(content["kind"])])
         raise ValueError(f"kind {content['kind']!r}: expected one of {', '.join(_NETWORKS)}")

@@ -57,7 +57,7 @@ def refuse_renamed(section: str, names: Iterable[str]) -> None:
         for depth in range(1, len(parts) + 1):
             new = table.get(".".join(parts[:depth]))
             if new is not None:
-                raise ValueError(f"{section}: {'.'.join(parts[:depth])} is no longer a setting: use {new}")
+                raise ValueError(f"{section}: {'.'.join(parts[:depth])} is not a name of this version: use {new}")
 
 
 def dotted(values: Mapping[str, object], prefix: str = "") -> Iterable[str]:

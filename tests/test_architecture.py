@@ -27,20 +27,78 @@ NARROW = {("train", "eval"): ("eval.metrics",), ("eval", "pipeline"): ("pipeline
 RAY = ("runtime/ray_jobs.py", "eval/executors.py", "eval/scheduler.py")
 """Where jobs are started."""
 
-OLD_MODULES = """
-    train.going_on train.start train.run train.run_folder train.ranks train.logbook train.meter train.recipe
-    train.recipes train.visual train.asr train.lip2speech train.texts train.sound train.speaking train.pictures
-    train.schedule train.loop eval.running eval.work eval.hearing eval.voices eval.file_voice eval.networks eval.mels
-    eval.identity eval.intervals eval.batches eval.one_clip eval.metrics.judges eval.metrics.words eval.metrics.waves
-    eval.metrics.warping eval.metrics.packages eval.metrics.scorers eval.report.marking eval.compare.alike
-    shards.reading pipeline.grey pipeline.sound pipeline.timing pipeline.jobs pipeline.lag pipeline.pictures
-    pipeline.recipe pipeline.datasets model.visual model.speaker model.decoder model.recogniser model.segments
-    model.plain_settings model.compiled model.resizing configs
-""".split()
+OLD_MODULES = [
+    "train.going_on",
+    "train.start",
+    "train.run",
+    "train.run_folder",
+    "train.ranks",
+    "train.logbook",
+    "train.meter",
+    "train.recipe",
+    "train.recipes",
+    "train.visual",
+    "train.asr",
+    "train.lip2speech",
+    "train.texts",
+    "train.sound",
+    "train.speaking",
+    "train.pictures",
+    "train.schedule",
+    "train.loop",
+    "eval.running",
+    "eval.work",
+    "eval.hearing",
+    "eval.voices",
+    "eval.file_voice",
+    "eval.networks",
+    "eval.mels",
+    "eval.identity",
+    "eval.intervals",
+    "eval.batches",
+    "eval.one_clip",
+    "eval.metrics.judges",
+    "eval.metrics.words",
+    "eval.metrics.waves",
+    "eval.metrics.warping",
+    "eval.metrics.packages",
+    "eval.metrics.scorers",
+    "eval.report.marking",
+    "eval.compare.alike",
+    "shards.reading",
+    "pipeline.grey",
+    "pipeline.sound",
+    "pipeline.timing",
+    "pipeline.jobs",
+    "pipeline.lag",
+    "pipeline.pictures",
+    "pipeline.recipe",
+    "pipeline.datasets",
+    "model.visual",
+    "model.speaker",
+    "model.decoder",
+    "model.recogniser",
+    "model.segments",
+    "model.plain_settings",
+    "model.compiled",
+    "model.resizing",
+    "configs",
+]
 
-OLD_SETTINGS = """
-    half crops keep on_damage still warm_up bad_steps reference_from slope recipe recipes micro_batches
-""".split()
+OLD_SETTINGS = [
+    "half",
+    "crops",
+    "keep",
+    "on_damage",
+    "still",
+    "warm_up",
+    "bad_steps",
+    "reference_from",
+    "slope",
+    "recipe",
+    "recipes",
+    "micro_batches",
+]
 
 
 def modules(room: str) -> dict[str, Path]:
