@@ -40,7 +40,7 @@ from runtime.constants import FPS
 from runtime.progress import ProgressReport, shown
 from runtime.ray_jobs import job_runner
 from shards import Dataset, DatasetError, Store, open_dataset
-from shards.format.manifest import read_left_out
+from shards.format.manifest import read_skipped
 from shards.format.store import absolute_url
 from shards.loading.batch_plan import BatchSettings, MicroBatch, plan_evaluation
 from shards.loading.index_view import IndexedClip
@@ -73,7 +73,7 @@ def evaluate(settings: EvaluationSettings, command: str = "") -> Path:
     planned = plan(dataset, settings)
     shared = _shared(settings, dataset, checkpoint, planned)
     mean_of = dataset.training_splits() if "mean_mel" in settings.systems else ()
-    skipped = [entry for entry in read_left_out(dataset.store) if entry["split"] == settings.split]
+    skipped = [entry for entry in read_skipped(dataset.store) if entry["split"] == settings.split]
     store = Store(str(Path(settings.out).absolute()))
     claim(store, about_of(settings, dataset, checkpoint, planned, command))
     if mean_of:

@@ -1,7 +1,7 @@
 """The lag at which lip movement and sound agree best, by which a corpus that is out of step is seen.
 
 The sound's level in each frame is predicted from the lips by ridge regression, for every lag of up to half a second;
-the score is the share of the level's variance that is explained on clips left out of the fit. It peaks at the corpus's
+the score is the share of the level's variance that is explained on clips skipped of the fit. It peaks at the corpus's
 lag. Lips are a 5x5 thumbnail of the middle of the region and how much each of its cells moves: coarse enough for a
 handful of clips and several speakers.
 """

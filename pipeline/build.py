@@ -17,17 +17,17 @@ from pipeline.shard_task import ShardTask, build_shard
 from runtime.atomic import PART_SUFFIX
 from runtime.progress import ProgressReport, shown
 from runtime.ray_jobs import job_runner
-from shards import DatasetError, LeftOut, Manifest, StorageError, Store, read_manifest
+from shards import DatasetError, Manifest, SkippedClip, StorageError, Store, read_manifest
 from shards.format.manifest import ERRORS_NAME, PLAN_NAME, read_plan
 from shards.format.store import absolute_url
 
 
 @dataclass(frozen=True)
 class Built:
-    """A finished dataset: manifest, clips left out, speed in video seconds a second, shards that were there already."""
+    """A finished dataset: manifest, clips skipped, speed in video seconds a second, shards that were there already."""
 
     manifest: Manifest
-    left_out: list[LeftOut]
+    skipped: list[SkippedClip]
     speed: float
     reused: int
 
@@ -77,17 +77,17 @@ def run_build(
         for outcome in runner.map(build_shard, tasks, progress.update, retry_on=(StorageError,)):
             if outcome.result is not None:
                 result = outcome.result
-                report.add(result.clips, result.seconds, result.left_out, result.reused)
+                report.add(result.clips, result.seconds, result.skipped, result.reused)
                 reused += result.reused
             elif outcome.error is not None:
                 failed[outcome.item.shard.name] = outcome.error
             progress.update()
     if failed:
         raise BuildError(_describe(failed, len(tasks), out))
-    manifest, left_out = merge(plan, store)
+    manifest, skipped = merge(plan, store)
     if not manifest.totals["clips"]:
-        raise BuildError(f"not one clip could be built: {_listed(count_reasons(left_out))} ({store.path(ERRORS_NAME)})")
-    return Built(manifest, left_out, report.speed, reused)
+        raise BuildError(f"not one clip could be built: {_listed(count_reasons(skipped))} ({store.path(ERRORS_NAME)})")
+    return Built(manifest, skipped, report.speed, reused)
 
 
 def claim_out(plan: Plan, store: Store) -> None:
@@ -155,6 +155,6 @@ def _listed(reasons: Counter[str]) -> str:
     return ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
 
 
-def count_reasons(left_out: list[LeftOut]) -> Counter[str]:
-    """How many clips were left out for which reason, most frequent first."""
-    return Counter(f"{entry.stage}: {entry.reason}" for entry in left_out)
+def count_reasons(skipped: list[SkippedClip]) -> Counter[str]:
+    """How many clips were skipped for which reason, most frequent first."""
+    return Counter(f"{entry.stage}: {entry.reason}" for entry in skipped)

@@ -1,4 +1,4 @@
-"""One clip from its files to a sample, or to the reason why it is left out."""
+"""One clip from its files to a sample, or to the reason why it is skipped."""
 
 from __future__ import annotations
 

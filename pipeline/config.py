@@ -40,7 +40,7 @@ class BuildSettings:
         limit: at most so many clips of each split, for a trial.
         coordinate_tolerance: frames by which a clip's coordinates may be too many or too few; surplus ones are dropped,
             missing ones repeat the last.
-        min_frames: shorter clips are left out.
+        min_frames: shorter clips are skipped.
     """
 
     dataset: DatasetName = "demo"

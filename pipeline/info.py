@@ -71,8 +71,8 @@ def _split_table(dataset: Dataset, rows: list[dict[str, Any]], lags: dict[str, L
             str(len({row["speaker"] for row in mine})),
             *((f"{lag.seconds * 1000:+.0f} ms", f"{lag.explained:.2f}") if lag else ("-", "-")),
         )
-    left_out = manifest.totals["left_out"]
-    table.caption = f"{left_out} clips left out (errors.jsonl)" if left_out else "no clip was left out"
+    skipped = manifest.totals["skipped"]
+    table.caption = f"{skipped} clips skipped (errors.jsonl)" if skipped else "no clip was skipped"
     if lags:
         table.caption += "; lag: of the sound behind the lips; R2: share of its level that they explain"
     return table

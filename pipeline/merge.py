@@ -9,13 +9,13 @@ from dataclasses import asdict
 
 from pipeline.plan import Plan
 from runtime.atomic import PART_SUFFIX
-from shards import DatasetError, LeftOut, Manifest, Sidecar, Store, read_sidecar
+from shards import DatasetError, Manifest, Sidecar, SkippedClip, Store, read_sidecar
 from shards.format.index import INDEX_NAME, encode_index
 from shards.format.manifest import ERRORS_NAME, MANIFEST_NAME, PLAN_NAME, ShardEntry, encode_manifest, hours_of
 from shards.format.sidecar import sidecar_name
 
 
-def merge(plan: Plan, out: Store) -> tuple[Manifest, list[LeftOut]]:
+def merge(plan: Plan, out: Store) -> tuple[Manifest, list[SkippedClip]]:
     """Finish a dataset all of whose shards are built.
 
     Its content depends only on the plan, the shards and the library versions: not on who built them, when, or in what
@@ -29,21 +29,21 @@ def merge(plan: Plan, out: Store) -> tuple[Manifest, list[LeftOut]]:
     for sidecar in sidecars:
         if sidecar.plan != plan.hash:
             raise DatasetError(f"{out.path(sidecar.shard)}: is of another plan: does another build write here too?")
-    left_out = sorted(
-        (*plan.left_out, *(entry for sidecar in sidecars for entry in sidecar.left_out)),
+    skipped = sorted(
+        (*plan.skipped, *(entry for sidecar in sidecars for entry in sidecar.skipped)),
         key=lambda entry: (entry.split, entry.key, entry.source),
     )
-    errors = "".join(json.dumps(asdict(entry), ensure_ascii=False) + "\n" for entry in left_out).encode()
+    errors = "".join(json.dumps(asdict(entry), ensure_ascii=False) + "\n" for entry in skipped).encode()
     index = encode_index(row for sidecar in sidecars for row in sidecar.rows)
-    manifest = _manifest(plan, sidecars, len(left_out), {INDEX_NAME: index, ERRORS_NAME: errors})
+    manifest = _manifest(plan, sidecars, len(skipped), {INDEX_NAME: index, ERRORS_NAME: errors})
     out.write(ERRORS_NAME, errors)
     out.write(INDEX_NAME, index)
     out.write(MANIFEST_NAME, encode_manifest(manifest))
     _remove_parts(plan, out)
-    return manifest, left_out
+    return manifest, skipped
 
 
-def _manifest(plan: Plan, sidecars: Sequence[Sidecar], left_out: int, files: dict[str, bytes]) -> Manifest:
+def _manifest(plan: Plan, sidecars: Sequence[Sidecar], skipped: int, files: dict[str, bytes]) -> Manifest:
     splits: dict[str, list[ShardEntry]] = {}
     for sidecar in sidecars:
         entry = ShardEntry(sidecar.shard, sidecar.bytes, sidecar.sha256, len(sidecar.rows), sidecar.frames)
@@ -59,7 +59,7 @@ def _manifest(plan: Plan, sidecars: Sequence[Sidecar], left_out: int, files: dic
             "frames": frames,
             "hours": hours_of(frames),
             "bytes": sum(sidecar.bytes for sidecar in sidecars),
-            "left_out": left_out,
+            "skipped": skipped,
         },
         splits=splits,
         versions={name: sorted({sidecar.versions[name] for sidecar in sidecars}) for name in libraries},

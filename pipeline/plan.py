@@ -19,7 +19,7 @@ from model.mel import MelSettings
 from pipeline.config import BuildSettings
 from pipeline.corpora import Clip, CorpusIndex
 from runtime.constants import FPS, MEL_FRAMES_PER_VIDEO_FRAME, N_MELS, ROI_MARGIN, SAMPLE_RATE, SAMPLES_PER_FRAME
-from shards import LeftOut
+from shards import SkippedClip
 from shards.format.sample import roi_side
 from shards.format.sidecar import FORMAT_VERSION
 
@@ -45,14 +45,14 @@ class Plan:
         settings: the recipe's settings that do, by name.
         features: mel, crop and codec settings of the stored arrays.
         shards: in order.
-        left_out: clips of the index that cannot be built.
+        skipped: clips of the index that cannot be built.
     """
 
     hash: str
     settings: dict[str, Any]
     features: dict[str, Any]
     shards: tuple[ShardPlan, ...]
-    left_out: tuple[LeftOut, ...]
+    skipped: tuple[SkippedClip, ...]
 
     @property
     def clips(self) -> int:
@@ -66,7 +66,7 @@ def make_plan(index: CorpusIndex, recipe: BuildSettings) -> Plan:
         ValueError: there is no clip to build.
     """
     if not index.clips:
-        reasons = ", ".join(sorted({entry.reason for entry in index.left_out})) or "the split lists name none"
+        reasons = ", ".join(sorted({entry.reason for entry in index.skipped})) or "the split lists name none"
         raise ValueError(f"{recipe.root}: no clip to build: {reasons}")
     settings = {name: value for name, value in asdict(recipe).items() if name not in _LOCATIONS}
     settings["audio"] = "wav folder" if recipe.audio else "video"
@@ -82,8 +82,8 @@ def make_plan(index: CorpusIndex, recipe: BuildSettings) -> Plan:
         "sample_rate": SAMPLE_RATE,
     }
     shards = tuple(shard for _, clips in _by_split(index.clips) for shard in _pack(list(clips), recipe))
-    left_out = tuple(sorted(index.left_out, key=lambda entry: (entry.split, entry.key, entry.source)))
-    return Plan(_hash(settings, features, shards, left_out), settings, features, shards, left_out)
+    skipped = tuple(sorted(index.skipped, key=lambda entry: (entry.split, entry.key, entry.source)))
+    return Plan(_hash(settings, features, shards, skipped), settings, features, shards, skipped)
 
 
 def clip_bytes(frames: int, crop_radius: int) -> int:
@@ -118,10 +118,10 @@ def _pack(clips: list[Clip], recipe: BuildSettings) -> Iterable[ShardPlan]:
 
 
 def _hash(
-    settings: dict[str, Any], features: dict[str, Any], shards: tuple[ShardPlan, ...], left_out: tuple[LeftOut, ...]
+    settings: dict[str, Any], features: dict[str, Any], shards: tuple[ShardPlan, ...], skipped: tuple[SkippedClip, ...]
 ) -> str:
     digest = hashlib.sha256(json.dumps([FORMAT_VERSION, settings, features], sort_keys=True).encode())
     for shard in shards:  # one at a time: the coordinates of a large corpus are hundreds of megabytes
         digest.update(json.dumps([shard.name, [astuple(clip) for clip in shard.clips]]).encode())
-    digest.update(json.dumps([astuple(entry) for entry in left_out]).encode())
+    digest.update(json.dumps([astuple(entry) for entry in skipped]).encode())
     return digest.hexdigest()

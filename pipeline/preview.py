@@ -23,7 +23,7 @@ from runtime.html_page import check_page, write_page
 from runtime.images import COLUMNS, TILE, data_uri, jpeg, make_tiles, sheet, strip
 from runtime.mel_image import COLORS, mel_data_uri
 from shards import Dataset, DatasetError, Sample, open_dataset
-from shards.format.manifest import read_left_out
+from shards.format.manifest import read_skipped
 from shards.format.wav import encode_wav
 
 _MOST_FRAMES = 160  # shown of one clip: 6.4 s keep a page small and hold most utterances whole
@@ -97,7 +97,7 @@ def write_preview(
         name=name,
         manifest=dataset.manifest,
         totals=split_totals(dataset),
-        reasons=reasons_left_out(dataset),
+        reasons=skip_reasons(dataset),
         shown=shown,
         seed=seed,
         drawn=drawn,
@@ -142,9 +142,9 @@ def split_totals(dataset: Dataset) -> list[SplitTotals]:
     return [counted.get(split, SplitTotals(split)) for split in dataset.manifest.splits]
 
 
-def reasons_left_out(dataset: Dataset) -> list[tuple[str, int]]:
-    """Why clips were left out and how many, the most frequent reason first."""
-    return Counter(str(entry["reason"]) for entry in read_left_out(dataset.store)).most_common()
+def skip_reasons(dataset: Dataset) -> list[tuple[str, int]]:
+    """Why clips were skipped and how many, the most frequent reason first."""
+    return Counter(str(entry["reason"]) for entry in read_skipped(dataset.store)).most_common()
 
 
 def _read(dataset: Dataset, key: str) -> Sample:

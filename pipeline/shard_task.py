@@ -15,7 +15,7 @@ from pipeline.media.errors import ClipError
 from pipeline.plan import ShardPlan
 from runtime.constants import FPS
 from runtime.versions import versions_of
-from shards import DatasetError, LeftOut, ShardWriter, Sidecar, Store, read_sidecar
+from shards import DatasetError, ShardWriter, Sidecar, SkippedClip, Store, read_sidecar
 from shards.format.sidecar import encode_sidecar, sidecar_name
 
 _LIBRARIES = ("av", "numpy", "soxr", "torch", "webdataset")
@@ -33,11 +33,11 @@ class ShardTask:
 
 @dataclass(frozen=True)
 class ShardResult:
-    """The small statistics a worker returns: clips and video seconds, clips left out, whether the shard was there."""
+    """The small statistics a worker returns: clips and video seconds, clips skipped, whether the shard was there."""
 
     clips: int
     seconds: float
-    left_out: int
+    skipped: int
     reused: bool
 
 
@@ -56,7 +56,7 @@ def build_shard(task: ShardTask) -> ShardResult:
     return ShardResult(
         clips=len(sidecar.rows),
         seconds=sidecar.frames / FPS,
-        left_out=len(sidecar.left_out),
+        skipped=len(sidecar.skipped),
         reused=reused,
     )
 
@@ -77,13 +77,13 @@ def finished_sidecar(out: Store, shard: str, plan_hash: str) -> Sidecar | None:
 
 def _write(task: ShardTask, out: Store) -> Sidecar:
     corpus = Corpus.of(task.recipe)
-    left_out: list[LeftOut] = []
+    skipped: list[SkippedClip] = []
     with ShardWriter.create(out, task.shard.name, task.recipe.roi_codec) as writer:
         for clip in task.shard.clips:
             try:
                 writer.write(build_sample(clip, task.recipe, corpus))
             except ClipError as fault:
-                left_out.append(clip.left_out(fault.stage, fault.reason, fault.detail))
+                skipped.append(clip.skipped(fault.stage, fault.reason, fault.detail))
             except Exception as error:
                 error.add_note(f"while building {clip.key} from {clip.video}")
                 raise
@@ -94,7 +94,7 @@ def _write(task: ShardTask, out: Store) -> Sidecar:
         bytes=writer.bytes,
         sha256=writer.sha256,
         rows=writer.rows,
-        left_out=left_out,
+        skipped=skipped,
         versions=library_versions(),
     )
     out.write(sidecar_name(task.shard.name), encode_sidecar(sidecar))

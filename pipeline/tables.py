@@ -13,16 +13,16 @@ from runtime.constants import FPS
 def plan_table(plan: Plan, recipe: BuildSettings) -> Table:
     """What a build would do: per split, clips, hours, shards and bytes expected (as raw lip regions)."""
     table = Table(title=f"plan {plan.hash[:12]}: {recipe.dataset} at {recipe.root}", title_justify="left")
-    for name in ("split", "clips", "hours", "shards", "bytes expected", "left out already"):
+    for name in ("split", "clips", "hours", "shards", "bytes expected", "skipped already"):
         table.add_column(name, justify="left" if name == "split" else "right")
-    splits = sorted({shard.split for shard in plan.shards} | {entry.split for entry in plan.left_out})
+    splits = sorted({shard.split for shard in plan.shards} | {entry.split for entry in plan.skipped})
     rows = []
     for split in splits:
         shards = [shard for shard in plan.shards if shard.split == split]
         frames = [clip.frames for shard in shards for clip in shard.clips]
         expected = sum(clip_bytes(count, recipe.crop_radius) for count in frames)
-        left_out = sum(entry.split == split for entry in plan.left_out)
-        rows.append((len(frames), sum(frames) / FPS / 3600, len(shards), expected, left_out))
+        skipped = sum(entry.split == split for entry in plan.skipped)
+        rows.append((len(frames), sum(frames) / FPS / 3600, len(shards), expected, skipped))
         table.add_row(split, *_cells(rows[-1]))
     table.add_section()
     table.add_row("all", *_cells(tuple(sum(column) for column in zip(*rows, strict=True))))
@@ -32,7 +32,7 @@ def plan_table(plan: Plan, recipe: BuildSettings) -> Table:
 
 
 def summary_table(built: Built, out: str) -> Table:
-    """What a build made, and what it left out and why."""
+    """What a build made, and what it skipped and why."""
     manifest = built.manifest
     reused = f", {built.reused} shards were there already" if built.reused else ""
     table = Table(title=f"{out}: {built.speed:.0f} video-seconds a second{reused}", title_justify="left")
@@ -46,9 +46,9 @@ def summary_table(built: Built, out: str) -> Table:
         table.add_row(split, *_cells(rows[-1]))
     table.add_section()
     table.add_row("all", *_cells(tuple(sum(column) for column in zip(*rows, strict=True))))
-    reasons = count_reasons(built.left_out)
+    reasons = count_reasons(built.skipped)
     if reasons:
-        lines = "\n".join(f"{count} left out: {reason}" for reason, count in reasons.most_common())
+        lines = "\n".join(f"{count} skipped: {reason}" for reason, count in reasons.most_common())
         table.caption = f"{lines}\nevery one with its reason: {out.rstrip('/')}/errors.jsonl"
         table.caption_justify = "left"
     return table

@@ -191,7 +191,7 @@ def _check_totals(manifest: Manifest, rows: list[dict[str, Any]], store: Store) 
         "bytes": sum(entry.bytes for entry in entries),
     }
     with suppress(FileNotFoundError):  # which is named elsewhere
-        counted["left_out"] = len(store.read(ERRORS_NAME).splitlines())
+        counted["skipped"] = len(store.read(ERRORS_NAME).splitlines())
     problems = [
         f"{MANIFEST_NAME}: total {name} is {manifest.totals[name]}, counted {value}"
         for name, value in counted.items()

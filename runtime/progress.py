@@ -21,8 +21,8 @@ class ProgressReport:
 
     Attributes:
         total: clips to do.
-        clips, seconds, failures: done so far: clips, seconds of video, clips left out.
-        reused: how many of these, left out or not, were done already before the job: they say nothing about speed.
+        clips, seconds, failures: done so far: clips, seconds of video, clips skipped.
+        reused: how many of these, skipped or not, were done already before the job: they say nothing about speed.
         built_seconds: seconds of video that the job has built itself.
         began: when it began, by `time.monotonic`.
     """
@@ -69,8 +69,8 @@ class ProgressReport:
 
     def line(self) -> str:
         video = f", {self.seconds / 3600:.2f} h of video, {self.speed:.0f} video-s/s" if self.seconds else ""
-        left_out = f", {self.failures} left out" if self.failures else ""
-        return f"{self.done}/{self.total} clips{video}{left_out}"
+        skipped = f", {self.failures} skipped" if self.failures else ""
+        return f"{self.done}/{self.total} clips{video}{skipped}"
 
 
 @contextmanager

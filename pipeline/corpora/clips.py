@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from shards import LeftOut
+from shards import SkippedClip
 from shards.format.sidecar import Reason, Stage
 
 
@@ -39,8 +39,8 @@ class Clip:
     frames: int
     sizes: tuple[int, int, int]
 
-    def left_out(self, stage: Stage, reason: Reason, detail: str) -> LeftOut:
-        return LeftOut(self.key, self.split, self.video, stage, reason, detail)
+    def skipped(self, stage: Stage, reason: Reason, detail: str) -> SkippedClip:
+        return SkippedClip(self.key, self.split, self.video, stage, reason, detail)
 
 
 @dataclass
@@ -48,7 +48,7 @@ class CorpusIndex:
     """What a corpus holds: clips to build, clips that cannot be built, and notices for the person who asked."""
 
     clips: list[Clip] = field(default_factory=list)
-    left_out: list[LeftOut] = field(default_factory=list)
+    skipped: list[SkippedClip] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
 
 
@@ -66,7 +66,7 @@ class CorpusFiles:
     wavs: dict[str, int] | None
     coordinates: dict[str, str] | None
 
-    def clip(self, video: str, split: str, set_name: str) -> Clip | LeftOut:
+    def clip(self, video: str, split: str, set_name: str) -> Clip | SkippedClip:
         """A clip to build, or why it cannot be: it has no coordinates, or no wav where wavs are used.
 
         A path that begins with its set has it in its key once.
@@ -88,9 +88,9 @@ class CorpusFiles:
             sizes=(self.files[video], self.files.get(transcript, 0), (self.wavs or {}).get(wav, 0)),
         )
         if self.coordinates is not None and line is None:
-            return clip.left_out("index", "coordinates_missing", "the coordinate file has no line for it")
+            return clip.skipped("index", "coordinates_missing", "the coordinate file has no line for it")
         if self.wavs is not None and wav not in self.wavs:
-            return clip.left_out("index", "sound_missing", f"no {wav} in the folder of wav files")
+            return clip.skipped("index", "sound_missing", f"no {wav} in the folder of wav files")
         return clip
 
 

@@ -19,7 +19,7 @@ from pipeline.corpora.splits import named_lists, read_list
 from pipeline.media.coordinates import VIDEO_EXTENSIONS, read_coordinate_file
 from pipeline.media.decode import open_video
 from runtime.constants import FPS
-from shards import LeftOut, Store
+from shards import SkippedClip, Store
 
 SET = "main"
 _GUESSED_FRAMES = 75
@@ -42,7 +42,7 @@ def index_folder(recipe: BuildSettings) -> CorpusIndex:
     wavs = list_files(Store(recipe.audio)) if recipe.audio else None
     corpus = CorpusFiles(files, wavs, _read_coordinates(recipe, index))
     described = [corpus.clip(video, split, SET) for video, split in _assign_splits(recipe, videos, index).items()]
-    index.left_out += [clip for clip in described if isinstance(clip, LeftOut)]
+    index.skipped += [clip for clip in described if isinstance(clip, SkippedClip)]
     clips = [clip for clip in described if isinstance(clip, Clip)]
     if recipe.lip_box is not None:
         clips = _with_probed_frames(root, clips)
@@ -80,7 +80,7 @@ def _assign_splits(recipe: BuildSettings, videos: list[str], index: CorpusIndex)
             if video is None:
                 key = make_key(SET, line)
                 detail = "listed in the split, but there is no such file"
-                index.left_out.append(LeftOut(key, split, line, "index", "video_missing", detail))
+                index.skipped.append(SkippedClip(key, split, line, "index", "video_missing", detail))
                 continue
             found += 1
             if assigned.setdefault(video, split) != split:

@@ -17,7 +17,7 @@ from pipeline.corpora.clips import Clip, CorpusFiles, CorpusIndex, make_key, sep
 from pipeline.corpora.listing import list_files
 from pipeline.corpora.splits import named_lists, read_list
 from pipeline.media.coordinates import read_coordinate_file
-from shards import LeftOut, Store
+from shards import SkippedClip, Store
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def index_lrs(recipe: BuildSettings, layout: Layout) -> CorpusIndex:
             )
         for stem, video in resolved:
             if video is None:
-                index.left_out.append(_missing_video(stem, split, layout))
+                index.skipped.append(_missing_video(stem, split, layout))
                 continue
             if video in listed_in:
                 if listed_in[video] != split:
@@ -95,8 +95,8 @@ def index_lrs(recipe: BuildSettings, layout: Layout) -> CorpusIndex:
                 continue
             listed_in[video] = split
             clip = corpus.clip(video, split, set_name=video.split("/")[0])
-            if isinstance(clip, LeftOut):
-                index.left_out.append(clip)
+            if isinstance(clip, SkippedClip):
+                index.skipped.append(clip)
             else:
                 clips.append(clip)
     index.clips = separate_keys(clips)
@@ -164,7 +164,7 @@ def _meant(stem: str, split: str, layout: Layout) -> list[str]:
     return [f"{set_name}/{stem}.mp4" for set_name in layout.bare_of.get(split, layout.bare)]
 
 
-def _missing_video(line: str, split: str, layout: Layout) -> LeftOut:
+def _missing_video(line: str, split: str, layout: Layout) -> SkippedClip:
     video = _meant(line.split()[0], split, layout)[0]
     key = make_key(*video.removesuffix(".mp4").split("/", 1))
-    return LeftOut(key, split, video, "index", "video_missing", "listed in the split, but there is no such file")
+    return SkippedClip(key, split, video, "index", "video_missing", "listed in the split, but there is no such file")

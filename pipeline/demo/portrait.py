@@ -1,7 +1,7 @@
 """The still part of a face: painted once a clip at twice the picture's resolution, then bent in every frame.
 
 The face is a height map (skull, brow, nose, cheeks, muzzle, chin) lit by one lamp, over which go the colours
-of skin, hair and beard. Eyes and mouth are left out: they move, and `eyes` and `mouth` draw them.
+of skin, hair and beard. Eyes and mouth are not in it: they move, and `eyes` and `mouth` draw them.
 
 Face coordinates (u, v) are in pixels of the 160 x 160 picture at scale 1, from the middle of the face, u to
 the right, v down. Row i, column j of a layer is at v = i / 2 - 80, u = j / 2 - 80.

@@ -17,7 +17,7 @@ ERRORS_NAME = "errors.jsonl"
 PLAN_NAME = "plan.json"
 """Written first: whose place this is, so that another plan's build is refused before it touches anything."""
 
-TOTALS = ("clips", "frames", "hours", "bytes", "left_out")
+TOTALS = ("clips", "frames", "hours", "bytes", "skipped")
 """What is counted over all splits."""
 
 
@@ -40,7 +40,7 @@ class Manifest:
         plan: hash of the plan that it was built from.
         recipe: the settings that decide its content.
         features: mel, crop and codec settings: what the stored arrays are.
-        totals: clips, frames, hours, bytes, left_out, over all splits.
+        totals: clips, frames, hours, bytes, skipped, over all splits.
         splits: split -> its shards, in order.
         versions: library -> versions that built the shards (more than one when it was upgraded in between).
         sha256: of `index.parquet` and `errors.jsonl`.
@@ -108,7 +108,7 @@ def read_plan(store: Store) -> tuple[str, dict[str, Any]] | None:
         return None
 
 
-def read_left_out(store: Store) -> list[dict[str, Any]]:
+def read_skipped(store: Store) -> list[dict[str, Any]]:
     """The clips that a dataset was built without: key, split, stage, reason and detail of each.
 
     Raises:
@@ -118,7 +118,7 @@ def read_left_out(store: Store) -> list[dict[str, Any]]:
         entries = [json.loads(line) for line in store.read(ERRORS_NAME).splitlines()]
         return [{**entry, "split": entry["split"], "reason": entry["reason"]} for entry in entries]
     except (FileNotFoundError, ValueError, TypeError, KeyError) as error:
-        raise DatasetError(f"{store.path(ERRORS_NAME)}: no readable list of clips left out: {error}") from error
+        raise DatasetError(f"{store.path(ERRORS_NAME)}: no readable list of clips skipped: {error}") from error
 
 
 def _check(manifest: Manifest, where: str) -> None:

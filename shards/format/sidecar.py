@@ -43,7 +43,7 @@ Reason = Literal[
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class SkippedClip:
     """A clip that is not in the dataset, and why.
 
     Attributes:
@@ -72,7 +72,7 @@ class Sidecar:
         split: its split.
         bytes, sha256: of the tar.
         rows: index rows of its clips, in the order in which they are stored.
-        left_out: clips planned for it that could not be built.
+        skipped: clips planned for it that could not be built.
         versions: of the libraries that made it.
     """
 
@@ -82,7 +82,7 @@ class Sidecar:
     bytes: int
     sha256: str
     rows: list[dict[str, Any]]
-    left_out: list[LeftOut]
+    skipped: list[SkippedClip]
     versions: dict[str, str]
 
     @cached_property
@@ -125,8 +125,8 @@ def read_sidecar(store: Store, shard: str) -> Sidecar:
         body = dict(content["sidecar"])
         if _digest(_compact(body)) != content["digest"]:
             raise DatasetError(f"{store.path(name)}: its content is not what it was written with")
-        left_out = [LeftOut(**entry) for entry in body.pop("left_out")]
-        return Sidecar(left_out=left_out, **body)
+        skipped = [SkippedClip(**entry) for entry in body.pop("skipped")]
+        return Sidecar(skipped=skipped, **body)
     except DatasetError:
         raise
     except (ValueError, TypeError, KeyError, AttributeError) as error:

@@ -114,7 +114,7 @@ def sixty_clips(folder: Path) -> tuple[Evaluation, Dataset, dict[str, Any]]:
     evaluation = evaluation_of(folder / "report", rows)
     samples = [noise(key, "test", row_of(key, "network")["frames"]) for key in KEYS]
     dataset = write_dataset(str(folder / "set"), {"test-000000.tar": samples})
-    left_out = [{"key": HOSTILE_KEY, "stage": "sound", "reason": "sound_silent", "detail": HOSTILE, "split": "test"}]
-    left_out += [{"key": "main/z/1", "stage": "decode", "reason": "video_short", "detail": "3 frames", "split": "test"}]
+    skipped = [{"key": HOSTILE_KEY, "stage": "sound", "reason": "sound_silent", "detail": HOSTILE, "split": "test"}]
+    skipped += [{"key": "main/z/1", "stage": "decode", "reason": "video_short", "detail": "3 frames", "split": "test"}]
     damaged = [{"key": "main/z/2", "reason": "its checksum is wrong"}]
-    return evaluation, dataset, summary_of(evaluation, skipped=left_out, damaged=damaged)
+    return evaluation, dataset, summary_of(evaluation, skipped=skipped, damaged=damaged)

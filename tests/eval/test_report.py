@@ -104,7 +104,7 @@ def test_report_shows_whatever_an_evaluation_says_as_text(file: Path) -> None:
     assert "<script>alert" not in page.source
     assert "<img src=x" not in page.source
     assert not any(name.startswith("on") for _, found in page.elements for name in found)
-    assert page.text.count(HOSTILE) >= 5  # said, speaker, voice, why there is no figure, why it was left out
+    assert page.text.count(HOSTILE) >= 5  # said, speaker, voice, why there is no figure, why it was skipped
     assert HOSTILE_KEY in page.text
     assert sum(tag == "script" for tag, _ in page.elements) == 2 + len(islands(page.source))
 
@@ -163,7 +163,7 @@ def test_report_shows_all_systems_in_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("recipe", "split", "clips", "left_out", "expected"),
+    ("recipe", "split", "clips", "skipped", "expected"),
     [
         ("lrs2", "test", None, 1242, "0.526"),
         ("lrs2", "test", None, 5, None),
@@ -174,14 +174,14 @@ def test_report_shows_all_systems_in_order(tmp_path: Path) -> None:
     ],
 )
 def test_report_shows_published_figures_beside_those_of_the_same_clips_only(
-    tmp_path: Path, recipe: str, split: str, clips: int | None, left_out: int, expected: str | None
+    tmp_path: Path, recipe: str, split: str, clips: int | None, skipped: int, expected: str | None
 ) -> None:
     about: dict[str, Any] = {
         "dataset": {"url": "data/set", "recipe": recipe, "split": split},
         "settings": {"speaker_reference": "other", "clips": clips},
     }
     made = evaluation_of(tmp_path, all_rows(["main/s/1"]), **about)
-    lost = [{"key": f"main/z/{n}", "stage": "sound", "reason": "silent", "detail": ""} for n in range(left_out)]
+    lost = [{"key": f"main/z/{n}", "stage": "sound", "reason": "silent", "detail": ""} for n in range(skipped)]
     page = Page(write_report(made, None, summary_of(made, skipped=lost)))
     assert len([row for row in page.all("tr") if row.get("data-system") == "published"]) == (expected is not None)
     assert (f"Published {'LRS2' if recipe == 'lrs2' else 'LRS3'}" in page.text) == (expected is not None)

@@ -25,7 +25,7 @@ CLIP = "bad/00001"
 
 
 def build(corpus: Lrs2Corpus, out: Path, **recipe: Any) -> dict[str, dict[str, str]]:
-    """Build a corpus without Ray; clips left out, by key."""
+    """Build a corpus without Ray; clips skipped, by key."""
     settings = BuildSettings(dataset="lrs2", root=str(corpus.finish().root), **recipe)
     run_build(plan_build(settings, lambda line: None), settings, str(out), workers=0)
     assert verify(str(out), workers=0)[1] == []
@@ -152,14 +152,14 @@ def test_a_bad_clip_is_left_out_with_its_reason_and_the_good_ones_are_built(
     corpus.add("good/00001")
     corpus.add("good/00002")
     spoil(corpus)
-    left_out = build(corpus, tmp_path / "out")
-    assert set(left_out) == {f"main/{CLIP}"}
-    entry = left_out[f"main/{CLIP}"]
+    skipped = build(corpus, tmp_path / "out")
+    assert set(skipped) == {f"main/{CLIP}"}
+    entry = skipped[f"main/{CLIP}"]
     assert f"{entry['stage']}: {entry['reason']}" == expected
     assert len(entry["detail"]) > 10
     dataset = open_dataset(str(tmp_path / "out"))
     assert {sample.key for sample in dataset.samples()} == {"main/good/00001", "main/good/00002"}
-    assert (dataset.manifest.totals["clips"], dataset.manifest.totals["left_out"]) == (2, 1)
+    assert (dataset.manifest.totals["clips"], dataset.manifest.totals["skipped"]) == (2, 1)
 
 
 def test_a_video_of_3000_frames_is_built(tmp_path: Path) -> None:
@@ -218,8 +218,8 @@ def test_ready_made_wavs_take_the_place_of_the_videos_sound(tmp_path: Path) -> N
             path.write_bytes(b"RIFF no wav")
         else:
             soundfile.write(path, content, 48_000)
-    left_out = build(corpus, tmp_path / "out", audio=str(tmp_path / "audio"))
-    assert {key: entry["reason"] for key, entry in left_out.items()} == {"main/a/2": "sound_unreadable"}
+    skipped = build(corpus, tmp_path / "out", audio=str(tmp_path / "audio"))
+    assert {key: entry["reason"] for key, entry in skipped.items()} == {"main/a/2": "sound_unreadable"}
     wav = open_dataset(str(tmp_path / "out")).sample("main/a/1").wav
     assert np.argmax(np.abs(wav.astype(int)) > 10_000) / 16_000 == pytest.approx(0.7, abs=0.002)
 
@@ -232,8 +232,8 @@ def test_sound_that_changes_its_rate_or_layout_costs_the_clip_or_is_joined(tmp_p
     corpus = Lrs2Corpus(tmp_path / "corpus")
     corpus.add("a/1")
     corpus.add("a/2", frames=60, video=False).write_bytes(parts["slow"] + parts["fast"])
-    left_out = build(corpus, tmp_path / "out")
-    assert {key: entry["reason"] for key, entry in left_out.items()} == {"main/a/2": "sound_unreadable"}
+    skipped = build(corpus, tmp_path / "out")
+    assert {key: entry["reason"] for key, entry in skipped.items()} == {"main/a/2": "sound_unreadable"}
 
 
 def test_a_video_trimmed_by_an_edit_list_is_whole(tmp_path: Path) -> None:
@@ -296,8 +296,8 @@ def test_an_unreadable_file_costs_the_clip(
         return read(self, name)
 
     monkeypatch.setattr(Store, "read", forbidden)
-    left_out = build(corpus, tmp_path / "out")
-    told = {key: (entry["stage"], entry["reason"]) for key, entry in left_out.items()}
+    skipped = build(corpus, tmp_path / "out")
+    told = {key: (entry["stage"], entry["reason"]) for key, entry in skipped.items()}
     assert told == {"main/a/2": ("read", reason)}
 
 

@@ -226,7 +226,7 @@ def test_a_foreign_shard_of_the_same_name_is_not_overwritten(small_recipe: Build
 
 
 def damaged(manifest: dict[str, Any], path: str, value: object) -> dict[str, Any]:
-    """A manifest with another value at a path such as `totals/left_out`."""
+    """A manifest with another value at a path such as `totals/skipped`."""
     changed: Any = json.loads(json.dumps(manifest))
     *folders, name = path.split("/")
     place = changed
@@ -239,7 +239,7 @@ def damaged(manifest: dict[str, Any], path: str, value: object) -> dict[str, Any
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        ("totals/left_out", 7),
+        ("totals/skipped", 7),
         ("totals/hours", 1.5),
         ("totals/clips", 11),
         ("splits/train/0/frames", 9999),

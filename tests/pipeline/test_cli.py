@@ -40,7 +40,7 @@ def test_build_verify_info_and_preview_follow_each_other(
     status, output, _ = run(capsys, "info", str(out))
     assert status == 0
     assert "speaker0" in output
-    assert "no clip was left out" in output
+    assert "no clip was skipped" in output
     assert run(capsys, "preview", str(out), "--n", "1", "--split", "val", "--html", str(tmp_path / "val.html"))[0] == 0
     status, output, _ = run(capsys, "preview", str(out), "--n", "3")
     assert status == 0
@@ -65,8 +65,8 @@ def test_build_sums_up_skipped_clips_by_reason(capsys: pytest.CaptureFixture[str
     corpus.add("a/3", coordinates=None)
     status, output, _ = run(capsys, *build_arguments(corpus.finish(), tmp_path / "out"))
     assert status == 0
-    assert "1 left out: transcript: transcript_missing" in output
-    assert "1 left out: index: coordinates_missing" in output
+    assert "1 skipped: transcript: transcript_missing" in output
+    assert "1 skipped: index: coordinates_missing" in output
     assert "errors.jsonl" in output
 
 
@@ -207,6 +207,6 @@ def test_demo_writes_a_corpus_that_build_takes(capsys: pytest.CaptureFixture[str
     assert status == 0, errors
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert manifest["totals"]["clips"] == 9
-    assert manifest["totals"]["left_out"] == 0
+    assert manifest["totals"]["skipped"] == 0
     assert set(manifest["splits"]) == {"train", "val", "test", "pretrain"}
     assert run(capsys, "verify", str(tmp_path / "out"), "--workers", "0")[0] == 0

@@ -49,7 +49,7 @@ def test_lrs2_is_read_with_its_published_layout(tmp_path: Path) -> None:
         ("pretrain/a/1", "pretrain", "a"),
     }
     assert {clip.frames for clip in index.clips} == {30}
-    assert (index.left_out, index.notices) == ([], [])
+    assert (index.skipped, index.notices) == ([], [])
 
 
 def test_lrs3_is_read_with_its_published_layout(tmp_path: Path) -> None:
@@ -83,14 +83,14 @@ def test_a_split_may_be_added_by_name(tmp_path: Path) -> None:
     recipe = replace(recipe, split=["test_unseen=unseen.txt", f"extra={tmp_path}/elsewhere/more.txt"])
     index = index_corpus(recipe)
     assert {(clip.split, clip.key) for clip in index.clips} == {("train", "main/a/1"), ("test_unseen", "main/b/1")}
-    assert [(entry.split, entry.reason) for entry in index.left_out] == [("extra", "coordinates_missing")]
+    assert [(entry.split, entry.reason) for entry in index.skipped] == [("extra", "coordinates_missing")]
 
 
 def test_listed_clips_without_video_or_coordinates_are_left_out_with_the_reason(tmp_path: Path) -> None:
     recipe = lrs2(tmp_path, {"train": ["a/1", "a/gone", "a/nocrop"]}, ["main/a/1"])
     touch(tmp_path / "LRS2-BBC" / "main" / "a" / "nocrop.mp4")
     index = index_corpus(recipe)
-    assert {(entry.key, entry.stage, entry.reason) for entry in index.left_out} == {
+    assert {(entry.key, entry.stage, entry.reason) for entry in index.skipped} == {
         ("main/a/gone", "index", "video_missing"),
         ("main/a/nocrop", "index", "coordinates_missing"),
     }
@@ -104,7 +104,7 @@ def test_a_missing_clip_is_not_replaced_by_one_of_another_set(tmp_path: Path) ->
         ("train", "main/a/1.mp4"),
         ("pretrain", "pretrain/a/2.mp4"),
     }
-    assert [(entry.key, entry.reason) for entry in index.left_out] == [("main/a/2", "video_missing")]
+    assert [(entry.key, entry.reason) for entry in index.skipped] == [("main/a/2", "video_missing")]
 
 
 def test_a_name_that_several_sets_of_lrs3_have_must_say_which(tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ def test_ready_made_wavs_are_used_and_a_missing_one_is_named(tmp_path: Path) -> 
     touch(tmp_path / "audio" / "main" / "a" / "1.wav")
     index = index_corpus(recipe)
     assert [clip.audio for clip in index.clips] == ["main/a/1.wav"]
-    assert [(entry.key, entry.reason) for entry in index.left_out] == [("main/a/2", "sound_missing")]
+    assert [(entry.key, entry.reason) for entry in index.skipped] == [("main/a/2", "sound_missing")]
 
 
 def test_any_folder_is_read_with_a_coordinate_file(tmp_path: Path) -> None:
@@ -208,7 +208,7 @@ def test_any_folder_is_read_with_a_coordinate_file(tmp_path: Path) -> None:
         ("main/ann/one", "ann", "all"),
         ("main/ann/two", "ann", "all"),
     ]
-    assert [(entry.source, entry.reason) for entry in index.left_out] == [("bob.webm", "coordinates_missing")]
+    assert [(entry.source, entry.reason) for entry in index.skipped] == [("bob.webm", "coordinates_missing")]
     assert "line 3" in index.notices[0]
 
 
@@ -238,7 +238,7 @@ def test_split_lists_of_a_folder(tmp_path: Path) -> None:
     recipe = BuildSettings(dataset="folder", root=str(tmp_path), lip_box="80,80", split=["train=train.txt"])
     index = index_corpus(recipe)
     assert [(clip.key, clip.split) for clip in index.clips] == [("main/a", "train"), ("main/b", "train")]
-    assert [(entry.source, entry.reason) for entry in index.left_out] == [("lost", "video_missing")]
+    assert [(entry.source, entry.reason) for entry in index.skipped] == [("lost", "video_missing")]
 
 
 @pytest.mark.parametrize("separator", [":", " ", ","])
@@ -330,10 +330,10 @@ def test_the_corpus_of_real_footage_is_read_with_defaults(footage: Path) -> None
     root = str(footage / "LRS2-BBC")
     index = index_corpus(BuildSettings(dataset="lrs2", root=root, split=["test_unseen=test_unseen.txt"]))
     assert len(index.clips) == 914
-    assert index.left_out == []
+    assert index.skipped == []
     assert {clip.split for clip in index.clips} == {"train", "val", "test", "test_unseen"}
 
 
 def test_the_small_corpus_has_nothing_left_out(small_recipe: BuildSettings) -> None:
     index = index_corpus(small_recipe)
-    assert (len(index.clips), index.left_out, index.notices) == (10, [], [])
+    assert (len(index.clips), index.skipped, index.notices) == (10, [], [])

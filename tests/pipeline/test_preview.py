@@ -21,7 +21,7 @@ from pipeline.merge import merge
 from pipeline.plan import Plan, ShardPlan
 from pipeline.preview import draw_clips, write_preview
 from runtime.mel_image import color_map
-from shards import DatasetError, LeftOut, Sample, SampleMeta, ShardWriter, Sidecar, Store, open_dataset
+from shards import DatasetError, Sample, SampleMeta, ShardWriter, Sidecar, SkippedClip, Store, open_dataset
 from shards.format.sidecar import encode_sidecar
 
 HALF = 11  # a lip region of 32 pixels
@@ -53,7 +53,7 @@ def sample_of(
 
 
 def dataset_of(
-    folder: Path, samples: Sequence[Sample], left_out: Sequence[LeftOut] = (), empty: Sequence[str] = ()
+    folder: Path, samples: Sequence[Sample], skipped: Sequence[SkippedClip] = (), empty: Sequence[str] = ()
 ) -> str:
     """A finished dataset of these samples, a shard a split, and of splits of which nothing could be built."""
     store, shards = Store(str(folder)), []
@@ -70,7 +70,7 @@ def dataset_of(
             bytes=writer.bytes,
             sha256=writer.sha256,
             rows=writer.rows,
-            left_out=[],
+            skipped=[],
             versions={"numpy": "2.0.0"},
         )
         store.write(name.replace(".tar", ".json"), encode_sidecar(sidecar))
@@ -81,7 +81,7 @@ def dataset_of(
             {"dataset": "demo", "crop_radius": HALF},
             {"crop": {"crop_radius": HALF}},
             tuple(shards),
-            tuple(left_out),
+            tuple(skipped),
         ),
         store,
     )
@@ -305,13 +305,13 @@ def test_of_a_long_clip_the_beginning_is_shown_and_said_to_be_one(tmp_path: Path
 
 
 def test_the_head_says_what_the_dataset_is(tmp_path: Path, file: Path) -> None:
-    left_out = [
-        LeftOut("main/z/0", "train", "z.mp4", "decode", "video_short", ""),
-        LeftOut("main/z/1", "train", "z.mp4", "sound", "sound_silent", ""),
-        LeftOut("main/z/2", "train", "z.mp4", "sound", "sound_silent", ""),
+    skipped = [
+        SkippedClip("main/z/0", "train", "z.mp4", "decode", "video_short", ""),
+        SkippedClip("main/z/1", "train", "z.mp4", "sound", "sound_silent", ""),
+        SkippedClip("main/z/2", "train", "z.mp4", "sound", "sound_silent", ""),
     ]
     sample = sample_of("main/x/1", notes=["3 frames were mended"], sound=(1600, 6400), text="")
-    write_preview(dataset_of(tmp_path / "set", [sample], left_out, empty=["val"]), file)
+    write_preview(dataset_of(tmp_path / "set", [sample], skipped, empty=["val"]), file)
     text = Page(file).text
     for part in (
         "set",

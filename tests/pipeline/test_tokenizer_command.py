@@ -35,7 +35,7 @@ def write_dataset(folder: Path, rows: Rows) -> Path:
         plan="0",
         recipe={"dataset": "lrs2"},
         features={"crop": {"crop_radius": 40}},
-        totals=dict.fromkeys(("clips", "frames", "hours", "bytes", "left_out"), 0),
+        totals=dict.fromkeys(("clips", "frames", "hours", "bytes", "skipped"), 0),
         splits={split: [] for _, split, _ in rows},
         versions={},
         sha256={INDEX_NAME: hashlib.sha256(index).hexdigest()},

@@ -65,7 +65,7 @@ def write_dataset(url: str, shards: dict[str, list[Sample]], codec: RoiCodec = "
     store.write(INDEX_NAME, index)
     digests = {INDEX_NAME: hashlib.sha256(index).hexdigest()}
     frames = sum(row["frames"] for row in rows)
-    totals = {"clips": len(rows), "frames": frames, "hours": hours_of(frames), "bytes": 0, "left_out": 0}
+    totals = {"clips": len(rows), "frames": frames, "hours": hours_of(frames), "bytes": 0, "skipped": 0}
     (crop_radius,) = {sample.meta.crop_radius for samples in shards.values() for sample in samples}
     features = {"mel": asdict(MelSettings()), "crop": {"crop_radius": crop_radius}, "roi_codec": codec}
     manifest = Manifest("plan", {"dataset": "noise"}, features, totals, splits, {}, digests)
