@@ -34,6 +34,7 @@ from shards.format.sidecar import Reason
 from tests.benchmarks.__main__ import main as benchmarks_main
 from tests.model.networks import small_lip_to_speech
 from train.__main__ import parse as parse_training
+from train.tasks.vsr import VSRTask
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(ROOT.glob("docs/*.md"))
@@ -148,6 +149,13 @@ def test_contributing_dataset_is_indexed(tmp_path: Path) -> None:
         (tmp_path / video).touch()
     index = names["index_prefixed"](BuildSettings(root=str(tmp_path)))
     assert [(clip.split, clip.speaker) for clip in index.clips] == [("train", "ann"), ("train", "bob"), ("val", "ann")]
+
+
+def test_contributing_task_is_a_task() -> None:
+    names: dict[str, Any] = {"__name__": "contributing"}
+    exec(python_blocks(CONTRIBUTING)[2], names)
+    assert issubclass(names["CleanVSRTask"], VSRTask)
+    assert {"build_model", "loss", "dummy_loss", "validate"} <= set(dir(names["CleanVSRTask"]))
 
 
 def test_pipeline_commands_are_documented_and_their_flags_exist() -> None:
