@@ -7,43 +7,30 @@ report.html       the table, how the differences are spread, and the same clips 
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
+
+from jsonargparse import Namespace
 
 from eval.compare.comparison import compare
 from eval.compare.page import write_comparison
 from eval.compare.table import markdown
 from eval.results import ABOUT_NAME, Evaluation, write_json
+from runtime.command_line import CommandParser
 from shards import Store
 
 JSON_NAME, MARKDOWN_NAME = "comparison.json", "comparison.md"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's flags."""
-    parser.add_argument(
-        "reports", nargs="+", metavar="REPORT", help="folders of evaluations; the others are compared with the first"
-    )
-    parser.add_argument("--out", required=True, metavar="FOLDER", help="that the comparison is written into")
-    parser.add_argument("--names", nargs="+", metavar="NAME", help="of the evaluations; default: those of the folders")
-    parser.add_argument(
-        "--examples",
-        type=int,
-        default=2,
-        metavar="N",
-        help="clips shown of the largest gain, of the largest loss and of the median; default: 2",
-    )
-
-
-def run(values: argparse.Namespace) -> int:
-    """Compare, print the table and write the folder; returns the exit status.
+def run(arguments: Sequence[str]) -> int:
+    """Compare evaluations clip by clip: print the table and write the folder; returns the exit status.
 
     Raises:
         ValueError: fewer than two evaluations, a folder that holds none, nothing that they have in common, names that
             do not fit, or `--out` is an evaluation's own folder.
         OSError: a file cannot be read or written.
     """
+    values = _parse(arguments)
     folders = [Path(report) for report in values.reports]
     if len(folders) < 2:
         raise ValueError(f"compare: only {folders[0]} was given, and it takes two evaluations at least")
@@ -69,6 +56,16 @@ def run(values: argparse.Namespace) -> int:
     print("\n".join(lines))
     print(f"\nwritten to {out}; page: {page}")
     return 0
+
+
+def _parse(arguments: Sequence[str]) -> Namespace:
+    parser = CommandParser("python -m eval compare", __doc__)
+    add = parser.add_argument
+    add("reports", nargs="+", metavar="REPORT", help="folders of evaluations; the others are compared with the first")
+    add("--out", type=str, required=True, metavar="FOLDER", help="that the comparison is written into")
+    add("--names", nargs="+", metavar="NAME", help="of the evaluations; default: those of the folders")
+    add("--examples", type=int, default=2, metavar="N", help="clips shown of the largest gain, loss and of the median")
+    return parser.parse(arguments)
 
 
 def names_of(folders: Sequence[Path]) -> list[str]:

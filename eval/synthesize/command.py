@@ -6,15 +6,16 @@ network made as a .png, all three beside each other. Files appear whole or not a
 
 from __future__ import annotations
 
-import argparse
 import os
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from jsonargparse import Namespace
 from PIL import Image
 
 from eval.reference_audio import reference_of
@@ -27,6 +28,7 @@ from model.checkpoint import Checkpoint, load_checkpoint
 from model.synthesis import Synthesizer
 from model.transforms import TransformSettings
 from pipeline.media.sync import to_pcm16
+from runtime.command_line import CommandParser
 from runtime.constants import FPS
 from runtime.mel_image import color_map, mel_levels
 from shards.format.wav import encode_wav
@@ -38,30 +40,14 @@ _TALL = 3  # pixels of a band
 _GAP = 12  # white pixels between rows
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the command line of `synthesize`."""
-    parser.add_argument("--checkpoint", type=Path, required=True, help="of a lip2speech network, ours or published")
-    parser.add_argument("--video", type=Path, required=True, help="of one face; any frame rate and size")
-    parser.add_argument("--out", type=Path, required=True, help="video to write: .mp4, .m4v, .mov, .mkv or .webm")
-    parser.add_argument("--coordinates", type=Path, help="file of lip centres, a line a clip or this video's alone")
-    parser.add_argument(
-        "--size", type=int, help="side of the lip square around --coordinates, pixels; default: as in training"
-    )
-    parser.add_argument("--lip-box", metavar="X,Y,SIZE", help="instead: lip centre and side, the same in every frame")
-    parser.add_argument(
-        "--speaker-reference", type=Path, help="file with speech of the speaker; default: the video's own sound"
-    )
-    parser.add_argument("--vocoder", choices=sorted(VOCODERS), default="default", help="published: to compare")
-    parser.add_argument("--device", choices=["cpu", "cuda"], help="default: cuda if there is one")
-
-
-def run(values: argparse.Namespace) -> int:
-    """Synthesize the speech of one video.
+def run(arguments: Sequence[str]) -> int:
+    """Inference on one video: its picture with speech synthesized from the lips.
 
     Raises:
         OSError: a file cannot be read or written.
         ValueError: whatever else is wrong with what was given; the message names the file.
     """
+    values = _parse(arguments)
     device = device_of(values.device)
     video: Path = values.video
     out: Path = values.out
@@ -97,6 +83,21 @@ def run(values: argparse.Namespace) -> int:
     return 0
 
 
+def _parse(arguments: Sequence[str]) -> Namespace:
+    parser = CommandParser("python -m eval synthesize", __doc__)
+    add = parser.add_argument
+    add("--checkpoint", type=Path, required=True, help="of a lip2speech network, ours or published")
+    add("--video", type=Path, required=True, help="of one face; any frame rate and size")
+    add("--out", type=Path, required=True, help="video to write: .mp4, .m4v, .mov, .mkv or .webm")
+    add("--coordinates", type=Path | None, help="file of lip centers, a line a clip or this video's alone")
+    add("--size", type=int | None, help="side of the lip square around --coordinates, pixels; default: as in training")
+    add("--lip_box", type=str | None, metavar="X,Y,SIZE", help="instead: lip center and side, the same in every frame")
+    add("--speaker_reference", type=Path | None, help="file with speech of the speaker; default: the video's own sound")
+    add("--vocoder", choices=sorted(VOCODERS), default="default", help="published: to compare")
+    add("--device", choices=["cpu", "cuda"], help="default: cuda if there is one")
+    return parser.parse(arguments)
+
+
 def _places(out: Path) -> list[Path]:
     """What is written: the video, the sound and the mel."""
     return [out, out.with_suffix(".wav"), out.with_suffix(".png")]
@@ -109,7 +110,7 @@ def _check_not_over(out: Path, inputs: list[Path | None]) -> None:
                 raise ValueError(f"--out {out}: {place} would be written over what is read: choose another name")
 
 
-def _square(values: argparse.Namespace, info: VideoInfo, transforms: TransformSettings) -> Square:
+def _square(values: Namespace, info: VideoInfo, transforms: TransformSettings) -> Square:
     if (values.coordinates is None) == (values.lip_box is None):
         found = "neither is given" if values.lip_box is None else "both are given"
         raise ValueError(

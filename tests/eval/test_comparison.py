@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import re
@@ -15,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from eval.compare.command import add_arguments, names_of, run
+from eval.compare.command import names_of, run
 from eval.compare.comparison import ExcludedClips, compare
 from eval.compare.significance import FLIPS, holm, sign_flip_p
 from eval.compare.table import markdown, rows_of
@@ -275,9 +274,7 @@ def write_evaluation(folder: Path, figures: Mapping[str, float], text: str = "bi
 
 
 def run_command(*arguments: str | Path) -> int:
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    return run(parser.parse_args([str(argument) for argument in arguments]))
+    return run([str(argument) for argument in arguments])
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from pathlib import Path
 
@@ -49,9 +48,7 @@ def silent(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def synthesize(*arguments: str | Path) -> int:
-    parser = argparse.ArgumentParser()
-    command.add_arguments(parser)
-    return command.run(parser.parse_args([str(argument) for argument in arguments]))
+    return command.run([str(argument) for argument in arguments])
 
 
 def test_synthesize_writes_video_sound_and_mel_and_copies_the_picture(
