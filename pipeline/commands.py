@@ -14,7 +14,7 @@ from runtime.command_line import CommandParser, flag_value, read_section, settin
 
 DEMO_DATASET = "data/demo-shards"
 
-_console = Console(highlight=False, soft_wrap=True, markup=False)  # paths and names may hold brackets
+_console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)  # paths and names may hold brackets
 
 
 def _say(line: str) -> None:

@@ -53,8 +53,8 @@ class CommandParser(ArgumentParser):
         prog: how the command is called.
         about: what it does; a docstring.
         section: of a `--config` file that is read; default: the last word of `prog`.
-        variants: (mapping, setting, its values): a part of the section, which is none of its settings, has for each
-            value of `setting` what goes over the rest: `tasks: {vsr: {out: runs/vsr}}` for `task`.
+        variants: (mapping, setting, its values): a section's part `mapping`, which is none of its settings, has for
+            each value of `setting` what goes over the rest of the section: `tasks: {vsr: {out: runs/vsr}}` for `task`.
         repeated: flags that may stand several times, each adding to a list.
     """
 
@@ -193,8 +193,8 @@ def run_commands(
 
 
 def print_error(error: object) -> None:
-    """An error on standard error, as it is: brackets in it are no markup."""
-    console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+    """An error on standard error, as it is: `[...]` in it is no markup, and `:factory` no emoji."""
+    console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
     console.print("error:", style="bold red", end=" ")
     console.print(str(error))
 

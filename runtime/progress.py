@@ -76,7 +76,7 @@ class ProgressReport:
 @contextmanager
 def shown(report: ProgressReport, label: str) -> Iterator[ProgressShown]:
     """Show a report while the block runs, on standard error."""
-    console = Console(file=sys.stderr, markup=False)
+    console = Console(file=sys.stderr, markup=False, emoji=False)
     report.began = time.monotonic()
     bar = None
     if console.is_terminal:
