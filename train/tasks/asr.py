@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from model.asr import ASRModel
+from model.asr import ASRModel, valid_after_convolutions
 from model.spec_augment import draw_masks, mask_mel
 from runtime.constants import MEL_FRAMES_PER_VIDEO_FRAME
 from shards.loading.collate import Batch, Contents
@@ -40,8 +40,9 @@ class ASRTask(CtcTask):
             generator = torch.Generator().manual_seed(seed)
             masks = draw_masks(lengths, mel.shape[1], generator, self.settings.spec_augment)
             mel = mask_mel(mel, masks, lengths)
+        valid = valid_after_convolutions(lengths, mel.shape[2], self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
-            output = network(mel, lengths)
+            output = network(mel, lengths, valid)
         return output.logits, output.lengths
 
     def dummy_loss(self, network: Any) -> Tensor:

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from model.padding import ValidFrames, valid_frames, valid_positions
 from model.segment_sampling import (
     Windows,
     draw_windows,
@@ -41,6 +42,7 @@ class Inputs:
         windows, window_frames: of the video, whose mel is generated; on the device.
         target: (B, n_mels, 4 window_frames), -1 past each window.
         pieces, piece_lengths: (B, U) and (B,) of the texts, on the CPU; 0 pieces where none is known.
+        valid, reference_valid: valid frames of clips and references, for batch norm in training.
     """
 
     video: Tensor
@@ -52,6 +54,8 @@ class Inputs:
     target: Tensor
     pieces: Tensor
     piece_lengths: Tensor
+    valid: ValidFrames
+    reference_valid: Tensor
 
 
 def prepare(
@@ -80,15 +84,13 @@ def prepare(
         window_frames = min(ranges.window_frames, frames)
         reference_windows = draw_windows(MEL_FRAMES_PER_VIDEO_FRAME * lengths, generator, ranges.reference_frames)
         augmentation = draw_augmentation(*windows, generator, settings.transforms)
-    windows, reference_windows = (
-        Windows(*(x.to(device, non_blocking=True) for x in each)) for each in (windows, reference_windows)
-    )
+    windows = Windows(*(x.to(device, non_blocking=True) for x in windows))
     reference, sizes = speaker_reference(mel, reference_windows, ranges.reference_padded)
     if seed is not None and on_device.reference.shape[2]:
         other = F.pad(on_device.reference, (0, ranges.reference_padded - on_device.reference.shape[2]))
-        from_other = (batch.reference_frames > 0).to(device, non_blocking=True)
-        reference = torch.where(from_other[:, None, None], other, reference)
-        sizes = torch.where(from_other, batch.reference_frames.to(device, non_blocking=True), sizes)
+        from_other = batch.reference_frames > 0
+        reference = torch.where(from_other.to(device, non_blocking=True)[:, None, None], other, reference)
+        sizes = torch.where(from_other, batch.reference_frames, sizes)
     pieces, piece_lengths = encode_texts(batch.texts, tokenizer)
     return Inputs(
         video=transform(on_device.roi, lengths, augmentation, settings.transforms),
@@ -106,4 +108,6 @@ def prepare(
         ),
         pieces=pieces,
         piece_lengths=piece_lengths,
+        valid=valid_frames(lengths, frames, device),
+        reference_valid=valid_positions(sizes, ranges.reference_padded, device),
     )

@@ -78,6 +78,8 @@ class Lip2SpeechTask:
                 inputs.reference_lengths,
                 windows=inputs.windows,
                 window_frames=inputs.window_frames,
+                valid=inputs.valid,
+                reference_valid=inputs.reference_valid,
             )
             content = None
             if self.asr is not None and state.content_on:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from model.padding import valid_frames
 from model.segment_sampling import whole_windows
 from model.transforms import draw_augmentation, transform
 from model.vsr import VSRModel, VSRSettings
@@ -35,8 +36,9 @@ class VSRTask(CtcTask):
             augmentation = draw_augmentation(*whole_windows(batch.lengths), generator, self.settings.transforms)
         roi = batch.roi.to(self.device, non_blocking=True)
         video = transform(roi, batch.lengths, augmentation, self.settings.transforms)
+        valid = valid_frames(batch.lengths, roi.shape[1], self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
-            return network(video, batch.lengths).logits, batch.lengths
+            return network(video, batch.lengths, valid).logits, batch.lengths
 
     def dummy_loss(self, network: Any) -> Tensor:
         """See `Task`."""
