@@ -99,7 +99,8 @@ class Trainer:
         planned = self.plan_epoch()
         slots = distribute_from(planned, per_step, state.step_in_epoch, context.rank, context.world_size)
         steps = steps_in_epoch(len(planned), per_step)
-        with closing(load(self.dataset, slots, settings.loader(self.task.contents))) as batches:
+        loader, pin_memory = settings.loader(self.task.contents), context.device.type == "cuda"
+        with closing(load(self.dataset, slots, loader, pin_memory)) as batches:
             while state.step_in_epoch < steps and state.step < last_step:
                 share = throughput.next_batches(batches, per_step // context.world_size)
                 first = state.step_in_epoch * per_step

@@ -106,7 +106,8 @@ class Validator:
             metrics = ValidationMetrics(scorers, self.shown)
             network.eval()
             loader = self._settings.loader(self._task.validation_contents)
-            for batch in stack.enter_context(closing(load(self._dataset, self.planned, loader))):
+            pin_memory = self._context.device.type == "cuda"
+            for batch in stack.enter_context(closing(load(self._dataset, self.planned, loader, pin_memory))):
                 if batch is None:
                     continue
                 for clip in batch.skipped:

@@ -65,7 +65,10 @@ _PATIENCE = 30 * 60
 
 
 def load(
-    dataset: Dataset, slots: Sequence[MicroBatch | None], settings: LoaderSettings = LoaderSettings()
+    dataset: Dataset,
+    slots: Sequence[MicroBatch | None],
+    settings: LoaderSettings = LoaderSettings(),
+    pin_memory: bool = False,
 ) -> Generator[Batch | None, None, None]:
     """The batches of planned micro-batches, in their order; None for None.
 
@@ -75,6 +78,7 @@ def load(
         dataset: opened with `open_dataset`.
         slots: from a plan (`distribute_from`, `plan_evaluation`), or a part of one. Several loaders may read one plan.
         settings: how to read.
+        pin_memory: batches lie in memory that a GPU fetches from by itself; takes a GPU.
 
     Raises:
         DatasetError: a clip is damaged or missing, and `on_error` is raise; names shard and key.
@@ -91,7 +95,7 @@ def load(
         num_workers=workers,
         timeout=_PATIENCE if workers else 0,
         collate_fn=_identity,
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=pin_memory,
         prefetch_factor=settings.prefetch if workers else None,
         worker_init_fn=_start,
         multiprocessing_context=settings.start_method if workers else None,
