@@ -119,7 +119,7 @@ class TrainSettings:
         clip_norm: gradients are scaled down to this norm; None: not.
         ema: decay of an average of the weights, which is then validated and kept as best; None: none. In the first
             steps it is (1 + step) / (10 + step) where that is less.
-        precision: bf16 autocasts the networks on a GPU or CPU; losses stay in float32.
+        precision: bf16 autocasts the networks on a GPU or CPU; losses stay in float32. float32 is without TF32.
         compile: run the network through torch.compile.
         sync_batch_norm: batch-norm statistics over all ranks, on GPUs. A rank that has no micro-batch in the last step
             of an epoch takes part with a clip of zeros, which the statistics then see. Without it each rank normalizes
