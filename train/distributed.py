@@ -166,6 +166,9 @@ def process_group(device: Device | None = None) -> Iterator[DistributedContext]:
         if local_rank >= gpus:
             raise ValueError(f"--device cuda: rank {local_rank} of this machine, which has {gpus} GPUs")
         torch.cuda.set_device(local_rank)
+        # cuDNN's attention takes no bias that learns: it would run without gradients only, in validation and on one
+        # side of the output content loss. It also plans anew for each shape
+        torch.backends.cuda.enable_cudnn_sdp(False)
     chosen = torch.device(kind, local_rank) if kind == "cuda" else torch.device(kind)
     if "RANK" not in os.environ:
         yield DistributedContext(0, 1, chosen)
