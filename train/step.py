@@ -52,7 +52,9 @@ class OptimizerStep:
         wrapped: Any = model.network
         self._no_sync: Any = nullcontext
         if context.world_size > 1:
-            wrapped = DistributedDataParallel(wrapped)  # device_ids would copy lengths to the GPU, and wait for them
+            # device_ids would copy lengths to the GPU, and wait for them. Rank 0's buffers are what is saved, and
+            # validation broadcasts them: that before every forward pass would change nothing
+            wrapped = DistributedDataParallel(wrapped, broadcast_buffers=False, gradient_as_bucket_view=True)
             self._no_sync = wrapped.no_sync
         self._wrapped: Any = torch.compile(wrapped) if settings.compile else wrapped
 

@@ -379,7 +379,7 @@ class _OneOf(DistributedContext):
 class _Parallel(nn.Module):
     """In the place of DistributedDataParallel, which wants the other ranks."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, **settings: bool) -> None:
         super().__init__()
         self.network = network
 
