@@ -19,6 +19,7 @@ from typing import Any
 from model.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from model.tokenizer import Tokenizer
 from model.transforms import TransformSettings
+from train.optim import restore_optimizer
 from train.run_dir import RunDir
 from train.settings import CheckpointSettings
 from train.state import TrainedModel, TrainState
@@ -59,7 +60,7 @@ def restore_checkpoint(checkpoint: Checkpoint, model: TrainedModel) -> TrainStat
     """Load a checkpoint of this run into its model; returns the run's state."""
     assert checkpoint.training is not None
     model.network.load_state_dict(checkpoint.training["weights"] or dict(checkpoint.weights))
-    model.optimizer.load_state_dict(checkpoint.training["optimizer"])
+    restore_optimizer(model.optimizer, checkpoint.training["optimizer"])
     if model.ema is not None:
         model.ema.load(checkpoint.weights)
     return TrainState(**checkpoint.training["state"])

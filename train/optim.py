@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -49,9 +49,28 @@ def build_optimizer(
     parameters: Iterable[nn.Parameter], settings: OptimizerSettings = OptimizerSettings()
 ) -> torch.optim.Optimizer:
     """AdamW over the parameters, every one with the same decay."""
+    parameters = list(parameters)
     return torch.optim.AdamW(
-        parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, amsgrad=settings.amsgrad
+        parameters,
+        lr=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        amsgrad=settings.amsgrad,
+        fused=True if all(x.is_cuda for x in parameters) else None,  # one kernel in place of hundreds
     )
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Load the state of an optimizer on whatever device; which kernel computes stays this one's own choice."""
+    groups = zip(state["param_groups"], optimizer.param_groups, strict=True)
+    groups_of_ours = [{**theirs, "fused": ours["fused"]} for theirs, ours in groups]
+    optimizer.load_state_dict({**state, "param_groups": groups_of_ours})
+
+
+def copy_all(sources: Sequence[Tensor], targets: Sequence[Tensor]) -> None:
+    """Copy many small tensors, on a GPU all of a type by one kernel."""
+    for dtype in {x.dtype for x in sources}:
+        pairs = [pair for pair in zip(sources, targets, strict=True) if pair[0].dtype == dtype]
+        torch._foreach_copy_([target for _, target in pairs], [source for source, _ in pairs])
 
 
 def learning_rate_factor(step: int, settings: ScheduleSettings) -> float:
@@ -86,9 +105,8 @@ class WeightAverage:
         # a high decay would keep the random weights of the start in the average for long
         decay = min(self._decay, (1 + step) / (10 + step))
         torch._foreach_lerp_([mean for mean, _ in moving], [x for _, x in moving], 1 - decay)
-        for mean, x in pairs:
-            if not x.is_floating_point():
-                mean.copy_(x)
+        counts = [pair for pair in pairs if not pair[1].is_floating_point()]
+        copy_all([x for _, x in counts], [mean for mean, _ in counts])
 
     @contextmanager
     def applied_to(self, network: nn.Module) -> Iterator[None]:

@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from shards.loading.collate import Batch
 from train.distributed import DistributedContext
-from train.optim import learning_rate_factor
+from train.optim import copy_all, learning_rate_factor
 from train.settings import TrainSettings
 from train.state import TrainedModel, TrainingError, TrainState
 from train.tasks.task import Task
@@ -75,7 +75,9 @@ class OptimizerStep:
         network, optimizer = self._model.network, self._model.optimizer
         self._wrapped.train()
         optimizer.zero_grad(set_to_none=True)
-        buffers_before = [x.clone() for x in network.buffers()]
+        buffers = list(network.buffers())
+        buffers_before = [torch.empty_like(x) for x in buffers]
+        copy_all(buffers, buffers_before)
         parts = self._backward(state, batches, micro_batches)
         state.step += 1
         state.step_in_epoch += 1
@@ -104,8 +106,7 @@ class OptimizerStep:
             return _without_update(result)
         # the gradient of |x - NaN| is 0: that something is not finite may show in the loss alone
         if not math.isfinite(norm + sum(result.loss_sums.values())):
-            for x, before in zip(network.buffers(), buffers_before, strict=True):
-                x.copy_(before)  # batch norms have taken it into their statistics too
+            copy_all(buffers_before, buffers)  # batch norms have taken it into their statistics too
             state.nonfinite_steps += 1
             state.nonfinite_in_a_row += 1
             keys = [key for batch in batches if batch is not None for key in batch.keys]
@@ -158,8 +159,10 @@ class OptimizerStep:
 
     def _clip_gradient(self) -> Tensor:
         """The norm of the global gradient, which is scaled down to `clip_norm` if that is set."""
-        limit = self._settings.clip_norm if self._settings.clip_norm is not None else math.inf
-        return nn.utils.clip_grad_norm_(self._model.network.parameters(), limit)
+        limit, parameters = self._settings.clip_norm, list(self._model.network.parameters())
+        if limit is None:
+            return nn.utils.get_total_norm([x.grad for x in parameters if x.grad is not None])
+        return nn.utils.clip_grad_norm_(parameters, limit)
 
     def _update(self, state: TrainState) -> None:
         state.nonfinite_in_a_row = 0
