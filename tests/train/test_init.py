@@ -301,7 +301,7 @@ def test_init_takes_published_files(shards: str, tokenizer: Tokenizer, tmp_path:
     _assert_same(ours.visual, theirs.visual)
     assert "no CTC head of this tokenizer" in said
     theirs_asr = _asr(31).half().float()
-    torch.save({"asr_model_state_dict": _published("recogniser", theirs_asr.state_dict())}, tmp_path / "asr.pt")
+    torch.save({"asr_model_state_dict": _published("asr", theirs_asr.state_dict())}, tmp_path / "asr.pt")
     ours_asr = load_asr(dataclasses.replace(settings, init_asr=str(tmp_path / "asr.pt")), CPU)
     assert ours_asr is not None
     _assert_same(ours_asr, theirs_asr)
