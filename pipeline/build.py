@@ -32,27 +32,27 @@ class Built:
     reused: int
 
 
-def plan_build(recipe: BuildSettings, say: Callable[[str], None]) -> Plan:
+def plan_build(settings: BuildSettings, say: Callable[[str], None]) -> Plan:
     """Index the corpus and plan its shards; `say` gets what the index noticed.
 
     Raises:
-        ValueError: the corpus is not laid out as the recipe says, or there is nothing to build.
+        ValueError: the corpus is not laid out as the settings say, or there is nothing to build.
         StorageError: the disk or network failed.
     """
-    index: CorpusIndex = index_corpus(recipe)
+    index: CorpusIndex = index_corpus(settings)
     for notice in index.notices:
         say(f"notice: {notice}")
-    return make_plan(index, recipe)
+    return make_plan(index, settings)
 
 
 def run_build(
-    plan: Plan, recipe: BuildSettings, out: str, address: str | None = None, workers: int | None = None
+    plan: Plan, settings: BuildSettings, out: str, address: str | None = None, workers: int | None = None
 ) -> Built:
     """Build what is missing of a plan's shards, then merge.
 
     Args:
         plan: from `plan_build`.
-        recipe: the recipe it was made from.
+        settings: what it was made from.
         out: local folder or fsspec URL of the dataset.
         address: of a Ray cluster; None: this machine.
         workers: shards in flight at once; None: one a processor; 0: in this process, without Ray.
@@ -68,7 +68,7 @@ def run_build(
     claim_out(plan, store)
     # the longest first, so that no worker is left alone with one at the end
     shards = sorted(plan.shards, key=lambda shard: sum(clip.frames for clip in shard.clips), reverse=True)
-    there = replace(recipe, root=absolute_url(recipe.root), audio=recipe.audio and absolute_url(recipe.audio))
+    there = replace(settings, root=absolute_url(settings.root), audio=settings.audio and absolute_url(settings.audio))
     tasks = [ShardTask(shard, there, plan.hash, absolute_url(out)) for shard in shards]
     report = ProgressReport(total=plan.clips)
     failed: dict[str, Exception] = {}

@@ -12,7 +12,7 @@ import torch
 
 from model.mel import log_mel
 from pipeline.config import BuildSettings, parse_lip_box
-from pipeline.corpora import Clip
+from pipeline.corpora import CorpusClip
 from pipeline.corpora.transcripts import Transcript, parse_transcript
 from pipeline.media.audio import read_wav, stored_sound
 from pipeline.media.coordinates import OUTSIDE_SHARE, fit_coordinates, parse_coordinates
@@ -32,21 +32,21 @@ class Corpus:
     wavs: Store | None
 
     @classmethod
-    def of(cls, recipe: BuildSettings) -> Corpus:
-        return cls(Store(recipe.root), Store(recipe.audio) if recipe.audio else None)
+    def of(cls, settings: BuildSettings) -> Corpus:
+        return cls(Store(settings.root), Store(settings.audio) if settings.audio else None)
 
 
-def build_sample(clip: Clip, recipe: BuildSettings, corpus: Corpus) -> Sample:
+def build_sample(clip: CorpusClip, settings: BuildSettings, corpus: Corpus) -> Sample:
     """Read, decode, crop and analyse one clip.
 
     Raises:
         ClipError: the clip cannot be built; says at which stage and why.
         StorageError: the disk or network failed: the clip may be fine.
     """
-    transcript = _read_transcript(clip, recipe, corpus.videos)
-    centres, centre_of = _centres(clip, recipe)
+    transcript = _read_transcript(clip, settings, corpus.videos)
+    centres, centre_of = _centres(clip, settings)
     content = _read(corpus.videos, clip.video, "video_unreadable")
-    picture, runs = decode_video(content, centre_of, recipe.crop_radius + ROI_MARGIN, with_sound=clip.audio is None)
+    picture, runs = decode_video(content, centre_of, settings.crop_radius + ROI_MARGIN, with_sound=clip.audio is None)
     notes = [transcript.note] if transcript.note else []
     if clip.set == "pretrain" and not transcript.words:
         notes.append("the transcript has no word times")
@@ -54,7 +54,7 @@ def build_sample(clip: Clip, recipe: BuildSettings, corpus: Corpus) -> Sample:
     if centres is None:
         centres = np.tile(centre_of(0), (decoded, 1))
     try:
-        centres, note = fit_coordinates(centres, decoded, recipe.coordinate_tolerance)
+        centres, note = fit_coordinates(centres, decoded, settings.coordinate_tolerance)
     except ValueError as error:
         raise ClipError("coordinates", "coordinates_mismatch", str(error)) from error
     if picture.outside > OUTSIDE_SHARE * decoded:
@@ -67,8 +67,8 @@ def build_sample(clip: Clip, recipe: BuildSettings, corpus: Corpus) -> Sample:
     notes += [f"{picture.corrupt} frames were repaired by the decoder"] if picture.corrupt else []
     shown = frames_at_25(picture)
     frames = len(shown)
-    if frames < recipe.min_frames:
-        raise ClipError("decode", "video_short", f"{frames} frames, at least {recipe.min_frames} were expected")
+    if frames < settings.min_frames:
+        raise ClipError("decode", "video_short", f"{frames} frames, at least {settings.min_frames} were expected")
     if frames != decoded or (shown != np.arange(frames)).any():
         notes.append(f"{decoded} frames were resampled to {frames} at 25 a second")
     if any(end > (frames + FPS) / FPS for _, _, end in transcript.words):
@@ -92,7 +92,7 @@ def build_sample(clip: Clip, recipe: BuildSettings, corpus: Corpus) -> Sample:
             source_sha256=hashlib.sha256(content).hexdigest(),
             frames=frames,
             fps=FPS,
-            crop_radius=recipe.crop_radius,
+            crop_radius=settings.crop_radius,
             lips=[(x, y) for x, y in centres[shown].tolist()],
             words=transcript.words,
             sound=span,
@@ -118,26 +118,28 @@ def _read(store: Store, path: str, unreadable: Reason) -> bytes:
         raise ClipError("read", unreadable, f"{type(error).__name__}: {error.strerror}") from error
 
 
-def _read_transcript(clip: Clip, recipe: BuildSettings, store: Store) -> Transcript:
-    optional = recipe.transcripts == "optional"
+def _read_transcript(clip: CorpusClip, settings: BuildSettings, store: Store) -> Transcript:
+    optional = settings.transcripts == "optional"
     if clip.transcript is None:
         if optional:
             return Transcript("", [])
         raise ClipError("transcript", "transcript_missing", "there is no .txt beside the video")
     content = _read(store, clip.transcript, "transcript_unreadable")
     try:
-        return parse_transcript(content, plain=recipe.dataset == "folder")
+        return parse_transcript(content, plain=settings.dataset == "folder")
     except ValueError as error:
         if optional:
             return Transcript("", [], f"transcript not used: {error}")
         raise ClipError("transcript", "transcript_invalid", f"{clip.transcript}: {error}") from error
 
 
-def _centres(clip: Clip, recipe: BuildSettings) -> tuple[np.ndarray[Any, Any] | None, Callable[[int], tuple[int, int]]]:
+def _centres(
+    clip: CorpusClip, settings: BuildSettings
+) -> tuple[np.ndarray[Any, Any] | None, Callable[[int], tuple[int, int]]]:
     """The coordinates of a clip, if it has any, and the lip centre of its n-th frame."""
     if clip.coordinates is None:
-        assert recipe.lip_box is not None, "a clip without coordinates comes with a lip box"
-        box = parse_lip_box(recipe.lip_box)
+        assert settings.lip_box is not None, "a clip without coordinates comes with a lip box"
+        box = parse_lip_box(settings.lip_box)
         return None, lambda frame: box
     try:
         centres = parse_coordinates(clip.coordinates)

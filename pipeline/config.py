@@ -1,6 +1,6 @@
-"""The recipe of a dataset: every setting that decides what is built, as one typed dataclass and one YAML file a corpus.
+"""Settings of `pipeline build`: everything that decides what is built, as one typed dataclass.
 
-`configs/<dataset>.yaml` is the default of `--dataset <dataset>`; flags override it.
+The section `data` of `configs/<dataset>.yaml` is the default of `--dataset <dataset>`; flags override it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ DATASETS: tuple[DatasetName, ...] = get_args(DatasetName)
 
 @dataclass(frozen=True)
 class BuildSettings:
-    """What to build, from what: the recipe of a dataset. The recipes of training are `train.tasks.task.BuildSettings`.
+    """What to build, and from what.
 
     Attributes:
         dataset: how the corpus is laid out: demo (drawn faces, made on the spot), lrs2, lrs3, folder (any videos).
@@ -33,11 +33,11 @@ class BuildSettings:
         split: further split lists as NAME=FILE; a FILE without a folder is looked for in `split_lists`.
         crop_radius: h, half the side of the published lip crop in pixels (40 for LRS2, 50 for LRS3).
         lip_box: for `folder` without coordinates: one lip centre for all frames, as X,Y in pixels.
-        transcripts: `required` leaves out a clip without a transcript, `optional` keeps it with an empty one.
+        transcripts: `required` skips a clip without a transcript, `optional` keeps it with an empty one.
         roi_codec: how lip regions are stored: npy (raw), ffv1 (lossless video), h264 (near-lossless video).
         shard_mb: size at which a new shard begins, in megabytes of raw lip regions, mel and sound.
         seed: of the shuffle that spreads clips over shards.
-        limit: at most so many clips of each split, for a trial.
+        limit: at most this many clips of each split, for a trial.
         coordinate_tolerance: frames by which a clip's coordinates may be too many or too few; surplus ones are dropped,
             missing ones repeat the last.
         min_frames: shorter clips are skipped.
@@ -77,7 +77,7 @@ def config_file(dataset: str) -> Path:
     """The YAML file that is the default of `--dataset`.
 
     Raises:
-        ValueError: there is no such recipe; the message lists those there are.
+        ValueError: no such dataset; the message lists those there are.
     """
     if dataset not in DATASETS:
         raise ValueError(f"dataset {dataset!r} is not one of {', '.join(DATASETS)}")

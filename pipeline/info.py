@@ -25,7 +25,7 @@ def print_info(url: str, lag_clips: int, console: Console) -> None:
 
     Args:
         url: local folder or fsspec URL of a finished dataset.
-        lag_clips: clips of each split that the lag is measured on; 0 leaves it out.
+        lag_clips: clips of each split that the lag is measured on; 0: it is not measured.
         console: where to.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The plan of a build: which clips go into which shard. A pure function of the corpus's index and the recipe.
+"""The plan of a build: which clips go into which shard. A pure function of the corpus's index and the settings.
 
 Clips are shuffled by a hash of (seed, key), so that a clip's place does not depend on how a folder was listed, and
 packed into shards of about equal bytes. The plan's hash names everything that decides what the shards hold; where the
@@ -17,7 +17,7 @@ from typing import Any
 
 from model.mel import MelSettings
 from pipeline.config import BuildSettings
-from pipeline.corpora import Clip, CorpusIndex
+from pipeline.corpora import CorpusClip, CorpusIndex
 from runtime.constants import FPS, MEL_FRAMES_PER_VIDEO_FRAME, N_MELS, ROI_MARGIN, SAMPLE_RATE, SAMPLES_PER_FRAME
 from shards import SkippedClip
 from shards.format.sample import roi_side
@@ -33,7 +33,7 @@ class ShardPlan:
 
     name: str
     split: str
-    clips: tuple[Clip, ...]
+    clips: tuple[CorpusClip, ...]
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Plan:
 
     Attributes:
         hash: of everything that decides the content of the shards.
-        settings: the recipe's settings that do, by name.
+        settings: those of `BuildSettings` that do, by name.
         features: mel, crop and codec settings of the stored arrays.
         shards: in order.
         skipped: clips of the index that cannot be built.
@@ -59,7 +59,7 @@ class Plan:
         return sum(len(shard.clips) for shard in self.shards)
 
 
-def make_plan(index: CorpusIndex, recipe: BuildSettings) -> Plan:
+def make_plan(index: CorpusIndex, settings: BuildSettings) -> Plan:
     """Spread the clips of an index over shards.
 
     Raises:
@@ -67,23 +67,23 @@ def make_plan(index: CorpusIndex, recipe: BuildSettings) -> Plan:
     """
     if not index.clips:
         reasons = ", ".join(sorted({entry.reason for entry in index.skipped})) or "the split lists name none"
-        raise ValueError(f"{recipe.root}: no clip to build: {reasons}")
-    settings = {name: value for name, value in asdict(recipe).items() if name not in _LOCATIONS}
-    settings["audio"] = "wav folder" if recipe.audio else "video"
+        raise ValueError(f"{settings.root}: no clip to build: {reasons}")
+    deciding = {name: value for name, value in asdict(settings).items() if name not in _LOCATIONS}
+    deciding["audio"] = "wav folder" if settings.audio else "video"
     features = {
         "mel": asdict(MelSettings()),
         "crop": {
-            "crop_radius": recipe.crop_radius,
+            "crop_radius": settings.crop_radius,
             "margin": ROI_MARGIN,
-            "size": roi_side(recipe.crop_radius),
+            "size": roi_side(settings.crop_radius),
             "fps": FPS,
         },
-        "roi_codec": recipe.roi_codec,
+        "roi_codec": settings.roi_codec,
         "sample_rate": SAMPLE_RATE,
     }
-    shards = tuple(shard for _, clips in _by_split(index.clips) for shard in _pack(list(clips), recipe))
+    shards = tuple(shard for _, clips in _by_split(index.clips) for shard in _pack(list(clips), settings))
     skipped = tuple(sorted(index.skipped, key=lambda entry: (entry.split, entry.key, entry.source)))
-    return Plan(_hash(settings, features, shards, skipped), settings, features, shards, skipped)
+    return Plan(_hash(deciding, features, shards, skipped), deciding, features, shards, skipped)
 
 
 def clip_bytes(frames: int, crop_radius: int) -> int:
@@ -92,21 +92,21 @@ def clip_bytes(frames: int, crop_radius: int) -> int:
     return frames * (roi_side(crop_radius) ** 2 + sound_bytes) + _OVERHEAD_BYTES
 
 
-def _by_split(clips: Iterable[Clip]) -> Iterable[tuple[str, Iterable[Clip]]]:
-    def split_of(clip: Clip) -> str:
+def _by_split(clips: Iterable[CorpusClip]) -> Iterable[tuple[str, Iterable[CorpusClip]]]:
+    def split_of(clip: CorpusClip) -> str:
         return clip.split
 
     return groupby(sorted(clips, key=split_of), key=split_of)
 
 
-def _pack(clips: list[Clip], recipe: BuildSettings) -> Iterable[ShardPlan]:
+def _pack(clips: list[CorpusClip], settings: BuildSettings) -> Iterable[ShardPlan]:
     """Shuffle the clips of one split and cut them into shards of about equal bytes."""
-    shuffled = sorted(clips, key=lambda clip: hashlib.sha256(f"{recipe.seed}:{clip.key}".encode()).digest())
-    shuffled = shuffled[: recipe.limit]
-    sizes = [clip_bytes(clip.frames, recipe.crop_radius) for clip in shuffled]
+    shuffled = sorted(clips, key=lambda clip: hashlib.sha256(f"{settings.seed}:{clip.key}".encode()).digest())
+    shuffled = shuffled[: settings.limit]
+    sizes = [clip_bytes(clip.frames, settings.crop_radius) for clip in shuffled]
     total = sum(sizes)
-    count = min(len(shuffled), max(1, math.ceil(total / (recipe.shard_mb * 1e6))))
-    packed: list[list[Clip]] = [[] for _ in range(count)]
+    count = min(len(shuffled), max(1, math.ceil(total / (settings.shard_mb * 1e6))))
+    packed: list[list[CorpusClip]] = [[] for _ in range(count)]
     before = 0
     for clip, size in zip(shuffled, sizes, strict=True):
         packed[min(count - 1, (before + size // 2) * count // total)].append(clip)

@@ -23,10 +23,10 @@ _LIBRARIES = ("av", "numpy", "soxr", "torch", "webdataset")
 
 @dataclass(frozen=True)
 class ShardTask:
-    """What a worker is told: the shard, the recipe, the plan it belongs to and where to write."""
+    """What a worker is given: the shard, the settings, the plan it belongs to and where to write."""
 
     shard: ShardPlan
-    recipe: BuildSettings
+    settings: BuildSettings
     plan_hash: str
     out: str
 
@@ -76,12 +76,12 @@ def finished_sidecar(out: Store, shard: str, plan_hash: str) -> Sidecar | None:
 
 
 def _write(task: ShardTask, out: Store) -> Sidecar:
-    corpus = Corpus.of(task.recipe)
+    corpus = Corpus.of(task.settings)
     skipped: list[SkippedClip] = []
-    with ShardWriter.create(out, task.shard.name, task.recipe.roi_codec) as writer:
+    with ShardWriter.create(out, task.shard.name, task.settings.roi_codec) as writer:
         for clip in task.shard.clips:
             try:
-                writer.write(build_sample(clip, task.recipe, corpus))
+                writer.write(build_sample(clip, task.settings, corpus))
             except ClipError as fault:
                 skipped.append(clip.skipped(fault.stage, fault.reason, fault.detail))
             except Exception as error:

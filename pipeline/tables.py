@@ -10,9 +10,9 @@ from pipeline.plan import Plan, clip_bytes
 from runtime.constants import FPS
 
 
-def plan_table(plan: Plan, recipe: BuildSettings) -> Table:
+def plan_table(plan: Plan, settings: BuildSettings) -> Table:
     """What a build would do: per split, clips, hours, shards and bytes expected (as raw lip regions)."""
-    table = Table(title=f"plan {plan.hash[:12]}: {recipe.dataset} at {recipe.root}", title_justify="left")
+    table = Table(title=f"plan {plan.hash[:12]}: {settings.dataset} at {settings.root}", title_justify="left")
     for name in ("split", "clips", "hours", "shards", "bytes expected", "skipped already"):
         table.add_column(name, justify="left" if name == "split" else "right")
     splits = sorted({shard.split for shard in plan.shards} | {entry.split for entry in plan.skipped})
@@ -20,14 +20,14 @@ def plan_table(plan: Plan, recipe: BuildSettings) -> Table:
     for split in splits:
         shards = [shard for shard in plan.shards if shard.split == split]
         frames = [clip.frames for shard in shards for clip in shard.clips]
-        expected = sum(clip_bytes(count, recipe.crop_radius) for count in frames)
+        expected = sum(clip_bytes(count, settings.crop_radius) for count in frames)
         skipped = sum(entry.split == split for entry in plan.skipped)
         rows.append((len(frames), sum(frames) / FPS / 3600, len(shards), expected, skipped))
         table.add_row(split, *_cells(rows[-1]))
     table.add_section()
     table.add_row("all", *_cells(tuple(sum(column) for column in zip(*rows, strict=True))))
-    if recipe.roi_codec != "npy":
-        table.caption = f"bytes are for raw lip regions; --roi-codec {recipe.roi_codec} takes less (README)"
+    if settings.roi_codec != "npy":
+        table.caption = f"bytes are for raw lip regions; --roi-codec {settings.roi_codec} takes less (README)"
     return table
 
 

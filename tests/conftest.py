@@ -60,7 +60,7 @@ def small_corpus(tmp_path_factory: pytest.TempPathFactory) -> Lrs2Corpus:
 
 
 @pytest.fixture
-def small_recipe(small_corpus: Lrs2Corpus) -> BuildSettings:
+def small_settings(small_corpus: Lrs2Corpus) -> BuildSettings:
     return BuildSettings(dataset="lrs2", root=str(small_corpus.root), shard_mb=0.8)
 
 

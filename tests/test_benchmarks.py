@@ -31,13 +31,13 @@ NOTHING_DRAWN = [
 
 @pytest.fixture(scope="module")
 def samples(small_corpus: Lrs2Corpus) -> list[Sample]:
-    recipe = BuildSettings(dataset="lrs2", root=str(small_corpus.root))
-    corpus = Corpus.of(recipe)
-    return [build_sample(clip, recipe, corpus) for clip in index_corpus(recipe).clips]
+    settings = BuildSettings(dataset="lrs2", root=str(small_corpus.root))
+    corpus = Corpus.of(settings)
+    return [build_sample(clip, settings, corpus) for clip in index_corpus(settings).clips]
 
 
-def test_training_vs_plain_measures_both_ways(small_recipe: BuildSettings, samples: list[Sample]) -> None:
-    header, rule, *rows = table(small_recipe, samples[:4], 1, [*SMALL, "--workers=1"])
+def test_training_vs_plain_measures_both_ways(small_settings: BuildSettings, samples: list[Sample]) -> None:
+    header, rule, *rows = table(small_settings, samples[:4], 1, [*SMALL, "--workers=1"])
     cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
     ways = ("shards", "plain", "shards / plain")
     assert [row[0] for row in cells] == [f"{cut}: {way}" for cut in ("as they are", "cut") for way in ways]
@@ -48,11 +48,11 @@ def test_training_vs_plain_measures_both_ways(small_recipe: BuildSettings, sampl
 
 
 def test_training_vs_plain_reads_every_clip_once_in_as_many_batches_either_way(
-    small_recipe: BuildSettings, samples: list[Sample], tmp_path: Path
+    small_settings: BuildSettings, samples: list[Sample], tmp_path: Path
 ) -> None:
     cut = [cut_to(sample, share) for sample, share in zip(samples, np.linspace(0.2, 1, len(samples)), strict=True)]
     trainer = trainer_on(cut, str(tmp_path), SMALL)
-    ours, plain = from_shards(trainer), plainly(small_recipe, cut, trainer, str(tmp_path))
+    ours, plain = from_shards(trainer), plainly(small_settings, cut, trainer, str(tmp_path))
     read = [list(way.read(way.plan(1))) for way in (ours, plain)]
     lengths = [sorted(torch.cat([batch.lengths for batch in batches]).tolist()) for batches in read]
     assert lengths[0] == lengths[1] == sorted(len(sample.roi) for sample in cut)
@@ -61,11 +61,11 @@ def test_training_vs_plain_reads_every_clip_once_in_as_many_batches_either_way(
 
 
 def test_training_vs_plain_trains_both_ways_on_the_same_inputs(
-    small_recipe: BuildSettings, samples: list[Sample], tmp_path: Path
+    small_settings: BuildSettings, samples: list[Sample], tmp_path: Path
 ) -> None:
     sample = cut_to(samples[0], 0.8)
     trainer = trainer_on([sample], str(tmp_path), [*SMALL, *NOTHING_DRAWN])
-    ours, plain = from_shards(trainer), plainly(small_recipe, [sample], trainer, str(tmp_path))
+    ours, plain = from_shards(trainer), plainly(small_settings, [sample], trainer, str(tmp_path))
     (batch,), (example,) = (list(way.read(way.plan(1))) for way in (ours, plain))
     inputs = prepare(batch, trainer.task.tokenizer, trainer.settings, torch.device("cpu"), 0)
     # shards are grey before they are resized: 2 grey levels at most

@@ -113,14 +113,14 @@ def test_readme_results_are_those_of_the_results_page() -> None:
     assert {number for number in re.findall(r"\d\.\d+", table[0]) if f" {number}" not in results} == set()
 
 
-def test_python_blocks_run(small_recipe: BuildSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_blocks_run(small_settings: BuildSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    run_build(plan_build(small_recipe, lambda line: None), small_recipe, "data/demo-shards", workers=0)
+    run_build(plan_build(small_settings, lambda line: None), small_settings, "data/demo-shards", workers=0)
     for number in range(4):  # as many train shards as the demo has
         if not Path(f"data/demo-shards/train-{number:06}.tar").exists():
             shutil.copy("data/demo-shards/train-000000.tar", f"data/demo-shards/train-{number:06}.tar")
     network = small_lip_to_speech()
-    pictures = TransformSettings(crop_radius=small_recipe.crop_radius, size=32)
+    pictures = TransformSettings(crop_radius=small_settings.crop_radius, size=32)
     Path("runs/demo").mkdir(parents=True)
     save_checkpoint("runs/demo/best.pt", Checkpoint(network.settings, network.state_dict(), transforms=pictures))
     blocks = [(page, block) for page in PAGES if page != CONTRIBUTING for block in python_blocks(page)]

@@ -12,7 +12,7 @@ from shards.format.sidecar import Reason, Stage
 
 
 @dataclass(frozen=True)
-class Clip:
+class CorpusClip:
     """One clip to build. Paths are below the corpus's root, so that a plan does not depend on where it is mounted.
 
     Attributes:
@@ -47,7 +47,7 @@ class Clip:
 class CorpusIndex:
     """What a corpus holds: clips to build, clips that cannot be built, and notices for the person who asked."""
 
-    clips: list[Clip] = field(default_factory=list)
+    clips: list[CorpusClip] = field(default_factory=list)
     skipped: list[SkippedClip] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
 
@@ -66,7 +66,7 @@ class CorpusFiles:
     wavs: dict[str, int] | None
     coordinates: dict[str, str] | None
 
-    def clip(self, video: str, split: str, set_name: str) -> Clip | SkippedClip:
+    def clip(self, video: str, split: str, set_name: str) -> CorpusClip | SkippedClip:
         """A clip to build, or why it cannot be: it has no coordinates, or no wav where wavs are used.
 
         A path that begins with its set has it in its key once.
@@ -75,7 +75,7 @@ class CorpusFiles:
         inner = stem.removeprefix(f"{set_name}/")
         transcript, wav = f"{stem}.txt", f"{stem}.wav"
         line = self.coordinates.get(video) if self.coordinates is not None else None
-        clip = Clip(
+        clip = CorpusClip(
             key=make_key(set_name, inner),
             split=split,
             set=set_name,
@@ -102,7 +102,7 @@ def make_key(set_name: str, stem: str) -> str:
     return re.sub(r"[\s.\x00-\x1f\x7f\\]", "_", f"{set_name}/{stem}")
 
 
-def separate_keys(clips: Iterable[Clip]) -> list[Clip]:
+def separate_keys(clips: Iterable[CorpusClip]) -> list[CorpusClip]:
     """Give clips whose names only differ in what a key cannot hold (`a.b.mp4`, `a b.mp4`, `a_b.avi`) keys of their own.
 
     The first by path keeps the plain key, the others end in a short hash of their path: nothing is lost, and a key

@@ -13,7 +13,7 @@ from dataclasses import replace
 import av
 
 from pipeline.config import BuildSettings
-from pipeline.corpora.clips import Clip, CorpusFiles, CorpusIndex, make_key, separate_keys
+from pipeline.corpora.clips import CorpusClip, CorpusFiles, CorpusIndex, make_key, separate_keys
 from pipeline.corpora.listing import list_files
 from pipeline.corpora.splits import named_lists, read_list
 from pipeline.media.coordinates import VIDEO_EXTENSIONS, read_coordinate_file
@@ -25,7 +25,7 @@ SET = "main"
 _GUESSED_FRAMES = 75
 
 
-def index_folder(recipe: BuildSettings) -> CorpusIndex:
+def index_folder(settings: BuildSettings) -> CorpusIndex:
     """Index a folder of videos.
 
     Raises:
@@ -33,28 +33,28 @@ def index_folder(recipe: BuildSettings) -> CorpusIndex:
             splits. The message names the file and what to do.
         StorageError: the disk or network failed.
     """
-    root = Store(recipe.root)
+    root = Store(settings.root)
     files = list_files(root)
     videos = [path for path in files if path.rpartition(".")[2].lower() in VIDEO_EXTENSIONS]
     if not videos:
-        raise ValueError(f"{recipe.root}: no videos here (known: {', '.join(VIDEO_EXTENSIONS)})")
+        raise ValueError(f"{settings.root}: no videos here (known: {', '.join(VIDEO_EXTENSIONS)})")
     index = CorpusIndex()
-    wavs = list_files(Store(recipe.audio)) if recipe.audio else None
-    corpus = CorpusFiles(files, wavs, _read_coordinates(recipe, index))
-    described = [corpus.clip(video, split, SET) for video, split in _assign_splits(recipe, videos, index).items()]
+    wavs = list_files(Store(settings.audio)) if settings.audio else None
+    corpus = CorpusFiles(files, wavs, _read_coordinates(settings, index))
+    described = [corpus.clip(video, split, SET) for video, split in _assign_splits(settings, videos, index).items()]
     index.skipped += [clip for clip in described if isinstance(clip, SkippedClip)]
-    clips = [clip for clip in described if isinstance(clip, Clip)]
-    if recipe.lip_box is not None:
+    clips = [clip for clip in described if isinstance(clip, CorpusClip)]
+    if settings.lip_box is not None:
         clips = _with_probed_frames(root, clips)
     index.clips = separate_keys(clips)
     return index
 
 
-def _read_coordinates(recipe: BuildSettings, index: CorpusIndex) -> dict[str, str] | None:
+def _read_coordinates(settings: BuildSettings, index: CorpusIndex) -> dict[str, str] | None:
     """Lines of the coordinate file by video path, or None where a fixed lip box is used."""
-    if recipe.lip_box is not None:
+    if settings.lip_box is not None:
         return None
-    folder, name = posixpath.split(recipe.coordinates) if recipe.coordinates else (recipe.root, "coordinates.txt")
+    folder, name = posixpath.split(settings.coordinates) if settings.coordinates else (settings.root, "coordinates.txt")
     store = Store(folder or ".")
     try:
         lines, notices = read_coordinate_file(store, name)
@@ -67,13 +67,13 @@ def _read_coordinates(recipe: BuildSettings, index: CorpusIndex) -> dict[str, st
     return lines
 
 
-def _assign_splits(recipe: BuildSettings, videos: list[str], index: CorpusIndex) -> dict[str, str]:
+def _assign_splits(settings: BuildSettings, videos: list[str], index: CorpusIndex) -> dict[str, str]:
     """video -> its split."""
-    if not recipe.split:
+    if not settings.split:
         return dict.fromkeys(videos, "all")
     by_stem = {video.rpartition(".")[0]: video for video in reversed(videos)} | {video: video for video in videos}
     assigned: dict[str, str] = {}
-    for split, (store, name) in named_lists(recipe.split, Store(recipe.split_lists or recipe.root)).items():
+    for split, (store, name) in named_lists(settings.split, Store(settings.split_lists or settings.root)).items():
         found = 0
         for line in read_list(store, name):
             video = by_stem.get(line)
@@ -86,11 +86,11 @@ def _assign_splits(recipe: BuildSettings, videos: list[str], index: CorpusIndex)
             if assigned.setdefault(video, split) != split:
                 raise ValueError(f"{video} is in split {assigned[video]!r} and, by {store.path(name)}, in {split!r}")
         if not found:
-            raise ValueError(f"{store.path(name)}: none of the clips it lists is below {recipe.root}")
+            raise ValueError(f"{store.path(name)}: none of the clips it lists is below {settings.root}")
     return assigned
 
 
-def _with_probed_frames(root: Store, clips: list[Clip]) -> list[Clip]:
+def _with_probed_frames(root: Store, clips: list[CorpusClip]) -> list[CorpusClip]:
     """Ask the containers how long the clips are, to plan shards of equal size: no coordinates say it."""
     with ThreadPoolExecutor(16) as pool:
         frames = pool.map(lambda clip: _probe_frames(root, clip.video), clips)

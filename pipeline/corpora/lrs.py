@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipeline.config import BuildSettings
-from pipeline.corpora.clips import Clip, CorpusFiles, CorpusIndex, make_key, separate_keys
+from pipeline.corpora.clips import CorpusClip, CorpusFiles, CorpusIndex, make_key, separate_keys
 from pipeline.corpora.listing import list_files
 from pipeline.corpora.splits import named_lists, read_list
 from pipeline.media.coordinates import read_coordinate_file
@@ -55,7 +55,7 @@ LRS3 = Layout(
 )
 
 
-def index_lrs(recipe: BuildSettings, layout: Layout) -> CorpusIndex:
+def index_lrs(settings: BuildSettings, layout: Layout) -> CorpusIndex:
     """Index a corpus in LRS form.
 
     Raises:
@@ -63,20 +63,20 @@ def index_lrs(recipe: BuildSettings, layout: Layout) -> CorpusIndex:
             a clip is in two splits. The message names the file and what to do.
         StorageError: the disk or network failed.
     """
-    root = Store(recipe.root)
-    splits = Store(recipe.split_lists or root.parent())
+    root = Store(settings.root)
+    splits = Store(settings.split_lists or root.parent())
     index = CorpusIndex()
     files = list_files(root)
-    coordinates = _read_coordinates(Store(recipe.coordinates or root.parent(layout.crops)), layout, files, index)
-    corpus = CorpusFiles(files, list_files(Store(recipe.audio)) if recipe.audio else None, coordinates)
-    clips: list[Clip] = []
+    coordinates = _read_coordinates(Store(settings.coordinates or root.parent(layout.crops)), layout, files, index)
+    corpus = CorpusFiles(files, list_files(Store(settings.audio)) if settings.audio else None, coordinates)
+    clips: list[CorpusClip] = []
     listed_in: dict[str, str] = {}
-    for split, (store, name) in _split_lists(recipe, layout, splits, index).items():
+    for split, (store, name) in _split_lists(settings, layout, splits, index).items():
         stems = read_list(store, name)
         resolved = [(stem, _resolve(stem, split, layout, files)) for stem in stems]
         if all(video is None for _, video in resolved):
             raise ValueError(
-                f"{store.path(name)}: none of its {len(stems)} clips is below {recipe.root} "
+                f"{store.path(name)}: none of its {len(stems)} clips is below {settings.root} "
                 f"(the first is {stems[0]!r}); is --root the folder that holds {' and '.join(layout.sets)}?"
                 if stems
                 else f"{store.path(name)}: the list is empty"
@@ -122,16 +122,16 @@ def _read_coordinates(store: Store, layout: Layout, files: dict[str, int], index
 
 
 def _split_lists(
-    recipe: BuildSettings, layout: Layout, splits: Store, index: CorpusIndex
+    settings: BuildSettings, layout: Layout, splits: Store, index: CorpusIndex
 ) -> dict[str, tuple[Store, str]]:
-    """split -> where its list lies; the published ones that are there, and those that the recipe adds."""
+    """split -> where its list lies; the published ones that are there, and those that the settings add."""
     lists: dict[str, tuple[Store, str]] = {}
     for split, name in layout.splits.items():
         if splits.exists(name):
             lists[split] = (splits, name)
         else:
             index.notices.append(f"{splits.path(name)}: not there; split {split!r} is not built")
-    for split, (store, name) in named_lists(recipe.split, splits).items():
+    for split, (store, name) in named_lists(settings.split, splits).items():
         if split in lists:
             index.notices.append(f"{store.path(name)}: takes the place of {lists[split][1]} for split {split!r}")
         lists[split] = (store, name)

@@ -17,7 +17,7 @@ import torch
 
 if TYPE_CHECKING:
     from pipeline.config import BuildSettings
-    from pipeline.corpora import Clip
+    from pipeline.corpora import CorpusClip
 
 ON_FOOTAGE = (
     "build_speed",
@@ -26,7 +26,7 @@ ON_FOOTAGE = (
     "evaluation",
     "loader",
     "training_vs_plain",
-)  # measure(recipe, clips, runs)
+)  # measure(settings, clips, runs)
 WITHOUT = ("transforms", "ctc_decoding", "networks", "training_step")  # measure(runs)
 MEASUREMENTS = ON_FOOTAGE + WITHOUT
 
@@ -55,22 +55,22 @@ def report(modules: dict[str, ModuleType], footage: Path | None, count: int, run
     yield f"medians of {runs} runs"
     arguments: tuple[object, ...] = ()
     if not modules.keys().isdisjoint(ON_FOOTAGE):
-        recipe, clips = chosen_clips(footage or default_footage(), count)
-        arguments = (recipe, clips)
-        yield f"footage: {len(clips)} clips, {sum(clip.frames for clip in clips) / 25:.0f} s from {recipe.root}"
+        settings, clips = chosen_clips(footage or default_footage(), count)
+        arguments = (settings, clips)
+        yield f"footage: {len(clips)} clips, {sum(clip.frames for clip in clips) / 25:.0f} s from {settings.root}"
     for name, module in modules.items():
         yield f"\n{name}: {(module.__doc__ or '').splitlines()[0]}\n"
         yield from module.measure(*(arguments if name in ON_FOOTAGE else ()), runs)
 
 
-def chosen_clips(folder: Path, count: int) -> tuple[BuildSettings, list[Clip]]:
-    """A recipe for the footage, and clips spread over it."""
+def chosen_clips(folder: Path, count: int) -> tuple[BuildSettings, list[CorpusClip]]:
+    """A settings for the footage, and clips spread over it."""
     from pipeline.config import BuildSettings
     from pipeline.corpora import index_corpus
 
-    recipe = BuildSettings(dataset="lrs2", root=str(folder / "LRS2-BBC"))
-    clips = index_corpus(recipe).clips
-    return recipe, clips[:: max(1, len(clips) // count)][:count]
+    settings = BuildSettings(dataset="lrs2", root=str(folder / "LRS2-BBC"))
+    clips = index_corpus(settings).clips
+    return settings, clips[:: max(1, len(clips) // count)][:count]
 
 
 def default_footage() -> Path:

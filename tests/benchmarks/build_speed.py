@@ -13,7 +13,7 @@ import av
 
 from pipeline.clip import Corpus, build_sample, stored_mel
 from pipeline.config import BuildSettings
-from pipeline.corpora import Clip
+from pipeline.corpora import CorpusClip
 from pipeline.media.coordinates import parse_coordinates
 from pipeline.media.decode import decode_video
 from pipeline.plan import ShardPlan
@@ -22,17 +22,17 @@ from runtime.constants import ROI_MARGIN
 from shards import Sample, ShardWriter, Store
 
 
-def measure(recipe: BuildSettings, clips: list[Clip], runs: int) -> Iterator[str]:
+def measure(settings: BuildSettings, clips: list[CorpusClip], runs: int) -> Iterator[str]:
     """Lines of the report."""
-    corpus = Corpus.of(recipe)
-    samples = [build_sample(clip, recipe, corpus) for clip in clips]
+    corpus = Corpus.of(settings)
+    samples = [build_sample(clip, settings, corpus) for clip in clips]
     stages: dict[str, Callable[[], None]] = {
-        "decode": lambda: decode_alone(recipe, clips),
-        "crop": lambda: decode_and_crop(recipe, clips),
-        "sample": lambda: make_samples(recipe, clips, corpus),
+        "decode": lambda: decode_alone(settings, clips),
+        "crop": lambda: decode_and_crop(settings, clips),
+        "sample": lambda: make_samples(settings, clips, corpus),
         "mel": lambda: make_mels(samples),
-        "write": lambda: write_shard(recipe, samples),
-        "task": lambda: run_task(recipe, clips),
+        "write": lambda: write_shard(settings, samples),
+        "task": lambda: run_task(settings, clips),
     }
     taken: dict[str, list[float]] = {name: [] for name in stages}
     for _ in range(runs + 1):  # the first is a warm-up
@@ -58,10 +58,10 @@ def measure(recipe: BuildSettings, clips: list[Clip], runs: int) -> Iterator[str
         yield f"  {share / cost['task']:4.0%}  {name}"
 
 
-def decode_alone(recipe: BuildSettings, clips: list[Clip]) -> None:
+def decode_alone(settings: BuildSettings, clips: list[CorpusClip]) -> None:
     """Demux and decode both streams, one thread, and drop the frames: what no pipeline can be faster than."""
     for clip in clips:
-        with av.open(io.BytesIO((Path(recipe.root) / clip.video).read_bytes()), "r") as container:
+        with av.open(io.BytesIO((Path(settings.root) / clip.video).read_bytes()), "r") as container:
             video = container.streams.video[0]
             video.thread_type = "NONE"
             video.codec_context.thread_count = 1
@@ -70,16 +70,16 @@ def decode_alone(recipe: BuildSettings, clips: list[Clip]) -> None:
                     pass
 
 
-def decode_and_crop(recipe: BuildSettings, clips: list[Clip]) -> None:
+def decode_and_crop(settings: BuildSettings, clips: list[CorpusClip]) -> None:
     for clip in clips:
         centres = parse_coordinates(clip.coordinates or "").tolist()
-        content = (Path(recipe.root) / clip.video).read_bytes()
-        decode_video(content, centres.__getitem__, recipe.crop_radius + ROI_MARGIN, with_sound=True)
+        content = (Path(settings.root) / clip.video).read_bytes()
+        decode_video(content, centres.__getitem__, settings.crop_radius + ROI_MARGIN, with_sound=True)
 
 
-def make_samples(recipe: BuildSettings, clips: list[Clip], corpus: Corpus) -> None:
+def make_samples(settings: BuildSettings, clips: list[CorpusClip], corpus: Corpus) -> None:
     for clip in clips:
-        build_sample(clip, recipe, corpus)
+        build_sample(clip, settings, corpus)
 
 
 def make_mels(samples: list[Sample]) -> None:
@@ -87,15 +87,15 @@ def make_mels(samples: list[Sample]) -> None:
         stored_mel(sample.wav)
 
 
-def write_shard(recipe: BuildSettings, samples: list[Sample]) -> None:
+def write_shard(settings: BuildSettings, samples: list[Sample]) -> None:
     with (
         tempfile.TemporaryDirectory() as folder,
-        ShardWriter.create(Store(folder), "x-000000.tar", recipe.roi_codec) as writer,
+        ShardWriter.create(Store(folder), "x-000000.tar", settings.roi_codec) as writer,
     ):
         for sample in samples:
             writer.write(sample)
 
 
-def run_task(recipe: BuildSettings, clips: list[Clip]) -> None:
+def run_task(settings: BuildSettings, clips: list[CorpusClip]) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        build_shard(ShardTask(ShardPlan("x-000000.tar", "x", tuple(clips)), recipe, "plan", folder))
+        build_shard(ShardTask(ShardPlan("x-000000.tar", "x", tuple(clips)), settings, "plan", folder))

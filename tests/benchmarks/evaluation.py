@@ -17,7 +17,7 @@ from model.synthesis import waveforms_of
 from model.vocoders.mel_to_wav import PUBLISHED_VOCODER, VocoderSettings, sample_counts
 from pipeline.clip import Corpus, build_sample
 from pipeline.config import BuildSettings
-from pipeline.corpora import Clip
+from pipeline.corpora import CorpusClip
 from pipeline.media.sync import to_pcm16
 from runtime.ray_jobs import job_runner
 from shards import Sample
@@ -28,13 +28,13 @@ METRICS = ("stoi", "estoi", "pesq")
 BATCH = 8
 
 
-def measure(recipe: BuildSettings, clips: list[Clip], runs: int) -> Iterator[str]:
+def measure(settings: BuildSettings, clips: list[CorpusClip], runs: int) -> Iterator[str]:
     """Lines of the report: a Markdown table. The plain loop has librosa's Griffin-Lim, 60 rounds, in one process.
 
     Ratios are of times in the same run.
     """
-    corpus = Corpus.of(recipe)
-    samples = [build_sample(clip, recipe, corpus) for clip in clips]
+    corpus = Corpus.of(settings)
+    samples = [build_sample(clip, settings, corpus) for clip in clips]
     taken: dict[str, list[float]] = {"plain loop": [], "published": [], "default": []}
     batches = batches_of(samples)
     planned = [MicroBatch(number, 0, (PlannedClip(number, 0, 1, None, True),)) for number in range(len(batches))]

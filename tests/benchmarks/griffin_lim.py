@@ -17,7 +17,7 @@ from model.vocoders.mel_inversion import transposed
 from model.vocoders.mel_to_wav import PUBLISHED_VOCODER, VocoderSettings, deemphasize, mel_to_wav
 from pipeline.clip import Corpus, build_sample
 from pipeline.config import BuildSettings
-from pipeline.corpora import Clip
+from pipeline.corpora import CorpusClip
 from shards import Sample
 
 RATE = 16_000
@@ -31,13 +31,13 @@ VARIANTS = {
 }
 
 
-def measure(recipe: BuildSettings, clips: list[Clip], runs: int) -> Iterator[str]:
+def measure(settings: BuildSettings, clips: list[CorpusClip], runs: int) -> Iterator[str]:
     """Lines of the report: a Markdown table. Times are of 10 of the clips one by one, scores of them all.
 
     The ratio is librosa's time over ours, each run's own, with librosa at 60 rounds of the published inversion.
     """
-    corpus = Corpus.of(recipe)
-    samples = [build_sample(clip, recipe, corpus) for clip in clips]
+    corpus = Corpus.of(settings)
+    samples = [build_sample(clip, settings, corpus) for clip in clips]
     waves: dict[str, Callable[[Sample], np.ndarray]] = {"librosa.griffinlim": by_librosa}
     waves |= {name: maker(settings) for name, settings in VARIANTS.items()}
     timed = samples[:10]
@@ -68,7 +68,7 @@ def maker(settings: VocoderSettings) -> Callable[[Sample], np.ndarray]:
 
 
 def by_librosa(sample: Sample) -> np.ndarray:
-    """The published recipe with librosa's Griffin-Lim, without momentum, in place of ours."""
+    """The published settings with librosa's Griffin-Lim, without momentum, in place of ours."""
     mel = PUBLISHED_VOCODER.mel
     magnitude = transposed(natural_log(torch.from_numpy(sample.mel), mel).exp(), mel).numpy()
     wav = librosa.griffinlim(

@@ -24,7 +24,7 @@ from PIL import Image
 
 from pipeline.clip import Corpus, build_sample
 from pipeline.config import BuildSettings
-from pipeline.corpora import Clip
+from pipeline.corpora import CorpusClip
 from pipeline.media.coordinates import parse_coordinates
 from shards import Dataset, Sample
 from shards.format.roi import RoiCodec
@@ -37,10 +37,10 @@ _LEAST_FRAMES = {"npy": 400_000, "h264": 20_000}
 """To read in a run, so that starting a process counts for nothing."""
 
 
-def measure(recipe: BuildSettings, clips: list[Clip], runs: int) -> Iterator[str]:
+def measure(settings: BuildSettings, clips: list[CorpusClip], runs: int) -> Iterator[str]:
     """Lines of the report: a Markdown table, frames a second by the clock; ratios are medians over runs."""
-    corpus = Corpus.of(recipe)
-    samples = [build_sample(clip, recipe, corpus) for clip in clips]
+    corpus = Corpus.of(settings)
+    samples = [build_sample(clip, settings, corpus) for clip in clips]
     samples = [replace(sample, meta=replace(sample.meta, split="train")) for sample in samples]
     yield "| regions | one worker | in process | preadv | worker / preadv | mp4 | worker / mp4 | mp4, crop only | / |"
     yield "|---|---:|---:|---:|---:|---:|---:|---:|---:|"
@@ -48,7 +48,7 @@ def measure(recipe: BuildSettings, clips: list[Clip], runs: int) -> Iterator[str
     for codec in codecs:
         with tempfile.TemporaryDirectory() as folder:
             dataset = written(folder, samples, codec)
-            yield row(codec, dataset, recipe, clips, runs)
+            yield row(codec, dataset, settings, clips, runs)
 
 
 def written(folder: str, samples: list[Sample], codec: RoiCodec) -> Dataset:
@@ -57,7 +57,7 @@ def written(folder: str, samples: list[Sample], codec: RoiCodec) -> Dataset:
     return write_dataset(folder, {f"train-{number:06d}.tar": part for number, part in enumerate(parts)}, codec)
 
 
-def row(codec: RoiCodec, dataset: Dataset, recipe: BuildSettings, clips: list[Clip], runs: int) -> str:
+def row(codec: RoiCodec, dataset: Dataset, settings: BuildSettings, clips: list[CorpusClip], runs: int) -> str:
     planned = plan_epoch(dataset.index, ["train"], 0, 0)
     epochs = -(-_LEAST_FRAMES[codec] // dataset.manifest.totals["frames"])
     sampled = clips[:: max(1, len(clips) // _DECODED_CLIPS)]
@@ -68,8 +68,8 @@ def row(codec: RoiCodec, dataset: Dataset, recipe: BuildSettings, clips: list[Cl
                 frames_a_second(dataset, planned * epochs, LoaderSettings(workers=1)),
                 frames_a_second(dataset, planned * epochs, LoaderSettings(workers=0)),
                 preadv_alone(dataset, planned * epochs),
-                decoded(recipe, sampled, size=112),
-                decoded(recipe, sampled, size=None),
+                decoded(settings, sampled, size=112),
+                decoded(settings, sampled, size=None),
             )
         )
     worker, here, preadv, mp4, cropped = (statistics.median(column) for column in zip(*taken[1:], strict=True))
@@ -115,12 +115,12 @@ def preadv_alone(dataset: Dataset, slots: list[MicroBatch]) -> float:
     return frames / seconds
 
 
-def decoded(recipe: BuildSettings, clips: list[Clip], size: int | None) -> float:
+def decoded(settings: BuildSettings, clips: list[CorpusClip], size: int | None) -> float:
     """The published way, frames a second; `size` as in `lip_pictures`."""
     began, frames = time.perf_counter(), 0
     for clip in clips:
         centres = parse_coordinates(clip.coordinates or "").tolist()
-        frames += len(lip_pictures(str(Path(recipe.root) / clip.video), centres, recipe.crop_radius, size))
+        frames += len(lip_pictures(str(Path(settings.root) / clip.video), centres, settings.crop_radius, size))
     return frames / (time.perf_counter() - began)
 
 

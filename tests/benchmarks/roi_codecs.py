@@ -10,15 +10,15 @@ import numpy as np
 
 from pipeline.clip import Corpus, build_sample
 from pipeline.config import BuildSettings
-from pipeline.corpora import Clip
+from pipeline.corpora import CorpusClip
 from shards import ROI_CODECS
 from shards.format.roi import decode_roi, encode_roi, roi_member
 
 
-def measure(recipe: BuildSettings, clips: list[Clip], runs: int) -> Iterator[str]:
+def measure(settings: BuildSettings, clips: list[CorpusClip], runs: int) -> Iterator[str]:
     """Lines of the report: a Markdown table."""
-    corpus = Corpus.of(recipe)
-    regions = [build_sample(clip, recipe, corpus).roi for clip in clips]
+    corpus = Corpus.of(settings)
+    regions = [build_sample(clip, settings, corpus).roi for clip in clips]
     frames = sum(len(region) for region in regions)
     yield "| codec | bytes a frame | decoded frames a core-second | encoded | mean error, grey levels | largest |"
     yield "|---|---:|---:|---:|---:|---:|"

@@ -32,7 +32,7 @@ from torch.utils.data import DataLoader
 
 from pipeline.clip import Corpus, build_sample, stored_mel
 from pipeline.config import BuildSettings
-from pipeline.corpora import Clip
+from pipeline.corpora import CorpusClip
 from pipeline.tokenizer import train_on_dataset
 from runtime.constants import SAMPLES_PER_FRAME
 from shards import Sample
@@ -70,15 +70,15 @@ class Rate(NamedTuple):
     core_seconds: float = 0.0
 
 
-def measure(recipe: BuildSettings, clips: list[Clip], runs: int) -> Iterator[str]:
+def measure(settings: BuildSettings, clips: list[CorpusClip], runs: int) -> Iterator[str]:
     """Lines of the report: a Markdown table; ratios are medians over runs, in each of which the ways alternate."""
-    corpus = Corpus.of(recipe)
-    samples = [build_sample(clip, recipe, corpus) for clip in clips[:: max(1, len(clips) // _CLIPS)][:_CLIPS]]
-    yield from table(recipe, samples, runs, [])
+    corpus = Corpus.of(settings)
+    samples = [build_sample(clip, settings, corpus) for clip in clips[:: max(1, len(clips) // _CLIPS)][:_CLIPS]]
+    yield from table(settings, samples, runs, [])
 
 
-def table(recipe: BuildSettings, samples: list[Sample], runs: int, flags: list[str]) -> Iterator[str]:
-    """`flags`, as of `python -m train`, go over those of the recipe file."""
+def table(settings: BuildSettings, samples: list[Sample], runs: int, flags: list[str]) -> Iterator[str]:
+    """`flags`, as of `python -m train`, go over those of the settings file."""
     columns = "".join(f"| {name}, clips/s | frames/s " for name in ("training", "steps alone", "reading alone"))
     yield (
         f"| {len(samples)} clips, {torch.get_num_threads()} thread and 1 loader process | padding {columns}"
@@ -90,7 +90,7 @@ def table(recipe: BuildSettings, samples: list[Sample], runs: int, flags: list[s
         cut = [cut_to(sample, lengths.uniform(least, 1.0)) for sample in samples]
         with tempfile.TemporaryDirectory() as folder:
             trainer = trainer_on(cut, folder, flags)
-            ways = {"shards": from_shards(trainer), "plain": plainly(recipe, cut, trainer, folder)}
+            ways = {"shards": from_shards(trainer), "plain": plainly(settings, cut, trainer, folder)}
             yield from rows(name, ways, runs)
 
 
@@ -200,10 +200,10 @@ def from_shards(trainer: Trainer) -> Way:
     return Way(plan, read, step)
 
 
-def plainly(recipe: BuildSettings, samples: list[Sample], trainer: Trainer, folder: str) -> Way:
+def plainly(built: BuildSettings, samples: list[Sample], trainer: Trainer, folder: str) -> Way:
     """The plain way, in as many steps an epoch."""
     settings, steps, tokenizer = trainer.settings, len(from_shards(trainer).plan(1)), trainer.task.tokenizer
-    videos = [str(Path(recipe.root) / sample.meta.source) for sample in samples]
+    videos = [str(Path(built.root) / sample.meta.source) for sample in samples]
     clips = PlainClips(videos, samples, tokenizer, settings.transforms, folder)
 
     def plan(epoch: int) -> list[list[int]]:

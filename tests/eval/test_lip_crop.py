@@ -13,7 +13,7 @@ from eval.synthesize.lip_crop import Square, probe_video, read_box, read_lips, r
 from model.transforms import TransformSettings
 from pipeline.clip import Corpus, build_sample
 from pipeline.config import BuildSettings
-from pipeline.corpora import Clip
+from pipeline.corpora import CorpusClip
 from tests.corpora import click_track, coordinate_line, pictures, write_video
 
 SIZE = (96, 136)
@@ -25,9 +25,9 @@ def lips_at(video: Path, square: Square, crop_radius: int = 12) -> np.ndarray[An
 
 def test_crop_of_the_trained_side_is_what_shards_hold(tmp_path: Path) -> None:
     video = write_video(tmp_path / "clip.mp4", pictures(36, size=SIZE), click_track(1.2, 0.4), rate=30)
-    clip = Clip("main/a/b", "train", "main", "a", video.name, None, None, None, 36, (video.stat().st_size, 0, 0))
-    recipe = BuildSettings("folder", str(tmp_path), crop_radius=12, lip_box="60,20", transcripts="optional")
-    stored = build_sample(clip, recipe, Corpus.of(recipe)).roi
+    clip = CorpusClip("main/a/b", "train", "main", "a", video.name, None, None, None, 36, (video.stat().st_size, 0, 0))
+    settings = BuildSettings("folder", str(tmp_path), crop_radius=12, lip_box="60,20", transcripts="optional")
+    stored = build_sample(clip, settings, Corpus.of(settings)).roi
     assert np.array_equal(lips_at(video, read_box("60,20,24")), stored)
 
 

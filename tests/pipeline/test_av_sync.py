@@ -55,9 +55,9 @@ def test_real_footage_is_in_step_and_seen_out_of_step_when_it_is(footage: Path) 
     from pipeline.config import BuildSettings
     from pipeline.corpora import index_corpus
 
-    recipe = BuildSettings(dataset="lrs2", root=str(footage / "LRS2-BBC"))
-    clips = [clip for clip in index_corpus(recipe).clips if clip.split == "val"][:40]
-    samples = [build_sample(clip, recipe, Corpus.of(recipe)) for clip in clips]
+    settings = BuildSettings(dataset="lrs2", root=str(footage / "LRS2-BBC"))
+    clips = [clip for clip in index_corpus(settings).clips if clip.split == "val"][:40]
+    samples = [build_sample(clip, settings, Corpus.of(settings)) for clip in clips]
     lag = measure_lag(samples)
     assert lag is not None
     assert abs(lag.seconds) < 0.04

@@ -24,9 +24,9 @@ from tests.corpora import Lrs2Corpus, click_track, coordinate_line, pictures, wr
 CLIP = "bad/00001"
 
 
-def build(corpus: Lrs2Corpus, out: Path, **recipe: Any) -> dict[str, dict[str, str]]:
+def build(corpus: Lrs2Corpus, out: Path, **changes: Any) -> dict[str, dict[str, str]]:
     """Build a corpus without Ray; clips skipped, by key."""
-    settings = BuildSettings(dataset="lrs2", root=str(corpus.finish().root), **recipe)
+    settings = BuildSettings(dataset="lrs2", root=str(corpus.finish().root), **changes)
     run_build(plan_build(settings, lambda line: None), settings, str(out), workers=0)
     assert verify(str(out), workers=0)[1] == []
     lines = (out / "errors.jsonl").read_text().splitlines()
@@ -262,11 +262,11 @@ def test_a_small_region_does_not_keep_its_large_frame_in_memory() -> None:
 def test_a_corpus_that_is_not_mounted_is_no_bad_clip(tmp_path: Path) -> None:
     corpus = Lrs2Corpus(tmp_path / "corpus")
     corpus.add("a/1")
-    recipe = BuildSettings(dataset="lrs2", root=str(corpus.finish().root))
-    plan = plan_build(recipe, lambda line: None)
+    settings = BuildSettings(dataset="lrs2", root=str(corpus.finish().root))
+    plan = plan_build(settings, lambda line: None)
     corpus.root.rename(tmp_path / "unmounted")
     with pytest.raises(BuildError, match=r"is the corpus mounted on this machine\?"):
-        run_build(plan, recipe, str(tmp_path / "out"), workers=0)
+        run_build(plan, settings, str(tmp_path / "out"), workers=0)
     (tmp_path / "unmounted").rename(corpus.root)
     assert build(corpus, tmp_path / "out") == {}
     assert open_dataset(str(tmp_path / "out")).manifest.totals["clips"] == 1
@@ -304,8 +304,10 @@ def test_an_unreadable_file_costs_the_clip(
 def test_a_folder_with_odd_names_is_built_with_a_fixed_lip_box(tmp_path: Path) -> None:
     for name in ("my clip.v1.mp4", "my_clip_v1.mkv", "Łódź/zażółć.mp4"):
         write_video(tmp_path / "videos" / name, pictures(30, size=(120, 200)), click_track(1.2, 0.4))
-    recipe = BuildSettings("folder", str(tmp_path / "videos"), lip_box="100,60", crop_radius=30, transcripts="optional")
-    run_build(plan_build(recipe, lambda line: None), recipe, str(tmp_path / "out"), workers=0)
+    settings = BuildSettings(
+        "folder", str(tmp_path / "videos"), lip_box="100,60", crop_radius=30, transcripts="optional"
+    )
+    run_build(plan_build(settings, lambda line: None), settings, str(tmp_path / "out"), workers=0)
     assert verify(str(tmp_path / "out"), workers=0)[1] == []
     samples = list(open_dataset(str(tmp_path / "out")).samples("all"))
     assert {sample.meta.source for sample in samples} == {"my clip.v1.mp4", "my_clip_v1.mkv", "Łódź/zażółć.mp4"}
@@ -317,6 +319,6 @@ def test_nothing_to_build_is_an_error(tmp_path: Path) -> None:
     corpus = Lrs2Corpus(tmp_path / "corpus")
     corpus.add("a/1", coordinates=None)
     corpus.finish()
-    recipe = BuildSettings(dataset="lrs2", root=str(corpus.root))
+    settings = BuildSettings(dataset="lrs2", root=str(corpus.root))
     with pytest.raises(ValueError, match="no clip to build: coordinates_missing"):
-        plan_build(recipe, lambda line: None)
+        plan_build(settings, lambda line: None)

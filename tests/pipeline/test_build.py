@@ -28,12 +28,12 @@ from shards.format.sidecar import encode_sidecar
 from tests.corpora import Lrs2Corpus
 
 
-def plan_of(recipe: BuildSettings) -> Plan:
-    return plan_build(recipe, lambda line: None)
+def plan_of(settings: BuildSettings) -> Plan:
+    return plan_build(settings, lambda line: None)
 
 
-def build(recipe: BuildSettings, out: Path, workers: int = 0) -> None:
-    run_build(plan_of(recipe), recipe, str(out), workers=workers)
+def build(settings: BuildSettings, out: Path, workers: int = 0) -> None:
+    run_build(plan_of(settings), settings, str(out), workers=workers)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -75,10 +75,10 @@ def test_shards_are_of_about_equal_size(built: dict[str, bytes]) -> None:
     assert max(sizes) < 2 * min(sizes)
 
 
-def test_building_again_changes_nothing(built: dict[str, bytes], small_recipe: BuildSettings, tmp_path: Path) -> None:
+def test_building_again_changes_nothing(built: dict[str, bytes], small_settings: BuildSettings, tmp_path: Path) -> None:
     out = lay_out(built, tmp_path / "out")
     before = {path.name: path.stat().st_mtime_ns for path in out.glob("*.tar")}
-    result = run_build(plan_of(small_recipe), small_recipe, str(out), workers=0)
+    result = run_build(plan_of(small_settings), small_settings, str(out), workers=0)
     assert {path.name: path.stat().st_mtime_ns for path in out.glob("*.tar")} == before
     assert result.reused == len(before)
     assert contents(out) == built
@@ -115,7 +115,7 @@ DAMAGE: list[tuple[str, str, Callable[[Path], None], str]] = [
 @pytest.mark.parametrize(("name", "damage", "message"), [entry[1:] for entry in DAMAGE], ids=[e[0] for e in DAMAGE])
 def test_verify_names_damage_and_build_repairs_it(
     built: dict[str, bytes],
-    small_recipe: BuildSettings,
+    small_settings: BuildSettings,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     name: str,
@@ -126,20 +126,24 @@ def test_verify_names_damage_and_build_repairs_it(
     damage(out / name)
     assert main(["verify", str(out), "--workers", "0"]) == 1
     assert re.search(message, capsys.readouterr().out)
-    build(small_recipe, out)
+    build(small_settings, out)
     assert contents(out) == built
     assert main(["verify", str(out), "--workers", "0"]) == 0
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "index.parquet"])
 def test_a_damaged_manifest_or_index_is_named_and_repaired(
-    built: dict[str, bytes], small_recipe: BuildSettings, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+    built: dict[str, bytes],
+    small_settings: BuildSettings,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
 ) -> None:
     out = lay_out(built, tmp_path / "out")
     (out / name).write_bytes(built[name][: len(built[name]) // 2])
     assert main(["verify", str(out), "--workers", "0"]) == 2
     assert name in capsys.readouterr().err
-    build(small_recipe, out)
+    build(small_settings, out)
     assert contents(out) == built
 
 
@@ -161,41 +165,41 @@ def test_verify_recomputes_the_mel_from_the_samples(built: dict[str, bytes], tmp
 
 
 def test_another_plan_is_refused_with_what_differs_and_the_way_out(
-    built: dict[str, bytes], small_recipe: BuildSettings, tmp_path: Path
+    built: dict[str, bytes], small_settings: BuildSettings, tmp_path: Path
 ) -> None:
     out = lay_out(built, tmp_path / "out")
     with pytest.raises(ValueError, match=r"another plan \(seed: 0 there, 7 now\): choose an empty --out"):
-        build(replace(small_recipe, seed=7), out)
+        build(replace(small_settings, seed=7), out)
     (out / "manifest.json").unlink()
     with pytest.raises(ValueError, match=r"another plan \(crop_radius: 40 there, 50 now\)"):
-        build(replace(small_recipe, crop_radius=50), out)
+        build(replace(small_settings, crop_radius=50), out)
     (out / "manifest.json").write_bytes(built["manifest.json"])
     assert contents(out) == built, "nothing was touched"
 
 
 def test_a_build_that_never_began_does_not_keep_the_place(
-    built: dict[str, bytes], small_recipe: BuildSettings, tmp_path: Path
+    built: dict[str, bytes], small_settings: BuildSettings, tmp_path: Path
 ) -> None:
     other = json.dumps({"plan": "0" * 64, "settings": {"seed": 5}}).encode()
     out = lay_out({"plan.json": other}, tmp_path / "out")
-    build(small_recipe, out)
+    build(small_settings, out)
     assert contents(out) == built
 
 
-def test_shards_of_another_plan_are_not_merged(small_recipe: BuildSettings, tmp_path: Path) -> None:
-    plan, other = plan_of(small_recipe), plan_of(replace(small_recipe, seed=1))
-    run_build(plan, small_recipe, str(tmp_path / "out"), workers=0)
+def test_shards_of_another_plan_are_not_merged(small_settings: BuildSettings, tmp_path: Path) -> None:
+    plan, other = plan_of(small_settings), plan_of(replace(small_settings, seed=1))
+    run_build(plan, small_settings, str(tmp_path / "out"), workers=0)
     with pytest.raises(DatasetError, match="does another build write here too"):
         merge(other, Store(str(tmp_path / "out")))
 
 
 def test_a_home_folder_means_the_same_everywhere(
-    small_recipe: BuildSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small_settings: BuildSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    (tmp_path / "corpus").symlink_to(Path(small_recipe.root).parent)
-    recipe = replace(small_recipe, root="~/corpus/LRS2-BBC", limit=1)
-    run_build(plan_of(recipe), recipe, "~/out", workers=0)
+    (tmp_path / "corpus").symlink_to(Path(small_settings.root).parent)
+    settings = replace(small_settings, root="~/corpus/LRS2-BBC", limit=1)
+    run_build(plan_of(settings), settings, "~/out", workers=0)
     assert verify("~/out", workers=0)[1] == []
     assert (tmp_path / "out" / "manifest.json").exists()
 
@@ -203,25 +207,25 @@ def test_a_home_folder_means_the_same_everywhere(
 def test_a_changed_corpus_is_another_plan(tmp_path: Path) -> None:
     corpus = Lrs2Corpus(tmp_path / "corpus")
     corpus.add("a/1")
-    recipe = BuildSettings(dataset="lrs2", root=str(corpus.finish().root))
-    build(recipe, tmp_path / "out")
+    settings = BuildSettings(dataset="lrs2", root=str(corpus.finish().root))
+    build(settings, tmp_path / "out")
     corpus.add("a/2")
     corpus.finish()
     with pytest.raises(ValueError, match="the corpus has changed since"):
-        build(recipe, tmp_path / "out")
+        build(settings, tmp_path / "out")
 
 
-def test_a_folder_of_other_things_is_refused(small_recipe: BuildSettings, tmp_path: Path) -> None:
+def test_a_folder_of_other_things_is_refused(small_settings: BuildSettings, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(ValueError, match=r"is not empty \(thesis\.tex \.\.\.\) and holds no dataset"):
-        build(small_recipe, tmp_path)
+        build(small_settings, tmp_path)
     assert os.listdir(tmp_path) == ["thesis.tex"]
 
 
-def test_a_foreign_shard_of_the_same_name_is_not_overwritten(small_recipe: BuildSettings, tmp_path: Path) -> None:
+def test_a_foreign_shard_of_the_same_name_is_not_overwritten(small_settings: BuildSettings, tmp_path: Path) -> None:
     (tmp_path / "train-000000.tar").write_bytes(b"precious")
     with pytest.raises(ValueError, match="holds no dataset"):
-        build(small_recipe, tmp_path)
+        build(small_settings, tmp_path)
     assert contents(tmp_path) == {"train-000000.tar": b"precious"}
 
 
@@ -305,15 +309,15 @@ def test_a_strangers_manifest_is_refused_in_words(
 
 
 def test_where_a_corpus_is_mounted_does_not_matter(
-    built: dict[str, bytes], small_corpus: Lrs2Corpus, small_recipe: BuildSettings, tmp_path: Path
+    built: dict[str, bytes], small_corpus: Lrs2Corpus, small_settings: BuildSettings, tmp_path: Path
 ) -> None:
     (tmp_path / "mounted").symlink_to(small_corpus.folder)
-    build(replace(small_recipe, root=str(tmp_path / "mounted" / "LRS2-BBC")), tmp_path / "out")
+    build(replace(small_settings, root=str(tmp_path / "mounted" / "LRS2-BBC")), tmp_path / "out")
     assert contents(tmp_path / "out") == built
 
 
 def test_a_full_disk_fails_the_shard_says_so_and_the_rest_goes_on(
-    built: dict[str, bytes], small_recipe: BuildSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    built: dict[str, bytes], small_settings: BuildSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real_fsync = os.fsync
 
@@ -328,38 +332,38 @@ def test_a_full_disk_fails_the_shard_says_so_and_the_rest_goes_on(
         with pytest.raises(
             BuildError, match=r"(?s)1 of \d shards .*val-000000\.tar: .*No space left.*only what is missing"
         ):
-            build(small_recipe, out)
+            build(small_settings, out)
     assert set(contents(out)) == set(built) - {"val-000000.tar", "val-000000.json"} - {
         "manifest.json",
         "index.parquet",
         "errors.jsonl",
     }
-    build(small_recipe, out)
+    build(small_settings, out)
     assert contents(out) == built
 
 
 def test_what_a_killed_attempt_left_is_swept_up(
-    built: dict[str, bytes], small_recipe: BuildSettings, tmp_path: Path
+    built: dict[str, bytes], small_settings: BuildSettings, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     out.mkdir()
     (out / ".train-000000.tar.0123abcd.part").write_bytes(b"half a shard")
-    build(small_recipe, out)
+    build(small_settings, out)
     assert contents(out) == built
 
 
 def test_a_build_into_and_out_of_an_object_store_gives_the_same_bytes(
-    built: dict[str, bytes], small_recipe: BuildSettings, tmp_path: Path
+    built: dict[str, bytes], small_settings: BuildSettings, tmp_path: Path
 ) -> None:
     url = f"memory://{tmp_path.name}/out"
-    run_build(plan_of(small_recipe), small_recipe, url, workers=0)
+    run_build(plan_of(small_settings), small_settings, url, workers=0)
     store = Store(url)
     assert {name: store.read(name) for name in store.names()} == built
     assert verify(url, workers=0)[1] == []
 
 
-def test_a_limit_takes_so_many_clips_of_each_split(small_recipe: BuildSettings) -> None:
-    shards = plan_of(replace(small_recipe, limit=1)).shards
+def test_a_limit_takes_so_many_clips_of_each_split(small_settings: BuildSettings) -> None:
+    shards = plan_of(replace(small_settings, limit=1)).shards
     assert sorted((shard.split, len(shard.clips)) for shard in shards) == [
         ("pretrain", 1),
         ("test", 1),
@@ -369,33 +373,35 @@ def test_a_limit_takes_so_many_clips_of_each_split(small_recipe: BuildSettings) 
 
 
 def test_a_clips_place_depends_on_the_seed_and_not_on_listing_order_or_other_splits(
-    small_recipe: BuildSettings,
+    small_settings: BuildSettings,
 ) -> None:
     def order(index: CorpusIndex, seed: int = 0) -> list[str]:
-        plan = make_plan(index, replace(small_recipe, seed=seed))
+        plan = make_plan(index, replace(small_settings, seed=seed))
         return [clip.key for shard in plan.shards if shard.split == "train" for clip in shard.clips]
 
-    index = index_corpus(small_recipe)
+    index = index_corpus(small_settings)
     train = [clip for clip in index.clips if clip.split == "train"]
     assert order(index) == order(CorpusIndex(index.clips[::-1])) == order(CorpusIndex(train))
     assert order(index) != order(index, seed=1)
 
 
-def test_changed_transcripts_and_wavs_are_another_plan(small_recipe: BuildSettings) -> None:
-    index = index_corpus(small_recipe)
+def test_changed_transcripts_and_wavs_are_another_plan(small_settings: BuildSettings) -> None:
+    index = index_corpus(small_settings)
     video, transcript, wav = index.clips[0].sizes
     hashes = {
-        make_plan(CorpusIndex([replace(index.clips[0], sizes=sizes), *index.clips[1:]]), small_recipe).hash
+        make_plan(CorpusIndex([replace(index.clips[0], sizes=sizes), *index.clips[1:]]), small_settings).hash
         for sizes in ((video, transcript, wav), (video, transcript + 1, wav), (video, transcript, wav + 1))
     }
     assert len(hashes) == 3
 
 
 @pytest.mark.parametrize("codec", ["ffv1", "h264"])
-def test_video_codecs_build_and_verify_like_raw_arrays(small_recipe: BuildSettings, tmp_path: Path, codec: str) -> None:
-    recipe = replace(small_recipe, roi_codec=codec)  # type: ignore[arg-type]
-    build(recipe, tmp_path / "a")
-    build(recipe, tmp_path / "b")
+def test_video_codecs_build_and_verify_like_raw_arrays(
+    small_settings: BuildSettings, tmp_path: Path, codec: str
+) -> None:
+    settings = replace(small_settings, roi_codec=codec)  # type: ignore[arg-type]
+    build(settings, tmp_path / "a")
+    build(settings, tmp_path / "b")
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
     assert verify(str(tmp_path / "a"), workers=0)[1] == []
     assert {row["roi_member"] for row in open_dataset(str(tmp_path / "a")).index.to_pylist()} == {"roi.mkv"}

@@ -41,15 +41,15 @@ def long_corpus(tmp_path_factory: pytest.TempPathFactory) -> Lrs2Corpus:
 
 
 @pytest.fixture(scope="module")
-def long_recipe(long_corpus: Lrs2Corpus) -> BuildSettings:
+def long_settings(long_corpus: Lrs2Corpus) -> BuildSettings:
     return BuildSettings(dataset="lrs2", root=str(long_corpus.root), shard_mb=5)
 
 
 @pytest.fixture(scope="module")
-def expected(long_recipe: BuildSettings, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def expected(long_settings: BuildSettings, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """What an undisturbed build in one process gives."""
     out = tmp_path_factory.mktemp("expected") / "out"
-    run_build(plan_build(long_recipe, lambda line: None), long_recipe, str(out), workers=0)
+    run_build(plan_build(long_settings, lambda line: None), long_settings, str(out), workers=0)
     return contents(out)
 
 
@@ -58,19 +58,28 @@ def contents(folder: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
 
 
-def command_line(recipe: BuildSettings, root: str, out: str, *flags: str) -> list[str]:
-    """`pipeline build` of a recipe from and to somewhere else."""
-    settings = ["--dataset", recipe.dataset, "--root", root, "--shard-mb", str(recipe.shard_mb), "--out", out]
-    return [sys.executable, "-m", "pipeline", "build", *settings, *flags]
+def command_line(settings: BuildSettings, root: str, out: str, *flags: str) -> list[str]:
+    """`pipeline build` of a settings from and to somewhere else."""
+    flags_of_settings = [
+        "--dataset",
+        settings.dataset,
+        "--root",
+        root,
+        "--shard-mb",
+        str(settings.shard_mb),
+        "--out",
+        out,
+    ]
+    return [sys.executable, "-m", "pipeline", "build", *flags_of_settings, *flags]
 
 
 @contextmanager
-def started_build(recipe: BuildSettings, out: Path, *flags: str) -> Iterator[subprocess.Popen[str]]:
+def started_build(settings: BuildSettings, out: Path, *flags: str) -> Iterator[subprocess.Popen[str]]:
     """`pipeline build` in a process of its own beside `out`, which is ended with all that it started.
 
     Its paths are relative: they must mean the same to workers elsewhere.
     """
-    command = command_line(recipe, os.path.relpath(recipe.root, out.parent), out.name, *flags)
+    command = command_line(settings, os.path.relpath(settings.root, out.parent), out.name, *flags)
     here = {"cwd": out.parent, "env": os.environ | {"PYTHONPATH": str(Path.cwd())}}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **here) as process:  # type: ignore[call-overload]
         try:
@@ -93,17 +102,17 @@ def assert_nothing_partial(out: Path, expected: dict[str, str]) -> int:
 
 
 def test_two_workers_give_the_bytes_of_one_process(
-    long_recipe: BuildSettings, expected: dict[str, str], tmp_path: Path
+    long_settings: BuildSettings, expected: dict[str, str], tmp_path: Path
 ) -> None:
-    with started_build(long_recipe, tmp_path / "out", "--workers", "2") as process:
+    with started_build(long_settings, tmp_path / "out", "--workers", "2") as process:
         output = finish(process)
     assert contents(tmp_path / "out") == expected
     assert "300/300 clips" in output
 
 
 @pytest.mark.slow
-def test_a_killed_worker_costs_nothing(long_recipe: BuildSettings, expected: dict[str, str], tmp_path: Path) -> None:
-    with started_build(long_recipe, tmp_path / "out", "--workers", "2") as process:
+def test_a_killed_worker_costs_nothing(long_settings: BuildSettings, expected: dict[str, str], tmp_path: Path) -> None:
+    with started_build(long_settings, tmp_path / "out", "--workers", "2") as process:
         worker = freeze_worker(TASK, process.pid)
         os.kill(worker, signal.SIGKILL)
         finish(process)
@@ -113,17 +122,17 @@ def test_a_killed_worker_costs_nothing(long_recipe: BuildSettings, expected: dic
 
 @pytest.mark.slow
 def test_a_killed_driver_leaves_nothing_partial_and_the_next_build_goes_on(
-    long_recipe: BuildSettings, expected: dict[str, str], tmp_path: Path
+    long_settings: BuildSettings, expected: dict[str, str], tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    with started_build(long_recipe, out, "--workers", "2") as process:
+    with started_build(long_settings, out, "--workers", "2") as process:
         wait_for(lambda: len(list(out.glob("*.json"))) >= 3, "three finished shards")
         started = descendants(process.pid)
         end(process, started)
     finished = assert_nothing_partial(out, expected)
     assert 3 <= finished < len([name for name in expected if name.endswith(".tar")]), "it was killed in mid-build"
     assert not (out / "manifest.json").exists()
-    with started_build(long_recipe, out, "--workers", "1") as process:
+    with started_build(long_settings, out, "--workers", "1") as process:
         output = finish(process)
     assert "shards were there already" in output
     assert contents(out) == expected
@@ -131,7 +140,7 @@ def test_a_killed_driver_leaves_nothing_partial_and_the_next_build_goes_on(
 
 @pytest.mark.slow
 def test_a_node_that_dies_in_mid_build_has_its_shards_built_elsewhere(
-    long_recipe: BuildSettings, expected: dict[str, str], tmp_path: Path
+    long_settings: BuildSettings, expected: dict[str, str], tmp_path: Path
 ) -> None:
     cluster_utils = pytest.importorskip("ray.cluster_utils")
     cluster = cluster_utils.Cluster(
@@ -143,7 +152,7 @@ def test_a_node_that_dies_in_mid_build_has_its_shards_built_elsewhere(
     raylet = doomed.all_processes["raylet"][0].process.pid
     node = [raylet, *descendants(raylet)]
     try:
-        with started_build(long_recipe, tmp_path / "out", "--address", cluster.address) as process:
+        with started_build(long_settings, tmp_path / "out", "--address", cluster.address) as process:
             worker = freeze_worker(TASK, raylet)
             assert title(worker).startswith(f"ray::{TASK}"), "a task was in flight on the node when it died"
             node += descendants(raylet)
@@ -161,14 +170,14 @@ def test_a_node_that_dies_in_mid_build_has_its_shards_built_elsewhere(
 
 @pytest.mark.slow
 def test_s3_is_read_and_written_like_a_folder(
-    s3: Any, small_corpus: Lrs2Corpus, small_recipe: BuildSettings, tmp_path: Path
+    s3: Any, small_corpus: Lrs2Corpus, small_settings: BuildSettings, tmp_path: Path
 ) -> None:
     s3.mkdir("corpus")
     s3.mkdir("datasets")
     s3.put(str(small_corpus.folder), "corpus/here", recursive=True)
     local, remote = tmp_path / "out", "s3://datasets/small"
-    run_build(plan_build(small_recipe, print), small_recipe, str(local), workers=0)
-    command = command_line(small_recipe, "s3://corpus/here/LRS2-BBC", remote, "--workers", "2")
+    run_build(plan_build(small_settings, print), small_settings, str(local), workers=0)
+    command = command_line(small_settings, "s3://corpus/here/LRS2-BBC", remote, "--workers", "2")
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     store = Store(remote)
@@ -197,9 +206,9 @@ def test_storage_that_stumbles_is_tried_again(tmp_path: Path, workers: int) -> N
     assert len(list(tmp_path.iterdir())) == 3
 
 
-def test_a_store_in_memory_is_refused_with_workers_that_do_not_share_it(small_recipe: BuildSettings) -> None:
+def test_a_store_in_memory_is_refused_with_workers_that_do_not_share_it(small_settings: BuildSettings) -> None:
     with pytest.raises(ValueError, match="each worker has a memory of its own: use --workers 0"):
-        run_build(plan_build(small_recipe, print), small_recipe, "memory://x", workers=2)
+        run_build(plan_build(small_settings, print), small_settings, "memory://x", workers=2)
 
 
 def fail_on_three(number: int) -> int:

@@ -21,7 +21,7 @@ def touch(path: Path, content: str = "x") -> None:
     path.write_text(content)
 
 
-def lrs2(folder: Path, lists: dict[str, list[str]], clips: list[str], **recipe: object) -> BuildSettings:
+def lrs2(folder: Path, lists: dict[str, list[str]], clips: list[str], **changes: object) -> BuildSettings:
     """A corpus of empty videos: what an index needs."""
     for clip in clips:
         touch(folder / "LRS2-BBC" / f"{clip}.mp4")
@@ -31,16 +31,16 @@ def lrs2(folder: Path, lists: dict[str, list[str]], clips: list[str], **recipe: 
         touch(folder / "LRS2_crop" / f"preprocess_{set_name}.txt", "\n".join(lines))
     for name, lines in lists.items():
         touch(folder / f"{name}.txt", "\n".join(lines) + "\n")
-    return BuildSettings(dataset="lrs2", root=str(folder / "LRS2-BBC"), **recipe)  # type: ignore[arg-type]
+    return BuildSettings(dataset="lrs2", root=str(folder / "LRS2-BBC"), **changes)  # type: ignore[arg-type]
 
 
 def test_lrs2_is_read_with_its_published_layout(tmp_path: Path) -> None:
-    recipe = lrs2(
+    settings = lrs2(
         tmp_path,
         {"train": ["a/1 NF", "a/2"], "val": ["b/1"], "test": ["c/1"], "pretrain": ["a/1"]},
         ["main/a/1", "main/a/2", "main/b/1", "main/c/1", "pretrain/a/1"],
     )
-    index = index_corpus(recipe)
+    index = index_corpus(settings)
     assert {(clip.key, clip.split, clip.speaker) for clip in index.clips} == {
         ("main/a/1", "train", "a"),
         ("main/a/2", "train", "a"),
@@ -77,19 +77,19 @@ def test_a_list_that_the_corpus_does_not_have_is_a_notice(tmp_path: Path) -> Non
 
 
 def test_a_split_may_be_added_by_name(tmp_path: Path) -> None:
-    recipe = lrs2(tmp_path, {"train": ["a/1"], "unseen": ["b/1"]}, ["main/a/1", "main/b/1"])
+    settings = lrs2(tmp_path, {"train": ["a/1"], "unseen": ["b/1"]}, ["main/a/1", "main/b/1"])
     touch(tmp_path / "elsewhere" / "more.txt", "c/1\n")
     touch(tmp_path / "LRS2-BBC" / "main" / "c" / "1.mp4")
-    recipe = replace(recipe, split=["test_unseen=unseen.txt", f"extra={tmp_path}/elsewhere/more.txt"])
-    index = index_corpus(recipe)
+    settings = replace(settings, split=["test_unseen=unseen.txt", f"extra={tmp_path}/elsewhere/more.txt"])
+    index = index_corpus(settings)
     assert {(clip.split, clip.key) for clip in index.clips} == {("train", "main/a/1"), ("test_unseen", "main/b/1")}
     assert [(entry.split, entry.reason) for entry in index.skipped] == [("extra", "coordinates_missing")]
 
 
 def test_listed_clips_without_video_or_coordinates_are_left_out_with_the_reason(tmp_path: Path) -> None:
-    recipe = lrs2(tmp_path, {"train": ["a/1", "a/gone", "a/nocrop"]}, ["main/a/1"])
+    settings = lrs2(tmp_path, {"train": ["a/1", "a/gone", "a/nocrop"]}, ["main/a/1"])
     touch(tmp_path / "LRS2-BBC" / "main" / "a" / "nocrop.mp4")
-    index = index_corpus(recipe)
+    index = index_corpus(settings)
     assert {(entry.key, entry.stage, entry.reason) for entry in index.skipped} == {
         ("main/a/gone", "index", "video_missing"),
         ("main/a/nocrop", "index", "coordinates_missing"),
@@ -98,8 +98,8 @@ def test_listed_clips_without_video_or_coordinates_are_left_out_with_the_reason(
 
 
 def test_a_missing_clip_is_not_replaced_by_one_of_another_set(tmp_path: Path) -> None:
-    recipe = lrs2(tmp_path, {"train": ["a/1", "a/2"], "pretrain": ["a/2"]}, ["main/a/1", "pretrain/a/2"])
-    index = index_corpus(recipe)
+    settings = lrs2(tmp_path, {"train": ["a/1", "a/2"], "pretrain": ["a/2"]}, ["main/a/1", "pretrain/a/2"])
+    index = index_corpus(settings)
     assert {(clip.split, clip.video) for clip in index.clips} == {
         ("train", "main/a/1.mp4"),
         ("pretrain", "pretrain/a/2.mp4"),
@@ -116,21 +116,21 @@ def test_a_name_that_several_sets_of_lrs3_have_must_say_which(tmp_path: Path) ->
 
 
 def test_a_list_of_ones_own_takes_the_place_of_the_published_one_with_a_notice(tmp_path: Path) -> None:
-    recipe = lrs2(tmp_path, {"train": ["a/1"], "mine": ["a/2"]}, ["main/a/1", "main/a/2"], split=["train=mine.txt"])
-    index = index_corpus(recipe)
+    settings = lrs2(tmp_path, {"train": ["a/1"], "mine": ["a/2"]}, ["main/a/1", "main/a/2"], split=["train=mine.txt"])
+    index = index_corpus(settings)
     assert [clip.key for clip in index.clips] == ["main/a/2"]
     assert any("mine.txt: takes the place of train.txt" in notice for notice in index.notices)
     with pytest.raises(ValueError, match=r"'x' is given twice: by mine\.txt and by train\.txt"):
-        index_corpus(replace(recipe, split=["x=mine.txt", "x=train.txt"]))
+        index_corpus(replace(settings, split=["x=mine.txt", "x=train.txt"]))
 
 
 @pytest.mark.parametrize("root", ["LRS2-BBC", "./LRS2-BBC/", "."])
 def test_relative_roots_find_lists_and_coordinates_beside_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: str
 ) -> None:
-    recipe = lrs2(tmp_path, {"train": ["a/1"]}, ["main/a/1"])
+    settings = lrs2(tmp_path, {"train": ["a/1"]}, ["main/a/1"])
     monkeypatch.chdir(tmp_path / "LRS2-BBC" if root == "." else tmp_path)
-    assert len(index_corpus(replace(recipe, root=root)).clips) == 1
+    assert len(index_corpus(replace(settings, root=root)).clips) == 1
 
 
 def test_a_link_that_leads_round_in_circles_is_followed_once(tmp_path: Path) -> None:
@@ -148,9 +148,9 @@ def test_a_file_name_that_is_not_utf8_is_named(tmp_path: Path) -> None:
 
 
 def test_a_list_that_names_nothing_found_is_refused_with_the_likely_cause(tmp_path: Path) -> None:
-    recipe = lrs2(tmp_path, {"train": ["q/1", "q/2"]}, ["main/a/1"])
+    settings = lrs2(tmp_path, {"train": ["q/1", "q/2"]}, ["main/a/1"])
     with pytest.raises(ValueError, match=r"train\.txt: none of its 2 clips .*'q/1'.*is --root the folder"):
-        index_corpus(recipe)
+        index_corpus(settings)
 
 
 @pytest.mark.parametrize("lists", [{}, {"train": []}])
@@ -160,9 +160,9 @@ def test_no_list_and_an_empty_list_are_refused(tmp_path: Path, lists: dict[str, 
 
 
 def test_a_clip_in_two_splits_is_refused_by_name(tmp_path: Path) -> None:
-    recipe = lrs2(tmp_path, {"train": ["a/1", "a/2"], "test": ["a/2"]}, ["main/a/1", "main/a/2"])
+    settings = lrs2(tmp_path, {"train": ["a/1", "a/2"], "test": ["a/2"]}, ["main/a/1", "main/a/2"])
     with pytest.raises(ValueError, match=r"main/a/2\.mp4 is in split 'train' and.*'test'"):
-        index_corpus(recipe)
+        index_corpus(settings)
 
 
 def test_a_clip_listed_twice_is_built_once_with_a_notice(tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_no_such_root_is_named(tmp_path: Path) -> None:
 
 
 def test_an_unreadable_folder_is_named_and_not_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe = lrs2(tmp_path, {"train": ["a/1"]}, ["main/a/1", "main/locked/1"])
+    settings = lrs2(tmp_path, {"train": ["a/1"]}, ["main/a/1", "main/locked/1"])
     real_scandir = os.scandir
 
     def scandir(path: str) -> object:
@@ -187,13 +187,13 @@ def test_an_unreadable_folder_is_named_and_not_passed_over(tmp_path: Path, monke
 
     monkeypatch.setattr(os, "scandir", scandir)
     with pytest.raises(ValueError, match="locked: cannot be listed: Permission denied"):
-        index_corpus(recipe)
+        index_corpus(settings)
 
 
 def test_ready_made_wavs_are_used_and_a_missing_one_is_named(tmp_path: Path) -> None:
-    recipe = lrs2(tmp_path, {"train": ["a/1", "a/2"]}, ["main/a/1", "main/a/2"], audio=str(tmp_path / "audio"))
+    settings = lrs2(tmp_path, {"train": ["a/1", "a/2"]}, ["main/a/1", "main/a/2"], audio=str(tmp_path / "audio"))
     touch(tmp_path / "audio" / "main" / "a" / "1.wav")
-    index = index_corpus(recipe)
+    index = index_corpus(settings)
     assert [clip.audio for clip in index.clips] == ["main/a/1.wav"]
     assert [(entry.key, entry.reason) for entry in index.skipped] == [("main/a/2", "sound_missing")]
 
@@ -235,17 +235,17 @@ def test_split_lists_of_a_folder(tmp_path: Path) -> None:
     for name in ("a.mp4", "b.mp4", "c.mp4"):
         touch(tmp_path / name)
     touch(tmp_path / "train.txt", "a\nb.mp4\nlost\n")
-    recipe = BuildSettings(dataset="folder", root=str(tmp_path), lip_box="80,80", split=["train=train.txt"])
-    index = index_corpus(recipe)
+    settings = BuildSettings(dataset="folder", root=str(tmp_path), lip_box="80,80", split=["train=train.txt"])
+    index = index_corpus(settings)
     assert [(clip.key, clip.split) for clip in index.clips] == [("main/a", "train"), ("main/b", "train")]
     assert [(entry.source, entry.reason) for entry in index.skipped] == [("lost", "video_missing")]
 
 
 @pytest.mark.parametrize("separator", [":", " ", ","])
 def test_the_separator_after_the_path_may_be_a_colon_a_space_or_a_comma(tmp_path: Path, separator: str) -> None:
-    recipe = lrs2(tmp_path, {"train": ["a/1"]}, ["main/a/1"])
+    settings = lrs2(tmp_path, {"train": ["a/1"]}, ["main/a/1"])
     touch(tmp_path / "LRS2_crop" / "preprocess_main.txt", coordinate_line("a/1", 7, separator=separator))
-    assert index_corpus(recipe).clips[0].frames == 7
+    assert index_corpus(settings).clips[0].frames == 7
 
 
 def test_coordinates_are_pairs_of_whole_pixels() -> None:
@@ -334,6 +334,6 @@ def test_the_corpus_of_real_footage_is_read_with_defaults(footage: Path) -> None
     assert {clip.split for clip in index.clips} == {"train", "val", "test", "test_unseen"}
 
 
-def test_the_small_corpus_has_nothing_left_out(small_recipe: BuildSettings) -> None:
-    index = index_corpus(small_recipe)
+def test_the_small_corpus_has_nothing_left_out(small_settings: BuildSettings) -> None:
+    index = index_corpus(small_settings)
     assert (len(index.clips), index.skipped, index.notices) == (10, [], [])

@@ -13,7 +13,7 @@ import pytest
 
 from pipeline.clip import Corpus, build_sample
 from pipeline.config import BuildSettings
-from pipeline.corpora import Clip
+from pipeline.corpora import CorpusClip
 from pipeline.media.decode import SoundRun
 from pipeline.media.errors import ClipError
 from pipeline.media.sync import sound_at_16k
@@ -21,9 +21,9 @@ from shards import Sample
 from tests.corpora import click_track, pictures, write_video
 
 
-def sample_of(path: Path, **recipe: Any) -> Sample:
-    clip = Clip("main/a/b", "train", "main", "a", path.name, None, None, None, 30, (path.stat().st_size, 0, 0))
-    settings = BuildSettings("folder", str(path.parent), lip_box="80,80", transcripts="optional", **recipe)
+def sample_of(path: Path, **changes: Any) -> Sample:
+    clip = CorpusClip("main/a/b", "train", "main", "a", path.name, None, None, None, 30, (path.stat().st_size, 0, 0))
+    settings = BuildSettings("folder", str(path.parent), lip_box="80,80", transcripts="optional", **changes)
     return build_sample(clip, settings, Corpus.of(settings))
 
 

@@ -136,13 +136,13 @@ def test_what_cannot_be_trained_is_one_clear_message(capsys: pytest.CaptureFixtu
 
 
 def test_a_dataset_with_a_tokenizer_is_verified_and_built_again_as_before(
-    capsys: pytest.CaptureFixture[str], small_recipe: BuildSettings, tmp_path: Path
+    capsys: pytest.CaptureFixture[str], small_settings: BuildSettings, tmp_path: Path
 ) -> None:
     out = tmp_path / "set"
-    built = run_build(plan_build(small_recipe, lambda line: None), small_recipe, str(out), workers=0)
+    built = run_build(plan_build(small_settings, lambda line: None), small_settings, str(out), workers=0)
     assert run(capsys, out)[0] == 0
     content = (out / "tokenizer.model").read_bytes()
     assert main(["verify", str(out), "--workers", "0"]) == 0
-    again = run_build(plan_build(small_recipe, lambda line: None), small_recipe, str(out), workers=0)
+    again = run_build(plan_build(small_settings, lambda line: None), small_settings, str(out), workers=0)
     assert again.reused == sum(len(entries) for entries in built.manifest.splits.values())
     assert (out / "tokenizer.model").read_bytes() == content

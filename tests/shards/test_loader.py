@@ -111,8 +111,8 @@ def test_batch_holds_what_is_stored_of_the_planned_parts(
         assert_holds(batch, micro_batch, dataset, stored)
 
 
-def test_loader_reads_what_the_dataset_gives_clip_by_clip(small_recipe: BuildSettings, tmp_path: Path) -> None:
-    run_build(plan_build(small_recipe, print), small_recipe, str(tmp_path), workers=0)
+def test_loader_reads_what_the_dataset_gives_clip_by_clip(small_settings: BuildSettings, tmp_path: Path) -> None:
+    run_build(plan_build(small_settings, print), small_settings, str(tmp_path), workers=0)
     dataset = open_dataset(str(tmp_path))
     planned = plan_epoch(dataset.index, ["train", "pretrain"], 0, 0, draw, replace(SETTINGS, max_padded_frames=100))
     stored = {sample.key: sample for sample in dataset.samples()}
