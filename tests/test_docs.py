@@ -41,7 +41,6 @@ PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"
 TEXTS = {page: page.read_text() for page in PAGES}
 README = TEXTS[ROOT / "README.md"]
 DATA = TEXTS[ROOT / "docs/data.md"]
-PENDING = {"tests/test_architecture.py"}
 CONTRIBUTING = ROOT / "CONTRIBUTING.md"
 CHANGELOG = ROOT / "CHANGELOG.md"  # names flags that no longer exist
 FLAG = r"(?<![\w-])--[a-z][\w.-]*\w"
@@ -174,7 +173,7 @@ def test_subcommands_are_documented_and_their_flags_exist(package: str, expected
 
 
 def test_flags_in_prose_exist() -> None:
-    known = set(FOREIGN) | PENDING | flags_of("eval") | flags_of("train") | flags_of("benchmarks")
+    known = set(FOREIGN) | flags_of("eval") | flags_of("train") | flags_of("benchmarks")
     known |= {flag for name in COMMANDS for flag in flags_of("pipeline", name)}
     known |= {flag for name in ("compare", "synthesize") for flag in flags_of("eval", name)}
     known |= {flag for name in ("import", "info", "export") for flag in flags_of("model", name)}
@@ -245,7 +244,7 @@ def test_source_files_named_exist() -> None:
         if page == CHANGELOG:
             continue
         for path in re.findall(r"`([\w./-]+\.(?:py|yaml|yml|sh))`", text):
-            assert path in PENDING or "NAME" in path or path in (tracked if "/" in path else names), (
+            assert "NAME" in path or path in (tracked if "/" in path else names), (
                 f"{page.name}: {path}"
             )
 

@@ -1,6 +1,6 @@
 """Learned metrics: speaker similarity by Resemblyzer, and predicted MOS by DNSMOS.
 
-Both are pretrained networks whose weights come inside their packages (the extra `learned-metrics`): nothing is
+Both are pretrained networks whose weights come inside their packages (the extra `judges`): nothing is
 downloaded. They are loaded once a process, when the first figure is asked for, and run on the CPU in one thread, for
 processes to be the parallelism.
 """
@@ -18,7 +18,7 @@ from eval.metrics.audio import MetricError, Wave, check_audible, check_dtype
 from eval.metrics.optional import import_extra
 from runtime.constants import SAMPLE_RATE
 
-EXTRA = "learned-metrics"
+EXTRA = "judges"
 
 PACKAGES = {"similarity": ("resemblyzer",), "mos": ("speechmos.dnsmos", "onnxruntime")}
 """What each imports on first use, of the extra."""

@@ -1,4 +1,4 @@
-"""Packages of the extras `whisper` and `learned-metrics`, imported on first use: scoring works without them."""
+"""Packages of the extras `whisper` and `judges`, imported on first use: scoring works without them."""
 
 from __future__ import annotations
 

@@ -154,7 +154,7 @@ def test_learned_metrics_name_a_missing_package_and_its_extra(
     metric: Any, missing: str, resemblyzer: Any, dnsmos: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, missing, None)
-    with pytest.raises(PackageMissingError, match=rf"package {missing}.*pip install -e '\.\[learned-metrics\]'"):
+    with pytest.raises(PackageMissingError, match=rf"package {missing}.*pip install -e '\.\[judges\]'"):
         metric(sentence(), sentence())
 
 

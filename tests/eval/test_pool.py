@@ -121,7 +121,7 @@ def test_score_raises_for_packages_that_are_not_installed(
     with pytest.raises(ImportError, match="pesq"):
         score(["stoi", "pesq"], *pair)
     monkeypatch.setitem(sys.modules, "resemblyzer", None)
-    with pytest.raises(PackageMissingError, match=r"pip install -e '\.\[learned-metrics\]'"):
+    with pytest.raises(PackageMissingError, match=r"pip install -e '\.\[judges\]'"):
         ScoringPool(["similarity"], 0)
 
 
