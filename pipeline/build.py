@@ -17,6 +17,7 @@ from pipeline.shard_task import ShardTask, build_shard
 from runtime.atomic import PART_SUFFIX
 from runtime.progress import ProgressReport, shown
 from runtime.ray_jobs import job_runner
+from runtime.renamed import refuse_renamed
 from shards import DatasetError, Manifest, SkippedClip, StorageError, Store, read_manifest
 from shards.format.manifest import ERRORS_NAME, PLAN_NAME, read_plan
 from shards.format.store import absolute_url
@@ -103,6 +104,7 @@ def claim_out(plan: Plan, store: Store) -> None:
     if begun and found is None:
         raise ValueError(f"{store.url}: is not empty ({names[0]} ...) and holds no dataset: choose an empty --out")
     if begun and found is not None and found[0] != plan.hash:
+        _refuse_older(found[1], store)
         raise ValueError(
             f"{store.url}: holds a dataset of another plan ({_differences(found[1], plan)}): "
             "choose an empty --out, delete that folder, or use the settings it was built with"
@@ -113,6 +115,15 @@ def claim_out(plan: Plan, store: Store) -> None:
     claimed = read_plan(store)
     if claimed is None or claimed[0] != plan.hash:
         raise ValueError(f"{store.url}: another build began here at the same moment: choose another --out")
+
+
+def _refuse_older(settings: dict[str, Any], store: Store) -> None:
+    try:
+        refuse_renamed("data", settings)
+    except ValueError as error:
+        raise ValueError(
+            f"{store.url}: holds a dataset of an older version ({error}): choose an empty --out, or delete that folder"
+        ) from error
 
 
 def _plan_of_manifest(store: Store) -> tuple[str, dict[str, Any]] | None:

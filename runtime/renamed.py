@@ -1,4 +1,4 @@
-"""Settings, flags and checkpoint fields that have another name now: the old one is refused, and the new one named."""
+"""Old names of settings, flags and fields of checkpoints and datasets: each is refused, and its new name said."""
 
 from __future__ import annotations
 
@@ -37,8 +37,12 @@ RENAMED: Mapping[str, Mapping[str, str]] = {
     },
     "synthesize": {"voice": "speaker_reference", "crops": "coordinates", "lips": "coordinates"},
     "checkpoint": {"half": "crop_radius", "still": "subtract_temporal_mean", "recogniser": "asr", "visual": "vsr"},
+    "training": {"identity": "fingerprint", "place": "state", "optimiser": "optimizer"},
+    "manifest": {"features.crop.half": "features.crop.crop_radius", "totals.left_out": "totals.skipped"},
+    "sidecar": {"left_out": "skipped"},
 }
-"""Of each section of a settings file, and of a checkpoint's settings: old name -> new one, dotted below the section."""
+"""Old name -> new one, dotted, of each section of a settings file, of a checkpoint's settings and its training state,
+and of the manifest and the sidecars of a dataset."""
 
 
 def refuse_renamed(section: str, names: Iterable[str]) -> None:
@@ -46,7 +50,7 @@ def refuse_renamed(section: str, names: Iterable[str]) -> None:
 
     Args:
         section: a key of `RENAMED`; others have no old names.
-        names: dotted names of settings, as YAML keys, flags without dashes in front, or fields of a checkpoint.
+        names: dotted names of settings, as YAML keys, flags without dashes in front, or fields of a file.
 
     Raises:
         ValueError: naming the old and the new name.

@@ -14,6 +14,7 @@ import torch
 
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.tokenizer import Tokenizer
+from runtime.renamed import RENAMED
 from shards import Dataset, Store
 from shards.format.index import INDEX_NAME
 from train.checkpointing import Checkpointer, step_of
@@ -28,9 +29,6 @@ _MAY_CHANGE = (
     *("on_error", "max_nonfinite_steps", "init", "init_vsr", "init_asr"),
 )
 """Settings that a resumed run may have otherwise: they say where and how long, or have had their effect."""
-
-_RENAMED = {"identity": "fingerprint", "place": "state", "optimiser": "optimizer"}
-"""Training fields of older checkpoints."""
 
 
 def find_checkpoint(checkpointer: Checkpointer, run_dir: RunDir, resume: str | None) -> Path | None:
@@ -95,7 +93,7 @@ def check_fingerprint(checkpoint: Checkpoint, fingerprint: Mapping[str, Any], wh
     """`ValueError` that names what differs, where a checkpoint is of another run."""
     if checkpoint.training is None:
         raise ValueError(f"{where}: holds weights, but not what a run needs to resume; start from it with --init")
-    old = [f"{name} (now {new})" for name, new in _RENAMED.items() if name in checkpoint.training]
+    old = [f"{name} (now {new})" for name, new in RENAMED["training"].items() if name in checkpoint.training]
     if old:
         raise ValueError(f"{where}: of an older version, with the fields {', '.join(old)}; start from it with --init")
     before = checkpoint.training["fingerprint"]

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from runtime.constants import FPS
+from runtime.renamed import dotted, refuse_renamed
 from shards.format.errors import DatasetError
 from shards.format.sidecar import FORMAT_VERSION
 from shards.format.store import Store
@@ -87,6 +88,7 @@ def read_manifest(store: Store) -> Manifest:
         version = content.pop("format")
         if version != FORMAT_VERSION:
             raise DatasetError(f"{where}: format {version}, this version reads {FORMAT_VERSION}")
+        _refuse_older(content, where)
         splits = {name: [ShardEntry(**entry) for entry in entries] for name, entries in content.pop("splits").items()}
         manifest = Manifest(splits=splits, **content)
         _check(manifest, where)
@@ -119,6 +121,15 @@ def read_skipped(store: Store) -> list[dict[str, Any]]:
         return [{**entry, "split": entry["split"], "reason": entry["reason"]} for entry in entries]
     except (FileNotFoundError, ValueError, TypeError, KeyError) as error:
         raise DatasetError(f"{store.path(ERRORS_NAME)}: no readable list of clips skipped: {error}") from error
+
+
+def _refuse_older(content: dict[str, Any], where: str) -> None:
+    try:
+        refuse_renamed("manifest", dotted(content))
+    except ValueError as error:
+        raise DatasetError(
+            f"{where}: of an older version: {error}; build the dataset again, in an empty --out"
+        ) from error
 
 
 def _check(manifest: Manifest, where: str) -> None:

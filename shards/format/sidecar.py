@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Literal
 
+from runtime.renamed import refuse_renamed
 from shards.format.errors import DatasetError
 from shards.format.store import Store
 
@@ -125,6 +126,7 @@ def read_sidecar(store: Store, shard: str) -> Sidecar:
         body = dict(content["sidecar"])
         if _digest(_compact(body)) != content["digest"]:
             raise DatasetError(f"{store.path(name)}: its content is not what it was written with")
+        refuse_renamed("sidecar", body)
         skipped = [SkippedClip(**entry) for entry in body.pop("skipped")]
         return Sidecar(skipped=skipped, **body)
     except DatasetError:

@@ -277,6 +277,38 @@ def test_verify_names_a_shard_that_the_manifest_does_not_list(built: dict[str, b
     assert verify(str(out), workers=0)[1] == ["train-000077.tar: is not in the manifest"]
 
 
+def test_build_and_verify_refuse_a_dataset_of_an_older_version_by_the_renamed_field(
+    built: dict[str, bytes], small_settings: BuildSettings, tmp_path: Path
+) -> None:
+    out = lay_out(built, tmp_path / "out")
+    manifest = json.loads(built["manifest.json"])
+    manifest["totals"]["left_out"] = manifest["totals"].pop("skipped")
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(DatasetError, match=r"manifest\.json: .*totals\.left_out .*totals\.skipped.*build .* again"):
+        verify(str(out), workers=0)
+    plan = json.loads(built["plan.json"])
+    plan["settings"]["half"] = plan["settings"].pop("crop_radius")
+    (out / "plan.json").write_text(json.dumps(plan | {"plan": "0" * 64}))
+    with pytest.raises(ValueError, match=r"half .*crop_radius.*--out"):
+        build(small_settings, out)
+
+
+def test_build_builds_a_shard_again_whose_sidecar_has_a_renamed_field(
+    built: dict[str, bytes], small_settings: BuildSettings, tmp_path: Path
+) -> None:
+    out = lay_out(built, tmp_path / "out")
+    body = json.loads(built["val-000000.json"])["sidecar"]
+    body["left_out"] = body.pop("skipped")
+    compact = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+    digest = hashlib.sha256(compact.encode()).hexdigest()
+    (out / "val-000000.json").write_text(f'{{"format":1,"digest":"{digest}","sidecar":{compact}}}')
+    with pytest.raises(DatasetError, match=r"val-000000\.json: .*left_out .*skipped"):
+        read_sidecar(Store(str(out)), "val-000000.tar")
+    result = run_build(plan_of(small_settings), small_settings, str(out), workers=0)
+    assert result.reused == sum(name.endswith(".tar") for name in built) - 1
+    assert contents(out) == built
+
+
 @pytest.mark.parametrize(
     ("path", "value"),
     [
