@@ -12,6 +12,9 @@ from pipeline.clip import Corpus, build_sample
 from pipeline.config import BuildSettings
 from pipeline.corpora import index_corpus
 from shards import Sample
+from tests.benchmarks.gpu.steps import rows
+from tests.benchmarks.gpu.synthetic_run import SMALL as SMALL_RUN
+from tests.benchmarks.gpu.synthetic_run import build_run, varying_lengths
 from tests.benchmarks.training_vs_plain import cut_to, from_shards, padding_of, plainly, table, trainer_on
 from tests.corpora import Lrs2Corpus
 from train.tasks.inputs import prepare
@@ -79,3 +82,18 @@ def test_training_vs_plain_trains_both_ways_on_the_same_inputs(
     assert torch.equal(inputs.windows.sizes, example.window[:, 1])
     assert torch.equal(inputs.pieces, example.pieces)
     assert torch.equal(inputs.piece_lengths, example.piece_lengths)
+
+
+def test_gpu_benchmark_takes_whole_steps_and_says_what_failed(tmp_path: Path) -> None:
+    run = build_run(torch.device("cpu"), [*SMALL_RUN, "--precision=float32"], vocabulary=50)
+    lines = list(rows(run, ["host", "neither"], small=True, out=tmp_path))
+    assert "frames/s" in lines[0]
+    assert lines[1].startswith("neither: ValueError")
+    assert run.state.step == 3
+
+
+def test_gpu_benchmark_has_batches_of_a_bounded_size_and_many_shapes() -> None:
+    batches = varying_lengths(2400, 30)
+    assert len(batches) == 30
+    assert all(len(lengths) * max(lengths) <= 2400 for lengths in batches)
+    assert len({sum(lengths) for lengths in batches}) > 20
