@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from eval.batch_synthesis import SynthesizedBatch
 from eval.results import ResultsError, write_json
 from eval.scoring import wav_name
-from eval.synthesis import SynthesizedBatch
 from shards import Store
 from shards.format.wav import encode_wav
 

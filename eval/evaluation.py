@@ -19,6 +19,7 @@ from torch import Tensor
 
 from eval.asr import WHISPER, check_asr
 from eval.batch_store import read_batch, write_batch
+from eval.batch_synthesis import BatchSynthesizer, Shared
 from eval.executors import start_executor
 from eval.fingerprint import about_of, claim
 from eval.metrics import load_packages
@@ -30,7 +31,6 @@ from eval.scoring import rows_of
 from eval.settings import EvaluationSettings
 from eval.shuffled_lips import partners_of
 from eval.summary import summarize
-from eval.synthesis import BatchSynthesizer, Shared
 from eval.systems import device_of, mean_mel_of, tokenizer_of, transforms_of
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.segment_sampling import Segment

@@ -14,9 +14,9 @@ from functools import partial
 from threading import Lock
 from typing import Any, Protocol
 
+from eval.batch_synthesis import SynthesizedBatch
 from eval.scheduler import BATCHES_IN_FLIGHT, Scheduler, ScoredBatch
 from eval.scoring import score_waves
-from eval.synthesis import SynthesizedBatch
 from eval.systems import device_of
 from runtime.ray_jobs import Runner
 from shards.loading.batch_plan import MicroBatch

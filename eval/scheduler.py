@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
+from eval.batch_synthesis import SynthesizedBatch
 from eval.metrics import PairScores, metric_of
 from eval.scoring import Waves, score_waves
-from eval.synthesis import SynthesizedBatch
 from runtime.ray_jobs import Runner, cause_of
 from shards.loading.batch_plan import MicroBatch
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from eval.batch_synthesis import SynthesizedClip, float_wave
 from eval.metrics import PairScores, character_errors, metric_of, score, word_errors
 from eval.metrics.text import normalizer_of
 from eval.results import RATES
 from eval.settings import EvaluationSettings
-from eval.synthesis import SynthesizedClip, float_wave
 from runtime.constants import FPS
 
 Waves = Mapping[str, np.ndarray[Any, Any]]

@@ -244,9 +244,7 @@ def test_source_files_named_exist() -> None:
         if page == CHANGELOG:
             continue
         for path in re.findall(r"`([\w./-]+\.(?:py|yaml|yml|sh))`", text):
-            assert "NAME" in path or path in (tracked if "/" in path else names), (
-                f"{page.name}: {path}"
-            )
+            assert "NAME" in path or path in (tracked if "/" in path else names), f"{page.name}: {path}"
 
 
 def test_skip_reasons_are_explained() -> None:

@@ -18,9 +18,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from runtime.constants import SAMPLE_RATE
 from runtime.mel_image import stack_mels
-from train.metrics import Example
 from train.run_dir import RunDir
 from train.state import TrainState
+from train.validation_metrics import Example
 
 log = logging.getLogger(__name__)
 

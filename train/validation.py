@@ -24,10 +24,10 @@ from shards.loading.collate import Contents
 from shards.loading.loader import LoaderSettings, load
 from train.curriculum import whole_clips
 from train.distributed import DistributedContext
-from train.metrics import Example, ValidationMetrics
 from train.settings import TrainSettings
 from train.state import TrainedModel
 from train.tasks.task import Task
+from train.validation_metrics import Example, ValidationMetrics
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from eval.batch_synthesis import SynthesizedBatch, SynthesizedClip
 from eval.executors import Executor, start_executor
-from eval.synthesis import SynthesizedBatch, SynthesizedClip
 from model.synthesis import waveforms_of
 from model.vocoders.mel_to_wav import PUBLISHED_VOCODER, VocoderSettings, sample_counts
 from pipeline.clip import Corpus, build_sample

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from eval.batch_synthesis import float_wave
 from eval.metrics import score
 from eval.settings import VOCODERS
-from eval.synthesis import float_wave
 from model.vocoders.mel_to_wav import mel_to_wav
 from pipeline.media.sync import to_pcm16
 

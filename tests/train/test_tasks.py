@@ -33,11 +33,11 @@ from tests.train.runs import (
     weights_of,
 )
 from train.__main__ import main, parse
-from train.metrics import ValidationMetrics
 from train.settings import TaskName
 from train.tasks.lip2speech import Lip2SpeechTask
 from train.tasks.target_mel import target_mels
 from train.trainer import Trainer
+from train.validation_metrics import ValidationMetrics
 
 ALL = list(get_args(TaskName))
 NEW = ["vsr", "asr"]

@@ -24,11 +24,11 @@ from tests.shards.datasets import noise, write_dataset
 from tests.train.runs import finish, logged, start, task_flags, trainer_of, write_tokenizer
 from train.__main__ import main
 from train.logger import Logger
-from train.metrics import Example, ValidationMetrics
 from train.state import TrainState
 from train.tasks.inputs import prepare
 from train.trainer import Trainer
 from train.validation import Validator
+from train.validation_metrics import Example, ValidationMetrics
 
 VAL = {"main/a/00": 30, "main/a/01": 25, "main/b/00": 20, "main/a/02": 9}
 """Frames of the clips that are validated on: of `b` there is one; the last is too short for STOI."""

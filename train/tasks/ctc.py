@@ -16,10 +16,10 @@ from model.ctc import greedy
 from model.losses import ctc_loss
 from model.tokenizer import Tokenizer
 from shards.loading.collate import Batch, Contents
-from train.metrics import ValidationMetrics
 from train.settings import Score, TrainSettings
 from train.state import TrainState
 from train.tasks.task import Losses
+from train.validation_metrics import ValidationMetrics
 
 
 @dataclass

@@ -29,12 +29,12 @@ from model.tokenizer import Tokenizer
 from model.vocoders.mel_to_wav import sample_counts
 from runtime.constants import MEL_FRAMES_PER_VIDEO_FRAME, SAMPLES_PER_FRAME
 from shards.loading.collate import Batch, Contents
-from train.metrics import Example, ValidationMetrics
 from train.settings import Score, TrainSettings
 from train.state import TrainState
 from train.tasks.ctc import score_ctc
 from train.tasks.inputs import Inputs, prepare
 from train.tasks.task import Losses
+from train.validation_metrics import Example, ValidationMetrics
 
 
 @dataclass

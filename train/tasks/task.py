@@ -14,9 +14,9 @@ from torch import Tensor
 from model.checkpoint import Network
 from model.tokenizer import Tokenizer
 from shards.loading.collate import Batch, Contents
-from train.metrics import ValidationMetrics
 from train.settings import Score
 from train.state import TrainState
+from train.validation_metrics import ValidationMetrics
 
 
 @dataclass(frozen=True)
