@@ -1,7 +1,7 @@
-"""The lag at which lip movement and sound agree best, by which a corpus that is out of step is seen.
+"""Measure audio-visual sync: the lag at which lip movement and sound agree best, to find a corpus that is out of step.
 
 The sound's level in each frame is predicted from the lips by ridge regression, for every lag of up to half a second;
-the score is the share of the level's variance that is explained on clips skipped of the fit. It peaks at the corpus's
+the score is the share of the level's variance that is explained on clips held out of the fit. It peaks at the corpus's
 lag. Lips are a 5x5 thumbnail of the middle of the region and how much each of its cells moves: coarse enough for a
 handful of clips and several speakers.
 """
@@ -89,12 +89,12 @@ def _level(sample: Sample) -> Array:
     """(T,): level of the sound in each frame, in log units, of mean 0 and deviation 1."""
     blocks = sample.wav.reshape(-1, SAMPLES_PER_FRAME).astype(np.float32)
     level = np.log(np.sqrt(np.square(blocks).mean(axis=1)) + _QUIET)
-    standardised: Array = (level - level.mean()) / (level.std() + 1e-6)
-    return standardised
+    standardized: Array = (level - level.mean()) / (level.std() + 1e-6)
+    return standardized
 
 
 def _finer(curve: Array, best: int) -> float:
-    """Where between its neighbours a parabola through a peak has its top, in -0.5 to 0.5."""
+    """Where between its neighbors a parabola through a peak has its top, in -0.5 to 0.5."""
     if not 0 < best < len(curve) - 1:
         return 0.0
     before, top, after = curve[best - 1 : best + 2]

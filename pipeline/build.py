@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline.config import BuildSettings
-from pipeline.corpora import CorpusIndex, index_corpus
-from pipeline.errors import BuildError
+from pipeline.corpora import index_corpus
 from pipeline.merge import merge
 from pipeline.plan import Plan, make_plan
 from pipeline.shard_task import ShardTask, build_shard
@@ -23,9 +22,13 @@ from shards.format.manifest import ERRORS_NAME, PLAN_NAME, read_plan
 from shards.format.store import absolute_url
 
 
+class BuildError(RuntimeError):
+    """Some shards could not be built; the others are valid and will not be built again."""
+
+
 @dataclass(frozen=True)
 class Built:
-    """A finished dataset: manifest, clips skipped, speed in video seconds a second, shards that were there already."""
+    """A finished dataset: manifest, clips skipped, speed in video seconds a second, shards that were built before."""
 
     manifest: Manifest
     skipped: list[SkippedClip]
@@ -40,7 +43,7 @@ def plan_build(settings: BuildSettings, say: Callable[[str], None]) -> Plan:
         ValueError: the corpus is not laid out as the settings say, or there is nothing to build.
         StorageError: the disk or network failed.
     """
-    index: CorpusIndex = index_corpus(settings)
+    index = index_corpus(settings)
     for notice in index.notices:
         say(f"notice: {notice}")
     return make_plan(index, settings)
@@ -69,8 +72,10 @@ def run_build(
     claim_out(plan, store)
     # the longest first, so that no worker is left alone with one at the end
     shards = sorted(plan.shards, key=lambda shard: sum(clip.frames for clip in shard.clips), reverse=True)
-    there = replace(settings, root=absolute_url(settings.root), audio=settings.audio and absolute_url(settings.audio))
-    tasks = [ShardTask(shard, there, plan.hash, absolute_url(out)) for shard in shards]
+    absolute = replace(
+        settings, root=absolute_url(settings.root), audio=settings.audio and absolute_url(settings.audio)
+    )
+    tasks = [ShardTask(shard, absolute, plan.hash, absolute_url(out)) for shard in shards]
     report = ProgressReport(total=plan.clips)
     failed: dict[str, Exception] = {}
     reused = 0
@@ -87,7 +92,8 @@ def run_build(
         raise BuildError(_describe(failed, len(tasks), out))
     manifest, skipped = merge(plan, store)
     if not manifest.totals["clips"]:
-        raise BuildError(f"not one clip could be built: {_listed(count_reasons(skipped))} ({store.path(ERRORS_NAME)})")
+        reasons = ", ".join(f"{count} {reason}" for reason, count in count_reasons(skipped).most_common())
+        raise BuildError(f"not one clip could be built: {reasons} ({store.path(ERRORS_NAME)})")
     return Built(manifest, skipped, report.speed, reused)
 
 
@@ -127,7 +133,7 @@ def _refuse_older(settings: dict[str, Any], store: Store) -> None:
 
 
 def _plan_of_manifest(store: Store) -> tuple[str, dict[str, Any]] | None:
-    """What a finished dataset says of its plan, should its plan file be lost."""
+    """Plan and settings of a finished dataset whose plan file is lost."""
     try:
         manifest = read_manifest(store)
     except DatasetError:
@@ -139,7 +145,7 @@ def _differences(settings: dict[str, Any], plan: Plan) -> str:
     """The settings in which another plan differs, or, with the same settings, that its corpus does."""
     names = sorted(set(settings) | set(plan.settings))
     changed = [
-        f"{name}: {settings.get(name)!r} there, {plan.settings.get(name)!r} now"
+        f"{name}: {settings.get(name)!r} in it, {plan.settings.get(name)!r} now"
         for name in names
         if settings.get(name) != plan.settings.get(name)
     ]
@@ -160,10 +166,6 @@ def _describe(failed: dict[str, Exception], total: int, out: str) -> str:
         f"The other {total - len(failed)} are in {out}. "
         "Mend the cause and run the same command: only what is missing is built."
     )
-
-
-def _listed(reasons: Counter[str]) -> str:
-    return ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
 
 
 def count_reasons(skipped: list[SkippedClip]) -> Counter[str]:

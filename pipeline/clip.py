@@ -1,4 +1,4 @@
-"""One clip from its files to a sample, or to the reason why it is skipped."""
+"""Build one sample from the files of a clip: decode, crop, put in step, compute the mel; or say why it is skipped."""
 
 from __future__ import annotations
 
@@ -37,31 +37,31 @@ class Corpus:
 
 
 def build_sample(clip: CorpusClip, settings: BuildSettings, corpus: Corpus) -> Sample:
-    """Read, decode, crop and analyse one clip.
+    """Read, decode, crop and analyze one clip.
 
     Raises:
         ClipError: the clip cannot be built; says at which stage and why.
         StorageError: the disk or network failed: the clip may be fine.
     """
     transcript = _read_transcript(clip, settings, corpus.videos)
-    centres, centre_of = _centres(clip, settings)
+    centers, center_of = _centers(clip, settings)
     content = _read(corpus.videos, clip.video, "video_unreadable")
-    picture, runs = decode_video(content, centre_of, settings.crop_radius + ROI_MARGIN, with_sound=clip.audio is None)
+    picture, runs = decode_video(content, center_of, settings.crop_radius + ROI_MARGIN, with_sound=clip.audio is None)
     notes = [transcript.note] if transcript.note else []
     if clip.set == "pretrain" and not transcript.words:
         notes.append("the transcript has no word times")
     decoded = len(picture.regions)
-    if centres is None:
-        centres = np.tile(centre_of(0), (decoded, 1))
+    if centers is None:
+        centers = np.tile(center_of(0), (decoded, 1))
     try:
-        centres, note = fit_coordinates(centres, decoded, settings.coordinate_tolerance)
+        centers, note = fit_coordinates(centers, decoded, settings.coordinate_tolerance)
     except ValueError as error:
         raise ClipError("coordinates", "coordinates_mismatch", str(error)) from error
     if picture.outside > OUTSIDE_SHARE * decoded:
         raise ClipError(
             "coordinates",
             "coordinates_outside",
-            f"lip centre outside of the picture in {picture.outside} of {decoded} frames",
+            f"lip center outside of the picture in {picture.outside} of {decoded} frames",
         )
     notes += [note] if note else []
     notes += [f"{picture.corrupt} frames were repaired by the decoder"] if picture.corrupt else []
@@ -93,7 +93,7 @@ def build_sample(clip: CorpusClip, settings: BuildSettings, corpus: Corpus) -> S
             frames=frames,
             fps=FPS,
             crop_radius=settings.crop_radius,
-            lips=[(x, y) for x, y in centres[shown].tolist()],
+            lips=[(x, y) for x, y in centers[shown].tolist()],
             words=transcript.words,
             sound=span,
             notes=notes,
@@ -133,17 +133,17 @@ def _read_transcript(clip: CorpusClip, settings: BuildSettings, store: Store) ->
         raise ClipError("transcript", "transcript_invalid", f"{clip.transcript}: {error}") from error
 
 
-def _centres(
+def _centers(
     clip: CorpusClip, settings: BuildSettings
 ) -> tuple[np.ndarray[Any, Any] | None, Callable[[int], tuple[int, int]]]:
-    """The coordinates of a clip, if it has any, and the lip centre of its n-th frame."""
+    """The coordinates of a clip, if it has any, and the lip center of its n-th frame."""
     if clip.coordinates is None:
         assert settings.lip_box is not None, "a clip without coordinates comes with a lip box"
         box = parse_lip_box(settings.lip_box)
         return None, lambda frame: box
     try:
-        centres = parse_coordinates(clip.coordinates)
+        centers = parse_coordinates(clip.coordinates)
     except ValueError as error:
         raise ClipError("coordinates", "coordinates_invalid", str(error)) from error
-    pairs = centres.tolist()
-    return centres, lambda frame: pairs[min(frame, len(pairs) - 1)]
+    pairs = centers.tolist()
+    return centers, lambda frame: pairs[min(frame, len(pairs) - 1)]

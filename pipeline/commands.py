@@ -55,8 +55,7 @@ def demo(arguments: Sequence[str]) -> int:
 
 def build(arguments: Sequence[str]) -> int:
     """Turn videos into indexed shards, on this machine or on a Ray cluster."""
-    from pipeline.build import plan_build, run_build
-    from pipeline.errors import BuildError
+    from pipeline.build import BuildError, plan_build, run_build
     from pipeline.tables import plan_table, summary_table
 
     parser = CommandParser("pipeline build", build.__doc__, section="data", repeated=("--split",))

@@ -32,7 +32,7 @@ class BuildSettings:
             first sample belongs to the first frame.
         split: further split lists as NAME=FILE; a FILE without a folder is looked for in `split_lists`.
         crop_radius: h, half the side of the published lip crop in pixels (40 for LRS2, 50 for LRS3).
-        lip_box: for `folder` without coordinates: one lip centre for all frames, as X,Y in pixels.
+        lip_box: for `folder` without coordinates: one lip center for all frames, as X,Y in pixels.
         transcripts: `required` skips a clip without a transcript, `optional` keeps it with an empty one.
         roi_codec: how lip regions are stored: npy (raw), ffv1 (lossless video), h264 (near-lossless video).
         shard_mb: size at which a new shard begins, in megabytes of raw lip regions, mel and sound.
@@ -85,10 +85,10 @@ def config_file(dataset: str) -> Path:
 
 
 def parse_lip_box(box: str) -> tuple[int, int]:
-    """`84,110` -> (84, 110), a lip centre in pixels (ValueError otherwise)."""
+    """`84,110` -> (84, 110), a lip center in pixels (ValueError otherwise)."""
     match = re.fullmatch(r"\s*(-?\d+)\s*,\s*(-?\d+)\s*", box)
     if match is None:
-        raise ValueError(f"lip_box: {box!r} was expected to be X,Y, the lip centre in whole pixels, such as 80,110")
+        raise ValueError(f"lip_box: {box!r} was expected to be X,Y, the lip center in whole pixels, such as 80,110")
     return int(match[1]), int(match[2])
 
 

@@ -1,4 +1,4 @@
-"""What a dataset holds, for a person: totals per split and speaker, lengths, and whether sound and lips agree."""
+"""Print what a dataset holds: totals per split and speaker, lengths, and whether sound and lips are in sync."""
 
 from __future__ import annotations
 

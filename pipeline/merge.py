@@ -1,4 +1,4 @@
-"""Merge sidecars into what makes shards a dataset: errors.jsonl, index.parquet and, last, manifest.json."""
+"""Merge the sidecars of all shards into errors.jsonl, index.parquet and, last, manifest.json."""
 
 from __future__ import annotations
 

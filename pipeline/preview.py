@@ -1,4 +1,4 @@
-"""One page to look at and listen to: clips of a dataset in a single HTML file that needs no network.
+"""Write a preview page: clips of a dataset to see and to play, in a single HTML file that needs no network.
 
 A clip is shown as a strip of its lip region over its mel on one time axis, with its transcript, its word times and its
 sound, and with all its frames as a sheet that a few lines of script play in step with that sound. Pictures and sound
@@ -134,7 +134,7 @@ def _in_turn(groups: Iterable[list[str]]) -> list[str]:
 
 
 def split_totals(dataset: Dataset) -> list[SplitTotals]:
-    """What each split holds, by the index, in the manifest's order; a split that lost all its clips is there too."""
+    """What each split holds, by the index, in the manifest's order; also a split all of whose clips were skipped."""
     counts = [("key", "count"), ("frames", "sum"), ("speaker", "count_distinct"), ("shard", "count_distinct")]
     table = dataset.index.group_by("split").aggregate(counts)
     rows = table.select(["split", *(f"{column}_{count}" for column, count in counts)]).to_pylist()

@@ -33,7 +33,7 @@ class ShardTask:
 
 @dataclass(frozen=True)
 class ShardResult:
-    """The small statistics a worker returns: clips and video seconds, clips skipped, whether the shard was there."""
+    """The small statistics a worker returns: clips and video seconds, clips skipped, whether it was built before."""
 
     clips: int
     seconds: float
@@ -42,7 +42,7 @@ class ShardResult:
 
 
 def build_shard(task: ShardTask) -> ShardResult:
-    """Build a shard unless it is there already.
+    """Build a shard unless it is finished.
 
     Raises:
         StorageError: the disk or network failed; nothing of the shard is under its final name.

@@ -1,6 +1,8 @@
-"""Tables for a person: the plan before a build, the summary after it."""
+"""Print tables of a build: the plan before it, the summary after it."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 from rich.table import Table
 
@@ -12,20 +14,15 @@ from runtime.constants import FPS
 
 def plan_table(plan: Plan, settings: BuildSettings) -> Table:
     """What a build would do: per split, clips, hours, shards and bytes expected (as raw lip regions)."""
-    table = Table(title=f"plan {plan.hash[:12]}: {settings.dataset} at {settings.root}", title_justify="left")
-    for name in ("split", "clips", "hours", "shards", "bytes expected", "skipped already"):
-        table.add_column(name, justify="left" if name == "split" else "right")
-    splits = sorted({shard.split for shard in plan.shards} | {entry.split for entry in plan.skipped})
-    rows = []
-    for split in splits:
+    rows = {}
+    for split in sorted({shard.split for shard in plan.shards} | {entry.split for entry in plan.skipped}):
         shards = [shard for shard in plan.shards if shard.split == split]
         frames = [clip.frames for shard in shards for clip in shard.clips]
-        expected = sum(clip_bytes(count, settings.crop_radius) for count in frames)
+        size = sum(clip_bytes(count, settings.crop_radius) for count in frames)
         skipped = sum(entry.split == split for entry in plan.skipped)
-        rows.append((len(frames), sum(frames) / FPS / 3600, len(shards), expected, skipped))
-        table.add_row(split, *_cells(rows[-1]))
-    table.add_section()
-    table.add_row("all", *_cells(tuple(sum(column) for column in zip(*rows, strict=True))))
+        rows[split] = (len(frames), sum(frames), len(shards), size, skipped)
+    title = f"plan {plan.hash[:12]}: {settings.dataset} at {settings.root}"
+    table = _table(title, ("bytes expected", "skipped already"), rows)
     if settings.roi_codec != "npy":
         table.caption = f"bytes are for raw lip regions; --roi-codec {settings.roi_codec} takes less (README)"
     return table
@@ -33,19 +30,12 @@ def plan_table(plan: Plan, settings: BuildSettings) -> Table:
 
 def summary_table(built: Built, out: str) -> Table:
     """What a build made, and what it skipped and why."""
-    manifest = built.manifest
-    reused = f", {built.reused} shards were there already" if built.reused else ""
-    table = Table(title=f"{out}: {built.speed:.0f} video-seconds a second{reused}", title_justify="left")
-    for name in ("split", "clips", "hours", "shards", "bytes"):
-        table.add_column(name, justify="left" if name == "split" else "right")
-    rows = []
-    for split, entries in manifest.splits.items():
-        frames = sum(entry.frames for entry in entries)
-        size = sum(entry.bytes for entry in entries)
-        rows.append((sum(entry.clips for entry in entries), frames / FPS / 3600, len(entries), size))
-        table.add_row(split, *_cells(rows[-1]))
-    table.add_section()
-    table.add_row("all", *_cells(tuple(sum(column) for column in zip(*rows, strict=True))))
+    reused = f", {built.reused} shards were built before" if built.reused else ""
+    rows = {
+        split: tuple(sum(column) for column in zip(*((e.clips, e.frames, 1, e.bytes) for e in entries), strict=True))
+        for split, entries in built.manifest.splits.items()
+    }
+    table = _table(f"{out}: {built.speed:.0f} video-seconds a second{reused}", ("bytes",), rows)
     reasons = count_reasons(built.skipped)
     if reasons:
         lines = "\n".join(f"{count} skipped: {reason}" for reason, count in reasons.most_common())
@@ -54,12 +44,16 @@ def summary_table(built: Built, out: str) -> Table:
     return table
 
 
-def _cells(row: tuple[float, ...]) -> list[str]:
-    clips, hours, shards, size, *rest = row
-    return [
-        str(int(clips)),
-        f"{hours:.3f}",
-        str(int(shards)),
-        f"{size / 1e6:.1f} MB",
-        *(str(int(value)) for value in rest),
-    ]
+def _table(title: str, further: tuple[str, ...], rows: Mapping[str, tuple[int, ...]]) -> Table:
+    """A row a split and one of sums: clips, frames (shown as hours), shards, bytes, and a count where there is one."""
+    table = Table(title=title, title_justify="left")
+    for name in ("split", "clips", "hours", "shards", *further):
+        table.add_column(name, justify="left" if name == "split" else "right")
+    total = tuple(sum(column) for column in zip(*rows.values(), strict=True))
+    for number, (split, (clips, frames, shards, size, *rest)) in enumerate([*rows.items(), ("all", total)]):
+        if number == len(rows):  # not by name: a folder without split lists is one split, `all`
+            table.add_section()
+        table.add_row(
+            split, str(clips), f"{frames / FPS / 3600:.3f}", str(shards), f"{size / 1e6:.1f} MB", *map(str, rest)
+        )
+    return table

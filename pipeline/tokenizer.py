@@ -1,7 +1,7 @@
-"""Train a tokenizer on a dataset's transcripts, and keep it beside them.
+"""Train a SentencePiece tokenizer on a dataset's transcripts, and keep it beside them.
 
 Held-out text has no part in it unless asked for. The transcripts are taken in the order of their keys, so the tokenizer
-depends on what was said and not on how it is spread over shards.
+depends on the text and not on how it is spread over shards.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Recheck a dataset: every checksum, count, shape, type and index row, and every mel from the samples beside it."""
+"""Verify a dataset: every checksum, count, shape, type and index row, and every mel from the samples beside it."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ def _check_totals(manifest: Manifest, rows: list[dict[str, Any]], store: Store) 
     ]
     keys = [row["key"] for row in rows]
     if len(set(keys)) != len(keys):
-        problems.append(f"{INDEX_NAME}: {len(keys) - len(set(keys))} keys are there more than once")
+        problems.append(f"{INDEX_NAME}: {len(keys) - len(set(keys))} keys stand more than once")
     return problems
 
 

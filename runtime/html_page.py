@@ -1,4 +1,4 @@
-"""Any page of ours: a template with its style and scripts in one file, which fetches nothing and runs nothing else.
+"""Render an HTML page: a template with its style and scripts in one file, which fetches nothing and runs nothing else.
 
 A template extends `base.html` and fills its blocks. Every text is escaped; data for scripts goes through `tojson`,
 which leaves no `<` in it. The page's policy names its styles and scripts by their hash, so that whatever a key or a

@@ -1,4 +1,4 @@
-"""Pictures for a page: contact sheets and strips of gray video frames, as JPEG data URIs."""
+"""Draw images for a page: contact sheets and strips of gray video frames, as JPEG data URIs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures of mels: for a page as a PNG, for TensorBoard as an array of several, one above the other.
+"""Draw mels as images: for a page as a PNG, for TensorBoard as an array of several, one above the other.
 
 The colors run from near-black over violet, red and orange to near-white, in even steps of CIE lightness: a step of the
 mel looks equally large wherever it is, in gray print too.

@@ -1,4 +1,4 @@
-"""How far a job is: a bar on a terminal, a plain line every few seconds elsewhere."""
+"""Show the progress of a job: a bar on a terminal, a plain line every few seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class ProgressReport:
 
         Args:
             clips, seconds, failures: as the attributes.
-            reused: it was there already.
+            reused: it was built before the job.
         """
         self.clips += clips
         self.seconds += seconds

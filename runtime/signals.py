@@ -15,12 +15,12 @@ from contextlib import contextmanager
 from typing import Any
 
 SECONDS_LEFT = 30
-"""That a helper process runs on once it is told to end, as long as torchrun waits before it kills."""
+"""That a helper process runs on once it is signalled to end, as long as torchrun waits before it kills."""
 _POLL_SECONDS = 1.0
 
 
 def outlive_sigterm() -> None:
-    """Have this process, told by SIGTERM to end, do so `SECONDS_LEFT` later. Call it in its main thread."""
+    """Have this process, signalled by SIGTERM to end, do so `SECONDS_LEFT` later. Call it in its main thread."""
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # which ends it, whatever it was forked from does at an alarm
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(SECONDS_LEFT))
 

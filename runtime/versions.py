@@ -1,4 +1,4 @@
-"""What a result was made with: versions of Python and of libraries."""
+"""Versions of Python and of libraries, to record what a result was made with."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 def versions_of(packages: Sequence[str]) -> dict[str, str]:
     """Versions of Python and of those packages that are installed, by name.
 
-    PyTorch's is that of its build (`2.13.0+cpu`), which its package does not always tell.
+    PyTorch's is that of its build (`2.13.0+cpu`), which its package does not always name.
     """
     found = {"python": platform.python_version()}
     for package in packages:

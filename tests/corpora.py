@@ -91,8 +91,8 @@ def _encoded_sound(
     yield audio.encode(None)
 
 
-def coordinate_line(path: str, frames: int, centre: tuple[int, int] = (80, 100), separator: str = ":") -> str:
-    return f"{path}.mp4{separator}" + "/".join(f"{centre[0]}/{centre[1]}" for _ in range(frames))
+def coordinate_line(path: str, frames: int, center: tuple[int, int] = (80, 100), separator: str = ":") -> str:
+    return f"{path}.mp4{separator}" + "/".join(f"{center[0]}/{center[1]}" for _ in range(frames))
 
 
 class Lrs2Corpus:

@@ -66,12 +66,12 @@ class Square:
     """Where the lips are.
 
     Attributes:
-        centres: (n, 2) x, y of the lip centre in each frame of the video; of fixed squares (1, 2), that of all.
+        centers: (n, 2) x, y of the lip center in each frame of the video; of fixed squares (1, 2), that of all.
         side: of the lip square, in pixels of the video.
         fixed: whether it is in the same place in every frame.
     """
 
-    centres: Array
+    centers: Array
     side: int
     fixed: bool
 
@@ -115,7 +115,7 @@ def probe_video(video: Path) -> VideoInfo:
 
 
 def read_box(box: str) -> Square:
-    """`84,110,80` -> the same square in every frame: x and y of its centre, and its side.
+    """`84,110,80` -> the same square in every frame: x and y of its center, and its side.
 
     Raises:
         ValueError: something else.
@@ -123,14 +123,14 @@ def read_box(box: str) -> Square:
     match = re.fullmatch(r"\s*(-?\d{1,6})\s*,\s*(-?\d{1,6})\s*,\s*(\d{1,6})\s*", box)
     if match is None:
         raise ValueError(
-            f"--lip-box {box!r}: expected X,Y,SIZE in whole pixels of the video, the lip centre and the side of the "
+            f"--lip-box {box!r}: expected X,Y,SIZE in whole pixels of the video, the lip center and the side of the "
             "square around it, such as 320,290,160"
         )
     return Square(np.array([[int(match[1]), int(match[2])]]), int(match[3]), fixed=True)
 
 
 def read_track(file: Path, video: Path, side: int) -> tuple[Square, list[str]]:
-    """The lip centres of a video from a file: a corpus's, a line a clip, or the bare numbers of this video.
+    """The lip centers of a video from a file: a corpus's, a line a clip, or the bare numbers of this video.
 
     Of several lines, the one is taken whose path the video's ends with, else the one of the same file name; a single
     line is taken whatever its path.
@@ -155,7 +155,7 @@ def read_track(file: Path, video: Path, side: int) -> tuple[Square, list[str]]:
     try:
         return Square(parse_coordinates(numbers), side, fixed=False), notices
     except ValueError as error:
-        raise ValueError(f"{file}: {error}; expected x0/y0/x1/y1/..., a lip centre for each frame") from error
+        raise ValueError(f"{file}: {error}; expected x0/y0/x1/y1/..., a lip center for each frame") from error
 
 
 def _line_of(lines: dict[str, str], file: Path, video: Path) -> str:
@@ -190,8 +190,8 @@ def read_lips(video: Path, info: VideoInfo, square: Square, pictures: TransformS
     exact = square.side / 2 * (pictures.crop_radius + pictures.margin) / pictures.crop_radius
     radius = math.ceil(exact)
     _check(video, info, square, radius)
-    last = len(square.centres) - 1
-    pairs = [(x, y) for x, y in square.centres.tolist()]
+    last = len(square.centers) - 1
+    pairs = [(x, y) for x, y in square.centers.tolist()]
     try:
         picture, _ = decode_video(video.read_bytes(), lambda frame: pairs[min(frame, last)], radius, with_sound=False)
         frames = frames_at_25(picture)
@@ -200,12 +200,12 @@ def read_lips(video: Path, info: VideoInfo, square: Square, pictures: TransformS
     decoded, notes = len(picture.regions), []
     if not square.fixed:
         try:
-            _, note = fit_coordinates(square.centres, decoded, COORDINATE_TOLERANCE)
+            _, note = fit_coordinates(square.centers, decoded, COORDINATE_TOLERANCE)
         except ValueError as error:
             raise ValueError(f"{video}: {error}: are they those of another video?") from error
         notes += [note] if note else []
     if picture.outside > OUTSIDE_SHARE * decoded:
-        raise ValueError(f"{video}: lip centre outside {_size(info)}, in {picture.outside} of {decoded} frames")
+        raise ValueError(f"{video}: lip center outside {_size(info)}, in {picture.outside} of {decoded} frames")
     if len(frames) < _MIN_FRAMES:
         raise ValueError(f"{video}: {len(frames)} frames at 25 a second, and {_MIN_FRAMES} at least are needed")
     _check_length(video, len(frames) / FPS)
@@ -225,9 +225,9 @@ def _check(video: Path, info: VideoInfo, square: Square, radius: int) -> None:
         raise ValueError(f"a lip square of {square.side} pixels: expected 2 at least, and it is better to have 40")
     if square.side > 2 * max(info.width, info.height):
         raise ValueError(f"{video}: a lip square of {square.side} pixels is far larger than {_size(info)}")
-    x, y = square.centres[0]
-    if len(square.centres) == 1 and not (0 <= x < info.width and 0 <= y < info.height):
-        raise ValueError(f"{video}: the lip centre {x},{y} lies outside {_size(info)}")
+    x, y = square.centers[0]
+    if len(square.centers) == 1 and not (0 <= x < info.width and 0 <= y < info.height):
+        raise ValueError(f"{video}: the lip center {x},{y} lies outside {_size(info)}")
     _check_length(video, info.seconds)
     needed = video.stat().st_size + info.frames * (2 * radius) ** 2
     if needed > _MOST_BYTES:

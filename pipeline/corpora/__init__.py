@@ -1,4 +1,4 @@
-"""Corpora: what each one's owners ship, read into one index of clips."""
+"""Index any corpus that is supported: LRS2, LRS3, the demo, a folder of videos."""
 
 from pipeline.config import BuildSettings
 from pipeline.corpora.clips import CorpusClip, CorpusIndex

@@ -1,4 +1,4 @@
-"""What an index of a corpus is: a list of clips to build and of clips that cannot be, with the reason for each."""
+"""Index of a corpus: clips to build and clips that are skipped, with the reason for each."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class CorpusClip:
         video: path of the video.
         transcript: path of the transcript, or None.
         audio: path of a ready-made wav below the audio folder, or None to use the video's sound.
-        coordinates: lip centres as written in the coordinate file: x0/y0/x1/y1/...; or None with a fixed lip box.
+        coordinates: lip centers as written in the coordinate file: x0/y0/x1/y1/...; or None with a fixed lip box.
         frames: video frames expected, for planning.
         sizes: bytes of video, transcript and wav (0: there is none), so that a changed corpus is another plan.
     """

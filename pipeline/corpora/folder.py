@@ -1,6 +1,6 @@
-"""Any folder of videos: `<speaker>/<clip>.mp4` or flat, any container, with optional transcripts beside the videos.
+"""Index any folder of videos: `<speaker>/<clip>.mp4` or flat, any container, with optional transcripts beside.
 
-Lip centres come from one coordinate file (`coordinates.txt` in the root unless `--coordinates` names another), or
+Lip centers come from one coordinate file (`coordinates.txt` in the root unless `--coordinates` names another), or
 from a fixed lip box. Without split lists (`--split NAME=FILE`) every clip goes to the split `all`.
 """
 
@@ -61,7 +61,7 @@ def _read_coordinates(settings: BuildSettings, index: CorpusIndex) -> dict[str, 
     except FileNotFoundError as error:
         raise ValueError(
             f"{store.path(name)}: no coordinate file: name one with --coordinates (lines <path>.mp4:<x0>/<y0>/...), "
-            "or give one lip centre for all frames with --lip-box X,Y"
+            "or give one lip center for all frames with --lip-box X,Y"
         ) from error
     index.notices += notices
     return lines

@@ -1,4 +1,4 @@
-"""LRS2 and LRS3 as their owners ship them, with the published coordinate files and split lists.
+"""Index LRS2 and LRS3 as their owners ship them, with the published coordinate files and split lists.
 
     LRS2-BBC/{main,pretrain}/<id>/<clip>.{mp4,txt}             LRS3-TED/{pretrain,trainval,test}/<id>/<clip>.{mp4,txt}
     LRS2_crop/preprocess_{main,pretrain}.txt                   LRS3_crop/preprocess_{pretrain,trainval,test}.txt

@@ -1,4 +1,4 @@
-"""Split lists that are named by hand, and how any split list is read."""
+"""Read split lists, and find those that `--split NAME=FILE` names."""
 
 from __future__ import annotations
 

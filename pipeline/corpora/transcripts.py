@@ -1,4 +1,4 @@
-"""Transcripts as LRS2 and LRS3 write them, and plain text files.
+"""Parse transcripts as LRS2 and LRS3 write them, and plain text files.
 
 Line 1 is `Text:  THE WORDS`. Pretrain clips have word times from line 5 on: `WORD START END SCORE`, in seconds.
 """
@@ -16,7 +16,7 @@ _FIRST_TIMED_LINE = 4  # after text, confidence, an empty line and the table's h
 
 @dataclass(frozen=True)
 class Transcript:
-    """What is said in a clip.
+    """The transcript of a clip.
 
     Attributes:
         text: lower case, single spaces.

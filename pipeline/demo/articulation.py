@@ -4,7 +4,7 @@ Every sound pulls the mouth towards its viseme's target with a dominance that pe
 off exponentially on either side; the mouth is at the mean of all targets, weighted by dominance, for lips,
 jaw and tongue apart. So the lips round ahead of "oo" and the jaw of a quick vowel falls short. What speech
 cannot do without is then granted: p, b and m close the lips and f and v touch the teeth for at least a
-frame, however fast. A speaker's habits scale and colour the movement; nothing else of the voice shows.
+frame, however fast. A speaker's habits scale and color the movement; nothing else of the voice shows.
 """
 
 from __future__ import annotations

@@ -26,11 +26,11 @@ _MARGIN = (SCENE_SIZE - SIZE) // 2
 
 @dataclass(frozen=True)
 class Frame:
-    """picture (160, 160, 3) uint8 RGB; centre: (x, y) of the mouth drawn, in pixels;
+    """picture (160, 160, 3) uint8 RGB; center: (x, y) of the mouth drawn, in pixels;
     lips: (160, 160) float32, how much of each pixel is mouth."""
 
     picture: np.ndarray
-    centre: tuple[float, float]
+    center: tuple[float, float]
     lips: np.ndarray
 
 
@@ -101,7 +101,7 @@ def _shoot(
 
     # The mouth stands on the relief: its place in the picture is the pose of the shifted point.
     out = float(portrait.relief[_cell(look.mouth_y), _cell(0.0)])
-    mu, mv = yaw * out, look.mouth_y + form.centre + pitch * out
+    mu, mv = yaw * out, look.mouth_y + form.center + pitch * out
     grow, turn = np.cos(roll) * scale, np.sin(roll) * scale
     return Frame(pixels, (x0 + grow * mu - turn * mv, y0 + turn * mu + grow * mv), lips)
 

@@ -58,10 +58,10 @@ class Take:
 
 @dataclass(frozen=True)
 class ClipRecord:
-    """What was made: length in seconds, and one whole-pixel lip centre (x, y) per frame in the file."""
+    """What was made: length in seconds, and one whole-pixel lip center (x, y) per frame in the file."""
 
     seconds: float
-    centres: tuple[tuple[int, int], ...]
+    centers: tuple[tuple[int, int], ...]
 
 
 def perform(plan: ClipPlan) -> Take:
@@ -111,13 +111,13 @@ def make(plan: ClipPlan, root: Path) -> ClipRecord:
     if plan.timing == "variable_rate":
         ticks = _kept(len(ticks), np.random.default_rng([plan.seed, 12]))
     kept = set(ticks)
-    centres: list[tuple[int, int]] = []
+    centers: list[tuple[int, int]] = []
 
     def pictures() -> Iterator[np.ndarray]:
         frames = camera.film(plan.speaker.look, take.portrait, take.shapes, take.motion, plan.seed)
         for index, frame in enumerate(frames):
             if index in kept:
-                centres.append((round(frame.centre[0]), round(frame.centre[1])))
+                centers.append((round(frame.center[0]), round(frame.center[1])))
                 yield frame.picture
 
     late = LATE_SAMPLES if plan.timing == "late_sound" else 0
@@ -125,7 +125,7 @@ def make(plan: ClipPlan, root: Path) -> ClipRecord:
     folder.mkdir(parents=True, exist_ok=True)
     encode.write_mp4(folder / f"{plan.name}.mp4", pictures(), ticks, take.sound[late:], late)
     Store(str(folder)).write(f"{plan.name}.txt", transcript(plan, take.words).encode())
-    return ClipRecord(len(take.shapes) / FPS, tuple(centres))
+    return ClipRecord(len(take.shapes) / FPS, tuple(centers))
 
 
 def transcript(plan: ClipPlan, words: tuple[speech.Word, ...]) -> str:
@@ -147,7 +147,7 @@ def _say(plan: ClipPlan) -> speech.Speech:
     rate = voice.rate * rng.uniform(0.94, 1.06)
     for _ in range(4):
         paced = speech.Voice(voice.name, round(rate), voice.pitch, voice.pitch_range)
-        said = speech.synthesise(text, paced, seed=plan.seed)
+        said = speech.synthesize(text, paced, seed=plan.seed)
         if low <= said.seconds <= high:
             break
         # espeak-ng's pauses do not shrink with the rate, hence the little more.

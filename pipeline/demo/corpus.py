@@ -1,7 +1,7 @@
 """The demo corpus on disk: who says what in which split, and files laid out as LRS2 lays out its own.
 
     OUT/LRS2-BBC/{main,pretrain}/<speaker>/<clip>.mp4 and .txt
-    OUT/LRS2_crop/preprocess_{main,pretrain}.txt      lip centres, a line a clip
+    OUT/LRS2_crop/preprocess_{main,pretrain}.txt      lip centers, a line a clip
     OUT/{train,val,test}.txt (of main), pretrain.txt  a line a clip: <speaker>/<clip>
     OUT/demo.json                                     settings and totals, written last
 
@@ -85,7 +85,7 @@ def write_corpus(
 
     made = [(plan, record) for plan, record in zip(plans, records, strict=True) if record is not None]
     for clip_set in ("main", "pretrain"):
-        lines = sorted(_centres_line(plan, record) for plan, record in made if plan.clip_set == clip_set)
+        lines = sorted(_centers_line(plan, record) for plan, record in made if plan.clip_set == clip_set)
         store.write(f"LRS2_crop/preprocess_{clip_set}.txt", "".join(lines).encode())
     for split in SPLITS:
         keys = sorted(plan.key for plan in plans if plan.split == split)
@@ -166,8 +166,8 @@ def _make_all(plans: list[ClipPlan], root: Path, workers: int) -> Iterator[tuple
             raise
 
 
-def _centres_line(plan: ClipPlan, record: ClipRecord) -> str:
-    return f"{plan.key}.mp4:" + "/".join(f"{x}/{y}" for x, y in record.centres) + "\n"
+def _centers_line(plan: ClipPlan, record: ClipRecord) -> str:
+    return f"{plan.key}.mp4:" + "/".join(f"{x}/{y}" for x, y in record.centers) + "\n"
 
 
 def _existing(folder: Path, settings: dict[str, int]) -> CorpusSummary | None:

@@ -2,7 +2,7 @@
 
 The bytes depend on pixels, samples and library versions only: one encoding thread, fixed quality, no dates
 and no library names in the file. AAC's priming samples are hidden by an edit list, as in any mp4; a player
-or reader that honours presentation times hears sample 0 at its time.
+or reader that honors presentation times plays sample 0 at its time.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from runtime.atomic import atomic_path
 from runtime.constants import FPS, SAMPLE_RATE
 
 _AAC_FRAME = 1024
+# PyAV, not FFmpeg's tool: two clips that test clocks need a presentation time for each frame, which raw pipes lack.
 # Without cpu-independent, x264's macroblock tree takes a route through vector registers whose outcome differs
 # from run to run (seen in one clip of three).
 _X264 = "threads=1:lookahead-threads=1:cpu-independent=1"
@@ -27,7 +28,7 @@ def write_mp4(
     path: Path, frames: Iterable[np.ndarray], frame_ticks: list[int], sound: np.ndarray, sound_start: int
 ) -> None:
     """Writes `frames`, (H, W, 3) uint8 RGB, shown from `frame_ticks` (1/25 s), and `sound`, (L,) float32 at
-    16 kHz, whose first sample is heard `sound_start` samples after time 0.
+    16 kHz, whose first sample is played `sound_start` samples after time 0.
 
     The file appears under its name only when it is complete.
     """

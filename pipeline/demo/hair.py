@@ -48,8 +48,8 @@ def hair_masks(look: Look, u: np.ndarray, v: np.ndarray, rng: np.random.Generato
     return back, np.maximum(top, sides)
 
 
-def hair_colour(look: Look, u: np.ndarray, v: np.ndarray, light: Light, rng: np.random.Generator) -> np.ndarray:
-    """The colour of hair wherever there might be some, (320, 320, 3)."""
+def hair_color(look: Look, u: np.ndarray, v: np.ndarray, light: Light, rng: np.random.Generator) -> np.ndarray:
+    """The color of hair wherever there might be some, (320, 320, 3)."""
     grain = (3.0, 2.5) if look.hair_style == "curly" else (9.0, 0.9)
     streaks = blur(rng.standard_normal(u.shape), grain)
     streaks = streaks / streaks.std()

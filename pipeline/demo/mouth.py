@@ -46,8 +46,8 @@ class Lips:
         return self.fall + self.lower
 
     @property
-    def centre(self) -> float:
-        """The height of the lip centre, half way between the outer edges."""
+    def center(self) -> float:
+        """The height of the lip center, half way between the outer edges."""
         return (self.top + self.bottom) / 2
 
 
@@ -99,7 +99,7 @@ def draw(
     _over(
         picture,
         body,
-        _lip_colour(look, x, y, t, form, upper_in, upper_out, lower_in, lower_out, rounding, light),
+        _lip_color(look, x, y, t, form, upper_in, upper_out, lower_in, lower_out, rounding, light),
     )
     line = np.exp(-(((y - (upper_in + lower_in) / 2) / 0.75) ** 2)) * (to < 1)
     shut = np.clip(1 - (lower_in - upper_in) / 1.6, 0, 1)
@@ -116,9 +116,9 @@ def _cover(distance: np.ndarray) -> np.ndarray:
     return np.clip(distance + 0.5, 0, 1)
 
 
-def _over(picture: np.ndarray, cover: np.ndarray, colour: np.ndarray) -> None:
-    """Paints `colour` over `picture` where `cover`, in place."""
-    picture += cover[..., None] * (colour - picture)
+def _over(picture: np.ndarray, cover: np.ndarray, color: np.ndarray) -> None:
+    """Paints `color` over `picture` where `cover`, in place."""
+    picture += cover[..., None] * (color - picture)
 
 
 def _shade_skin(
@@ -137,7 +137,7 @@ def _shade_skin(
     picture *= (1 - (0.20 + 0.12 * rounding) * under + 0.06 * rim)[..., None]
 
 
-def _lip_colour(
+def _lip_color(
     look: Look,
     x: np.ndarray,
     y: np.ndarray,
@@ -159,9 +159,9 @@ def _lip_colour(
     level = np.where(is_upper, upper_level, lower_level)
     folds = 0.035 * np.sin(x * 2.9 + 0.4 * np.sin(x * 1.3 + look.seed % 7)) * (1 - t)
     gloss = np.exp(-(((down - 0.42) / 0.20) ** 2)) * np.exp(-(((np.abs(x) - 0.22 * form.half_width) / 3.2) ** 2))
-    colour = np.array(look.lips, np.float32) * ((level + folds) * light)[..., None]
-    colour += (~is_upper * gloss * light * (0.09 + 0.08 * rounding))[..., None]
-    return np.asarray(colour, np.float32)
+    color = np.array(look.lips, np.float32) * ((level + folds) * light)[..., None]
+    color += (~is_upper * gloss * light * (0.09 + 0.08 * rounding))[..., None]
+    return np.asarray(color, np.float32)
 
 
 def _interior(
@@ -177,33 +177,33 @@ def _interior(
     tongue, tip = float(shape[TONGUE]), float(shape[TIP])
     edge = 2.0 - 0.010 * x * x
     floor = edge + 0.7 + drop - 0.4 * np.clip(1 - drop, 0, 1)
-    colour = np.broadcast_to(_CAVITY, (*x.shape, 3)) * (0.5 + 0.9 * np.clip((y + 2) / 16, 0, 1))[..., None]
-    colour = np.ascontiguousarray(colour, dtype=np.float32)
+    color = np.broadcast_to(_CAVITY, (*x.shape, 3)) * (0.5 + 0.9 * np.clip((y + 2) / 16, 0, 1))[..., None]
+    color = np.ascontiguousarray(color, dtype=np.float32)
 
     # The tongue: a rounded back with a groove, darker the further it is from the teeth.
     back = (floor - 2.4) * (1 - tongue) + (edge + 0.4) * tongue + 0.018 * x * x
     lit = np.clip(0.50 + 0.085 * (y - back), 0.35, 1.0) * (1 - 0.16 * np.exp(-((x / 1.1) ** 2)))
-    _over(colour, _cover((y - back) * 0.7), _TONGUE * (lit * light)[..., None])
+    _over(color, _cover((y - back) * 0.7), _TONGUE * (lit * light)[..., None])
 
     fade = np.clip(1.08 - 0.55 * t2 * t2 - 0.25 * t2, 0.2, 1)
     gaps = 1 - 0.13 * np.exp(-((((np.abs(x) % 3.1) - 0.05) / 0.34) ** 2))
     lower_gaps = 1 - 0.15 * np.exp(-((((np.abs(x) % 2.3) - 0.05) / 0.32) ** 2))
     lower_row = _cover(y - floor + 0.03 * x * x * 0.3) * _cover(floor + 5.5 - y)
-    _over(colour, lower_row, _TEETH * (0.80 * fade * lower_gaps * light)[..., None])
+    _over(color, lower_row, _TEETH * (0.80 * fade * lower_gaps * light)[..., None])
 
-    # Incisors hang a little lower than their neighbours; the upper lip throws a shade on the row.
+    # Incisors hang a little lower than their neighbors; the upper lip throws a shade on the row.
     upper_row = _cover(edge + 0.35 * np.exp(-(((np.abs(x) - 1.6) / 1.4) ** 4)) - y)
     under_lip = np.clip(0.62 + 0.20 * (y - upper_in), 0.55, 1)
-    _over(colour, upper_row, _TEETH * (fade * gaps * under_lip * light)[..., None])
+    _over(color, upper_row, _TEETH * (fade * gaps * under_lip * light)[..., None])
 
     if tip > 0.02:
         reach = 1 - (x / 6.5) ** 2 - ((y - 2.6) / (2.0 * tip + 0.01)) ** 2
         shade = np.clip(0.86 + 0.10 * (y - 2.0), 0.7, 1.1)
         _over(
-            colour,
+            color,
             np.clip(reach * 2, 0, 1) * min(1.0, tip * 1.5),
             _TONGUE * 1.12 * (shade * light)[..., None],
         )
     # The corners of the mouth are in the shade.
-    colour *= np.clip(1.1 - 0.55 * t2 * t2, 0, 1)[..., None]
-    return colour
+    color *= np.clip(1.1 - 0.55 * t2 * t2, 0, 1)[..., None]
+    return color

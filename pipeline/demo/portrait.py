@@ -1,6 +1,6 @@
 """The still part of a face: painted once a clip at twice the picture's resolution, then bent in every frame.
 
-The face is a height map (skull, brow, nose, cheeks, muzzle, chin) lit by one lamp, over which go the colours
+The face is a height map (skull, brow, nose, cheeks, muzzle, chin) lit by one lamp, over which go the colors
 of skin, hair and beard. Eyes and mouth are not in it: they move, and `eyes` and `mouth` draw them.
 
 Face coordinates (u, v) are in pixels of the 160 x 160 picture at scale 1, from the middle of the face, u to
@@ -15,7 +15,7 @@ from functools import lru_cache
 import numpy as np
 
 from pipeline.demo.backdrop import backdrop
-from pipeline.demo.hair import hair_colour, hair_masks
+from pipeline.demo.hair import hair_color, hair_masks
 from pipeline.demo.shading import Light, blur, bump, smoothstep
 from pipeline.demo.speakers import Look
 
@@ -26,8 +26,8 @@ LAYER_SIZE = 320
 
 @dataclass(frozen=True)
 class Portrait:
-    """head (320, 320, 4) float32, colour times coverage and coverage; relief (320, 320) float32 in pixels;
-    tone: the light at the mouth as a factor of colour; tilt: its slope from left to right per pixel;
+    """head (320, 320, 4) float32, color times coverage and coverage; relief (320, 320) float32 in pixels;
+    tone: the light at the mouth as a factor of color; tilt: its slope from left to right per pixel;
     scene (192, 192, 3) float32."""
 
     head: np.ndarray
@@ -72,26 +72,26 @@ def paint(look: Look, light: Light, seed: int) -> Portrait:
     rng = np.random.default_rng([look.seed, 9])
     lit, shine = _lighting(still.relief, light)
 
-    colour = still.skin * lit[..., None]
-    colour += shine[..., None] * 0.10 * (0.4 + 0.6 * np.array(look.skin))
-    colour = _features(look, colour, u, v)
-    colour = _beard(look, colour, u, v, lit, rng)
+    color = still.skin * lit[..., None]
+    color += shine[..., None] * 0.10 * (0.4 + 0.6 * np.array(look.skin))
+    color = _features(look, color, u, v)
+    color = _beard(look, color, u, v, lit, rng)
     face = np.clip(still.outline * LAYER_SCALE + 0.5, 0, 1)
 
     ears = np.zeros_like(face)
     for side in (-1, 1):
         distance = 1 - ((u - side * (look.face_width - 0.5)) / 6.0) ** 2 - ((v + 5) / 11.0) ** 2
         ears = np.maximum(ears, np.clip(distance * 8, 0, 1))
-    ear_colour = np.array(look.skin) * (0.62 + 0.22 * np.clip(lit, 0, 1.2))[..., None]
+    ear_color = np.array(look.skin) * (0.62 + 0.22 * np.clip(lit, 0, 1.2))[..., None]
 
-    hair = hair_colour(look, u, v, light, rng)
-    colour *= 1 - 0.45 * still.shade[..., None]
+    hair = hair_color(look, u, v, light, rng)
+    color *= 1 - 0.45 * still.shade[..., None]
 
     picture = np.zeros((*face.shape, 3))
     cover = np.zeros_like(face)
     show_ears = look.hair_style not in ("long", "bob", "curly")
-    layers = [(still.back, hair * 0.72)] + ([(ears, ear_colour)] if show_ears else [])
-    for mask, paint_ in [*layers, (face, colour), (still.front, hair)]:
+    layers = [(still.back, hair * 0.72)] + ([(ears, ear_color)] if show_ears else [])
+    for mask, paint_ in [*layers, (face, color), (still.front, hair)]:
         picture = picture * (1 - mask[..., None]) + paint_ * mask[..., None]
         cover = cover * (1 - mask) + mask
     head = np.concatenate([np.clip(picture, 0, 1.2), cover[..., None]], axis=2)
@@ -152,7 +152,7 @@ def _relief(look: Look, u: np.ndarray, v: np.ndarray, outline: np.ndarray) -> np
 
 
 def _lighting(relief: np.ndarray, light: Light) -> tuple[np.ndarray, np.ndarray]:
-    """Diffuse light as a factor of colour, and the shine of skin, both (320, 320)."""
+    """Diffuse light as a factor of color, and the shine of skin, both (320, 320)."""
     dv, du = np.gradient(relief, 1 / LAYER_SCALE)
     norm = np.sqrt(du**2 + dv**2 + 1)
     length = float(np.sqrt(light.x**2 + light.y**2 + light.z**2))
@@ -183,16 +183,16 @@ def _skin(look: Look, u: np.ndarray, v: np.ndarray, rng: np.random.Generator) ->
     return base
 
 
-def _features(look: Look, colour: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+def _features(look: Look, color: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     """Nostrils, the shade under the nose, brows, creases."""
     side = np.abs(u)
     tip, wide = look.nose_tip, look.nose_width
     under = bump(u, v, (0, tip + 5.5), (wide * 0.8, 1.8))
-    colour = colour * (1 - 0.30 * under[..., None])
+    color = color * (1 - 0.30 * under[..., None])
     nostril = np.clip(1.4 - ((side - wide * 0.45) / 2.0) ** 2 - ((v - tip - 3.6 + 0.2 * side) / 1.15) ** 2, 0, 1)
-    colour = colour * (1 - nostril[..., None] * np.array([0.72, 0.80, 0.80]))
+    color = color * (1 - nostril[..., None] * np.array([0.72, 0.80, 0.80]))
     wing = np.exp(-0.5 * ((np.hypot((side - wide * 0.72) * 1.1, v - tip - 1.2) - 3.4) / 0.8) ** 2)
-    colour = colour * (1 - 0.26 * (wing * smoothstep(side, wide * 0.72, wide * 0.72 + 2))[..., None])
+    color = color * (1 - 0.26 * (wing * smoothstep(side, wide * 0.72, wide * 0.72 + 2))[..., None])
 
     # Brows: an arch, thick towards the nose, of short hairs.
     x = (side - look.eye_distance) / 11.0
@@ -200,20 +200,20 @@ def _features(look: Look, colour: np.ndarray, u: np.ndarray, v: np.ndarray) -> n
     thick = look.brow_thickness * (1.0 - 0.45 * x) * smoothstep(1.08 - np.abs(x), 0, 0.25)
     brow = np.clip((thick - np.abs(v - arch)) * 1.2 + 0.35, 0, 1) * (np.abs(x) < 1.1)
     brow *= 0.80 + 0.20 * np.sin(side * 5.5 + v * 3.5)
-    brow_colour = np.array(look.hair) * (0.55 if sum(look.hair) > 1.2 else 0.9)
-    colour = colour * (1 - 0.85 * brow[..., None]) + 0.85 * brow[..., None] * brow_colour
+    brow_color = np.array(look.hair) * (0.55 if sum(look.hair) > 1.2 else 0.9)
+    color = color * (1 - 0.85 * brow[..., None]) + 0.85 * brow[..., None] * brow_color
 
     lines = np.zeros_like(u)
     for height in (-33.0, -38.5, -44.0):
         lines += np.exp(-0.5 * ((v - height - 0.004 * u * u) / 0.7) ** 2) * smoothstep(24 - side, 0, 10)
     bags = np.exp(-0.5 * ((v - EYE_Y - 7.5 + 0.03 * (side - look.eye_distance) ** 2) / 0.9) ** 2)
     lines += 0.9 * bags * smoothstep(9 - np.abs(side - look.eye_distance), 0, 4)
-    return colour * (1 - 0.20 * look.age * lines[..., None])
+    return color * (1 - 0.20 * look.age * lines[..., None])
 
 
 def _beard(
     look: Look,
-    colour: np.ndarray,
+    color: np.ndarray,
     u: np.ndarray,
     v: np.ndarray,
     lit: np.ndarray,
@@ -239,5 +239,5 @@ def _beard(
     hairs = hairs / hairs.std()
     cover = np.clip(mask * (density + 0.14 * hairs * (mask > 0.05)), 0, 1)[..., None]
     hair = np.array(look.hair) * (0.75 + 0.18 * hairs)[..., None] * np.clip(lit, 0.3, 1.2)[..., None]
-    bearded: np.ndarray = colour * (1 - cover) + cover * np.clip(hair, 0, 1)
+    bearded: np.ndarray = color * (1 - cover) + cover * np.clip(hair, 0, 1)
     return bearded

@@ -1,8 +1,8 @@
 """Who speaks: for each speaker a face, a voice and a way of moving the mouth, no two alike.
 
-What the eye takes in first (skin, hair, its colour, beard, glasses, backdrop) is dealt out so that
-neighbours in the list differ in all of it; what makes a face one's own (proportions) is drawn at random.
-Lengths are in pixels of the 160 x 160 picture, colours in 0..1 RGB.
+What the eye takes in first (skin, hair, its color, beard, glasses, backdrop) is dealt out so that
+neighbors in the list differ in all of it; what makes a face one's own (proportions) is drawn at random.
+Lengths are in pixels of the 160 x 160 picture, colors in 0..1 RGB.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ import numpy as np
 from pipeline.demo.articulation import Habits
 from pipeline.demo.speech import Voice
 
-Colour = tuple[float, float, float]
+Color = tuple[float, float, float]
 
-_SKINS: tuple[Colour, ...] = (
+_SKINS: tuple[Color, ...] = (
     (0.93, 0.76, 0.66), (0.46, 0.30, 0.22), (0.80, 0.60, 0.46), (0.96, 0.82, 0.74),
     (0.34, 0.22, 0.17), (0.70, 0.50, 0.36), (0.88, 0.69, 0.55), (0.58, 0.39, 0.28),
 )  # fmt: skip
-_HAIRS: tuple[Colour, ...] = (
+_HAIRS: tuple[Color, ...] = (
     (0.24, 0.15, 0.09), (0.06, 0.05, 0.05), (0.62, 0.60, 0.58), (0.74, 0.56, 0.32),
     (0.09, 0.07, 0.06), (0.13, 0.09, 0.07), (0.52, 0.24, 0.11), (0.20, 0.18, 0.18),
 )  # fmt: skip
-_EYES: tuple[Colour, ...] = ((0.32, 0.46, 0.58), (0.22, 0.13, 0.08), (0.30, 0.38, 0.24), (0.40, 0.27, 0.14))
-_CLOTHES: tuple[Colour, ...] = (
+_EYES: tuple[Color, ...] = ((0.32, 0.46, 0.58), (0.22, 0.13, 0.08), (0.30, 0.38, 0.24), (0.40, 0.27, 0.14))
+_CLOTHES: tuple[Color, ...] = (
     (0.16, 0.20, 0.32), (0.62, 0.16, 0.18), (0.30, 0.42, 0.34), (0.82, 0.80, 0.74), (0.42, 0.28, 0.46),
     (0.12, 0.12, 0.13), (0.70, 0.52, 0.22), (0.26, 0.44, 0.58),
 )  # fmt: skip
-_BACKDROPS: tuple[Colour, ...] = (
+_BACKDROPS: tuple[Color, ...] = (
     (0.36, 0.44, 0.54), (0.66, 0.60, 0.50), (0.22, 0.26, 0.24), (0.56, 0.66, 0.70), (0.48, 0.30, 0.26),
     (0.74, 0.74, 0.72), (0.20, 0.22, 0.34),
 )  # fmt: skip
@@ -52,15 +52,15 @@ _KINDS: tuple[tuple[str, str, str, bool], ...] = (
 class Look:
     """A face: what `portrait` paints once a clip and `mouth` and `eyes` draw in every frame."""
 
-    skin: Colour
-    hair: Colour
+    skin: Color
+    hair: Color
     hair_style: str
     beard: str
     glasses: bool
-    iris: Colour
-    lips: Colour
-    clothes: Colour
-    backdrop: Colour
+    iris: Color
+    lips: Color
+    clothes: Color
+    backdrop: Color
     face_width: float
     jaw_power: float
     chin: float
@@ -98,11 +98,11 @@ def cast(count: int, seed: int) -> list[Speaker]:
 
 
 def _speaker(index: int, rng: np.random.Generator) -> Speaker:
-    def around(centre: float, spread: float) -> float:
-        return float(centre + spread * rng.uniform(-1, 1))
+    def around(center: float, spread: float) -> float:
+        return float(center + spread * rng.uniform(-1, 1))
 
-    def tinted(colour: Colour, by: float) -> Colour:
-        red, green, blue = (float(np.clip(c + by * rng.uniform(-1, 1), 0.02, 0.98)) for c in colour)
+    def tinted(color: Color, by: float) -> Color:
+        red, green, blue = (float(np.clip(c + by * rng.uniform(-1, 1), 0.02, 0.98)) for c in color)
         return red, green, blue
 
     round_, step = divmod(index, len(_KINDS))

@@ -122,7 +122,7 @@ def _fresh_library() -> Iterator[tuple[ctypes.CDLL, str]]:
             _ctypes.dlclose(library._handle)
 
 
-def synthesise(text: str, voice: Voice, *, seed: int = 0) -> Speech:
+def synthesize(text: str, voice: Voice, *, seed: int = 0) -> Speech:
     """Says `text` (lower case, words of letters and apostrophes, with commas and full stops) in `voice`.
 
     The result is a pure function of the arguments; `seed` changes only espeak-ng's own breath noise.

@@ -4,7 +4,7 @@ Sounds that look alike on real lips share one class, hence one target here, and 
 differ in voicing and nasality, t, d, n, s and z in what the tongue does behind the teeth, k and g out of
 sight; no picture tells them apart. The consonant classes are those of Walden et al. 1977 ("Effects of
 training on the visual recognition of consonants"), with l and r kept apart and h, which has no mouth shape
-of its own, given to its neighbours.
+of its own, given to its neighbors.
 
 A target is a mouth shape; a grip is how strongly the sound insists on it (the dominance of Cohen and
 Massaro 1993), for the lips, the jaw and the tongue apart: s insists on its jaw, not on its lips, so that

@@ -1,4 +1,4 @@
-"""The sound of a clip: the video's own, or a ready-made wav beside it."""
+"""Read the audio of a clip, the video's own or a ready-made wav beside it, and check it before it is stored."""
 
 from __future__ import annotations
 

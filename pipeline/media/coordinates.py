@@ -1,4 +1,4 @@
-"""Coordinate files: one line a clip, `<path>.mp4:<x0>/<y0>/<x1>/<y1>/...`, a lip centre in whole pixels per frame.
+"""Read coordinate files: one line a clip, `<path>.mp4:<x0>/<y0>/<x1>/<y1>/...`, a lip center in whole pixels per frame.
 
 The character between path and numbers is a separator of width one: a colon, a space or a comma (docs/method.md).
 """
@@ -72,14 +72,14 @@ def parse_coordinates(text: str) -> np.ndarray[Any, Any]:
 
 
 def fit_coordinates(
-    centres: np.ndarray[Any, Any], frames: int, tolerance: int
+    centers: np.ndarray[Any, Any], frames: int, tolerance: int
 ) -> tuple[np.ndarray[Any, Any], str | None]:
-    """Give every frame of a video a lip centre, where their numbers differ by a little.
+    """Give every frame of a video a lip center, where their numbers differ by a little.
 
-    Surplus centres are dropped from the end; missing ones repeat the last: trackers stumble over the last frames.
+    Surplus centers are dropped from the end; missing ones repeat the last: trackers stumble over the last frames.
 
     Args:
-        centres: (n, 2) pixels.
+        centers: (n, 2) pixels.
         frames: decoded frames of the video.
         tolerance: the largest difference mended.
 
@@ -89,11 +89,11 @@ def fit_coordinates(
     Raises:
         ValueError: the numbers differ by more than `tolerance`: these are another video's coordinates.
     """
-    surplus = len(centres) - frames
+    surplus = len(centers) - frames
     if abs(surplus) > tolerance:
-        raise ValueError(f"{len(centres)} coordinates for {frames} frames: more than {tolerance} apart")
+        raise ValueError(f"{len(centers)} coordinates for {frames} frames: more than {tolerance} apart")
     if surplus == 0:
-        return centres, None
-    fitted = centres[:frames] if surplus > 0 else np.pad(centres, ((0, -surplus), (0, 0)), mode="edge")
+        return centers, None
+    fitted = centers[:frames] if surplus > 0 else np.pad(centers, ((0, -surplus), (0, 0)), mode="edge")
     what = f"dropped {surplus} surplus" if surplus > 0 else f"repeated the last for {-surplus} missing"
-    return fitted, f"{len(centres)} coordinates for {frames} frames: {what}"
+    return fitted, f"{len(centers)} coordinates for {frames} frames: {what}"

@@ -1,4 +1,4 @@
-"""Grey pictures from decoded frames, as the published code gets them, without converting most of them.
+"""Crop gray lip regions from decoded frames, as the published code gets them, without converting most of them.
 
 The published code converts each frame to full-range RGB with swscale and then to ITU-R 601 luma. For limited-range
 BT.601 video that is an affine map of the luma plane, but with swscale's own bias: 1.164 (Y - 16) - 1.33, rounded (a
@@ -19,9 +19,9 @@ from PIL import Image
 
 from shards.format.roi import luma
 
-GREY_OF_LUMA = np.clip(np.rint(1.164 * (np.arange(256.0) - 16) - 1.33), 0, 255).astype(np.uint8)
-"""Grey level of each limited-range BT.601 luma value."""
-_TABLE = GREY_OF_LUMA.tobytes()
+GRAY_OF_LUMA = np.clip(np.rint(1.164 * (np.arange(256.0) - 16) - 1.33), 0, 255).astype(np.uint8)
+"""Gray level of each limited-range BT.601 luma value."""
+_TABLE = GRAY_OF_LUMA.tobytes()
 
 _PLANAR = ("yuv420p", "yuv422p", "yuv444p", "nv12", "nv16")
 _LIMITED = (ColorRange.UNSPECIFIED, ColorRange.MPEG)
@@ -65,14 +65,14 @@ class Orientation:
 UPRIGHT = Orientation()
 
 
-def crop_grey(
+def crop_gray(
     frame: av.VideoFrame, x: int, y: int, radius: int, orientation: Orientation = UPRIGHT
 ) -> np.ndarray[Any, Any]:
-    """The grey square around a point of a decoded frame; what lies outside the picture is black.
+    """The gray square around a point of a decoded frame; what lies outside the picture is black.
 
     Args:
         frame: a decoded picture.
-        x, y: centre in pixels of the picture as shown.
+        x, y: center in pixels of the picture as shown.
         radius: half the side in pixels.
         orientation: how the picture is to be shown.
 
@@ -80,24 +80,24 @@ def crop_grey(
         uint8 (2 radius, 2 radius), from (x - radius, y - radius) up to, not including, (x + radius, y + radius).
     """
     plain = has_plain_luma(frame)
-    picture = orientation.apply(luma(frame) if plain else grey_from_rgb(frame))
+    picture = orientation.apply(luma(frame) if plain else gray_from_rgb(frame))
     top, left = y - radius, x - radius
     inside: np.ndarray[Any, Any] = picture[max(top, 0) : max(y + radius, 0), max(left, 0) : max(x + radius, 0)]
     # a copy, not a view that keeps the whole frame alive; bytes.translate is four times as fast as an index array
     pixels = inside.tobytes().translate(_TABLE) if plain else inside.tobytes()
-    grey: np.ndarray[Any, Any] = np.frombuffer(pixels, np.uint8).reshape(inside.shape)
-    if grey.shape == (2 * radius, 2 * radius):
-        return grey
+    gray: np.ndarray[Any, Any] = np.frombuffer(pixels, np.uint8).reshape(inside.shape)
+    if gray.shape == (2 * radius, 2 * radius):
+        return gray
     square = np.zeros((2 * radius, 2 * radius), np.uint8)
-    square[max(-top, 0) :, max(-left, 0) :][: grey.shape[0], : grey.shape[1]] = grey
+    square[max(-top, 0) :, max(-left, 0) :][: gray.shape[0], : gray.shape[1]] = gray
     return square
 
 
 def has_plain_luma(frame: av.VideoFrame) -> bool:
-    """Whether a frame's first plane maps to grey through `GREY_OF_LUMA`."""
+    """Whether a frame's first plane maps to gray through `GRAY_OF_LUMA`."""
     return frame.format.name in _PLANAR and frame.color_range in _LIMITED and frame.colorspace in _BT601
 
 
-def grey_from_rgb(frame: av.VideoFrame) -> np.ndarray[Any, Any]:
+def gray_from_rgb(frame: av.VideoFrame) -> np.ndarray[Any, Any]:
     """The general way: full-range RGB by swscale, then ITU-R 601 luma by Pillow. uint8 (height, width)."""
     return np.asarray(Image.fromarray(frame.to_ndarray(format="rgb24")).convert("L"))

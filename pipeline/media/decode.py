@@ -1,4 +1,4 @@
-"""Take one video file apart in one pass: grey lip regions and sound, each with its presentation times.
+"""Decode one video file in one pass: gray lip regions and sound, each with its presentation times.
 
 PyAV decodes in-process on one thread: the workers are the parallelism. The file is in memory already, so whatever goes
 wrong here is the clip's fault and not the disk's.
@@ -16,7 +16,7 @@ import av
 import numpy as np
 from av.container import InputContainer
 
-from pipeline.media.crop import UPRIGHT, Orientation, crop_grey
+from pipeline.media.crop import UPRIGHT, Orientation, crop_gray
 from pipeline.media.errors import ClipError
 
 _FORMATS = "mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg"
@@ -24,7 +24,7 @@ _OPTIONS = {"format_whitelist": _FORMATS}
 """Containers only: FFmpeg would also read playlists, and follow them to other files."""
 
 _LOST_SECONDS = 0.5
-"""A file may end so much before its header says: headers round, and streams end unevenly."""
+"""A file may end this much before its header says: headers round, and streams end unevenly."""
 
 _MOST_FRAMES_A_SECOND = 240
 
@@ -37,12 +37,12 @@ class Picture:
     """The decoded picture of a clip.
 
     Attributes:
-        regions: N grey regions, uint8 (2r, 2r), one per decoded frame.
+        regions: N gray regions, uint8 (2r, 2r), one per decoded frame.
         ticks: N presentation times, in units of `time_base`.
         time_base: seconds a tick.
         duration: ticks that the last frame is shown.
         orientation: how the frames are turned before they are shown and cropped.
-        outside: frames whose lip centre lies outside the picture.
+        outside: frames whose lip center lies outside the picture.
         corrupt: frames that the decoder had to repair.
     """
 
@@ -97,13 +97,13 @@ def open_video(file: IO[bytes]) -> InputContainer:
 
 
 def decode_video(
-    content: bytes, centre_of: Callable[[int], tuple[int, int]], radius: int, with_sound: bool
+    content: bytes, center_of: Callable[[int], tuple[int, int]], radius: int, with_sound: bool
 ) -> tuple[Picture, list[SoundRun]]:
     """Decode picture and sound of a video file.
 
     Args:
         content: the whole file.
-        centre_of: frame number -> x, y of the lip centre, in pixels of the picture as shown.
+        center_of: frame number -> x, y of the lip center, in pixels of the picture as shown.
         radius: half the side of the region in pixels.
         with_sound: whether to decode the sound too.
 
@@ -114,7 +114,7 @@ def decode_video(
         raise ClipError("decode", "video_empty", "the file has no bytes")
     try:
         with open_video(io.BytesIO(content)) as container:
-            return _decode(container, centre_of, radius, with_sound, len(content))
+            return _decode(container, center_of, radius, with_sound, len(content))
     except ClipError:
         raise
     except av.FFmpegError as error:
@@ -126,7 +126,7 @@ def decode_video(
 
 def _decode(
     container: InputContainer,
-    centre_of: Callable[[int], tuple[int, int]],
+    center_of: Callable[[int], tuple[int, int]],
     radius: int,
     with_sound: bool,
     bytes_there: int,
@@ -154,7 +154,7 @@ def _decode(
                     for block in mono.resample(frame):
                         _add_sound(runs, block)
                 else:
-                    _add_picture(picture, cast(av.VideoFrame, frame), centre_of(len(picture.regions)), radius)
+                    _add_picture(picture, cast(av.VideoFrame, frame), center_of(len(picture.regions)), radius)
     except av.FFmpegError as error:
         where = f"after {len(picture.regions)} of {video.frames or 'an unknown number of'} frames"
         raise ClipError("decode", "video_damaged", f"{error.strerror} {where}") from error
@@ -182,7 +182,7 @@ def _choose_streams(container: InputContainer) -> tuple[av.VideoStream, av.Audio
 
 
 class _Mono:
-    """Decoded sound to mono floating point, at its own rate; a stream may change its format on the way."""
+    """Decoded sound to mono floating point, at its own rate; a stream may change its format midway."""
 
     def __init__(self) -> None:
         self.form: tuple[str, str, int] | None = None
@@ -195,14 +195,14 @@ class _Mono:
         return self.resampler.resample(frame)
 
 
-def _add_picture(picture: Picture, frame: av.VideoFrame, centre: tuple[int, int], radius: int) -> None:
-    x, y = centre
+def _add_picture(picture: Picture, frame: av.VideoFrame, center: tuple[int, int], radius: int) -> None:
+    x, y = center
     if not picture.regions:
         picture.orientation = Orientation.of(frame)
     width, height = picture.orientation.size(frame)
     picture.outside += not (0 <= x < width and 0 <= y < height)
     picture.corrupt += frame.is_corrupt
-    picture.regions.append(crop_grey(frame, x, y, radius, picture.orientation))
+    picture.regions.append(crop_gray(frame, x, y, radius, picture.orientation))
     if frame.pts is not None:
         picture.ticks.append(frame.pts)
     else:  # containers without presentation times, such as raw AVI: frames follow each other

@@ -1,4 +1,4 @@
-"""What can go wrong with one clip."""
+"""The error of one clip, with its stage and reason."""
 
 from __future__ import annotations
 

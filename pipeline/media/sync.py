@@ -21,7 +21,7 @@ _JITTER = 0.01
 """Seconds by which sound may be off its place before it is moved: containers round times to milliseconds."""
 
 _MAX_STRETCH = 10
-"""A decoded frame may on average be shown for so many 25ths of a second."""
+"""A decoded frame may on average be shown for this many 25ths of a second."""
 
 
 def frames_at_25(picture: Picture) -> np.ndarray[Any, Any]:
@@ -57,7 +57,7 @@ def sound_at_16k(runs: Sequence[SoundRun], start: float, frames: int) -> tuple[n
         frames: T, frames at 25 a second.
 
     Returns:
-        float32 (640 T,), and the range [first, last) of samples that the source had: the rest is silence put there.
+        float32 (640 T,), and the range [first, last) of samples that the source had: the rest is padding.
     """
     wanted = SAMPLES_PER_FRAME * frames
     samples, begin = _join(runs, start - 1, start + frames / FPS + 1)

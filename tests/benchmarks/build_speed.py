@@ -49,7 +49,7 @@ def measure(settings: BuildSettings, clips: list[CorpusClip], runs: int) -> Iter
     yield f"  ratio                          {ratio:6.2f}"
     parts = {
         "decoding picture and sound": cost["decode"],
-        "cropping and grey, collecting sound": cost["crop"] - cost["decode"],
+        "cropping and gray, collecting sound": cost["crop"] - cost["decode"],
         "mel": cost["mel"],
         "coordinates, transcript, timing, source checksum": cost["sample"] - cost["crop"] - cost["mel"],
         "encoding members, tar, checksum, fsync": cost["write"],
@@ -72,9 +72,9 @@ def decode_alone(settings: BuildSettings, clips: list[CorpusClip]) -> None:
 
 def decode_and_crop(settings: BuildSettings, clips: list[CorpusClip]) -> None:
     for clip in clips:
-        centres = parse_coordinates(clip.coordinates or "").tolist()
+        centers = parse_coordinates(clip.coordinates or "").tolist()
         content = (Path(settings.root) / clip.video).read_bytes()
-        decode_video(content, centres.__getitem__, settings.crop_radius + ROI_MARGIN, with_sound=True)
+        decode_video(content, centers.__getitem__, settings.crop_radius + ROI_MARGIN, with_sound=True)
 
 
 def make_samples(settings: BuildSettings, clips: list[CorpusClip], corpus: Corpus) -> None:

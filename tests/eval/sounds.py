@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.demo.speech import Voice, synthesise
+from pipeline.demo.speech import Voice, synthesize
 
 Wave = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -15,7 +15,7 @@ Wave = np.ndarray[Any, np.dtype[np.float32]]
 @lru_cache
 def sentence(text: str = "bin blue at f two now") -> Wave:
     """About 1.7 s at 16 kHz."""
-    return synthesise(text, Voice("en-us", rate=170, pitch=50, pitch_range=50)).samples
+    return synthesize(text, Voice("en-us", rate=170, pitch=50, pitch_range=50)).samples
 
 
 def noisy(wave: Wave, level: float = 0.03, seed: int = 0) -> Wave:

@@ -15,7 +15,7 @@ import torch
 
 from eval.metrics import MetricError, PackageMissingError
 from eval.metrics.learned import load_dnsmos, load_voice_encoder, mos, similarity
-from pipeline.demo.speech import Voice, synthesise
+from pipeline.demo.speech import Voice, synthesize
 from tests.eval.sounds import Wave, noisy, sentence
 
 
@@ -174,7 +174,7 @@ def test_similarity_by_resemblyzer_itself_is_higher_for_the_same_voice() -> None
     assert similarity(sentence(), noise) == pytest.approx(float(embedded[0] @ embedded[1]), abs=1e-6)
     assert similarity(sentence(), sentence()) == pytest.approx(1.0, abs=1e-6)
     text = "place red by g nine again"
-    again, higher = (synthesise(text, Voice("en-us", 170, pitch, 50)).samples for pitch in (50, 90))
+    again, higher = (synthesize(text, Voice("en-us", 170, pitch, 50)).samples for pitch in (50, 90))
     assert similarity(sentence(), again) > similarity(sentence(), higher) + 0.05
     with pytest.raises(MetricError, match=r"0\.00 s of voice in the generated"):
         similarity(sentence(), np.full(16_000, 1e-4, np.float32))

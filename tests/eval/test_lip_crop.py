@@ -35,21 +35,21 @@ def test_crop_of_a_larger_picture_is_shrunk_to_what_the_network_knows(tmp_path: 
     frames = pictures(30, size=SIZE)
     small = write_video(tmp_path / "small.mp4", frames, None, encoder={"crf": "1"})
     large = write_video(tmp_path / "large.mp4", frames.repeat(3, axis=1).repeat(3, axis=2), None, encoder={"crf": "1"})
-    centres = np.array([[50 + n, 40] for n in range(30)])
-    expected = lips_at(small, Square(centres, 24, fixed=False)).astype(int)
-    found = lips_at(large, Square(3 * centres, 72, fixed=False)).astype(int)
+    centers = np.array([[50 + n, 40] for n in range(30)])
+    expected = lips_at(small, Square(centers, 24, fixed=False)).astype(int)
+    found = lips_at(large, Square(3 * centers, 72, fixed=False)).astype(int)
     assert found.shape == expected.shape == (30, 34, 34)
     # a level off for the softened edges of the drawn squares of 8 pixels; 3 levels and more if it is a tenth off
     assert np.abs(found - expected).mean() < 1.5
     for side in (66, 78):
-        assert np.abs(lips_at(large, Square(3 * centres, side, fixed=False)) - expected).mean() > 3
+        assert np.abs(lips_at(large, Square(3 * centers, side, fixed=False)) - expected).mean() > 3
 
 
 def test_coordinates_are_a_corpus_line_or_bare_numbers(tmp_path: Path) -> None:
     file, video = tmp_path / "c.txt", tmp_path / "main" / "speaker2" / "00001.mp4"
 
     def track() -> list[list[int]]:
-        return [[x, y] for x, y in read_track(file, video, 24)[0].centres.tolist()]
+        return [[x, y] for x, y in read_track(file, video, 24)[0].centers.tolist()]
 
     file.write_text("60/40/61/41/62/42\n")
     assert track() == [[60, 40], [61, 41], [62, 42]]

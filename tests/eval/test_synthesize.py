@@ -161,7 +161,7 @@ BROKEN: dict[str, tuple[Broken, str]] = {
     "no place": (lambda *_: [], r"talking\.mp4: where are the lips\? .*neither is given; the picture is 136x96 pixels"),
     "two places": (lambda *_: ["--lip-box", BOX, "--coordinates", "c.txt"], "both are given"),
     "no box": (lambda *_: ["--lip-box", "20,30"], "--lip-box '20,30': expected X,Y,SIZE"),
-    "box outside": (lambda *_: ["--lip-box", "136,50,30"], r"talking\.mp4: the lip centre 136,50 .* 136x96 pixels"),
+    "box outside": (lambda *_: ["--lip-box", "136,50,30"], r"talking\.mp4: the lip center 136,50 .* 136x96 pixels"),
     "box too large": (lambda *_: ["--lip-box", "68,50,300"], r"talking\.mp4: a lip square of 300 pixels .* 136x96"),
     "box of nothing": (lambda *_: ["--lip-box", "68,50,0"], "a lip square of 0 pixels"),
     "two sizes": (lambda *_: ["--lip-box", BOX, "--size", "30"], "--size 30: belongs to --coordinates"),

@@ -1,4 +1,4 @@
-"""A corpus whose sound is out of step is seen."""
+"""Measuring the lag between lips and sound: a corpus out of step is seen."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def talking(number: int, frames: int = 75, delay: int = 0) -> Sample:
 
 
 @pytest.mark.parametrize("delay", [-8, -1, 0, 3, 10])
-def test_the_lag_is_found_in_either_direction(delay: int) -> None:
+def test_measure_lag_finds_it_in_either_direction(delay: int) -> None:
     lag = measure_lag(talking(number, delay=delay) for number in range(8))
     assert lag is not None
     assert lag.seconds == pytest.approx(delay / 25, abs=0.02)
@@ -36,7 +36,7 @@ def test_the_lag_is_found_in_either_direction(delay: int) -> None:
     assert lag.clips == 8
 
 
-def test_sound_that_has_nothing_to_do_with_the_lips_explains_nothing() -> None:
+def test_measure_lag_explains_nothing_of_sound_unrelated_to_the_lips() -> None:
     clips = [talking(number) for number in range(8)]
     other = [replace(clip, wav=clips[number - 1].wav) for number, clip in enumerate(clips)]
     lag = measure_lag(other)
@@ -44,13 +44,13 @@ def test_sound_that_has_nothing_to_do_with_the_lips_explains_nothing() -> None:
     assert lag.explained < 0.1
 
 
-def test_clips_too_few_or_too_short_give_no_lag() -> None:
+def test_measure_lag_gives_none_for_clips_too_few_or_too_short() -> None:
     assert measure_lag([]) is None
     assert measure_lag([talking(0)]) is None
     assert measure_lag([talking(number, frames=40) for number in range(5)]) is None
 
 
-def test_real_footage_is_in_step_and_seen_out_of_step_when_it_is(footage: Path) -> None:
+def test_measure_lag_finds_real_footage_in_step_and_a_shift_of_it(footage: Path) -> None:
     from pipeline.clip import Corpus, build_sample
     from pipeline.config import BuildSettings
     from pipeline.corpora import index_corpus

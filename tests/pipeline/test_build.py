@@ -14,11 +14,10 @@ from typing import Any
 
 import pytest
 
-from pipeline.build import plan_build, run_build
+from pipeline.build import BuildError, plan_build, run_build
 from pipeline.cli import main
 from pipeline.config import BuildSettings
 from pipeline.corpora import CorpusIndex, index_corpus
-from pipeline.errors import BuildError
 from pipeline.merge import merge
 from pipeline.plan import Plan, make_plan
 from pipeline.verify import verify
@@ -55,7 +54,7 @@ def lay_out(files: dict[str, bytes], folder: Path) -> Path:
     return folder
 
 
-def test_a_dataset_has_the_files_that_the_contract_names(built: dict[str, bytes], tmp_path: Path) -> None:
+def test_build_writes_the_files_that_the_contract_names(built: dict[str, bytes], tmp_path: Path) -> None:
     tars = [name for name in built if name.endswith(".tar")]
     assert {name.rsplit("-", 1)[0] for name in tars} == {"train", "val", "test", "pretrain"}
     assert len([name for name in tars if name.startswith("train")]) > 1
@@ -70,12 +69,12 @@ def test_a_dataset_has_the_files_that_the_contract_names(built: dict[str, bytes]
         assert sample.text.startswith("place blue")
 
 
-def test_shards_are_of_about_equal_size(built: dict[str, bytes]) -> None:
+def test_build_makes_shards_of_about_equal_size(built: dict[str, bytes]) -> None:
     sizes = [len(content) for name, content in built.items() if name.startswith("train") and name.endswith("tar")]
     assert max(sizes) < 2 * min(sizes)
 
 
-def test_building_again_changes_nothing(built: dict[str, bytes], small_settings: BuildSettings, tmp_path: Path) -> None:
+def test_build_again_changes_nothing(built: dict[str, bytes], small_settings: BuildSettings, tmp_path: Path) -> None:
     out = lay_out(built, tmp_path / "out")
     before = {path.name: path.stat().st_mtime_ns for path in out.glob("*.tar")}
     result = run_build(plan_of(small_settings), small_settings, str(out), workers=0)
@@ -132,7 +131,7 @@ def test_verify_names_damage_and_build_repairs_it(
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "index.parquet"])
-def test_a_damaged_manifest_or_index_is_named_and_repaired(
+def test_verify_names_a_damaged_manifest_or_index_and_build_repairs_it(
     built: dict[str, bytes],
     small_settings: BuildSettings,
     tmp_path: Path,
@@ -164,20 +163,20 @@ def test_verify_recomputes_the_mel_from_the_samples(built: dict[str, bytes], tmp
     assert row["key"] in problems[0]
 
 
-def test_another_plan_is_refused_with_what_differs_and_the_way_out(
+def test_build_refuses_a_folder_of_another_plan_by_what_differs(
     built: dict[str, bytes], small_settings: BuildSettings, tmp_path: Path
 ) -> None:
     out = lay_out(built, tmp_path / "out")
-    with pytest.raises(ValueError, match=r"another plan \(seed: 0 there, 7 now\): choose an empty --out"):
+    with pytest.raises(ValueError, match=r"out: .*seed: 0.*7.*--out"):
         build(replace(small_settings, seed=7), out)
     (out / "manifest.json").unlink()
-    with pytest.raises(ValueError, match=r"another plan \(crop_radius: 40 there, 50 now\)"):
+    with pytest.raises(ValueError, match=r"out: .*crop_radius: 40.*50"):
         build(replace(small_settings, crop_radius=50), out)
     (out / "manifest.json").write_bytes(built["manifest.json"])
     assert contents(out) == built, "nothing was touched"
 
 
-def test_a_build_that_never_began_does_not_keep_the_place(
+def test_build_takes_the_place_of_one_that_never_began(
     built: dict[str, bytes], small_settings: BuildSettings, tmp_path: Path
 ) -> None:
     other = json.dumps({"plan": "0" * 64, "settings": {"seed": 5}}).encode()
@@ -186,14 +185,14 @@ def test_a_build_that_never_began_does_not_keep_the_place(
     assert contents(out) == built
 
 
-def test_shards_of_another_plan_are_not_merged(small_settings: BuildSettings, tmp_path: Path) -> None:
+def test_merge_refuses_shards_of_another_plan(small_settings: BuildSettings, tmp_path: Path) -> None:
     plan, other = plan_of(small_settings), plan_of(replace(small_settings, seed=1))
     run_build(plan, small_settings, str(tmp_path / "out"), workers=0)
-    with pytest.raises(DatasetError, match="does another build write here too"):
+    with pytest.raises(DatasetError, match=r"\.tar: .*another plan"):
         merge(other, Store(str(tmp_path / "out")))
 
 
-def test_a_home_folder_means_the_same_everywhere(
+def test_build_and_verify_expand_the_home_folder_alike(
     small_settings: BuildSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -204,27 +203,27 @@ def test_a_home_folder_means_the_same_everywhere(
     assert (tmp_path / "out" / "manifest.json").exists()
 
 
-def test_a_changed_corpus_is_another_plan(tmp_path: Path) -> None:
+def test_build_refuses_to_continue_after_the_corpus_has_changed(tmp_path: Path) -> None:
     corpus = Lrs2Corpus(tmp_path / "corpus")
     corpus.add("a/1")
     settings = BuildSettings(dataset="lrs2", root=str(corpus.finish().root))
     build(settings, tmp_path / "out")
     corpus.add("a/2")
     corpus.finish()
-    with pytest.raises(ValueError, match="the corpus has changed since"):
+    with pytest.raises(ValueError, match=r"out: .*corpus has changed"):
         build(settings, tmp_path / "out")
 
 
-def test_a_folder_of_other_things_is_refused(small_settings: BuildSettings, tmp_path: Path) -> None:
+def test_build_refuses_a_folder_of_other_files(small_settings: BuildSettings, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(ValueError, match=r"is not empty \(thesis\.tex \.\.\.\) and holds no dataset"):
+    with pytest.raises(ValueError, match=r"thesis\.tex"):
         build(small_settings, tmp_path)
     assert os.listdir(tmp_path) == ["thesis.tex"]
 
 
-def test_a_foreign_shard_of_the_same_name_is_not_overwritten(small_settings: BuildSettings, tmp_path: Path) -> None:
+def test_build_overwrites_no_foreign_shard_of_the_same_name(small_settings: BuildSettings, tmp_path: Path) -> None:
     (tmp_path / "train-000000.tar").write_bytes(b"precious")
-    with pytest.raises(ValueError, match="holds no dataset"):
+    with pytest.raises(ValueError, match=r"train-000000\.tar"):
         build(small_settings, tmp_path)
     assert contents(tmp_path) == {"train-000000.tar": b"precious"}
 
@@ -326,7 +325,7 @@ def test_build_builds_a_shard_again_whose_sidecar_has_a_renamed_field(
     ],
 )
 @pytest.mark.parametrize("command", ["verify", "info", "preview"])
-def test_a_strangers_manifest_is_refused_in_words(
+def test_commands_refuse_a_manifest_with_wrong_fields_by_its_file(
     built: dict[str, bytes],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -340,7 +339,7 @@ def test_a_strangers_manifest_is_refused_in_words(
     assert "manifest.json" in capsys.readouterr().err
 
 
-def test_where_a_corpus_is_mounted_does_not_matter(
+def test_build_depends_not_on_where_the_corpus_is_mounted(
     built: dict[str, bytes], small_corpus: Lrs2Corpus, small_settings: BuildSettings, tmp_path: Path
 ) -> None:
     (tmp_path / "mounted").symlink_to(small_corpus.folder)
@@ -348,7 +347,7 @@ def test_where_a_corpus_is_mounted_does_not_matter(
     assert contents(tmp_path / "out") == built
 
 
-def test_a_full_disk_fails_the_shard_says_so_and_the_rest_goes_on(
+def test_build_on_a_full_disk_fails_that_shard_and_builds_the_others(
     built: dict[str, bytes], small_settings: BuildSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real_fsync = os.fsync
@@ -361,9 +360,7 @@ def test_a_full_disk_fails_the_shard_says_so_and_the_rest_goes_on(
     out = tmp_path / "out"
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", fsync)
-        with pytest.raises(
-            BuildError, match=r"(?s)1 of \d shards .*val-000000\.tar: .*No space left.*only what is missing"
-        ):
+        with pytest.raises(BuildError, match=r"(?s)1 of \d shards.*val-000000\.tar: .*No space left"):
             build(small_settings, out)
     assert set(contents(out)) == set(built) - {"val-000000.tar", "val-000000.json"} - {
         "manifest.json",
@@ -374,7 +371,7 @@ def test_a_full_disk_fails_the_shard_says_so_and_the_rest_goes_on(
     assert contents(out) == built
 
 
-def test_what_a_killed_attempt_left_is_swept_up(
+def test_build_removes_temporary_files_of_a_killed_attempt(
     built: dict[str, bytes], small_settings: BuildSettings, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
@@ -384,7 +381,7 @@ def test_what_a_killed_attempt_left_is_swept_up(
     assert contents(out) == built
 
 
-def test_a_build_into_and_out_of_an_object_store_gives_the_same_bytes(
+def test_build_in_an_object_store_gives_the_same_bytes(
     built: dict[str, bytes], small_settings: BuildSettings, tmp_path: Path
 ) -> None:
     url = f"memory://{tmp_path.name}/out"
@@ -394,7 +391,7 @@ def test_a_build_into_and_out_of_an_object_store_gives_the_same_bytes(
     assert verify(url, workers=0)[1] == []
 
 
-def test_a_limit_takes_so_many_clips_of_each_split(small_settings: BuildSettings) -> None:
+def test_plan_with_a_limit_has_at_most_that_many_clips_of_each_split(small_settings: BuildSettings) -> None:
     shards = plan_of(replace(small_settings, limit=1)).shards
     assert sorted((shard.split, len(shard.clips)) for shard in shards) == [
         ("pretrain", 1),
@@ -404,7 +401,7 @@ def test_a_limit_takes_so_many_clips_of_each_split(small_settings: BuildSettings
     ]
 
 
-def test_a_clips_place_depends_on_the_seed_and_not_on_listing_order_or_other_splits(
+def test_plan_places_a_clip_by_the_seed_and_not_by_listing_order_or_other_splits(
     small_settings: BuildSettings,
 ) -> None:
     def order(index: CorpusIndex, seed: int = 0) -> list[str]:
@@ -417,7 +414,7 @@ def test_a_clips_place_depends_on_the_seed_and_not_on_listing_order_or_other_spl
     assert order(index) != order(index, seed=1)
 
 
-def test_changed_transcripts_and_wavs_are_another_plan(small_settings: BuildSettings) -> None:
+def test_plan_hash_changes_with_transcripts_and_wavs(small_settings: BuildSettings) -> None:
     index = index_corpus(small_settings)
     video, transcript, wav = index.clips[0].sizes
     hashes = {
@@ -428,7 +425,7 @@ def test_changed_transcripts_and_wavs_are_another_plan(small_settings: BuildSett
 
 
 @pytest.mark.parametrize("codec", ["ffv1", "h264"])
-def test_video_codecs_build_and_verify_like_raw_arrays(
+def test_build_and_verify_take_video_codecs_like_raw_arrays(
     small_settings: BuildSettings, tmp_path: Path, codec: str
 ) -> None:
     settings = replace(small_settings, roi_codec=codec)  # type: ignore[arg-type]

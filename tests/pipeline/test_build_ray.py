@@ -101,7 +101,7 @@ def assert_nothing_partial(out: Path, expected: dict[str, str]) -> int:
     return len([name for name in found if name.endswith(".json")])
 
 
-def test_two_workers_give_the_bytes_of_one_process(
+def test_build_with_two_workers_gives_the_bytes_of_one_process(
     long_settings: BuildSettings, expected: dict[str, str], tmp_path: Path
 ) -> None:
     with started_build(long_settings, tmp_path / "out", "--workers", "2") as process:
@@ -111,7 +111,7 @@ def test_two_workers_give_the_bytes_of_one_process(
 
 
 @pytest.mark.slow
-def test_a_killed_worker_costs_nothing(long_settings: BuildSettings, expected: dict[str, str], tmp_path: Path) -> None:
+def test_build_survives_a_killed_worker(long_settings: BuildSettings, expected: dict[str, str], tmp_path: Path) -> None:
     with started_build(long_settings, tmp_path / "out", "--workers", "2") as process:
         worker = freeze_worker(TASK, process.pid)
         os.kill(worker, signal.SIGKILL)
@@ -121,7 +121,7 @@ def test_a_killed_worker_costs_nothing(long_settings: BuildSettings, expected: d
 
 
 @pytest.mark.slow
-def test_a_killed_driver_leaves_nothing_partial_and_the_next_build_goes_on(
+def test_build_resumes_after_a_killed_driver_which_leaves_nothing_partial(
     long_settings: BuildSettings, expected: dict[str, str], tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
@@ -134,12 +134,12 @@ def test_a_killed_driver_leaves_nothing_partial_and_the_next_build_goes_on(
     assert not (out / "manifest.json").exists()
     with started_build(long_settings, out, "--workers", "1") as process:
         output = finish(process)
-    assert "shards were there already" in output
+    assert "shards were built before" in output
     assert contents(out) == expected
 
 
 @pytest.mark.slow
-def test_a_node_that_dies_in_mid_build_has_its_shards_built_elsewhere(
+def test_build_moves_the_shards_of_a_dead_node_to_others(
     long_settings: BuildSettings, expected: dict[str, str], tmp_path: Path
 ) -> None:
     cluster_utils = pytest.importorskip("ray.cluster_utils")
@@ -169,7 +169,7 @@ def test_a_node_that_dies_in_mid_build_has_its_shards_built_elsewhere(
 
 
 @pytest.mark.slow
-def test_s3_is_read_and_written_like_a_folder(
+def test_build_reads_and_writes_s3_like_a_folder(
     s3: Any, small_corpus: Lrs2Corpus, small_settings: BuildSettings, tmp_path: Path
 ) -> None:
     s3.mkdir("corpus")
@@ -199,15 +199,15 @@ def stumble(folder: Path) -> str:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_storage_that_stumbles_is_tried_again(tmp_path: Path, workers: int) -> None:
+def test_job_runner_retries_storage_that_fails_for_a_moment(tmp_path: Path, workers: int) -> None:
     with job_runner(None, workers) as runner:
         (outcome,) = runner.map(stumble, [tmp_path], retry_on=(StorageError,))
     assert (outcome.result, outcome.error) == ("through", None)
     assert len(list(tmp_path.iterdir())) == 3
 
 
-def test_a_store_in_memory_is_refused_with_workers_that_do_not_share_it(small_settings: BuildSettings) -> None:
-    with pytest.raises(ValueError, match="each worker has a memory of its own: use --workers 0"):
+def test_build_refuses_a_store_in_memory_with_workers_that_do_not_share_it(small_settings: BuildSettings) -> None:
+    with pytest.raises(ValueError, match=r"memory://x: .*--workers 0"):
         run_build(plan_build(small_settings, print), small_settings, "memory://x", workers=2)
 
 
@@ -220,7 +220,7 @@ def fail_on_three(number: int) -> int:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_an_item_that_fails_does_not_stop_the_others(workers: int) -> None:
+def test_job_runner_continues_after_an_item_that_fails(workers: int) -> None:
     with job_runner(None, workers) as runner:
         outcomes: dict[int, Any] = {
             outcome.item: outcome for outcome in runner.map(fail_on_three, range(6), retry_on=(StorageError,))
@@ -231,14 +231,14 @@ def test_an_item_that_fails_does_not_stop_the_others(workers: int) -> None:
     assert str(outcomes[4].error) == "/data/x.tar: Input/output error"
 
 
-def test_an_address_where_no_cluster_answers_is_named() -> None:
+def test_job_runner_names_an_address_where_no_cluster_answers() -> None:
     with (
-        pytest.raises(ValueError, match=r"address: no Ray cluster answers at '127\.0\.0\.1:1'"),
+        pytest.raises(ValueError, match=r"address: .*'127\.0\.0\.1:1'"),
         job_runner("127.0.0.1:1", None),
     ):
         pass
 
 
-def test_a_negative_number_of_workers_is_refused() -> None:
+def test_job_runner_refuses_a_negative_number_of_workers() -> None:
     with pytest.raises(ValueError, match="workers: -1"), job_runner(None, -1):
         pass

@@ -1,4 +1,4 @@
-"""The command line: what a person types, and what is said when it is wrong."""
+"""The command line: flags and settings files of `pipeline`, and the messages for wrong ones."""
 
 from __future__ import annotations
 
@@ -71,14 +71,14 @@ def test_build_sums_up_skipped_clips_by_reason(capsys: pytest.CaptureFixture[str
 
 
 def test_build_takes_the_settings_file_of_the_named_dataset(capsys: pytest.CaptureFixture[str]) -> None:
-    for dataset, half in (
+    for dataset, setting in (
         ("lrs2", "crop_radius: 40"),
         ("lrs3", "crop_radius: 50"),
         ("folder", "transcripts: optional"),
     ):
         status, output, _ = run(capsys, "build", "--dataset", dataset, "--print_config")
         assert status == 0
-        assert half in output
+        assert setting in output
         assert f"dataset: {dataset}" in output
     assert "root: data/demo/LRS2-BBC" in run(capsys, "build", "--print_config")[1], "the demo is the default"
 
@@ -107,7 +107,7 @@ def test_build_adds_splits_of_the_command_line_to_those_of_the_config(
     assert {"odd", "even"} <= set(output.split())
 
 
-def test_paths_with_brackets_are_paths(
+def test_build_verify_and_info_take_paths_with_brackets(
     capsys: pytest.CaptureFixture[str], small_corpus: Lrs2Corpus, tmp_path: Path
 ) -> None:
     out = tmp_path / "a[red]b[blue]"
@@ -131,7 +131,7 @@ def test_paths_with_brackets_are_paths(
         ("a: [", "YAML"),
     ],
 )
-def test_config_that_is_wrong_is_refused_by_the_key(
+def test_build_refuses_a_wrong_config_by_its_key(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, content: str, what: str
 ) -> None:
     config = tmp_path / "mine.yaml"
@@ -161,7 +161,7 @@ def test_config_that_is_wrong_is_refused_by_the_key(
         (["info", "nosuch://bucket"], "nosuch"),
     ],
 )
-def test_command_line_that_is_wrong_is_refused_with_one_clear_message(
+def test_command_line_refuses_what_is_wrong_with_one_message(
     capsys: pytest.CaptureFixture[str], arguments: list[str], what: str
 ) -> None:
     status, _, errors = run(capsys, *arguments)
@@ -171,7 +171,9 @@ def test_command_line_that_is_wrong_is_refused_with_one_clear_message(
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
-def test_help_version_and_print_config_work_on_each_command(capsys: pytest.CaptureFixture[str], command: str) -> None:
+def test_command_line_has_help_version_and_print_config_for_each_command(
+    capsys: pytest.CaptureFixture[str], command: str
+) -> None:
     status, output, _ = run(capsys, command, "--help")
     assert status == 0
     assert (COMMANDS[command].__doc__ or "?").split(":")[0].rstrip(".") in output.replace("\n", " ")
@@ -182,7 +184,7 @@ def test_help_version_and_print_config_work_on_each_command(capsys: pytest.Captu
     assert (status, ": " in output) == (0, True)
 
 
-def test_demo_without_espeak_says_so(
+def test_demo_corpus_names_a_missing_espeak_on_the_command_line(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("espeakng_loader.get_library_path", lambda: str(tmp_path / "nowhere.so"))
@@ -192,14 +194,14 @@ def test_demo_without_espeak_says_so(
     assert "Traceback" not in errors
 
 
-def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_line_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     status, output, _ = run(capsys, "--help")
     assert status == 0
     assert all(command in output for command in COMMANDS)
     assert run(capsys)[0] == 2
 
 
-def test_demo_writes_a_corpus_that_build_takes(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_demo_corpus_is_written_and_built_by_the_commands(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     demo = ["demo", "--out", str(tmp_path / "demo"), "--clips", "9", "--speakers", "3", "--workers", "1"]
     assert run(capsys, *demo)[0] == 0
     arguments = ["--root", str(tmp_path / "demo" / "LRS2-BBC"), "--out", str(tmp_path / "out"), "--workers", "0"]

@@ -1,4 +1,4 @@
-"""Corpora are read as their owners ship them; what is missing is named."""
+"""Indexes of corpora: each is read as its owners ship it, and what is missing is named."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def lrs2(folder: Path, lists: dict[str, list[str]], clips: list[str], **changes:
     return BuildSettings(dataset="lrs2", root=str(folder / "LRS2-BBC"), **changes)  # type: ignore[arg-type]
 
 
-def test_lrs2_is_read_with_its_published_layout(tmp_path: Path) -> None:
+def test_index_reads_lrs2_in_its_published_layout(tmp_path: Path) -> None:
     settings = lrs2(
         tmp_path,
         {"train": ["a/1 NF", "a/2"], "val": ["b/1"], "test": ["c/1"], "pretrain": ["a/1"]},
@@ -52,7 +52,7 @@ def test_lrs2_is_read_with_its_published_layout(tmp_path: Path) -> None:
     assert (index.skipped, index.notices) == ([], [])
 
 
-def test_lrs3_is_read_with_its_published_layout(tmp_path: Path) -> None:
+def test_index_reads_lrs3_in_its_published_layout(tmp_path: Path) -> None:
     for clip in ("trainval/x/50001", "pretrain/x/00001", "test/y/00002"):
         touch(tmp_path / "LRS3-TED" / f"{clip}.mp4")
         touch(tmp_path / "LRS3-TED" / f"{clip}.txt")
@@ -70,13 +70,13 @@ def test_lrs3_is_read_with_its_published_layout(tmp_path: Path) -> None:
     }
 
 
-def test_a_list_that_the_corpus_does_not_have_is_a_notice(tmp_path: Path) -> None:
+def test_index_notices_a_published_list_that_is_missing(tmp_path: Path) -> None:
     index = index_corpus(lrs2(tmp_path, {"train": ["a/1"]}, ["main/a/1"]))
     assert len(index.clips) == 1
     assert [notice for notice in index.notices if "pretrain.txt: not there; split 'pretrain'" in notice]
 
 
-def test_a_split_may_be_added_by_name(tmp_path: Path) -> None:
+def test_index_takes_further_splits_by_name(tmp_path: Path) -> None:
     settings = lrs2(tmp_path, {"train": ["a/1"], "unseen": ["b/1"]}, ["main/a/1", "main/b/1"])
     touch(tmp_path / "elsewhere" / "more.txt", "c/1\n")
     touch(tmp_path / "LRS2-BBC" / "main" / "c" / "1.mp4")
@@ -86,7 +86,7 @@ def test_a_split_may_be_added_by_name(tmp_path: Path) -> None:
     assert [(entry.split, entry.reason) for entry in index.skipped] == [("extra", "coordinates_missing")]
 
 
-def test_listed_clips_without_video_or_coordinates_are_left_out_with_the_reason(tmp_path: Path) -> None:
+def test_index_skips_listed_clips_without_video_or_coordinates_with_the_reason(tmp_path: Path) -> None:
     settings = lrs2(tmp_path, {"train": ["a/1", "a/gone", "a/nocrop"]}, ["main/a/1"])
     touch(tmp_path / "LRS2-BBC" / "main" / "a" / "nocrop.mp4")
     index = index_corpus(settings)
@@ -97,7 +97,7 @@ def test_listed_clips_without_video_or_coordinates_are_left_out_with_the_reason(
     assert [clip.key for clip in index.clips] == ["main/a/1"]
 
 
-def test_a_missing_clip_is_not_replaced_by_one_of_another_set(tmp_path: Path) -> None:
+def test_index_replaces_no_missing_clip_by_one_of_another_set(tmp_path: Path) -> None:
     settings = lrs2(tmp_path, {"train": ["a/1", "a/2"], "pretrain": ["a/2"]}, ["main/a/1", "pretrain/a/2"])
     index = index_corpus(settings)
     assert {(clip.split, clip.video) for clip in index.clips} == {
@@ -107,25 +107,25 @@ def test_a_missing_clip_is_not_replaced_by_one_of_another_set(tmp_path: Path) ->
     assert [(entry.key, entry.reason) for entry in index.skipped] == [("main/a/2", "video_missing")]
 
 
-def test_a_name_that_several_sets_of_lrs3_have_must_say_which(tmp_path: Path) -> None:
+def test_index_refuses_a_name_that_several_sets_of_lrs3_have(tmp_path: Path) -> None:
     for clip in ("trainval/x/1", "pretrain/x/1"):
         touch(tmp_path / "LRS3-TED" / f"{clip}.mp4")
     touch(tmp_path / "lrs3_unseen_train.txt", "x/1\n")
-    with pytest.raises(ValueError, match=r"lists 'x/1'.* write trainval/x/1\.mp4 or pretrain/x/1\.mp4"):
+    with pytest.raises(ValueError, match=r"'x/1'.*trainval/x/1\.mp4.*pretrain/x/1\.mp4"):
         index_corpus(BuildSettings(dataset="lrs3", root=str(tmp_path / "LRS3-TED")))
 
 
-def test_a_list_of_ones_own_takes_the_place_of_the_published_one_with_a_notice(tmp_path: Path) -> None:
+def test_index_takes_a_list_of_ones_own_for_the_published_one_with_a_notice(tmp_path: Path) -> None:
     settings = lrs2(tmp_path, {"train": ["a/1"], "mine": ["a/2"]}, ["main/a/1", "main/a/2"], split=["train=mine.txt"])
     index = index_corpus(settings)
     assert [clip.key for clip in index.clips] == ["main/a/2"]
     assert any("mine.txt: takes the place of train.txt" in notice for notice in index.notices)
-    with pytest.raises(ValueError, match=r"'x' is given twice: by mine\.txt and by train\.txt"):
+    with pytest.raises(ValueError, match=r"split: 'x'.*mine\.txt.*train\.txt"):
         index_corpus(replace(settings, split=["x=mine.txt", "x=train.txt"]))
 
 
 @pytest.mark.parametrize("root", ["LRS2-BBC", "./LRS2-BBC/", "."])
-def test_relative_roots_find_lists_and_coordinates_beside_them(
+def test_index_of_a_relative_root_finds_lists_and_coordinates_beside_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: str
 ) -> None:
     settings = lrs2(tmp_path, {"train": ["a/1"]}, ["main/a/1"])
@@ -133,7 +133,7 @@ def test_relative_roots_find_lists_and_coordinates_beside_them(
     assert len(index_corpus(replace(settings, root=root)).clips) == 1
 
 
-def test_a_link_that_leads_round_in_circles_is_followed_once(tmp_path: Path) -> None:
+def test_list_files_follows_a_circular_link_once(tmp_path: Path) -> None:
     touch(tmp_path / "a" / "clip.mp4")
     (tmp_path / "a" / "again").symlink_to(tmp_path)
     (tmp_path / "self").symlink_to(tmp_path)
@@ -141,42 +141,42 @@ def test_a_link_that_leads_round_in_circles_is_followed_once(tmp_path: Path) -> 
     assert [clip.video for clip in index.clips] == ["a/clip.mp4"]
 
 
-def test_a_file_name_that_is_not_utf8_is_named(tmp_path: Path) -> None:
+def test_list_files_names_a_file_name_that_is_not_utf8(tmp_path: Path) -> None:
     (tmp_path / os.fsdecode(b"caf\xe9.mp4")).write_bytes(b"x")
-    with pytest.raises(ValueError, match=r"caf.*its name is not UTF-8: rename it"):
+    with pytest.raises(ValueError, match=r"caf.*UTF-8"):
         index_corpus(BuildSettings(dataset="folder", root=str(tmp_path), lip_box="80,80"))
 
 
-def test_a_list_that_names_nothing_found_is_refused_with_the_likely_cause(tmp_path: Path) -> None:
+def test_index_refuses_a_list_that_names_nothing_found(tmp_path: Path) -> None:
     settings = lrs2(tmp_path, {"train": ["q/1", "q/2"]}, ["main/a/1"])
-    with pytest.raises(ValueError, match=r"train\.txt: none of its 2 clips .*'q/1'.*is --root the folder"):
+    with pytest.raises(ValueError, match=r"train\.txt: .*'q/1'.*--root"):
         index_corpus(settings)
 
 
 @pytest.mark.parametrize("lists", [{}, {"train": []}])
-def test_no_list_and_an_empty_list_are_refused(tmp_path: Path, lists: dict[str, list[str]]) -> None:
+def test_index_refuses_no_list_and_an_empty_list(tmp_path: Path, lists: dict[str, list[str]]) -> None:
     with pytest.raises(ValueError, match=r"no split list here|the list is empty"):
         index_corpus(lrs2(tmp_path, lists, ["main/a/1"]))
 
 
-def test_a_clip_in_two_splits_is_refused_by_name(tmp_path: Path) -> None:
+def test_index_refuses_a_clip_in_two_splits_by_name(tmp_path: Path) -> None:
     settings = lrs2(tmp_path, {"train": ["a/1", "a/2"], "test": ["a/2"]}, ["main/a/1", "main/a/2"])
-    with pytest.raises(ValueError, match=r"main/a/2\.mp4 is in split 'train' and.*'test'"):
+    with pytest.raises(ValueError, match=r"main/a/2\.mp4.*'train'.*'test'"):
         index_corpus(settings)
 
 
-def test_a_clip_listed_twice_is_built_once_with_a_notice(tmp_path: Path) -> None:
+def test_index_has_a_clip_listed_twice_once_with_a_notice(tmp_path: Path) -> None:
     index = index_corpus(lrs2(tmp_path, {"train": ["a/1", "a/1"]}, ["main/a/1"]))
     assert len(index.clips) == 1
     assert any("lists a/1 twice" in notice for notice in index.notices)
 
 
-def test_no_such_root_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="nowhere: no such folder"):
+def test_index_names_a_root_that_does_not_exist(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="nowhere"):
         index_corpus(BuildSettings(dataset="lrs2", root=str(tmp_path / "nowhere")))
 
 
-def test_an_unreadable_folder_is_named_and_not_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_list_files_refuses_an_unreadable_folder_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = lrs2(tmp_path, {"train": ["a/1"]}, ["main/a/1", "main/locked/1"])
     real_scandir = os.scandir
 
@@ -186,11 +186,11 @@ def test_an_unreadable_folder_is_named_and_not_passed_over(tmp_path: Path, monke
         return real_scandir(path)
 
     monkeypatch.setattr(os, "scandir", scandir)
-    with pytest.raises(ValueError, match="locked: cannot be listed: Permission denied"):
+    with pytest.raises(ValueError, match=r"locked: .*Permission denied"):
         index_corpus(settings)
 
 
-def test_ready_made_wavs_are_used_and_a_missing_one_is_named(tmp_path: Path) -> None:
+def test_index_takes_ready_made_wavs_and_names_a_missing_one(tmp_path: Path) -> None:
     settings = lrs2(tmp_path, {"train": ["a/1", "a/2"]}, ["main/a/1", "main/a/2"], audio=str(tmp_path / "audio"))
     touch(tmp_path / "audio" / "main" / "a" / "1.wav")
     index = index_corpus(settings)
@@ -198,7 +198,7 @@ def test_ready_made_wavs_are_used_and_a_missing_one_is_named(tmp_path: Path) -> 
     assert [(entry.key, entry.reason) for entry in index.skipped] == [("main/a/2", "sound_missing")]
 
 
-def test_any_folder_is_read_with_a_coordinate_file(tmp_path: Path) -> None:
+def test_index_reads_any_folder_with_a_coordinate_file(tmp_path: Path) -> None:
     for name in ("ann/one.mp4", "ann/two.MOV", "bob.webm", "bob.txt", "notes.pdf", ".hidden/x.mp4"):
         touch(tmp_path / name)
     lines = "ann/one.mp4:1/2/3/4\nann/two.MOV,5/6\nnonsense\n"
@@ -212,7 +212,7 @@ def test_any_folder_is_read_with_a_coordinate_file(tmp_path: Path) -> None:
     assert "line 3" in index.notices[0]
 
 
-def test_keys_that_differ_only_in_dots_and_spaces_stay_apart(tmp_path: Path) -> None:
+def test_index_keeps_keys_apart_that_differ_only_in_dots_and_spaces(tmp_path: Path) -> None:
     names = ["a.b.mp4", "a b.mp4", "a_b.mp4", "a_b.avi"]
     for name in names:
         touch(tmp_path / name)
@@ -223,15 +223,15 @@ def test_keys_that_differ_only_in_dots_and_spaces_stay_apart(tmp_path: Path) -> 
     assert not any("." in key or " " in key for key in keys)
 
 
-def test_a_folder_without_coordinates_or_videos_says_what_to_do(tmp_path: Path) -> None:
+def test_index_refuses_a_folder_without_coordinates_or_videos(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no videos here"):
         index_corpus(BuildSettings(dataset="folder", root=str(tmp_path)))
     touch(tmp_path / "a.mp4")
-    with pytest.raises(ValueError, match=r"coordinates\.txt: no coordinate file: .*--lip-box"):
+    with pytest.raises(ValueError, match=r"coordinates\.txt: .*--lip-box"):
         index_corpus(BuildSettings(dataset="folder", root=str(tmp_path)))
 
 
-def test_split_lists_of_a_folder(tmp_path: Path) -> None:
+def test_index_of_a_folder_takes_split_lists(tmp_path: Path) -> None:
     for name in ("a.mp4", "b.mp4", "c.mp4"):
         touch(tmp_path / name)
     touch(tmp_path / "train.txt", "a\nb.mp4\nlost\n")
@@ -242,13 +242,13 @@ def test_split_lists_of_a_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("separator", [":", " ", ","])
-def test_the_separator_after_the_path_may_be_a_colon_a_space_or_a_comma(tmp_path: Path, separator: str) -> None:
+def test_coordinate_file_may_separate_the_path_by_a_colon_a_space_or_a_comma(tmp_path: Path, separator: str) -> None:
     settings = lrs2(tmp_path, {"train": ["a/1"]}, ["main/a/1"])
     touch(tmp_path / "LRS2_crop" / "preprocess_main.txt", coordinate_line("a/1", 7, separator=separator))
     assert index_corpus(settings).clips[0].frames == 7
 
 
-def test_coordinates_are_pairs_of_whole_pixels() -> None:
+def test_parse_coordinates_gives_pairs_of_whole_pixels() -> None:
     np.testing.assert_array_equal(parse_coordinates("84/110/-3/111.0/"), [[84, 110], [-3, 111]])
 
 
@@ -261,32 +261,32 @@ def test_coordinates_are_pairs_of_whole_pixels() -> None:
         ("", "''"),
     ],
 )
-def test_coordinates_that_are_none_are_quoted(text: str, what: str) -> None:
+def test_parse_coordinates_quotes_what_is_no_coordinate(text: str, what: str) -> None:
     with pytest.raises(ValueError, match=what):
         parse_coordinates(text)
 
 
-def test_a_few_coordinates_too_many_or_too_few_are_mended_and_noted() -> None:
-    centres = np.arange(20).reshape(10, 2)
-    fitted, note = fit_coordinates(centres, 8, 3)
-    np.testing.assert_array_equal(fitted, centres[:8])
+def test_fit_coordinates_mends_a_few_too_many_or_too_few_with_a_note() -> None:
+    centers = np.arange(20).reshape(10, 2)
+    fitted, note = fit_coordinates(centers, 8, 3)
+    np.testing.assert_array_equal(fitted, centers[:8])
     assert note == "10 coordinates for 8 frames: dropped 2 surplus"
-    fitted, note = fit_coordinates(centres, 12, 3)
+    fitted, note = fit_coordinates(centers, 12, 3)
     np.testing.assert_array_equal(fitted[10:], [[18, 19], [18, 19]])
     assert note == "10 coordinates for 12 frames: repeated the last for 2 missing"
-    assert fit_coordinates(centres, 10, 0)[1] is None
-    with pytest.raises(ValueError, match="10 coordinates for 14 frames: more than 3 apart"):
-        fit_coordinates(centres, 14, 3)
+    assert fit_coordinates(centers, 10, 0)[1] is None
+    with pytest.raises(ValueError, match=r"10 coordinates.*14 frames"):
+        fit_coordinates(centers, 14, 3)
 
 
-def test_transcripts_are_read_as_the_corpora_write_them() -> None:
+def test_parse_transcript_reads_what_the_corpora_write() -> None:
     main = parse_transcript(b"Text:  HELLO  THERE\nConf:  3\n")
     assert (main.text, main.words, main.note) == ("hello there", [], None)
     timed = parse_transcript(b"Text:  HI ALL\nConf:  3\n\nWORD START END ASDSCORE\nHI 0.00 0.21 8.1\nALL 0.21 0.5 3\n")
     assert timed.words == [("hi", 0.0, 0.21), ("all", 0.21, 0.5)]
 
 
-def test_word_times_end_at_an_empty_line() -> None:
+def test_parse_transcript_ends_word_times_at_an_empty_line() -> None:
     content = (
         b"Text:  HI ALL\nConf:  3\n\nWORD START END ASDSCORE\nHI 0.0 0.2 8\nALL 0.2 0.5 3\n\nFRAME X Y W H\n1 2 3 4 5\n"
     )
@@ -301,7 +301,7 @@ def test_word_times_end_at_an_empty_line() -> None:
         ("Text:  CAFÉ".encode("latin-1"), "café", True),
     ],
 )
-def test_odd_encodings_of_transcripts_are_read_and_noted(content: bytes, text: str, noted: bool) -> None:
+def test_parse_transcript_reads_odd_encodings_with_a_note(content: bytes, text: str, noted: bool) -> None:
     transcript = parse_transcript(content)
     assert transcript.text == text
     assert (transcript.note is not None) == noted
@@ -317,16 +317,16 @@ def test_odd_encodings_of_transcripts_are_read_and_noted(content: bytes, text: s
         (b"Text: HI\nConf: 1\n\nWORD START END ASDSCORE\nHI soon later 1\n", "WORD START END SCORE"),
     ],
 )
-def test_a_transcript_that_is_none_is_refused_with_what_was_found(content: bytes, what: str) -> None:
+def test_parse_transcript_quotes_what_is_no_transcript(content: bytes, what: str) -> None:
     with pytest.raises(ValueError, match=what):
         parse_transcript(content)
 
 
-def test_a_plain_text_file_is_a_transcript_of_a_folder() -> None:
+def test_parse_transcript_takes_plain_text_of_a_folder() -> None:
     assert parse_transcript(b"Hello there,\nyou two", plain=True).text == "hello there, you two"
 
 
-def test_the_corpus_of_real_footage_is_read_with_defaults(footage: Path) -> None:
+def test_index_reads_the_corpus_of_real_footage_with_defaults(footage: Path) -> None:
     root = str(footage / "LRS2-BBC")
     index = index_corpus(BuildSettings(dataset="lrs2", root=root, split=["test_unseen=test_unseen.txt"]))
     assert len(index.clips) == 914
@@ -334,6 +334,6 @@ def test_the_corpus_of_real_footage_is_read_with_defaults(footage: Path) -> None
     assert {clip.split for clip in index.clips} == {"train", "val", "test", "test_unseen"}
 
 
-def test_the_small_corpus_has_nothing_left_out(small_settings: BuildSettings) -> None:
+def test_index_skips_nothing_of_the_small_corpus(small_settings: BuildSettings) -> None:
     index = index_corpus(small_settings)
     assert (len(index.clips), index.skipped, index.notices) == (10, [], [])

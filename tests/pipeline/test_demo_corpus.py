@@ -24,7 +24,7 @@ SPLITS = ("train", "val", "test", "pretrain")
 
 @dataclass(frozen=True)
 class Decoded:
-    """frames (N, 160, 160) grey and their ticks in 1/25 s; sound placed by presentation time, from time 0."""
+    """frames (N, 160, 160) gray and their ticks in 1/25 s; sound placed by presentation time, from time 0."""
 
     frames: np.ndarray
     ticks: list[float]
@@ -40,9 +40,9 @@ def decode(path: Path) -> Decoded:
             assert frame.time is not None
             ticks.append(round(frame.time * FPS, 6))
     with av.open(str(path)) as container:
-        for heard in container.decode(audio=0):
-            assert heard.time is not None
-            pieces.append((round(heard.time * RATE), heard.to_ndarray()[0]))
+        for decoded_sound in container.decode(audio=0):
+            assert decoded_sound.time is not None
+            pieces.append((round(decoded_sound.time * RATE), decoded_sound.to_ndarray()[0]))
     sound = np.zeros(max(start + len(piece) for start, piece in pieces), np.float32)
     for start, piece in pieces:
         skipped = max(0, -start)
@@ -50,10 +50,10 @@ def decode(path: Path) -> Decoded:
     return Decoded(np.stack(frames), ticks, sound, np.concatenate([piece for _, piece in pieces]))
 
 
-def lag(heard: np.ndarray, said: np.ndarray) -> int:
-    """By how many samples `heard` is later than `said`."""
-    size = 2 * max(len(heard), len(said))
-    correlation = np.fft.irfft(np.fft.rfft(heard, size) * np.conj(np.fft.rfft(said, size)))
+def lag(decoded: np.ndarray, synthesized: np.ndarray) -> int:
+    """By how many samples `decoded` is later than `synthesized`."""
+    size = 2 * max(len(decoded), len(synthesized))
+    correlation = np.fft.irfft(np.fft.rfft(decoded, size) * np.conj(np.fft.rfft(synthesized, size)))
     best = int(np.argmax(correlation))
     return best if best < size // 2 else best - size
 
@@ -78,7 +78,7 @@ def path_of(out: Path, plan: ClipPlan) -> Path:
     return out / "LRS2-BBC" / plan.clip_set / f"{plan.key}.mp4"
 
 
-def centres_of(out: Path, clip_set: str) -> dict[str, np.ndarray]:
+def centers_of(out: Path, clip_set: str) -> dict[str, np.ndarray]:
     found = {}
     for line in (out / "LRS2_crop" / f"preprocess_{clip_set}.txt").read_text().splitlines():
         key, _, numbers = line.partition(".mp4:")
@@ -96,7 +96,9 @@ def text_of(path: Path) -> str:
     return first.removeprefix("Text:  ")
 
 
-def test_one_process_writes_the_same_bytes_as_two(corpus: tuple[Path, CorpusSummary], tmp_path: Path) -> None:
+def test_demo_corpus_has_the_same_bytes_by_one_process_or_two(
+    corpus: tuple[Path, CorpusSummary], tmp_path: Path
+) -> None:
     out, _ = corpus
     again = tmp_path / "again"
     write_corpus(again, clips=CLIPS, speakers=SPEAKERS, seed=SEED, workers=1)
@@ -105,7 +107,7 @@ def test_one_process_writes_the_same_bytes_as_two(corpus: tuple[Path, CorpusSumm
     assert [name for name in names if (out / name).read_bytes() != (again / name).read_bytes()] == []
 
 
-def test_every_clip_lies_where_lrs2_has_it_and_is_in_one_split(corpus: tuple[Path, CorpusSummary]) -> None:
+def test_demo_corpus_lays_clips_out_as_lrs2_each_in_one_split(corpus: tuple[Path, CorpusSummary]) -> None:
     out, summary = corpus
     listed = {split: split_of(out, split) for split in SPLITS}
     assert {split: len(keys) for split, keys in listed.items()} == summary.splits
@@ -116,11 +118,11 @@ def test_every_clip_lies_where_lrs2_has_it_and_is_in_one_split(corpus: tuple[Pat
         folder = out / "LRS2-BBC" / clip_set
         assert keys == sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.mp4"))
         assert keys == sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.txt"))
-        assert keys == sorted(centres_of(out, clip_set))
+        assert keys == sorted(centers_of(out, clip_set))
     assert not list(out.rglob("*.partial*"))
 
 
-def test_test_speakers_are_heard_nowhere_else(corpus: tuple[Path, CorpusSummary]) -> None:
+def test_demo_corpus_has_test_speakers_in_no_other_split(corpus: tuple[Path, CorpusSummary]) -> None:
     out, _ = corpus
     speakers = {s: {key.split("/")[0] for key in split_of(out, s)} for s in SPLITS}
     assert not speakers["test"] & (speakers["train"] | speakers["val"] | speakers["pretrain"])
@@ -129,7 +131,7 @@ def test_test_speakers_are_heard_nowhere_else(corpus: tuple[Path, CorpusSummary]
 
 
 @pytest.mark.parametrize(("clips", "speakers"), [(120, 6), (9, 3), (60, 10)])
-def test_splits_have_their_shares_and_share_no_sentence(clips: int, speakers: int) -> None:
+def test_demo_corpus_splits_have_their_shares_and_share_no_sentence(clips: int, speakers: int) -> None:
     plans = plan_corpus(clips, speakers, 0)
     texts = [text for plan in plans for text in plan.sentences]
     assert len(plans) == clips
@@ -142,7 +144,7 @@ def test_splits_have_their_shares_and_share_no_sentence(clips: int, speakers: in
     assert sorted(plan.timing for plan in plans if plan.timing != "plain") == ["late_sound", "variable_rate"]
 
 
-def test_main_transcripts_are_the_sentences_in_upper_case(
+def test_demo_corpus_main_transcripts_are_the_sentences_in_upper_case(
     corpus: tuple[Path, CorpusSummary], plans: list[ClipPlan]
 ) -> None:
     out, _ = corpus
@@ -152,7 +154,7 @@ def test_main_transcripts_are_the_sentences_in_upper_case(
             assert path_of(out, plan).with_suffix(".txt").read_text() == f"Text:  {expected}\nConf:  1\n"
 
 
-def test_pretrain_word_times_lie_in_the_clip_and_on_the_speech(
+def test_demo_corpus_pretrain_word_times_lie_in_the_clip_and_on_the_speech(
     corpus: tuple[Path, CorpusSummary], plans: list[ClipPlan]
 ) -> None:
     out, _ = corpus
@@ -177,7 +179,7 @@ def test_pretrain_word_times_lie_in_the_clip_and_on_the_speech(
         assert power[spoken].mean() > 100 * power[~spoken].mean()
 
 
-def test_files_are_h264_and_aac_of_lrs2s_size_and_rates(
+def test_demo_corpus_files_are_h264_and_aac_of_lrs2s_size_and_rates(
     corpus: tuple[Path, CorpusSummary], plans: list[ClipPlan]
 ) -> None:
     out, summary = corpus
@@ -198,22 +200,22 @@ def test_files_are_h264_and_aac_of_lrs2s_size_and_rates(
     assert summary.late_sound == "main/spk01/00001"
 
 
-def test_sound_is_in_step_by_presentation_time_in_every_clip(
+def test_demo_corpus_sound_is_in_step_by_presentation_time(
     corpus: tuple[Path, CorpusSummary], plans: list[ClipPlan]
 ) -> None:
     out, _ = corpus
     for plan in plans:
-        decoded, said = decode(path_of(out, plan)), perform(plan).sound
+        decoded, synthesized = decode(path_of(out, plan)), perform(plan).sound
         late = LATE_SAMPLES if plan.timing == "late_sound" else 0
         if late:
-            said[:late] = 0
-        assert abs(lag(decoded.sound, said)) <= 1, plan.key
+            synthesized[:late] = 0
+        assert abs(lag(decoded.sound, synthesized)) <= 1, plan.key
         # A reader that takes the first sample for that of frame 0 goes wrong where it should.
-        assert abs(lag(decoded.naive_sound, said)) > 1000 if late else lag(decoded.naive_sound, said) == 0
+        assert abs(lag(decoded.naive_sound, synthesized)) > 1000 if late else lag(decoded.naive_sound, synthesized) == 0
         assert len(decoded.sound) >= (decoded.ticks[-1] + 1) * 640
 
 
-def test_the_clip_of_late_sound_starts_its_sound_after_its_first_frame(
+def test_demo_corpus_has_a_clip_whose_sound_starts_after_its_first_frame(
     corpus: tuple[Path, CorpusSummary],
 ) -> None:
     out, summary = corpus
@@ -224,7 +226,7 @@ def test_the_clip_of_late_sound_starts_its_sound_after_its_first_frame(
         assert first.time == (LATE_SAMPLES - 1024) / RATE
 
 
-def test_frames_of_the_variable_rate_clip_show_their_own_time(
+def test_demo_corpus_has_a_clip_of_variable_rate_whose_frames_show_their_time(
     corpus: tuple[Path, CorpusSummary], plans: list[ClipPlan]
 ) -> None:
     out, _ = corpus
@@ -240,26 +242,26 @@ def test_frames_of_the_variable_rate_clip_show_their_own_time(
     assert by_time < 0.8 * by_count
 
 
-def test_there_is_one_lip_centre_a_frame_on_the_mouth_that_is_drawn(
+def test_demo_corpus_coordinates_lie_on_the_drawn_mouth_one_a_frame(
     corpus: tuple[Path, CorpusSummary], plans: list[ClipPlan]
 ) -> None:
     out, _ = corpus
     for plan in plans:
-        centres = centres_of(out, plan.clip_set)[plan.key]
+        centers = centers_of(out, plan.clip_set)[plan.key]
         ticks = decode(path_of(out, plan)).ticks
-        assert len(centres) == len(ticks)
-        assert centres.min() >= 40
-        assert centres.max() < 140
+        assert len(centers) == len(ticks)
+        assert centers.min() >= 40
+        assert centers.max() < 140
     plan = plans[2]
     take = perform(plan)
     frames = film(plan.speaker.look, take.portrait, take.shapes, take.motion, plan.seed)
     rows, columns = np.mgrid[:160, :160]
-    for (x, y), frame in zip(centres_of(out, plan.clip_set)[plan.key], frames, strict=True):
+    for (x, y), frame in zip(centers_of(out, plan.clip_set)[plan.key], frames, strict=True):
         total = frame.lips.sum()
         assert total > 60
         assert abs((frame.lips * columns).sum() / total - x) < 2
         assert abs((frame.lips * rows).sum() / total - y) < 3
-        # The box of 80 x 80 around the centre holds the whole mouth.
+        # The box of 80 x 80 around the center holds the whole mouth.
         box = (np.abs(rows - y) < 40) & (np.abs(columns - x) < 40)
         assert frame.lips[~box].sum() == 0
 
@@ -278,16 +280,16 @@ def log_mel(sound: np.ndarray, frames: int) -> np.ndarray:
     return mel.reshape(frames, -1)
 
 
-def test_a_linear_probe_from_mouth_pixels_hears_something_and_not_all(
+def test_demo_corpus_sound_is_predicted_in_part_from_mouth_pixels_by_a_linear_probe(
     corpus: tuple[Path, CorpusSummary], plans: list[ClipPlan]
 ) -> None:
     out, _ = corpus
-    centres = {clip_set: centres_of(out, clip_set) for clip_set in ("main", "pretrain")}
+    centers = {clip_set: centers_of(out, clip_set) for clip_set in ("main", "pretrain")}
     inputs, outputs = [], []
     for plan in (plan for plan in plans if plan.split != "test" and plan.timing == "plain"):
         decoded = decode(path_of(out, plan))
         mouths = []
-        for frame, (x, y) in zip(decoded.frames, centres[plan.clip_set][plan.key], strict=True):
+        for frame, (x, y) in zip(decoded.frames, centers[plan.clip_set][plan.key], strict=True):
             box = np.pad(frame, 40)[y + 10 : y + 70, x + 10 : x + 70].astype(float)
             mouths.append(box.reshape(15, 4, 15, 4).mean((1, 3)).ravel() / 255)
         # Five frames of context; the clip's mean is its face and light, which say nothing of the words.
@@ -313,14 +315,14 @@ def test_a_linear_probe_from_mouth_pixels_hears_something_and_not_all(
     assert 0.05 < best < 0.6
 
 
-def test_a_complete_corpus_is_not_written_again(corpus: tuple[Path, CorpusSummary]) -> None:
+def test_demo_corpus_that_is_complete_is_not_written_again(corpus: tuple[Path, CorpusSummary]) -> None:
     out, summary = corpus
     times = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
     assert write_corpus(out, clips=CLIPS, speakers=SPEAKERS, seed=SEED) == summary
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == times
 
 
-def test_a_folder_of_other_settings_or_other_things_is_refused(
+def test_demo_corpus_refuses_a_folder_of_other_settings_or_files(
     corpus: tuple[Path, CorpusSummary], tmp_path: Path
 ) -> None:
     out, _ = corpus
@@ -333,7 +335,7 @@ def test_a_folder_of_other_settings_or_other_things_is_refused(
         write_corpus(tmp_path / "thesis.tex")
 
 
-def test_what_an_interrupted_run_left_is_finished_by_the_same_settings_only(tmp_path: Path) -> None:
+def test_demo_corpus_resumes_an_interrupted_run_with_the_same_settings_only(tmp_path: Path) -> None:
     out = tmp_path / "cut"
 
     def stop(done: int, total: int) -> None:
@@ -345,17 +347,17 @@ def test_what_an_interrupted_run_left_is_finished_by_the_same_settings_only(tmp_
     with pytest.raises(ValueError, match="other settings"):
         write_corpus(out, clips=10, speakers=3, workers=1)
     summary = write_corpus(out, clips=9, speakers=3, workers=1)
-    told = json.loads((out / "demo.json").read_text())
-    assert told["settings"]["clips"] == 9
-    assert told["summary"]["splits"] == summary.splits
+    written = json.loads((out / "demo.json").read_text())
+    assert written["settings"]["clips"] == 9
+    assert written["summary"]["splits"] == summary.splits
 
 
-def test_demo_json_tells_settings_and_totals(corpus: tuple[Path, CorpusSummary]) -> None:
+def test_demo_corpus_json_has_settings_and_totals(corpus: tuple[Path, CorpusSummary]) -> None:
     out, summary = corpus
-    told = json.loads((out / "demo.json").read_text())
-    assert told["settings"] == {"version": 1, "clips": CLIPS, "speakers": SPEAKERS, "seed": SEED}
-    assert told["summary"]["seconds"] == summary.seconds
-    assert told["summary"]["splits"] == summary.splits
+    written = json.loads((out / "demo.json").read_text())
+    assert written["settings"] == {"version": 1, "clips": CLIPS, "speakers": SPEAKERS, "seed": SEED}
+    assert written["summary"]["seconds"] == summary.seconds
+    assert written["summary"]["splits"] == summary.splits
 
 
 @pytest.mark.parametrize(
@@ -367,7 +369,7 @@ def test_demo_json_tells_settings_and_totals(corpus: tuple[Path, CorpusSummary])
         ({"workers": 0}, r"workers is 0; accepted are whole numbers from 1"),
     ],
 )
-def test_settings_out_of_range_are_named(tmp_path: Path, settings: dict[str, int], message: str) -> None:
+def test_demo_corpus_names_settings_out_of_range(tmp_path: Path, settings: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         write_corpus(tmp_path / "never", **settings)  # type: ignore[arg-type]
     assert not (tmp_path / "never").exists()

@@ -50,7 +50,7 @@ LOOKALIKES = [
 
 
 @pytest.mark.parametrize("group", LOOKALIKES, ids="".join)
-def test_sounds_that_look_alike_are_drawn_alike_to_the_pixel(group: tuple[str, ...]) -> None:
+def test_demo_face_draws_sounds_of_one_viseme_alike_to_the_pixel(group: tuple[str, ...]) -> None:
     look = cast(1, 0)[0].look
     portrait = paint(look, LIGHT, 0)
     tracks = [mouth_track("ɑː", name, "iː")[40:80:10] for name in group]
@@ -59,8 +59,8 @@ def test_sounds_that_look_alike_are_drawn_alike_to_the_pixel(group: tuple[str, .
         assert np.array_equal(np.stack(pictures[0]), np.stack(other))
 
 
-def test_sounds_of_different_classes_are_drawn_differently() -> None:
-    # h takes the mouth of its neighbours, and w is "oo" in passing.
+def test_demo_face_draws_visemes_differently() -> None:
+    # h takes the mouth of its neighbors, and w is "oo" in passing.
     own = {name: v for name, v in visemes.VISEMES.items() if name not in ("glottal", "labiovelar")}
     targets = {name: viseme.target.vector() for name, viseme in own.items()}
     names = list(targets)
@@ -69,24 +69,24 @@ def test_sounds_of_different_classes_are_drawn_differently() -> None:
             assert np.abs(targets[name] - targets[other]).max() > 0.09, (name, other)
 
 
-def test_no_sound_is_in_two_classes() -> None:
+def test_visemes_have_no_phoneme_in_common() -> None:
     members = [member for viseme in visemes.VISEMES.values() for member in viseme.members]
     assert len(set(members)) == len(members)
     assert all(part in visemes.CLASS_OF for parts in visemes.GLIDES.values() for part in parts)
 
 
-def test_every_phoneme_of_every_word_in_every_voice_is_in_the_table() -> None:
+def test_visemes_cover_every_phoneme_of_every_word_in_every_voice() -> None:
     accents = {speaker.voice.name.split("+")[0] for speaker in cast(20, 0)}
     options = [word for rule, words in grammar.RULES.items() if rule != "SENTENCE" for word in words]
     carrier = [" ".join(grammar.words_of(text)) for text in grammar.RULES["SENTENCE"]]
     text = ". ".join(" ".join(grammar.words_of(o)) for o in options + carrier)
     for accent in sorted(accents):
-        said = speech.synthesise(text, Voice(accent, 300, 50, 50))
-        assert {phone.name for phone in said.phones} <= visemes.CLASS_OF.keys() | visemes.GLIDES.keys(), accent
-        assert [word.text for word in said.words] == grammar.words_of(text)
+        synthesized = speech.synthesize(text, Voice(accent, 300, 50, 50))
+        assert {phone.name for phone in synthesized.phones} <= visemes.CLASS_OF.keys() | visemes.GLIDES.keys(), accent
+        assert [word.text for word in synthesized.words] == grammar.words_of(text)
 
 
-def test_the_vocabulary_is_a_few_hundred_words() -> None:
+def test_demo_vocabulary_is_a_few_hundred_words() -> None:
     options = [option for options in grammar.RULES.values() for option in options]
     vocabulary = {word for option in options for word in grammar.words_of(re.sub("[A-Z]+", " ", option))}
     assert 250 <= len(vocabulary) <= 600
@@ -97,45 +97,45 @@ def test_the_vocabulary_is_a_few_hundred_words() -> None:
         assert set(words) <= vocabulary
 
 
-def test_the_same_words_are_said_the_same_whatever_was_said_before() -> None:
+def test_demo_speech_depends_not_on_what_was_synthesized_before() -> None:
     voice = Voice("en-us+f2", 160, 60, 50)
-    first = speech.synthesise("please add the butter.", voice, seed=3)
-    speech.synthesise("something else, by somebody else.", Voice("en+m3", 120, 30, 20), seed=9)
-    again = speech.synthesise("please add the butter.", voice, seed=3)
+    first = speech.synthesize("please add the butter.", voice, seed=3)
+    speech.synthesize("something else, by somebody else.", Voice("en+m3", 120, 30, 20), seed=9)
+    again = speech.synthesize("please add the butter.", voice, seed=3)
     assert np.array_equal(first.samples, again.samples)
     assert first.phones == again.phones
     assert first.words == again.words
 
 
-def test_a_voice_that_does_not_exist_is_named() -> None:
-    with pytest.raises(speech.SpeechError, match="no voice 'xx-nowhere'"):
-        speech.synthesise("hello.", Voice("xx-nowhere", 160, 50, 50))
+def test_demo_speech_names_a_voice_that_does_not_exist() -> None:
+    with pytest.raises(speech.SpeechError, match="'xx-nowhere'"):
+        speech.synthesize("hello.", Voice("xx-nowhere", 160, 50, 50))
 
 
-def test_a_missing_espeak_is_named_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_demo_speech_names_a_missing_espeak_and_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)
-    with pytest.raises(speech.SpeechError, match="pip install espeakng-loader"):
-        speech.synthesise("hello.", Voice("en", 160, 50, 50))
+    with pytest.raises(speech.SpeechError, match="espeakng-loader"):
+        speech.synthesize("hello.", Voice("en", 160, 50, 50))
 
 
 @pytest.mark.parametrize("seconds", [0.03, 0.06, 0.12])
-def test_lips_close_for_p_however_fast_in_at_least_one_frame(seconds: float) -> None:
+def test_demo_lips_close_for_p_in_at_least_one_frame_however_fast(seconds: float) -> None:
     look = cast(1, 0)[0].look
     for shift in np.linspace(0, 0.04, 8):
         track = mouth_track("ɑː", "p", "ɑː", seconds=seconds)
         shapes = articulation.at_frames(track, np.arange(24) / 25 + shift)
-        said = shapes[int(0.2 * 25) : int((0.2 + 3 * seconds) * 25) + 2]
-        gaps = [lips(look, shape).rise + lips(look, shape).fall for shape in said]
+        shown = shapes[int(0.2 * 25) : int((0.2 + 3 * seconds) * 25) + 2]
+        gaps = [lips(look, shape).rise + lips(look, shape).fall for shape in shown]
         assert min(gaps) < 0.05
 
 
-def test_lips_round_before_a_rounded_vowel_begins() -> None:
+def test_demo_lips_round_before_a_rounded_vowel_begins() -> None:
     soon, seen = mouth_track("s", "uː", "n"), mouth_track("s", "iː", "n")
     during_s = round(0.25 * articulation.TRACK_RATE)
     assert soon[during_s, visemes.ROUNDING] > seen[during_s, visemes.ROUNDING] + 0.15
 
 
-def test_an_open_vowel_opens_the_drawn_mouth_and_shows_in_the_picture() -> None:
+def test_demo_mouth_opens_in_the_picture_for_an_open_vowel() -> None:
     look = cast(1, 0)[0].look
     portrait = paint(look, LIGHT, 0)
     names = ("bilabial", "close spread", "open back")
@@ -145,7 +145,7 @@ def test_an_open_vowel_opens_the_drawn_mouth_and_shows_in_the_picture() -> None:
     assert areas[2] > 2 * areas[0]
 
 
-def test_the_mouth_opens_with_the_energy_of_speech() -> None:
+def test_demo_mouth_opens_with_the_energy_of_speech() -> None:
     opening, energy = [], []
     for plan in plan_corpus(30, 3, 0)[:8]:
         take = perform(plan)
@@ -157,7 +157,7 @@ def test_the_mouth_opens_with_the_energy_of_speech() -> None:
     assert 0.4 < correlation < 0.95
 
 
-def test_no_two_speakers_look_alike() -> None:
+def test_demo_speakers_do_not_look_alike() -> None:
     rest = visemes.VISEMES["rest"].target.vector()[None]
 
     def face(look: Look, across: float, seed: int) -> np.ndarray:
@@ -168,11 +168,11 @@ def test_no_two_speakers_look_alike() -> None:
     faces = [face(look, 0.3, 0) for look in looks]
     within = max(np.abs(face(look, -0.1, 1) - mine).mean() for look, mine in zip(looks[:3], faces, strict=False))
     between = min(np.abs(faces[i] - faces[j]).mean() for i in range(len(looks)) for j in range(i))
-    # Measured 28 against 16 grey levels, the worst of pairs against the worst change of light.
+    # Measured 28 against 16 gray levels, the worst of pairs against the worst change of light.
     assert between > 1.5 * within
 
 
-def test_blinks_close_the_eyes() -> None:
+def test_demo_blinks_close_the_eyes() -> None:
     look = cast(1, 0)[0].look
     portrait = paint(look, LIGHT, 0)
     rest = np.repeat(visemes.VISEMES["rest"].target.vector()[None], 2, 0)
@@ -185,6 +185,6 @@ def test_blinks_close_the_eyes() -> None:
     assert rows.max() < 80
 
 
-def test_clips_of_a_few_seconds_have_blinks() -> None:
+def test_demo_clips_of_a_few_seconds_have_blinks() -> None:
     takes = [perform(plan) for plan in plan_corpus(30, 3, 1)[:5]]
     assert any(take.motion.closed.max() > 0.8 for take in takes)

@@ -31,7 +31,7 @@ HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{ 7 * 6 }}"
 def sample_of(
     key: str, split: str = "train", speaker: str = "anna", text: str = "a word", frames: int = 10, **meta: Any
 ) -> Sample:
-    """A clip whose n-th frame has the grey level 10 + 5 n, and whose sound is a quiet low tone."""
+    """A clip whose n-th frame has the gray level 10 + 5 n, and whose sound is a quiet low tone."""
     roi = np.empty((frames, 2 * (HALF + 5), 2 * (HALF + 5)), np.uint8)
     roi[:] = (10 + 5 * np.arange(frames) % 240)[:, None, None]
     wav = (8000 * np.sin(2 * np.pi * 200 * np.arange(640 * frames) / 16_000)).astype(np.int16)
@@ -148,7 +148,7 @@ def many(tmp_path: Path) -> str:
     return dataset_of(tmp_path / "set", samples)
 
 
-def test_a_page_is_one_file_that_refers_to_nothing_outside_itself(tmp_path: Path, file: Path) -> None:
+def test_preview_is_one_file_that_refers_to_nothing_outside_itself(tmp_path: Path, file: Path) -> None:
     assert write_preview(many(tmp_path), file, n=4) == 4
     page = Page(file)
     assert [path.name for path in file.parent.iterdir()] == ["page.html"]
@@ -165,7 +165,7 @@ def test_a_page_is_one_file_that_refers_to_nothing_outside_itself(tmp_path: Path
     assert all(reference.startswith(("data:", "#split-")) for reference in references)
 
 
-def test_the_policy_of_a_page_lets_its_own_script_run_and_nothing_be_fetched(tmp_path: Path, file: Path) -> None:
+def test_preview_policy_lets_its_own_script_run_and_nothing_be_fetched(tmp_path: Path, file: Path) -> None:
     write_preview(many(tmp_path), file, n=1)
     page = Page(file)
     assert f"; style-src {page.allowed('style')};" in page.policy
@@ -173,7 +173,7 @@ def test_the_policy_of_a_page_lets_its_own_script_run_and_nothing_be_fetched(tmp
     assert page.policy.startswith("default-src 'none'; img-src data:; media-src data:;")
 
 
-def test_clips_are_taken_from_splits_and_speakers_in_turn(tmp_path: Path, file: Path) -> None:
+def test_preview_draws_clips_from_splits_and_speakers_in_turn(tmp_path: Path, file: Path) -> None:
     url = many(tmp_path)
     drawn = draw_clips(open_dataset(url), 8, None, seed=3)
     assert list(drawn) == ["test", "train"]
@@ -186,7 +186,7 @@ def test_clips_are_taken_from_splits_and_speakers_in_turn(tmp_path: Path, file: 
     assert all(key in page.text for keys in drawn.values() for key in keys)
 
 
-def test_a_small_dataset_is_shown_whole(tmp_path: Path, file: Path) -> None:
+def test_preview_shows_a_small_dataset_whole(tmp_path: Path, file: Path) -> None:
     url = many(tmp_path)
     assert write_preview(url, file, n=1000) == 17
     assert write_preview(url, file, n=1000, split="test") == 3
@@ -194,7 +194,7 @@ def test_a_small_dataset_is_shown_whole(tmp_path: Path, file: Path) -> None:
     assert len(Page(file).all("h2")) == 1
 
 
-def test_the_same_seed_gives_the_same_page_and_another_seed_other_clips(tmp_path: Path) -> None:
+def test_preview_of_the_same_seed_is_the_same_page_and_of_another_seed_other_clips(tmp_path: Path) -> None:
     url = many(tmp_path)
     pages = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
@@ -205,7 +205,7 @@ def test_the_same_seed_gives_the_same_page_and_another_seed_other_clips(tmp_path
     assert pages[0] != pages[2]
 
 
-def test_whatever_a_dataset_says_is_shown_as_text(tmp_path: Path, file: Path) -> None:
+def test_preview_shows_whatever_a_dataset_holds_as_text(tmp_path: Path, file: Path) -> None:
     plain = sample_of("main/x/1", words=[("word", 0.0, 0.2)], notes=["a note", "another"])
     key = "main/" + re.sub(r"[\s.]", "", HOSTILE).replace("/", "")
     hostile = sample_of(
@@ -223,7 +223,7 @@ def test_whatever_a_dataset_says_is_shown_as_text(tmp_path: Path, file: Path) ->
     assert key in page.text
 
 
-def test_the_sound_in_a_page_is_the_sound_that_is_stored(tmp_path: Path, file: Path) -> None:
+def test_preview_plays_the_stored_sound(tmp_path: Path, file: Path) -> None:
     sample = sample_of("main/x/1")
     write_preview(dataset_of(tmp_path / "set", [sample]), file)
     (audio,) = Page(file).all("audio")
@@ -234,7 +234,7 @@ def test_the_sound_in_a_page_is_the_sound_that_is_stored(tmp_path: Path, file: P
         np.testing.assert_array_equal(np.frombuffer(wav.readframes(wav.getnframes()), "<i2"), sample.wav)
 
 
-def test_the_sheet_holds_every_frame_in_the_order_in_which_it_is_read(tmp_path: Path, file: Path) -> None:
+def test_preview_sheet_holds_every_frame_in_reading_order(tmp_path: Path, file: Path) -> None:
     write_preview(dataset_of(tmp_path / "set", [sample_of("main/x/1", frames=23)]), file)
     page = Page(file)
     ((canvas,), (article,)) = page.all("canvas"), page.all("article")
@@ -245,11 +245,11 @@ def test_the_sheet_holds_every_frame_in_the_order_in_which_it_is_read(tmp_path: 
     for frame in range(23):
         row, column = divmod(frame, columns)
         shown = sheet[row * tile : (row + 1) * tile, column * tile : (column + 1) * tile]
-        # a level is 5 apart from its neighbours; JPEG of even tiles is exact to its rounding
+        # a level is 5 apart from its neighbors; JPEG of even tiles is exact to its rounding
         assert np.abs(shown - (10 + 5 * frame)).max() <= 1
 
 
-def test_a_strip_shows_the_middle_frame_of_each_stretch_of_time(tmp_path: Path, file: Path) -> None:
+def test_preview_strip_shows_the_middle_frame_of_each_stretch_of_time(tmp_path: Path, file: Path) -> None:
     write_preview(dataset_of(tmp_path / "set", [sample_of("main/x/1", frames=36)]), file)
     page = Page(file)
     strip = picture_of(page.all("img", "strip")[0]["src"])[:, :, 0]
@@ -261,7 +261,7 @@ def test_a_strip_shows_the_middle_frame_of_each_stretch_of_time(tmp_path: Path, 
     ]
 
 
-def test_a_mel_is_drawn_with_low_frequencies_at_the_bottom(tmp_path: Path, file: Path) -> None:
+def test_preview_draws_a_mel_with_low_frequencies_at_the_bottom(tmp_path: Path, file: Path) -> None:
     sample = sample_of("main/x/1")
     write_preview(dataset_of(tmp_path / "set", [sample]), file)
     mel = picture_of(Page(file).all("img", "mel")[0]["src"])
@@ -276,7 +276,7 @@ def test_color_map_grows_lighter_throughout() -> None:
     assert (np.diff(linear @ [0.2126, 0.7152, 0.0722]) > 0).all()
 
 
-def test_words_lie_at_their_times_and_impossible_ones_are_not_shown(tmp_path: Path, file: Path) -> None:
+def test_preview_puts_words_at_their_times_and_shows_no_impossible_ones(tmp_path: Path, file: Path) -> None:
     words = [
         ("one", 0.1, 0.2),
         ("two", 0.2, 9.0),
@@ -293,7 +293,7 @@ def test_words_lie_at_their_times_and_impossible_ones_are_not_shown(tmp_path: Pa
     assert [word["title"] for word in shown] == ["one: 0.10 to 0.20 s", "two: 0.20 to 0.40 s"]
 
 
-def test_of_a_long_clip_the_beginning_is_shown_and_said_to_be_one(tmp_path: Path, file: Path) -> None:
+def test_preview_shows_the_beginning_of_a_long_clip_and_notes_it(tmp_path: Path, file: Path) -> None:
     sample = sample_of("main/x/1", frames=200)
     write_preview(dataset_of(tmp_path / "set", [sample]), file)
     page = Page(file)
@@ -304,7 +304,7 @@ def test_of_a_long_clip_the_beginning_is_shown_and_said_to_be_one(tmp_path: Path
         np.testing.assert_array_equal(np.frombuffer(wav.readframes(160 * 640), "<i2"), sample.wav[: 160 * 640])
 
 
-def test_the_head_says_what_the_dataset_is(tmp_path: Path, file: Path) -> None:
+def test_preview_head_describes_the_dataset(tmp_path: Path, file: Path) -> None:
     skipped = [
         SkippedClip("main/z/0", "train", "z.mp4", "decode", "video_short", ""),
         SkippedClip("main/z/1", "train", "z.mp4", "sound", "sound_silent", ""),
@@ -327,16 +327,16 @@ def test_the_head_says_what_the_dataset_is(tmp_path: Path, file: Path) -> None:
     assert "the source has sound from 0.10 to 0.40 s; silence was put around it" in text
 
 
-def test_a_page_that_cannot_be_made_is_refused_in_words(tmp_path: Path, file: Path) -> None:
+def test_preview_refuses_what_it_cannot_show_or_write(tmp_path: Path, file: Path) -> None:
     url = many(tmp_path)
     empty = dataset_of(tmp_path / "empty", [], empty=["train"])
-    with pytest.raises(ValueError, match="0 clips cannot be shown"):
+    with pytest.raises(ValueError, match="n: 0"):
         write_preview(url, file, n=0)
-    with pytest.raises(DatasetError, match=r"no split 'pretrain' here: there is test, train"):
+    with pytest.raises(DatasetError, match=r"'pretrain'.*test, train"):
         write_preview(url, file, split="pretrain")
-    with pytest.raises(ValueError, match="empty: no clips to show"):
+    with pytest.raises(ValueError, match="empty: "):
         write_preview(empty, file)
-    with pytest.raises(DatasetError, match="no dataset lies here"):
+    with pytest.raises(DatasetError, match=r"manifest\.json: no manifest"):
         write_preview(str(tmp_path / "nowhere"), file)
     with pytest.raises(ValueError, match="is a folder"):
         write_preview(url, tmp_path)
@@ -346,12 +346,12 @@ def test_a_page_that_cannot_be_made_is_refused_in_words(tmp_path: Path, file: Pa
     assert not file.exists()
 
 
-def test_a_failed_attempt_leaves_the_former_page_as_it_was(tmp_path: Path, file: Path) -> None:
+def test_preview_that_fails_leaves_the_former_page_as_it_was(tmp_path: Path, file: Path) -> None:
     url = many(tmp_path)
     write_preview(url, file, n=2)
     former = file.read_bytes()
     (tmp_path / "set" / "train-000000.tar").unlink()
-    with pytest.raises(DatasetError, match=r"train-000000\.tar: the shard is missing"):
+    with pytest.raises(DatasetError, match=r"train-000000\.tar: "):
         write_preview(url, file, n=17)
     assert file.read_bytes() == former
     assert [path.name for path in file.parent.iterdir()] == ["page.html"]

@@ -1,4 +1,4 @@
-"""Sound and picture stay in step, whatever the container does with time."""
+"""Sound and picture on one clock, whatever the container does with time."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def flash_and_click(sample: Sample) -> tuple[float, float]:
 
 @pytest.mark.parametrize("sound_start", [Fraction(0), Fraction(13, 100), Fraction(-1, 10)])
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov"])
-def test_sound_that_starts_off_frame_0_is_put_in_step(tmp_path: Path, sound_start: Fraction, suffix: str) -> None:
+def test_decode_puts_sound_that_starts_off_frame_0_in_step(tmp_path: Path, sound_start: Fraction, suffix: str) -> None:
     # the click comes 0.8 s after frame 0, wherever the sound begins
     sound = click_track(1.6, 0.8 - float(sound_start))
     begin = max(Fraction(0), -sound_start)
@@ -50,7 +50,7 @@ def test_sound_that_starts_off_frame_0_is_put_in_step(tmp_path: Path, sound_star
 
 
 @pytest.mark.parametrize("rate", [Fraction(24), Fraction(30000, 1001), Fraction(50), Fraction(10)])
-def test_other_frame_rates_come_out_at_25_in_step(tmp_path: Path, rate: Fraction) -> None:
+def test_decode_resamples_other_frame_rates_to_25_in_step(tmp_path: Path, rate: Fraction) -> None:
     count = int(2 * rate)
     shown = [n for n in range(count) if n / rate >= 1]
     path = write_video(tmp_path / "clip.mp4", pictures(count, shown), click_track(2.0, 1.0), rate=rate)
@@ -63,7 +63,7 @@ def test_other_frame_rates_come_out_at_25_in_step(tmp_path: Path, rate: Fraction
     assert "resampled to" in " ".join(sample.meta.notes)
 
 
-def test_a_variable_frame_rate_comes_out_in_step(tmp_path: Path) -> None:
+def test_decode_resamples_a_variable_frame_rate_in_step(tmp_path: Path) -> None:
     kept = [n for n in range(50) if n % 7 not in (3, 4)]
     frames = pictures(50, range(25, 50))[kept]
     path = write_video(tmp_path / "clip.mp4", frames, click_track(2.0, 1.0), times=[Fraction(n, 25) for n in kept])
@@ -74,7 +74,7 @@ def test_a_variable_frame_rate_comes_out_in_step(tmp_path: Path) -> None:
     assert click == pytest.approx(1.0, abs=0.002)
 
 
-def test_25_frames_a_second_are_kept_one_by_one(tmp_path: Path) -> None:
+def test_decode_keeps_25_frames_a_second_one_by_one(tmp_path: Path) -> None:
     sample = sample_of(write_video(tmp_path / "clip.mp4", pictures(31), click_track(1.24, 0.5)))
     assert len(sample.roi) == 31
     assert sample.meta.notes == []
@@ -82,7 +82,7 @@ def test_25_frames_a_second_are_kept_one_by_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("sound_rate", [8_000, 44_100, 48_000])
-def test_other_sampling_rates_come_out_at_16_khz_in_step(tmp_path: Path, sound_rate: int) -> None:
+def test_decode_resamples_other_sample_rates_to_16_khz_in_step(tmp_path: Path, sound_rate: int) -> None:
     sound = click_track(1.6, 0.8, sound_rate)
     path = write_video(tmp_path / "clip.mp4", pictures(40, [20]), sound, sound_rate=sound_rate)
     sample = sample_of(path)
@@ -99,7 +99,9 @@ def test_other_sampling_rates_come_out_at_16_khz_in_step(tmp_path: Path, sound_r
         ("fragments.mp4", ["-movflags", "frag_keyframe+empty_moov"]),
     ],
 )
-def test_containers_that_a_file_was_copied_into_change_nothing(tmp_path: Path, name: str, flags: list[str]) -> None:
+def test_decode_gives_the_same_of_a_file_copied_into_another_container(
+    tmp_path: Path, name: str, flags: list[str]
+) -> None:
     imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg")
     source = tmp_path / "source.mp4"
     # with B-frames: their times do not come in the order of the packets
@@ -115,7 +117,7 @@ def test_containers_that_a_file_was_copied_into_change_nothing(tmp_path: Path, n
     assert click == pytest.approx(1.0, abs=0.03)
 
 
-def test_avi_which_has_no_presentation_times_keeps_its_frames_in_order(tmp_path: Path) -> None:
+def test_decode_keeps_the_order_of_frames_of_avi_which_has_no_presentation_times(tmp_path: Path) -> None:
     imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg")
     shown = pictures(50)
     shown[:] = np.linspace(20, 230, 50).astype(np.uint8)[:, None, None, None]
@@ -128,16 +130,16 @@ def test_avi_which_has_no_presentation_times_keeps_its_frames_in_order(tmp_path:
     assert (np.diff(brightness) > 2).all()
 
 
-def test_sound_that_ends_early_is_padded_with_silence_and_says_where(tmp_path: Path) -> None:
+def test_decode_pads_sound_that_ends_early_with_silence_and_notes_where(tmp_path: Path) -> None:
     path = write_video(tmp_path / "clip.mkv", pictures(40), click_track(1.0, 0.5), sound_codec="pcm_s16le")
     sample = sample_of(path)
     first, last = sample.meta.sound
     assert (first, last) == (0, 16_000)
     assert not sample.wav[last:].any()
-    assert (sample.mel[:, 104:] == -1).all(), "what was put there is silence"
+    assert (sample.mel[:, 104:] == -1).all(), "the padding is silence"
 
 
-def test_a_gap_in_the_sound_stays_a_gap() -> None:
+def test_decode_keeps_a_gap_in_the_sound() -> None:
     ones = np.ones(1600, np.float32)
     runs = [SoundRun(16_000, start, [ones], 1600) for start in (0.0, 0.5)]
     sound, span = sound_at_16k(runs, 0.0, 25)
@@ -151,7 +153,9 @@ def test_a_gap_in_the_sound_stays_a_gap() -> None:
     ("times", "what"),
     [([0, 1, 2, 10**7], "spread over"), ([0, 10**6, 2 * 10**6], "spread over")],
 )
-def test_broken_time_stamps_cost_the_clip_and_not_the_memory(tmp_path: Path, times: Sequence[int], what: str) -> None:
+def test_decode_refuses_broken_time_stamps_before_they_cost_memory(
+    tmp_path: Path, times: Sequence[int], what: str
+) -> None:
     path = write_video(
         tmp_path / "clip.mkv", pictures(len(times)), click_track(0.5, 0.2), times=[Fraction(time) for time in times]
     )

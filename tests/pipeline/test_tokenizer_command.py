@@ -51,7 +51,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, st
     return status, output.out, output.err
 
 
-def test_it_is_trained_on_train_and_pretrain_and_kept_in_the_dataset(
+def test_tokenizer_is_trained_on_train_and_pretrain_and_kept_in_the_dataset(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     dataset = write_dataset(tmp_path / "set", ROWS)
@@ -64,7 +64,7 @@ def test_it_is_trained_on_train_and_pretrain_and_kept_in_the_dataset(
     assert f"warning: {tokenizer.vocabulary_size} pieces instead of 4000: the text allows no more" in errors
 
 
-def test_neither_the_order_of_shards_nor_held_out_text_changes_it(
+def test_tokenizer_depends_neither_on_the_order_of_shards_nor_on_held_out_text(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     for name, rows in (
@@ -78,7 +78,7 @@ def test_neither_the_order_of_shards_nor_held_out_text_changes_it(
     assert len(contents) == 1
 
 
-def test_splits_may_be_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_tokenizer_takes_splits_by_name(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     dataset = write_dataset(tmp_path / "set", ROWS)
     status, output, _ = run(capsys, dataset, "--splits", "val", "test")
     assert status == 0
@@ -86,7 +86,7 @@ def test_splits_may_be_named(capsys: pytest.CaptureFixture[str], tmp_path: Path)
     assert 3 not in Tokenizer.load(dataset / "tokenizer.model").encode("жщ")
 
 
-def test_without_train_and_pretrain_all_splits_that_are_not_held_out_are_taken(
+def test_tokenizer_without_train_and_pretrain_takes_all_splits_not_held_out(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     rows = [("a", "all", "red"), ("b", "extra", "blue"), ("c", "unseen_test", "green"), ("d", "val", "white")]
@@ -95,7 +95,7 @@ def test_without_train_and_pretrain_all_splits_that_are_not_held_out_are_taken(
     assert "2 texts, 2 words of all, extra" in output
 
 
-def test_the_size_is_as_asked_and_a_script_with_more_characters_gets_more(
+def test_tokenizer_has_the_size_asked_for_or_more_for_a_script_of_more_characters(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     dataset = write_dataset(tmp_path / "set", ROWS)
@@ -107,7 +107,7 @@ def test_the_size_is_as_asked_and_a_script_with_more_characters_gets_more(
     assert "pieces instead of 5: its characters alone need so many" in errors
 
 
-def test_it_may_be_written_elsewhere(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_tokenizer_may_be_written_elsewhere(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     dataset = write_dataset(tmp_path / "set", ROWS)
     assert run(capsys, dataset, "--out", tmp_path / "new" / "mine.model")[0] == 0
     assert run(capsys, dataset, "--out", "memory://tokenizers/mine.model")[0] == 0
@@ -117,7 +117,9 @@ def test_it_may_be_written_elsewhere(capsys: pytest.CaptureFixture[str], tmp_pat
     assert sorted(path.name for path in dataset.iterdir()) == [INDEX_NAME, MANIFEST_NAME]
 
 
-def test_what_cannot_be_trained_is_one_clear_message(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_tokenizer_refuses_what_it_cannot_be_trained_on_with_one_message(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     dataset = write_dataset(tmp_path / "set", ROWS)
     silent = write_dataset(tmp_path / "silent", [("a", "train", ""), ("b", "test", "red")])
     held_out = write_dataset(tmp_path / "held_out", [("a", "val", "red"), ("b", "test", "red")])
@@ -135,7 +137,7 @@ def test_what_cannot_be_trained_is_one_clear_message(capsys: pytest.CaptureFixtu
         assert not (dataset / "tokenizer.model").exists()
 
 
-def test_a_dataset_with_a_tokenizer_is_verified_and_built_again_as_before(
+def test_build_and_verify_take_a_dataset_with_a_tokenizer_as_before(
     capsys: pytest.CaptureFixture[str], small_settings: BuildSettings, tmp_path: Path
 ) -> None:
     out = tmp_path / "set"

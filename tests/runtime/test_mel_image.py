@@ -66,7 +66,7 @@ def test_color_map_has_equal_steps_of_lightness() -> None:
 def test_stack_mels_refuses_what_is_no_mel() -> None:
     with pytest.raises(ValueError, match="no mels"):
         stack_mels([])
-    with pytest.raises(ValueError, match=r"mel 1 has the shape \(1, 80, 4\): expected \(n_mels, frames\)"):
+    with pytest.raises(ValueError, match=r"mel 1 .*\(1, 80, 4\)"):
         stack_mels([np.zeros((80, 4)), np.zeros((1, 80, 4))])
-    with pytest.raises(ValueError, match=r"mel 0 has the shape \(80, 0\)"):
+    with pytest.raises(ValueError, match=r"mel 0 .*\(80, 0\)"):
         stack_mels([np.zeros((80, 0))])
