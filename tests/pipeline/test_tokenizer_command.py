@@ -104,7 +104,7 @@ def test_tokenizer_has_the_size_asked_for_or_more_for_a_script_of_more_character
     assert "33 pieces" in output
     status, output, errors = run(capsys, dataset, "--vocabulary-size", 5)
     assert status == 0
-    assert "pieces instead of 5: its characters alone need so many" in errors
+    assert "pieces instead of 5" in errors
 
 
 def test_tokenizer_may_be_written_elsewhere(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
