@@ -35,7 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.gpu", description=__doc__)
     parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; default: all")
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--out", type=Path, default=Path("gpu-benchmark"))
+    parser.add_argument("--out", type=Path, default=Path("runs/gpu-benchmark"))
     values = parser.parse_args()
     parts = {name: arguments for name, (_, arguments) in PARTS.items()} if values.device == "cuda" else ON_CPU
     unknown = set(values.parts) - set(parts)

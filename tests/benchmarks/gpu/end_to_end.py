@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--clips", type=int, default=96)
-    parser.add_argument("--out", type=Path, default=Path("gpu-benchmark/end_to_end"))
+    parser.add_argument("--out", type=Path, default=Path("runs/gpu-benchmark/end_to_end"))
     values = parser.parse_args()
     out, steps = values.out, values.steps
     shutil.rmtree(out, ignore_errors=True)

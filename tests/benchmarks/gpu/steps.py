@@ -175,7 +175,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--precision", default="bf16")
     parser.add_argument("--compile", action="store_true", help="through torch.compile")
-    parser.add_argument("--out", type=Path, default=Path("gpu-benchmark"))
+    parser.add_argument("--out", type=Path, default=Path("runs/gpu-benchmark"))
     values = parser.parse_args()
     small = values.device == "cpu"
     flags = [*(SMALL if small else FULL), f"--precision={values.precision}", f"--compile={str(values.compile).lower()}"]
