@@ -31,10 +31,9 @@ from model.segment_sampling import SegmentSettings
 from model.tokenizer import Tokenizer
 from model.transforms import TransformSettings, transform
 from model.vocoders.mel_to_wav import VocoderSettings, mel_to_wav
+from runtime.constants import MEL_FRAMES_PER_VIDEO_FRAME
 
 Array = np.ndarray[Any, Any]
-
-_MEL_RATE = 4  # mel frames a video frame
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ class SlidingWindow:
 
     def weights(self, starts: list[int], frames: int) -> Array:
         """float32 (windows, 4 frames): the weight of each window in each mel frame; they sum to 1 in every frame."""
-        times = (np.arange(_MEL_RATE * frames) + 0.5) / _MEL_RATE
+        times = (np.arange(MEL_FRAMES_PER_VIDEO_FRAME * frames) + 0.5) / MEL_FRAMES_PER_VIDEO_FRAME
         seams = [(first + self.size + second) / 2 for first, second in pairwise(starts)]
         rising = [np.clip((times - seam) / self.crossfade + 0.5, 0, 1) for seam in seams]
         steps = [np.ones_like(times), *rising, np.zeros_like(times)]
@@ -184,12 +183,12 @@ class Synthesizer:
             Its mel, float32 (n_mels, 4 T) on `device`, and its waveform, float32 (640 T - 160,).
         """
         crops = torch.as_tensor(crops)
-        mel = torch.zeros(len(reference), _MEL_RATE * len(crops), device=self.device)
+        mel = torch.zeros(len(reference), MEL_FRAMES_PER_VIDEO_FRAME * len(crops), device=self.device)
         starts = window.starts(len(crops))
         for start, weights in zip(starts, window.weights(starts, len(crops)), strict=True):
             part = crops[start : start + window.size][None]
             output = self.mels(part, torch.tensor([part.shape[1]]), reference[None])
-            where = slice(_MEL_RATE * start, _MEL_RATE * (start + part.shape[1]))
+            where = slice(MEL_FRAMES_PER_VIDEO_FRAME * start, MEL_FRAMES_PER_VIDEO_FRAME * (start + part.shape[1]))
             mel[:, where] += output.mel[0] * torch.from_numpy(weights[where]).to(self.device)
         return mel, self.waveforms(mel[None], torch.tensor([mel.shape[1]]), [""])[0]
 
