@@ -98,6 +98,11 @@ OLD_SETTINGS = [
     "recipe",
     "recipes",
     "micro_batches",
+    "voice",
+    "recogniser",
+    "optimiser",
+    "normaliser",
+    "init_visual",
 ]
 
 
@@ -179,9 +184,13 @@ def test_replaced_settings_are_gone() -> None:
     field = re.compile(rf"^    ({names}): [A-Za-z]|^\s*[{{,]?\s*({names}): \S", re.MULTILINE)
     flag = re.compile(rf"--(?:[a-z_.-]+\.)?({names.replace('_', '[-_]')})\b(?![.-])")
     found = []
+    batch = re.compile(r"\bbatch(?:\.|: \{.*\b)max[-_]frames\b")  # batch.max_padded_frames: padding is counted
     settings = [*ROOT.glob("*/settings.py"), ROOT / "pipeline/config.py", ROOT / "model/transforms.py"]
     for path in [*settings, ROOT / "model/losses.py", *ROOT.glob("configs/*.yaml")]:
-        found += [f"{path.relative_to(ROOT)}: {match[0].strip()}" for match in field.finditer(path.read_text("utf-8"))]
+        text = path.read_text("utf-8")
+        found += [f"{path.relative_to(ROOT)}: {match[0].strip()}" for match in field.finditer(text)]
+        found += [f"{path.relative_to(ROOT)}: {match[0]}" for match in batch.finditer(text)]
     for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "Makefile", *ROOT.glob("docs/*.md")]:
-        found += [f"{path.relative_to(ROOT)}: {match[0]}" for match in flag.finditer(path.read_text("utf-8"))]
+        text = path.read_text("utf-8")
+        found += [f"{path.relative_to(ROOT)}: {match[0]}" for old in (flag, batch) for match in old.finditer(text)]
     assert not found, "\n".join(found)
