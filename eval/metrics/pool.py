@@ -157,6 +157,10 @@ class ScoringPool:
             return
         for process in self._children():
             process.kill()
+        # Before Python 3.12 (gh-94777) a broken pool waits without end for its thread that writes pairs to a pipe which
+        # no process reads any more. Without a reader the write fails, and the thread ends.
+        if (queue := getattr(self._pool, "_call_queue", None)) is not None:
+            queue._reader.close()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def __enter__(self) -> ScoringPool:
