@@ -149,7 +149,7 @@ def test_files_that_are_no_checkpoint_are_named(content: Any, message: str, tmp_
 @pytest.mark.parametrize(
     ("where", "value", "message"),
     [
-        ("kind", "visual", "visual is no longer a setting: use vsr"),
+        ("kind", "visual", "visual is not a name of this version: use vsr"),
         ("mel.half", 40, "use crop_radius"),
         ("settings.visual.colour", 3, "unknown settings colour of VisualSettings"),
         ("settings.visual.conformer.layers", "2", "ConformerSettings.layers is '2', and int was expected"),
