@@ -33,6 +33,7 @@ from pipeline.media.crop import Orientation
 from pipeline.media.decode import decode_video, open_video
 from pipeline.media.errors import ClipError
 from pipeline.media.sync import frames_at_25
+from pipeline.media.text_files import clean_path, decode_text
 from runtime.constants import FPS
 from shards import Store
 
@@ -151,7 +152,7 @@ def read_track(file: Path, video: Path, side: int) -> tuple[Square, list[str]]:
     if lines:
         numbers = _line_of(lines, file, video)
     else:
-        numbers, notices = file.read_text("utf-8-sig", errors="replace"), []
+        numbers, notices = decode_text(file.read_bytes())[0].replace("\\", "/"), []
     try:
         return Square(parse_coordinates(numbers), side, fixed=False), notices
     except ValueError as error:
@@ -161,8 +162,9 @@ def read_track(file: Path, video: Path, side: int) -> tuple[Square, list[str]]:
 def _line_of(lines: dict[str, str], file: Path, video: Path) -> str:
     if len(lines) == 1:
         return next(iter(lines.values()))
-    whole = [path for path in lines if video.absolute().as_posix().endswith(f"/{path.lstrip('/')}")]
-    named = whole or [path for path in lines if Path(path).name == video.name]
+    this = clean_path(str(video.absolute()))
+    whole = [path for path in lines if this.endswith(f"/{clean_path(path).lstrip('/')}")]
+    named = whole or [path for path in lines if Path(clean_path(path)).name == Path(this).name]
     if not named:
         raise ValueError(
             f"{file}: none of its {len(lines)} lines is of {video.name}; the first is of {next(iter(lines))}"

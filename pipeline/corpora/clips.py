@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
+from pipeline.media.text_files import clean_path
 from shards import SkippedClip
 from shards.format.sidecar import Reason, Stage
 
@@ -69,11 +72,12 @@ class CorpusFiles:
     def clip(self, video: str, split: str, set_name: str) -> CorpusClip | SkippedClip:
         """A clip to build, or why it cannot be: it has no coordinates, or no wav where wavs are used.
 
-        A path that begins with its set has it in its key once.
+        A path that begins with its set has it in its key once. Transcripts and wavs may end in `.TXT` and `.WAV`.
         """
         stem = video.rpartition(".")[0]
         inner = stem.removeprefix(f"{set_name}/")
-        transcript, wav = f"{stem}.txt", f"{stem}.wav"
+        transcript = self._beside(self.files, self._transcripts, f"{stem}.txt")
+        wav = self._beside(self.wavs or {}, self._sounds, f"{stem}.wav")
         line = self.coordinates.get(video) if self.coordinates is not None else None
         clip = CorpusClip(
             key=make_key(set_name, inner),
@@ -81,25 +85,44 @@ class CorpusFiles:
             set=set_name,
             speaker=inner.split("/")[0] if "/" in inner else "unknown",
             video=video,
-            transcript=transcript if transcript in self.files else None,
-            audio=wav if self.wavs is not None else None,
+            transcript=transcript,
+            audio=wav,
             coordinates=line,
             frames=count_coordinates(line or ""),
-            sizes=(self.files[video], self.files.get(transcript, 0), (self.wavs or {}).get(wav, 0)),
+            sizes=(self.files[video], self.files.get(transcript or "", 0), (self.wavs or {}).get(wav or "", 0)),
         )
         if self.coordinates is not None and line is None:
             return clip.skipped("index", "coordinates_missing", "the coordinate file has no line for it")
-        if self.wavs is not None and wav not in self.wavs:
-            return clip.skipped("index", "sound_missing", f"no {wav} in the folder of wav files")
+        if self.wavs is not None and wav is None:
+            return clip.skipped("index", "sound_missing", f"no {stem}.wav in the folder of wav files")
         return clip
+
+    @cached_property
+    def _transcripts(self) -> dict[str, str]:
+        return by_clean_path(self.files, ".txt")
+
+    @cached_property
+    def _sounds(self) -> dict[str, str]:
+        return by_clean_path(self.wavs or {}, ".wav")
+
+    @staticmethod
+    def _beside(files: Mapping[str, int], by_clean: Mapping[str, str], path: str) -> str | None:
+        """The file of that path, or that differs only in its extension's case or in how accents are composed."""
+        return path if path in files else by_clean.get(clean_path(path))
+
+
+def by_clean_path(files: Iterable[str], extension: str) -> dict[str, str]:
+    """Paths as they are compared (`clean_path`) -> files that end in `extension`, in any case."""
+    return {clean_path(path): path for path in sorted(files, reverse=True) if path.lower().endswith(extension)}
 
 
 def make_key(set_name: str, stem: str) -> str:
     """A key from a set and a path without its extension: dots, white space and control characters become `_`.
 
-    WebDataset ends a key at the first dot of a file name; white space breaks lists of keys.
+    WebDataset ends a key at the first dot of a file name; white space breaks lists of keys. Accents are composed (NFC):
+    a file system of a Mac decomposes them, and the same corpus has the same keys on any.
     """
-    return re.sub(r"[\s.\x00-\x1f\x7f\\]", "_", f"{set_name}/{stem}")
+    return re.sub(r"[\s.\x00-\x1f\x7f\\]", "_", unicodedata.normalize("NFC", f"{set_name}/{stem}"))
 
 
 def separate_keys(clips: Iterable[CorpusClip]) -> list[CorpusClip]:

@@ -14,10 +14,13 @@ import av
 
 from pipeline.config import BuildSettings
 from pipeline.corpora.clips import CorpusClip, CorpusFiles, CorpusIndex, make_key, separate_keys
+from pipeline.corpora.coordinate_lines import lines_by_video
 from pipeline.corpora.listing import list_files
-from pipeline.corpora.splits import named_lists, read_list
+from pipeline.corpora.splits import assign_splits, named_lists
+from pipeline.corpora.written_names import WrittenNames
 from pipeline.media.coordinates import VIDEO_EXTENSIONS, read_coordinate_file
 from pipeline.media.decode import open_video
+from pipeline.media.text_files import clean_path
 from runtime.constants import FPS
 from shards import SkippedClip, Store
 
@@ -40,8 +43,11 @@ def index_folder(settings: BuildSettings) -> CorpusIndex:
         raise ValueError(f"{settings.root}: no videos here (known: {', '.join(VIDEO_EXTENSIONS)})")
     index = CorpusIndex()
     wavs = list_files(Store(settings.audio)) if settings.audio else None
-    corpus = CorpusFiles(files, wavs, _read_coordinates(settings, index))
-    described = [corpus.clip(video, split, SET) for video, split in _assign_splits(settings, videos, index).items()]
+    by_stem = {video.rpartition(".")[0]: video for video in reversed(videos)}
+    names = WrittenNames(by_stem | {video: video for video in videos}, settings.root)
+    corpus = CorpusFiles(files, wavs, _read_coordinates(settings, names, index))
+    split_of = _assign_splits(settings, names, index) if settings.split else dict.fromkeys(videos, "all")
+    described = [corpus.clip(video, split, SET) for video, split in split_of.items()]
     index.skipped += [clip for clip in described if isinstance(clip, SkippedClip)]
     clips = [clip for clip in described if isinstance(clip, CorpusClip)]
     if settings.lip_box is not None:
@@ -50,7 +56,7 @@ def index_folder(settings: BuildSettings) -> CorpusIndex:
     return index
 
 
-def _read_coordinates(settings: BuildSettings, index: CorpusIndex) -> dict[str, str] | None:
+def _read_coordinates(settings: BuildSettings, videos: WrittenNames, index: CorpusIndex) -> dict[str, str] | None:
     """Lines of the coordinate file by video path, or None where a fixed lip box is used."""
     if settings.lip_box is not None:
         return None
@@ -63,31 +69,22 @@ def _read_coordinates(settings: BuildSettings, index: CorpusIndex) -> dict[str, 
             f"{store.path(name)}: no coordinate file: name one with --coordinates (lines <path>.mp4:<x0>/<y0>/...), "
             "or give one lip center for all frames with --lip-box X,Y"
         ) from error
-    index.notices += notices
-    return lines
+    coordinates, repeated = lines_by_video(lines, videos, store.path(name))
+    index.notices += notices + repeated
+    return coordinates
 
 
-def _assign_splits(settings: BuildSettings, videos: list[str], index: CorpusIndex) -> dict[str, str]:
-    """video -> its split."""
-    if not settings.split:
-        return dict.fromkeys(videos, "all")
-    by_stem = {video.rpartition(".")[0]: video for video in reversed(videos)} | {video: video for video in videos}
-    assigned: dict[str, str] = {}
-    for split, (store, name) in named_lists(settings.split, Store(settings.split_lists or settings.root)).items():
-        found = 0
-        for line in read_list(store, name):
-            video = by_stem.get(line)
-            if video is None:
-                key = make_key(SET, line)
-                detail = "listed in the split, but there is no such file"
-                index.skipped.append(SkippedClip(key, split, line, "index", "video_missing", detail))
-                continue
-            found += 1
-            if assigned.setdefault(video, split) != split:
-                raise ValueError(f"{video} is in split {assigned[video]!r} and, by {store.path(name)}, in {split!r}")
-        if not found:
-            raise ValueError(f"{store.path(name)}: none of the clips it lists is below {settings.root}")
-    return assigned
+def _assign_splits(settings: BuildSettings, videos: WrittenNames, index: CorpusIndex) -> dict[str, str]:
+    """video -> its split, by the lists of `--split`."""
+    lists = named_lists(settings.split, Store(settings.split_lists or settings.root))
+
+    def find(line: str, split: str) -> str | None:
+        return videos.find(line)
+
+    def missing(line: str, split: str) -> tuple[str, str]:
+        return make_key(SET, clean_path(line)), line
+
+    return assign_splits(lists, videos, index, find, missing)
 
 
 def _with_probed_frames(root: Store, clips: list[CorpusClip]) -> list[CorpusClip]:

@@ -14,9 +14,12 @@ from dataclasses import dataclass
 
 from pipeline.config import BuildSettings
 from pipeline.corpora.clips import CorpusClip, CorpusFiles, CorpusIndex, make_key, separate_keys
+from pipeline.corpora.coordinate_lines import lines_by_video
 from pipeline.corpora.listing import list_files
-from pipeline.corpora.splits import named_lists, read_list
+from pipeline.corpora.splits import assign_splits, named_lists
+from pipeline.corpora.written_names import WrittenNames
 from pipeline.media.coordinates import read_coordinate_file
+from pipeline.media.text_files import clean_path, find_text_file
 from shards import SkippedClip, Store
 
 
@@ -67,57 +70,51 @@ def index_lrs(settings: BuildSettings, layout: Layout) -> CorpusIndex:
     splits = Store(settings.split_lists or root.parent())
     index = CorpusIndex()
     files = list_files(root)
-    coordinates = _read_coordinates(Store(settings.coordinates or root.parent(layout.crops)), layout, files, index)
+    videos = _videos(settings, files)
+    coordinates = _read_coordinates(Store(settings.coordinates or root.parent(layout.crops)), layout, videos, index)
     corpus = CorpusFiles(files, list_files(Store(settings.audio)) if settings.audio else None, coordinates)
+    split_of = assign_splits(
+        _split_lists(settings, layout, splits, index),
+        videos,
+        index,
+        find=lambda line, split: _resolve(line, split, layout, videos),
+        missing=lambda line, split: _missing_video(line, split, layout),
+        hint=f"; is --root the folder that holds {' and '.join(layout.sets)}?",
+    )
     clips: list[CorpusClip] = []
-    listed_in: dict[str, str] = {}
-    for split, (store, name) in _split_lists(settings, layout, splits, index).items():
-        stems = read_list(store, name)
-        resolved = [(stem, _resolve(stem, split, layout, files)) for stem in stems]
-        if all(video is None for _, video in resolved):
-            raise ValueError(
-                f"{store.path(name)}: none of its {len(stems)} clips is below {settings.root} "
-                f"(the first is {stems[0]!r}); is --root the folder that holds {' and '.join(layout.sets)}?"
-                if stems
-                else f"{store.path(name)}: the list is empty"
-            )
-        for stem, video in resolved:
-            if video is None:
-                index.skipped.append(_missing_video(stem, split, layout))
-                continue
-            if video in listed_in:
-                if listed_in[video] != split:
-                    raise ValueError(
-                        f"{video} is in split {listed_in[video]!r} and, by {store.path(name)}, in {split!r}: "
-                        "a clip may be in one split only, or scores on it mean nothing"
-                    )
-                index.notices.append(f"{store.path(name)}: lists {stem} twice; it is built once")
-                continue
-            listed_in[video] = split
-            clip = corpus.clip(video, split, set_name=video.split("/")[0])
-            if isinstance(clip, SkippedClip):
-                index.skipped.append(clip)
-            else:
-                clips.append(clip)
+    for video, split in split_of.items():
+        clip = corpus.clip(video, split, set_name=video.split("/")[0])
+        if isinstance(clip, SkippedClip):
+            index.skipped.append(clip)
+        else:
+            clips.append(clip)
     index.clips = separate_keys(clips)
     return index
 
 
-def _read_coordinates(store: Store, layout: Layout, files: dict[str, int], index: CorpusIndex) -> dict[str, str]:
+def _videos(settings: BuildSettings, files: dict[str, int]) -> WrittenNames:
+    """The videos, by path with and without extension."""
+    videos = [path for path in files if path.lower().endswith(".mp4")]
+    return WrittenNames({name: video for video in videos for name in (video, video[: -len(".mp4")])}, settings.root)
+
+
+def _read_coordinates(store: Store, layout: Layout, videos: WrittenNames, index: CorpusIndex) -> dict[str, str]:
     """Coordinates of all sets, by `<set>/<id>/<clip>.mp4`."""
     coordinates: dict[str, str] = {}
     for set_name in layout.sets:
         name = f"preprocess_{set_name}.txt"
+        there = any(path.startswith(f"{set_name}/") for path in videos.names)
         try:
             lines, notices = read_coordinate_file(store, name)
         except FileNotFoundError:
-            if any(path.startswith(f"{set_name}/") for path in files):
+            if there:
                 index.notices.append(
                     f"{store.path(name)}: not there; clips of {set_name} have no coordinates (--coordinates)"
                 )
             continue
-        index.notices += notices
-        coordinates |= {f"{set_name}/{path.removeprefix(f'{set_name}/')}": line for path, line in lines.items()}
+        found, repeated = lines_by_video(lines if there else {}, videos, store.path(name), f"{set_name}/")
+        index.notices += notices + repeated
+        coordinates |= found
     return coordinates
 
 
@@ -127,8 +124,9 @@ def _split_lists(
     """split -> where its list lies; the published ones that are there, and those that the settings add."""
     lists: dict[str, tuple[Store, str]] = {}
     for split, name in layout.splits.items():
-        if splits.exists(name):
-            lists[split] = (splits, name)
+        found = find_text_file(splits, name)
+        if found is not None:
+            lists[split] = (splits, found)
         else:
             index.notices.append(f"{splits.path(name)}: not there; split {split!r} is not built")
     for split, (store, name) in named_lists(settings.split, splits).items():
@@ -137,18 +135,24 @@ def _split_lists(
         lists[split] = (store, name)
     if not lists:
         expected = ", ".join(layout.splits.values())
-        raise ValueError(f"{splits.path()}: no split list here (expected {expected}): name their folder with --splits")
+        raise ValueError(
+            f"{splits.path()}: no split list here (expected {expected}): name their folder with --split-lists"
+        )
     return lists
 
 
-def _resolve(line: str, split: str, layout: Layout, files: dict[str, int]) -> str | None:
+def _resolve(line: str, split: str, layout: Layout, videos: WrittenNames) -> str | None:
     """The video that a line of a split list means, `<set>/<id>/<clip>.mp4`, or None if it is not there.
 
     Raises:
         ValueError: a name without a set is in several.
     """
     for stem in dict.fromkeys((line, line.split()[0])):
-        found = [video for video in _meant(stem, split, layout) if video in files]
+        named = videos.find(stem)
+        if named is not None:
+            return named
+        sets = layout.bare_of.get(split, layout.bare)
+        found = [video for video in (videos.find(stem, f"{set_name}/") for set_name in sets) if video is not None]
         if len(found) > 1:
             raise ValueError(f"split {split!r} lists {stem!r}, which is in several sets: write {' or '.join(found)}")
         if found:
@@ -156,15 +160,10 @@ def _resolve(line: str, split: str, layout: Layout, files: dict[str, int]) -> st
     return None
 
 
-def _meant(stem: str, split: str, layout: Layout) -> list[str]:
-    """The videos that a name in a split list may mean."""
-    stem = stem.removesuffix(".mp4")
-    if stem.split("/")[0] in layout.sets:
-        return [f"{stem}.mp4"]
-    return [f"{set_name}/{stem}.mp4" for set_name in layout.bare_of.get(split, layout.bare)]
-
-
-def _missing_video(line: str, split: str, layout: Layout) -> SkippedClip:
-    video = _meant(line.split()[0], split, layout)[0]
-    key = make_key(*video.removesuffix(".mp4").split("/", 1))
-    return SkippedClip(key, split, video, "index", "video_missing", "listed in the split, but there is no such file")
+def _missing_video(line: str, split: str, layout: Layout) -> tuple[str, str]:
+    """Key and path of a clip that is listed and not there: of the first set that it may belong to."""
+    path = clean_path(line.split()[0]).removesuffix(".mp4")
+    set_name, slash, stem = path.partition("/")
+    if not slash or set_name not in layout.sets:
+        set_name, stem = layout.bare_of.get(split, layout.bare)[0], path
+    return make_key(set_name, stem), f"{set_name}/{stem}.mp4"

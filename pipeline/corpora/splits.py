@@ -1,11 +1,15 @@
-"""Read split lists, and find those that `--split NAME=FILE` names."""
+"""Read split lists: those that `--split NAME=FILE` names, and which videos their lines mean."""
 
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Callable, Mapping
 
 from pipeline.config import parse_split
-from shards import Store
+from pipeline.corpora.clips import CorpusIndex
+from pipeline.corpora.written_names import WrittenNames
+from pipeline.media.text_files import find_text_file, read_lines
+from shards import SkippedClip, Store
 
 
 def named_lists(entries: list[str], splits: Store) -> dict[str, tuple[Store, str]]:
@@ -24,13 +28,69 @@ def named_lists(entries: list[str], splits: Store) -> dict[str, tuple[Store, str
             raise ValueError(f"split: {split!r} is given twice: by {lists[split][1]} and by {file}")
         folder, name = posixpath.split(file)
         store = Store(folder) if folder else splits
-        if not store.exists(name):
+        found = find_text_file(store, name)
+        if found is None:
             raise ValueError(f"{store.path(name)}: no such split list (--split NAME=FILE)")
-        lists[split] = (store, name)
+        lists[split] = (store, found)
     return lists
 
 
-def read_list(store: Store, name: str) -> list[str]:
-    """The lines of a split list that are not empty."""
-    content = store.read(name).decode("utf-8-sig", errors="replace")
-    return [line.strip() for line in content.splitlines() if line.strip()]
+def assign_splits(
+    lists: Mapping[str, tuple[Store, str]],
+    videos: WrittenNames,
+    index: CorpusIndex,
+    find: Callable[[str, str], str | None],
+    missing: Callable[[str, str], tuple[str, str]],
+    hint: str = "",
+) -> dict[str, str]:
+    """Which split each listed video is in.
+
+    Args:
+        lists: split -> where its list lies.
+        videos: what is there, and by which names.
+        index: gets notices, and what is listed and not there as skipped clips.
+        find: the video that a line means in a split, or None.
+        missing: key and path of what a line of a split names that is not there.
+        hint: a question to ask where nothing is found.
+
+    Returns:
+        video -> its split, in the order of the lists.
+
+    Raises:
+        ValueError: a list is empty, names no video that is there (the first line is quoted, with the nearest name), or
+            one that is in another split.
+    """
+    split_of: dict[str, str] = {}
+    for split, (store, name) in lists.items():
+        where, lines = store.path(name), read_lines(store, name)
+        if not lines:
+            raise ValueError(f"{where}: the list is empty")
+        found = {number: find(line, split) for number, line in lines.items()}
+        for number, video in found.items():
+            if video is None:
+                key, path = missing(lines[number], split)
+                detail = "listed in the split, but there is no such file"
+                index.skipped.append(SkippedClip(key, split, path, "index", "video_missing", detail))
+            elif split_of.setdefault(video, split) != split:
+                raise ValueError(
+                    f"{video} is in split {split_of[video]!r} and, by {where}, in {split!r}: "
+                    "a clip may be in one split only, or scores on it mean nothing"
+                )
+        _notice_twice(found, lines, where, index)
+        lost = [number for number, video in found.items() if video is None]
+        if not lost:
+            continue
+        first = f"line {lost[0]}, {videos.quote_missing(lines[lost[0]])}"
+        if len(lost) == len(lines):
+            raise ValueError(f"{where}: none of its {len(lines)} clips is there; {first}{hint}")
+        index.notices.append(f"{where}: {len(lost)} of its {len(lines)} clips are not there; the first is {first}")
+    return split_of
+
+
+def _notice_twice(found: Mapping[int, str | None], lines: Mapping[int, str], where: str, index: CorpusIndex) -> None:
+    seen: set[str] = set()
+    for number, video in found.items():
+        if video in seen:
+            index.notices.append(f"{where}: lists {lines[number]} twice; it is built once")
+        elif video is not None:
+            seen.add(video)

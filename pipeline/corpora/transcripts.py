@@ -1,17 +1,29 @@
-"""Parse transcripts as LRS2 and LRS3 write them, and plain text files.
+"""Parse transcripts by their headings, as LRS2 and LRS3 write them in several editions, and plain text files.
 
-Line 1 is `Text:  THE WORDS`. Pretrain clips have word times from line 5 on: `WORD START END SCORE`, in seconds.
+    Text:  THE WORDS                   fields, one a line: Conf, Ref and others are read over
+    Conf:  3
+
+    FRAME 	X 	Y 	W 	H             a table of the face in each frame (LRS3): read over
+    000100 	0.393 	0.266 	0.213 	0.379
+
+    WORD START END ASDSCORE            a table of word times in seconds (pretrain sets, LRS3)
+    THE 0.10 0.31 8.1
+
+Order, empty lines between the parts and further columns differ between editions and do not matter.
 """
 
 from __future__ import annotations
 
-import codecs
+import math
 import re
 from dataclasses import dataclass
 from itertools import takewhile
 
-_TIMED_WORD = re.compile(r"(\S+)\s+(-?[\d.]+)\s+(-?[\d.]+)(?:\s+\S+)?")
-_FIRST_TIMED_LINE = 4  # after text, confidence, an empty line and the table's heading; it ends with an empty line
+from pipeline.media.text_files import decode_text, split_lines
+
+_FIELD = re.compile(r"([A-Za-z][A-Za-z_ ]{0,20}?)\s*:(.*)")
+_WORD_COLUMNS = ("word", "start", "end")
+_FRAME_COLUMNS = ("frame", "x", "y")
 
 
 @dataclass(frozen=True)
@@ -33,42 +45,92 @@ def parse_transcript(content: bytes, plain: bool = False) -> Transcript:
     """Read a transcript file.
 
     Args:
-        content: its bytes: UTF-8, UTF-16 with a byte-order mark, or, with a note, Windows-1252.
+        content: its bytes, in any encoding that `decode_text` knows.
         plain: also accept a file without `Text:`, all of which is then the text.
 
     Raises:
         ValueError: no `Text:` line, no words, or word times that are not times.
     """
-    decoded, note = _decode(content)
-    lines = [line.strip() for line in decoded.splitlines()]
-    first = next((line for line in lines if line), "")
-    if first.lower().startswith("text:"):
-        text = first[len("text:") :]
+    decoded, odd = decode_text(content)
+    notes = [f"transcript {odd}"] if odd else []
+    lines = split_lines(decoded)
+    text = _find_text(lines, plain)
+    words: list[tuple[str, float, float]] = []
+    if text is not None:
+        words, unread = _read_tables(lines)
+        notes += [f"transcript: {len(unread)} lines passed over, the first is {unread[0][:60]!r}"] if unread else []
     elif plain:
         text = " ".join(lines)
     else:
+        first = next((line for line in lines if line), "")
         raise ValueError(f"line 1 is {first[:40]!r}, 'Text:  THE WORDS' was expected")
     text = " ".join(text.lower().split())
     if not text:
         raise ValueError("holds no words")
-    timed = takewhile(bool, lines[_FIRST_TIMED_LINE:] if first.lower().startswith("text:") else [])
-    return Transcript(text, [_timed_word(line) for line in timed], note)
+    return Transcript(text, words, "; ".join(notes) or None)
 
 
-def _decode(content: bytes) -> tuple[str, str | None]:
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return content.decode("utf-16"), "transcript was UTF-16"
+def _find_text(lines: list[str], plain: bool) -> str | None:
+    """What follows `Text:`, to the next empty line, field or table; None without it.
+
+    In a plain file only other fields may stand before it: elsewhere `text:` may be what somebody says.
+    """
+    for number, line in enumerate(lines):
+        match = _FIELD.fullmatch(line)
+        if match is not None and match[1].lower() == "text":
+            more = takewhile(
+                lambda line: line and not _FIELD.fullmatch(line) and not _heading(line), lines[number + 1 :]
+            )
+            return " ".join([match[2], *more])
+        if plain and line and match is None:
+            return None
+    return None
+
+
+def _read_tables(lines: list[str]) -> tuple[list[tuple[str, float, float]], list[str]]:
+    """The rows of the table of words, and lines that are neither text, fields nor in a table.
+
+    A table begins with its heading and ends at another heading, at a field, or at an empty line that no row follows.
+    """
+    words: list[tuple[str, float, float]] = []
+    unread: list[str] = []
+    columns: dict[str, int] = {}
+    table, after_empty = "", False
+    for line in lines:
+        field = _FIELD.fullmatch(line)
+        if _heading(line):
+            table, columns = _heading(line), {name: n for n, name in enumerate(line.lower().split())}
+        elif table == "word" and line and _looks_timed(line, columns):
+            words.append(_timed_word(line, columns))
+        elif field is not None:
+            table = "text" if field[1].lower() == "text" else ""
+        elif table == "word" and line and not after_empty:
+            raise ValueError(f"{line[:60]!r} was expected to be WORD START END SCORE, times in seconds")
+        elif table == "text" and not line:
+            table = ""
+        elif line and table != "text" and not (table == "frame" and line.split()[0].isdecimal()):
+            unread.append(line)
+        after_empty = not line
+    return words, unread
+
+
+def _heading(line: str) -> str:
+    """`word` or `frame` for the heading of such a table, else nothing."""
+    fields = set(line.lower().split())
+    return next((columns[0] for columns in (_WORD_COLUMNS, _FRAME_COLUMNS) if fields.issuperset(columns)), "")
+
+
+def _looks_timed(line: str, columns: dict[str, int]) -> bool:
+    fields = line.split()
     try:
-        return content.decode("utf-8-sig"), None
-    except UnicodeDecodeError:
-        return content.decode("cp1252", errors="replace"), "transcript was not UTF-8: read as Windows-1252"
+        return all(math.isfinite(float(fields[columns[name]])) for name in ("start", "end"))
+    except (ValueError, IndexError):
+        return False
 
 
-def _timed_word(line: str) -> tuple[str, float, float]:
-    match = _TIMED_WORD.fullmatch(line)
-    if match is None:
-        raise ValueError(f"{line[:60]!r} was expected to be WORD START END SCORE, times in seconds")
-    word, start, end = match[1].lower(), float(match[2]), float(match[3])
-    if not 0 <= start <= end:
-        raise ValueError(f"{line[:60]!r}: a word cannot run from {start} to {end} seconds")
-    return word, start, end
+def _timed_word(line: str, columns: dict[str, int]) -> tuple[str, float, float]:
+    fields = line.lower().split()
+    word, start, end = (fields[columns[name]] for name in _WORD_COLUMNS)
+    if not 0 <= float(start) <= float(end):
+        raise ValueError(f"{line[:60]!r}: a word cannot run from {float(start)} to {float(end)} seconds")
+    return word, float(start), float(end)

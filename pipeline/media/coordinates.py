@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.media.text_files import find_text_file, read_lines
 from shards import Store
 
 VIDEO_EXTENSIONS = ("mp4", "m4v", "mov", "mkv", "webm", "avi", "mpg", "mpeg", "mts", "ts", "3gp", "flv", "wmv")
@@ -19,11 +20,14 @@ COORDINATE_TOLERANCE = 3
 OUTSIDE_SHARE = 0.1
 """Of a clip's frames: where more have their lip center outside of the picture, the coordinates are another video's."""
 
-_LINE = re.compile(rf"(.+\.(?:{'|'.join(VIDEO_EXTENSIONS)}))[: ,](.*)", re.IGNORECASE)
+_LINE = re.compile(rf"(.+\.(?:{'|'.join(VIDEO_EXTENSIONS)}))(?:[: ,;\t])(.*)", re.IGNORECASE)
+_LINE_WITHOUT_EXTENSION = re.compile(r"(.+?)(?:[: ,;\t])\s*(-?\d+(?:\.0*)?/[-\d./ ]*)")
 
 
 def read_coordinate_file(store: Store, name: str) -> tuple[dict[str, str], list[str]]:
-    """The lines of a coordinate file, by video path, their numbers not yet parsed.
+    r"""The lines of a coordinate file, by video path as it is written, their numbers not yet parsed.
+
+    A path without its extension is read too, and numbers separated by `\`, as a list whose paths were turned has them.
 
     Returns:
         video path -> `x0/y0/x1/y1/...`, and notices of lines that could not be used.
@@ -32,20 +36,21 @@ def read_coordinate_file(store: Store, name: str) -> tuple[dict[str, str], list[
         FileNotFoundError, StorageError: it cannot be read.
     """
     coordinates: dict[str, str] = {}
-    unreadable: list[int] = []
+    unreadable: list[tuple[int, str]] = []
     repeated: list[str] = []
-    for number, line in enumerate(store.read(name).decode("utf-8-sig", errors="replace").splitlines(), 1):
-        if not line.strip():
-            continue
-        match = _LINE.fullmatch(line.strip())
+    for number, line in read_lines(store, find_text_file(store, name) or name).items():
+        match = _LINE.fullmatch(line) or _LINE_WITHOUT_EXTENSION.fullmatch(line.replace("\\", "/"))
         if match is None:
-            unreadable.append(number)
-        elif coordinates.setdefault(match[1], match[2]) != match[2]:
+            unreadable.append((number, line))
+            continue
+        numbers = match[2].replace("\\", "/")
+        if coordinates.setdefault(match[1], numbers) != numbers:
             repeated.append(match[1])
     notices = []
     if unreadable:
+        number, line = unreadable[0]
         notices.append(
-            f"{store.path(name)}: {len(unreadable)} lines passed over, the first is line {unreadable[0]}: "
+            f"{store.path(name)}: {len(unreadable)} lines passed over, the first is line {number}, {line[:80]!r}: "
             "<path>.mp4:<x0>/<y0>/... was expected"
         )
     if repeated:

@@ -58,6 +58,8 @@ def test_coordinates_are_a_corpus_line_or_bare_numbers(tmp_path: Path) -> None:
     lines = [coordinate_line(f"speaker{n}/00001", 2, (n, 7)) for n in range(4)]
     file.write_text("\n".join(lines))
     assert track() == [[2, 7], [2, 7]]
+    file.write_bytes("\r\n".join(lines).replace("/", "\\").encode("utf-16"))
+    assert track() == [[2, 7], [2, 7]]
     file.write_text("\n".join([coordinate_line("elsewhere/00002", 2), coordinate_line("elsewhere/00001", 2, (5, 7))]))
     assert track() == [[5, 7], [5, 7]]
     file.write_text("\n".join([lines[0], lines[1]]))

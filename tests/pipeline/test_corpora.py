@@ -11,7 +11,6 @@ import pytest
 
 from pipeline.config import BuildSettings
 from pipeline.corpora import index_corpus
-from pipeline.corpora.transcripts import parse_transcript
 from pipeline.media.coordinates import fit_coordinates, parse_coordinates
 from tests.corpora import coordinate_line
 
@@ -277,53 +276,6 @@ def test_fit_coordinates_mends_a_few_too_many_or_too_few_with_a_note() -> None:
     assert fit_coordinates(centers, 10, 0)[1] is None
     with pytest.raises(ValueError, match=r"10 coordinates.*14 frames"):
         fit_coordinates(centers, 14, 3)
-
-
-def test_parse_transcript_reads_what_the_corpora_write() -> None:
-    main = parse_transcript(b"Text:  HELLO  THERE\nConf:  3\n")
-    assert (main.text, main.words, main.note) == ("hello there", [], None)
-    timed = parse_transcript(b"Text:  HI ALL\nConf:  3\n\nWORD START END ASDSCORE\nHI 0.00 0.21 8.1\nALL 0.21 0.5 3\n")
-    assert timed.words == [("hi", 0.0, 0.21), ("all", 0.21, 0.5)]
-
-
-def test_parse_transcript_ends_word_times_at_an_empty_line() -> None:
-    content = (
-        b"Text:  HI ALL\nConf:  3\n\nWORD START END ASDSCORE\nHI 0.0 0.2 8\nALL 0.2 0.5 3\n\nFRAME X Y W H\n1 2 3 4 5\n"
-    )
-    assert [word for word, _, _ in parse_transcript(content).words] == ["hi", "all"]
-
-
-@pytest.mark.parametrize(
-    ("content", "text", "noted"),
-    [
-        ("Text:  CAFÉ".encode("utf-8-sig"), "café", False),
-        ("Text:  CAFÉ".encode("utf-16"), "café", True),
-        ("Text:  CAFÉ".encode("latin-1"), "café", True),
-    ],
-)
-def test_parse_transcript_reads_odd_encodings_with_a_note(content: bytes, text: str, noted: bool) -> None:
-    transcript = parse_transcript(content)
-    assert transcript.text == text
-    assert (transcript.note is not None) == noted
-
-
-@pytest.mark.parametrize(
-    ("content", "what"),
-    [
-        (b"", "line 1 is ''"),
-        (b"HELLO\n", "'Text:  THE WORDS' was expected"),
-        (b"Text:   \n", "no words"),
-        (b"Text: HI\nConf: 1\n\nWORD START END ASDSCORE\nHI 0.5 0.2 1\n", "cannot run from 0.5 to 0.2"),
-        (b"Text: HI\nConf: 1\n\nWORD START END ASDSCORE\nHI soon later 1\n", "WORD START END SCORE"),
-    ],
-)
-def test_parse_transcript_quotes_what_is_no_transcript(content: bytes, what: str) -> None:
-    with pytest.raises(ValueError, match=what):
-        parse_transcript(content)
-
-
-def test_parse_transcript_takes_plain_text_of_a_folder() -> None:
-    assert parse_transcript(b"Hello there,\nyou two", plain=True).text == "hello there, you two"
 
 
 def test_index_reads_the_corpus_of_real_footage_with_defaults(footage: Path) -> None:
