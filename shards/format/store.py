@@ -23,13 +23,15 @@ from fsspec.implementations.local import LocalFileSystem
 from runtime.atomic import PART_SUFFIX, atomic_file
 from shards.format.errors import StorageError
 
-_CHUNK = 1 << 20
 _ABOUT_THE_FILE = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
 
 
 @contextmanager
-def _os_errors_named(action: str, url: str) -> Iterator[None]:
-    """Turn an OSError of the medium into `StorageError`, saying what was tried and on which file."""
+def _named(action: str, url: str, client: bool = True) -> Iterator[None]:
+    """Turn a failure of the medium into `StorageError`, saying what was tried and on which file.
+
+    `client`: also what is no OSError. The client of a file system raises classes of its own: botocore, aiohttp ...
+    """
     try:
         yield
     except StorageError:
@@ -40,18 +42,10 @@ def _os_errors_named(action: str, url: str) -> Iterator[None]:
         raise
     except OSError as error:
         raise StorageError(error.errno or 0, f"{action} failed: {error.strerror or error}", url) from error
-
-
-@contextmanager
-def _named(action: str, url: str) -> Iterator[None]:
-    """The same for calls into a file system, whose client may raise classes of its own: botocore, aiohttp ..."""
-    with _os_errors_named(action, url):
-        try:
-            yield
-        except OSError:
+    except Exception as error:
+        if not client:
             raise
-        except Exception as error:
-            raise StorageError(0, f"{action} failed: {type(error).__name__}: {error}", url) from error
+        raise StorageError(0, f"{action} failed: {type(error).__name__}: {error}", url) from error
 
 
 @dataclass(frozen=True)
@@ -144,14 +138,8 @@ class Store:
             FileNotFoundError, PermissionError: there is none of that name, or it may not be read.
             StorageError: it could not be read to its end.
         """
-        digest = hashlib.sha256()
-        with self.open(name) as file:
-            while True:
-                with _named("reading", self.path(name)):
-                    chunk = file.read(_CHUNK)
-                if not chunk:
-                    return digest.hexdigest()
-                digest.update(chunk)
+        with self.open(name) as file, _named("reading", self.path(name)):
+            return hashlib.file_digest(cast(Any, file), "sha256").hexdigest()
 
     def names(self) -> list[str]:
         """Names of the files and folders directly in this store, sorted; none where it does not exist."""
@@ -176,28 +164,23 @@ class Store:
         Raises:
             StorageError: the medium failed (full disk, lost network); nothing is left under `name` by this attempt.
         """
+        path = self.path(name)
         if self.is_local:
-            yield from self._create_local(name)
-        else:
-            yield from self._create_remote(name)
+            with _named("writing", path, client=False), atomic_file(path) as file:
+                yield file
+            return
+        with tempfile.NamedTemporaryFile(suffix=PART_SUFFIX) as part:
+            with _named("writing", path, client=False):
+                yield cast(IO[bytes], part)
+                part.flush()
+            with _named("writing", path):
+                self._opened[0].put_file(part.name, path)
+                self._opened[0].invalidate_cache(self.path())
 
     def write(self, name: str, content: bytes) -> None:
         """`create` for content that is already in memory."""
         with self.create(name) as file:
             file.write(content)
-
-    def _create_local(self, name: str) -> Iterator[IO[bytes]]:
-        with _os_errors_named("writing", self.path(name)), atomic_file(self.path(name)) as file:
-            yield file
-
-    def _create_remote(self, name: str) -> Iterator[IO[bytes]]:
-        with tempfile.NamedTemporaryFile(suffix=PART_SUFFIX) as file:
-            with _os_errors_named("writing", self.path(name)):
-                yield file
-                file.flush()
-            with _named("writing", self.path(name)):
-                self._opened[0].put_file(file.name, self.path(name))
-                self._opened[0].invalidate_cache(self.path())
 
 
 def absolute_url(url: str) -> str:

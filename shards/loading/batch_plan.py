@@ -6,8 +6,7 @@ the same length are put together into micro-batches of a bounded size; the micro
 Windows keep reading local: at any time only a few shards are open, or have to be fetched.
 
     planned = plan_epoch(dataset.index, ["train"], seed=0, epoch=3, draw=draw)
-    for step in range(steps_in_epoch(len(planned), per_step)):
-        slots = deal(planned, per_step, step, rank, world)     # this rank's micro-batches of a global batch
+    slots = distribute_from(planned, per_step, step, rank, world)     # this rank's micro-batches, from a step on
 
 A global batch is `per_step` consecutive micro-batches, whatever the number of ranks: an epoch is the same on one GPU
 and on sixty-four, a run's place in it is the number of its next step, and a run that resumes there, on other ranks too,

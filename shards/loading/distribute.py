@@ -14,49 +14,24 @@ def steps_in_epoch(micro_batches: int, per_step: int) -> int:
     return -(-micro_batches // per_step)
 
 
-def distribute(
-    micro_batches: Sequence[Planned], per_step: int, step: int, rank: int, world: int
-) -> list[Planned | None]:
-    """One rank's share of a global batch, in the order of its accumulation steps.
-
-    Micro-batches go round the ranks, so that every rank gets as many slots. In an epoch's last global batch slots may
-    be empty: None.
-
-    Args:
-        micro_batches: the epoch's.
-        per_step: G, micro-batches of a global batch over all ranks.
-        step: which global batch of the epoch.
-        rank, world: whose share, of how many.
-
-    Raises:
-        ValueError: there are no micro-batches, no such step or rank, or G is not a multiple of `world`.
-    """
-    steps = _steps(micro_batches, per_step, rank, world)
-    if not 0 <= step < steps:
-        raise ValueError(f"step {step} of an epoch of {steps}: expected 0 to {steps - 1}")
-    share = micro_batches[step * per_step + rank : (step + 1) * per_step : world]
-    return [*share, *[None] * (per_step // world - len(share))]
-
-
 def distribute_from(
     micro_batches: Sequence[Planned], per_step: int, step: int, rank: int, world: int
 ) -> list[Planned | None]:
     """One rank's shares of all global batches from `step` on, one after the other: what its loader reads.
 
-    From the step after the last, nothing is left. `ValueError`: as `distribute`.
+    Micro-batches go round the ranks, so that every rank gets `per_step // world` slots of each global batch, in the
+    order of its accumulation steps. In an epoch's last global batch slots may be empty: None. From the step after the
+    last, nothing is left.
+
+    Args:
+        micro_batches: the epoch's.
+        per_step: G, micro-batches of a global batch over all ranks.
+        step: which global batch of the epoch is the first.
+        rank, world: whose share, of how many.
+
+    Raises:
+        ValueError: there are no micro-batches, no such step or rank, or G is not a multiple of `world`.
     """
-    steps = _steps(micro_batches, per_step, rank, world)
-    if step == steps:
-        return []
-    return [
-        slot
-        for at in range(step, max(steps, step + 1))
-        for slot in distribute(micro_batches, per_step, at, rank, world)
-    ]
-
-
-def _steps(micro_batches: Sequence[Planned], per_step: int, rank: int, world: int) -> int:
-    """Steps of an epoch, if it can be distributed so."""
     if not micro_batches:
         raise ValueError("there is no micro-batch to distribute: the plan is empty")
     if per_step < 1 or world < 1 or per_step % world:
@@ -65,4 +40,8 @@ def _steps(micro_batches: Sequence[Planned], per_step: int, rank: int, world: in
         )
     if not 0 <= rank < world:
         raise ValueError(f"rank {rank} of {world}: expected 0 to {world - 1}")
-    return steps_in_epoch(len(micro_batches), per_step)
+    steps = steps_in_epoch(len(micro_batches), per_step)
+    if not 0 <= step <= steps:
+        raise ValueError(f"step {step} of an epoch of {steps}: expected 0 to {steps}")
+    slots = [*micro_batches, *[None] * (steps * per_step - len(micro_batches))]
+    return slots[step * per_step + rank :: world]
