@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class DatasetError(ValueError):
     """Something stored does not keep the contract: the message names the file or key, what was found and expected."""
@@ -12,3 +15,14 @@ class StorageError(OSError):
 
     def __str__(self) -> str:
         return f"{self.filename}: {self.strerror}"
+
+
+@contextmanager
+def unreadable(what: str, *kinds: type[Exception]) -> Iterator[None]:
+    """What parsing raises over damaged content (`kinds`), as a `DatasetError` that begins with `what`."""
+    try:
+        yield
+    except DatasetError:
+        raise
+    except kinds as error:
+        raise DatasetError(f"{what}: {error}") from error

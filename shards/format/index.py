@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from shards.format.errors import DatasetError
+from shards.format.errors import DatasetError, unreadable
 from shards.format.store import Store
 
 INDEX_NAME = "index.parquet"
@@ -66,8 +66,6 @@ def read_index(store: Store) -> pa.Table:
         content = store.read(INDEX_NAME)
     except FileNotFoundError as error:
         raise DatasetError(f"{store.path(INDEX_NAME)}: no index: the build has not finished") from error
-    try:
+    with unreadable(f"{store.path(INDEX_NAME)}: not a readable index", pa.ArrowException, KeyError, OSError):
         table = pq.read_table(io.BytesIO(content))
         return table.select(INDEX_SCHEMA.names).cast(INDEX_SCHEMA)
-    except (pa.ArrowException, KeyError, OSError) as error:
-        raise DatasetError(f"{store.path(INDEX_NAME)}: not a readable index: {error}") from error

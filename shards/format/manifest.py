@@ -9,7 +9,7 @@ from typing import Any
 
 from runtime.constants import FPS
 from runtime.renamed import dotted, refuse_renamed
-from shards.format.errors import DatasetError
+from shards.format.errors import DatasetError, unreadable
 from shards.format.sidecar import FORMAT_VERSION
 from shards.format.store import Store
 
@@ -84,21 +84,23 @@ def read_manifest(store: Store) -> Manifest:
     """
     where = store.path(MANIFEST_NAME)
     try:
-        content = json.loads(store.read(MANIFEST_NAME))
+        encoded = store.read(MANIFEST_NAME)
+    except FileNotFoundError as error:
+        raise DatasetError(f"{where}: no manifest: no dataset lies here, or its build has not finished") from error
+    with unreadable(f"{where}: not the manifest of a dataset", ValueError, TypeError, KeyError, AttributeError):
+        content = json.loads(encoded)
         version = content.pop("format")
         if version != FORMAT_VERSION:
             raise DatasetError(f"{where}: format {version}, this version reads {FORMAT_VERSION}")
-        _refuse_older(content, where)
+        try:
+            refuse_renamed("manifest", dotted(content))
+        except ValueError as error:
+            what = f"of an older version: {error}; build the dataset again, in an empty --out"
+            raise DatasetError(f"{where}: {what}") from error
         splits = {name: [ShardEntry(**entry) for entry in entries] for name, entries in content.pop("splits").items()}
         manifest = Manifest(splits=splits, **content)
         _check(manifest, where)
         return manifest
-    except FileNotFoundError as error:
-        raise DatasetError(f"{where}: no manifest: no dataset lies here, or its build has not finished") from error
-    except DatasetError:
-        raise
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise DatasetError(f"{where}: not the manifest of a dataset: {error}") from error
 
 
 def read_plan(store: Store) -> tuple[str, dict[str, Any]] | None:
@@ -121,15 +123,6 @@ def read_skipped(store: Store) -> list[dict[str, Any]]:
         return [{**entry, "split": entry["split"], "reason": entry["reason"]} for entry in entries]
     except (FileNotFoundError, ValueError, TypeError, KeyError) as error:
         raise DatasetError(f"{store.path(ERRORS_NAME)}: no readable list of clips skipped: {error}") from error
-
-
-def _refuse_older(content: dict[str, Any], where: str) -> None:
-    try:
-        refuse_renamed("manifest", dotted(content))
-    except ValueError as error:
-        raise DatasetError(
-            f"{where}: of an older version: {error}; build the dataset again, in an empty --out"
-        ) from error
 
 
 def _check(manifest: Manifest, where: str) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import io
 import math
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.lib import format as npy_format
 
-from shards.format.errors import DatasetError
+from shards.format.errors import DatasetError, unreadable
 
 
 def encode_npy(array: np.ndarray[Any, Any]) -> bytes:
@@ -20,35 +20,23 @@ def encode_npy(array: np.ndarray[Any, Any]) -> bytes:
     return buffer.getvalue()
 
 
-class NpyHeader(NamedTuple):
-    """What a `.npy` file says of its array, and at which byte the numbers begin."""
-
-    shape: tuple[int, ...]
-    fortran_order: bool
-    dtype: np.dtype[Any]
-    offset: int
-
-
-def read_npy_header(content: bytes) -> NpyHeader:
-    """The header that the bytes of a `.npy` file begin with, of format 1.0 or 2.0 (`ValueError`: there is none)."""
+def _read_header(content: bytes, name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
+    """Shape, whether in Fortran order, type, and at which byte the numbers begin, of a file of format 1.0 or 2.0."""
     buffer = io.BytesIO(content)
-    try:
+    with unreadable(f"{name}: not a readable .npy array", ValueError, KeyError, SyntaxError, TypeError):
         version = npy_format.read_magic(buffer)
         read_header = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}[version]
-        shape, fortran_order, dtype = read_header(buffer)
-    except (ValueError, KeyError, SyntaxError, TypeError) as error:
-        raise ValueError(str(error)) from error
-    return NpyHeader(shape, fortran_order, dtype, buffer.tell())
+        return (*read_header(buffer), buffer.tell())
 
 
 @lru_cache(maxsize=4096)  # few headers differ
 def npy_header(header: bytes) -> tuple[tuple[int, ...], bool, str] | None:
     """Shape, whether in Fortran order, and type; None if these bytes are not all that stands before the numbers."""
     try:
-        found = read_npy_header(header)
-    except ValueError:
+        shape, fortran_order, dtype, offset = _read_header(header, "")
+    except DatasetError:
         return None
-    return (found.shape, found.fortran_order, found.dtype.str) if found.offset == len(header) else None
+    return (shape, fortran_order, dtype.str) if offset == len(header) else None
 
 
 def decode_npy(content: bytes, name: str) -> np.ndarray[Any, Any]:
@@ -57,10 +45,7 @@ def decode_npy(content: bytes, name: str) -> np.ndarray[Any, Any]:
     Raises:
         DatasetError: naming `name`, when the bytes are no such file, hold Python objects, or end too early or too late.
     """
-    try:
-        shape, fortran_order, dtype, offset = read_npy_header(content)
-    except ValueError as error:
-        raise DatasetError(f"{name}: not a readable .npy array: {error}") from error
+    shape, fortran_order, dtype, offset = _read_header(content, name)
     if dtype.hasobject or fortran_order:
         raise DatasetError(f"{name}: a .npy array of plain numbers in C order was expected, found {dtype}")
     expected = math.prod(shape) * dtype.itemsize

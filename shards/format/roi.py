@@ -13,7 +13,7 @@ import av
 import numpy as np
 
 from runtime.constants import FPS
-from shards.format.errors import DatasetError
+from shards.format.errors import DatasetError, unreadable
 from shards.format.npy import decode_npy, encode_npy
 
 RoiCodec = Literal["npy", "ffv1", "h264"]
@@ -76,23 +76,20 @@ def decode_roi(content: bytes, member: str, frames: int, side: int, name: str) -
 
 def _decode_video(content: bytes, frames: int, side: int, name: str) -> np.ndarray[Any, Any]:
     pictures: list[np.ndarray[Any, Any]] = []
-    try:
-        with av.open(io.BytesIO(content), "r", format="matroska") as container:
-            stream = container.streams.video[0]
-            if stream.codec_context.name not in ("ffv1", "h264"):
-                raise DatasetError(f"{name}: codec {stream.codec_context.name}, expected ffv1 or h264")
-            if (stream.width, stream.height) != (side, side):
-                raise DatasetError(f"{name}: {stream.width}x{stream.height} pixels, expected {side}x{side}")
-            stream.codec_context.thread_count = 1
-            for frame in container.decode(stream):
-                if len(pictures) == frames:
-                    raise DatasetError(f"{name}: more than the {frames} frames that the sample declares")
-                pictures.append(luma(frame))
-    except DatasetError:
-        raise
     # a codec that nobody knows has no context (AttributeError); damaged tags are no UTF-8, damaged sizes no numbers
-    except (av.FFmpegError, LookupError, AttributeError, ValueError, ArithmeticError, TypeError) as error:
-        raise DatasetError(f"{name}: not a readable lip-region video: {error}") from error
+    damage = (av.FFmpegError, LookupError, AttributeError, ValueError, ArithmeticError, TypeError)
+    what = f"{name}: not a readable lip-region video"
+    with unreadable(what, *damage), av.open(io.BytesIO(content), "r", format="matroska") as container:
+        stream = container.streams.video[0]
+        if stream.codec_context.name not in ("ffv1", "h264"):
+            raise DatasetError(f"{name}: codec {stream.codec_context.name}, expected ffv1 or h264")
+        if (stream.width, stream.height) != (side, side):
+            raise DatasetError(f"{name}: {stream.width}x{stream.height} pixels, expected {side}x{side}")
+        stream.codec_context.thread_count = 1
+        for frame in container.decode(stream):
+            if len(pictures) == frames:
+                raise DatasetError(f"{name}: more than the {frames} frames that the sample declares")
+            pictures.append(luma(frame))
     if {picture.shape for picture in pictures} != {(side, side)}:
         raise DatasetError(f"{name}: holds no frames, or frames of several sizes")
     return np.stack(pictures)

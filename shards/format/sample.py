@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from runtime.constants import FPS, MEL_FRAMES_PER_VIDEO_FRAME, N_MELS, ROI_MARGIN, SAMPLES_PER_FRAME
-from shards.format.errors import DatasetError
+from shards.format.errors import DatasetError, unreadable
 from shards.format.npy import decode_npy, encode_npy
 from shards.format.roi import RoiCodec, decode_roi, encode_roi, roi_member
 from shards.format.wav import decode_wav, encode_wav
@@ -131,10 +131,8 @@ def decode_sample(key: str, members: Mapping[str, bytes]) -> Sample:
     if missing:
         raise DatasetError(f"{key}: member {', '.join(missing)} is missing (found: {', '.join(sorted(members))})")
     meta = _decode_meta(members["json"], f"{key}.json")
-    try:
+    with unreadable(f"{key}.txt: not UTF-8", UnicodeDecodeError):
         text = members["txt"].decode()
-    except UnicodeDecodeError as error:
-        raise DatasetError(f"{key}.txt: not UTF-8: {error}") from error
     sample = Sample(
         key=key,
         roi=decode_roi(members[roi_name], roi_name, meta.frames, roi_side(meta.crop_radius), f"{key}.{roi_name}"),
@@ -148,7 +146,8 @@ def decode_sample(key: str, members: Mapping[str, bytes]) -> Sample:
 
 
 def _decode_meta(content: bytes, name: str) -> SampleMeta:
-    try:
+    damage = (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError)
+    with unreadable(f"{name}: not the description of a clip", *damage):
         stored = json.loads(content)
         names = {stored_as: name for name, stored_as in _STORED_NAMES.items()}
         values = {names.get(name, name): value for name, value in stored.items()}
@@ -161,8 +160,4 @@ def _decode_meta(content: bytes, name: str) -> SampleMeta:
         values["sound"] = (int(first), int(last))
         for field in ("frames", "fps", "crop_radius"):
             values[field] = int(values[field])
-    except DatasetError:
-        raise
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
-        raise DatasetError(f"{name}: not the description of a clip: {error}") from error
     return SampleMeta(**values)

@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from runtime.renamed import refuse_renamed
-from shards.format.errors import DatasetError
+from shards.format.errors import DatasetError, unreadable
 from shards.format.store import Store
 
 FORMAT_VERSION = 1
@@ -119,7 +119,7 @@ def read_sidecar(store: Store, shard: str) -> Sidecar:
         DatasetError: it is not readable, or of another format version.
     """
     name = sidecar_name(shard)
-    try:
+    with unreadable(f"{store.path(name)}: not the sidecar of a shard", ValueError, TypeError, KeyError, AttributeError):
         content = json.loads(store.read(name))
         if content["format"] != FORMAT_VERSION:
             raise DatasetError(f"{store.path(name)}: format {content['format']}, this version reads {FORMAT_VERSION}")
@@ -129,7 +129,3 @@ def read_sidecar(store: Store, shard: str) -> Sidecar:
         refuse_renamed("sidecar", body)
         skipped = [SkippedClip(**entry) for entry in body.pop("skipped")]
         return Sidecar(skipped=skipped, **body)
-    except DatasetError:
-        raise
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise DatasetError(f"{store.path(name)}: not the sidecar of a shard: {error}") from error

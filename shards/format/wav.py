@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from runtime.constants import SAMPLE_RATE
-from shards.format.errors import DatasetError
+from shards.format.errors import DatasetError, unreadable
 
 
 def encode_wav(samples: np.ndarray[Any, Any]) -> bytes:
@@ -26,12 +26,12 @@ def encode_wav(samples: np.ndarray[Any, Any]) -> bytes:
 
 def decode_wav(content: bytes, name: str) -> np.ndarray[Any, Any]:
     """The int16 samples in the bytes of such a file (`DatasetError`, naming `name`: they are no such file)."""
-    try:
-        with wave.open(io.BytesIO(content), "rb") as file:
-            form = (file.getnchannels(), file.getsampwidth(), file.getframerate())
-            payload = file.readframes(file.getnframes())
-    except (wave.Error, EOFError) as error:
-        raise DatasetError(f"{name}: not a readable wav file: {error}") from error
+    with (
+        unreadable(f"{name}: not a readable wav file", wave.Error, EOFError),
+        wave.open(io.BytesIO(content), "rb") as file,
+    ):
+        form = (file.getnchannels(), file.getsampwidth(), file.getframerate())
+        payload = file.readframes(file.getnframes())
     if form != (1, 2, SAMPLE_RATE):
         raise DatasetError(
             f"{name}: expected 16 kHz mono PCM16, found {form[2]} Hz, {form[0]} channels, {form[1]} bytes"

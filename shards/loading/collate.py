@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -72,9 +72,8 @@ class Batch:
         return self._mapped(lambda tensor: tensor.pin_memory() if tensor.numel() else tensor)
 
     def _mapped(self, change: Any) -> Batch:
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        moved = {name: change(values[name]) for name in ("roi", "mel", "wav", "wav_rows", "reference")}
-        return Batch(**(values | moved))
+        names = ("roi", "mel", "wav", "wav_rows", "reference")
+        return replace(self, **{name: change(getattr(self, name)) for name in names})
 
 
 @dataclass(frozen=True)
