@@ -118,11 +118,10 @@ def read_skipped(store: Store) -> list[dict[str, Any]]:
     Raises:
         DatasetError: there is no list of them, or not a readable one.
     """
-    try:
+    what = f"{store.path(ERRORS_NAME)}: no readable list of clips skipped"
+    with unreadable(what, FileNotFoundError, ValueError, TypeError, KeyError):
         entries = [json.loads(line) for line in store.read(ERRORS_NAME).splitlines()]
         return [{**entry, "split": entry["split"], "reason": entry["reason"]} for entry in entries]
-    except (FileNotFoundError, ValueError, TypeError, KeyError) as error:
-        raise DatasetError(f"{store.path(ERRORS_NAME)}: no readable list of clips skipped: {error}") from error
 
 
 def _check(manifest: Manifest, where: str) -> None:

@@ -138,16 +138,14 @@ class ShardCache:
                 os.rename(part, final)
                 _mark_used(descriptor)
                 return descriptor
-            except (DatasetError, StoreError) as error:
+            except BaseException as error:
                 os.close(descriptor)
                 os.remove(part)
+                if not isinstance(error, DatasetError | StoreError):
+                    raise
                 problem = error
                 if isinstance(error.__cause__, FileNotFoundError):
                     break
-            except BaseException:
-                os.close(descriptor)
-                os.remove(part)
-                raise
         assert problem is not None, "there was at least one attempt"
         if isinstance(problem, DatasetError):
             self._damaged[shard] = str(problem)

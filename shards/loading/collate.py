@@ -18,7 +18,7 @@ from shards.format.store import Store
 from shards.loading.batch_plan import MicroBatch, PlannedClip
 from shards.loading.cache import CacheSettings, ShardCache
 from shards.loading.dataset import Dataset
-from shards.loading.member_reader import MemberOffsets, MemberReader, open_local
+from shards.loading.member_reader import MemberOffsets, MemberReader
 from shards.loading.reference_clips import Reference
 
 SILENCE = -1.0
@@ -105,121 +105,97 @@ class BatchReader:
     """
 
     def __init__(
-        self,
-        dataset: Dataset,
-        contents: Contents,
-        skip: bool = False,
-        cache: CacheSettings | None = None,
+        self, dataset: Dataset, contents: Contents, skip: bool = False, cache: CacheSettings | None = None
     ) -> None:
-        self._url, self._contents, self._skip = dataset.store.url, contents, skip
-        self._members = MemberOffsets.of(dataset.index, roi_side(dataset.manifest.features["crop"]["crop_radius"]))
+        self._contents, self._skip = contents, skip
         self.cache = (
             None if dataset.store.is_local else ShardCache(dataset.store, dataset.manifest, cache or CacheSettings())
         )
-        self._reader: MemberReader | None = None
+        members = MemberOffsets.of(dataset.index, roi_side(dataset.manifest.features["crop"]["crop_radius"]))
+        where = Store(dataset.store.url).path  # of a store that is not open: connections do not survive a fork
+        self._reader = MemberReader(members, where, self.cache.open if self.cache else None)
 
     def read(self, micro_batch: MicroBatch) -> Batch:
         """The clips of a micro-batch, in memory.
 
         Raises:
             DatasetError: a clip is damaged or missing, and `skip` is off.
-            StorageError: the disk or the store failed.
+            StorageError: the disk or the store failed: the clips may be fine, so this is never skipped.
         """
-        if self._reader is None:
-            where = Store(self._url).path
-            opened = self.cache.open if self.cache else lambda shard: open_local(where(shard))
-            self._reader = MemberReader(self._members, opened, where)
-        return collate(self._reader, micro_batch, self._skip, self._contents)
+        clips, members, contents = micro_batch.clips, self._reader.members, self._contents
+        frames = micro_batch.frames if contents.roi else 0
+        sound_frames = micro_batch.frames if contents.sound else 0
+        roi = _empty((len(clips), frames, members.side, members.side), torch.uint8)
+        mel = _empty((len(clips), N_MELS, MEL_FRAMES_PER_VIDEO_FRAME * sound_frames), torch.float32)
+        # of a clip that is not used whole the stored mel is of no use: its peak, to which a mel is scaled, is another
+        has_mel = [clip.whole and contents.stored_mel for clip in clips]
+        wav = _empty((len(clips) - sum(has_mel), SAMPLES_PER_FRAME * sound_frames), torch.float32)
+        references = [clip.reference if contents.sound else None for clip in clips]
+        longest = max((reference.stop - reference.start for reference in references if reference), default=0)
+        reference_mel = torch.zeros(len(clips), N_MELS, longest)
+        reference_frames: list[int] = []
+        used: list[PlannedClip] = []
+        wav_rows: list[int] = []
+        skipped: list[ReadFailure] = []
+        for clip, stored, reference in zip(clips, has_mel, references, strict=True):
+            row, length, number = clip.row, clip.stop - clip.start, len(used)
+            mel_length = MEL_FRAMES_PER_VIDEO_FRAME * length if stored else 0
+            try:
+                if contents.roi:
+                    self._reader.roi(row, clip.start, roi[number, :length].numpy())
+                if contents.sound and stored:
+                    self._reader.mel(row, mel[number, :, :mel_length].numpy())
+                elif contents.sound:
+                    self._reader.wav(row, clip.start, wav[len(wav_rows), : SAMPLES_PER_FRAME * length].numpy())
+            except DatasetError as error:
+                if not self._skip:
+                    raise
+                skipped.append(ReadFailure(members.keys[row].as_py(), str(error)))
+                continue  # the next clip is read over it
+            roi[number, length:] = 0
+            mel[number, :, mel_length:] = SILENCE
+            if not stored:
+                wav[len(wav_rows), SAMPLES_PER_FRAME * length :] = 0
+                wav_rows.append(number)
+            used.append(clip)
+            reference_frames.append(self._read_reference(reference, reference_mel[number]) if reference else 0)
+        return Batch(
+            number=micro_batch.number,
+            keys=[members.keys[clip.row].as_py() for clip in used],
+            speakers=[members.speakers[clip.row].as_py() for clip in used],
+            texts=[clip.text for clip in used],
+            lengths=torch.tensor([clip.stop - clip.start for clip in used], dtype=torch.int64),
+            roi=roi[: len(used)],
+            mel=mel[: len(used)],
+            wav=wav[: len(wav_rows)],
+            wav_rows=torch.tensor(wav_rows, dtype=torch.int64),
+            reference=reference_mel[: len(used)],
+            reference_frames=torch.tensor(reference_frames, dtype=torch.int64),
+            skipped=skipped,
+        )
 
     def shard_of_rows(self) -> Sequence[str]:
         """The shard of each row of the index."""
-        return [self._members.shards[number] for number in self._members.shard.tolist()]
+        members = self._reader.members
+        return [members.shards[number] for number in members.shard.tolist()]
 
     def close(self) -> None:
         """Close what it has opened."""
-        if self._reader is not None:
-            self._reader.close()
+        self._reader.close()
 
-
-def collate(reader: MemberReader, micro_batch: MicroBatch, skip: bool, contents: Contents) -> Batch:
-    """Read the clips of a planned micro-batch into one padded batch.
-
-    Args:
-        reader: of the dataset.
-        micro_batch: from a plan.
-        skip: skip clips that are damaged or missing, and list them in the batch.
-        contents: what to read.
-
-    Raises:
-        DatasetError: a clip is damaged or missing, and `skip` is off.
-        StorageError: the disk or the store failed: the clips may be fine, so this is never skipped.
-    """
-    clips, members = micro_batch.clips, reader.members
-    frames = micro_batch.frames if contents.roi else 0
-    sound_frames = micro_batch.frames if contents.sound else 0
-    roi = _empty((len(clips), frames, members.side, members.side), torch.uint8)
-    mel = _empty((len(clips), N_MELS, MEL_FRAMES_PER_VIDEO_FRAME * sound_frames), torch.float32)
-    # of a clip that is not used whole the stored mel is of no use: its peak, to which a mel is scaled, is another
-    has_mel = [clip.whole and contents.stored_mel for clip in clips]
-    wav = _empty((len(clips) - sum(has_mel), SAMPLES_PER_FRAME * sound_frames), torch.float32)
-    references = [clip.reference if contents.sound else None for clip in clips]
-    longest = max((reference.stop - reference.start for reference in references if reference), default=0)
-    reference_mel = torch.zeros(len(clips), N_MELS, longest)
-    reference_frames: list[int] = []
-    used: list[PlannedClip] = []
-    wav_rows: list[int] = []
-    skipped: list[ReadFailure] = []
-    for clip, stored, reference in zip(clips, has_mel, references, strict=True):
-        row, length, number = clip.row, clip.stop - clip.start, len(used)
-        mel_length = MEL_FRAMES_PER_VIDEO_FRAME * length if stored else 0
+    def _read_reference(self, reference: Reference, out: Tensor) -> int:
+        """Mel frames of a reference utterance into `out` (n_mels, F); their number, 0 if they cannot be read."""
+        frames = MEL_FRAMES_PER_VIDEO_FRAME * int(self._reader.members.frames[reference.row])
+        mel = np.empty((N_MELS, frames), np.float32)
         try:
-            if contents.roi:
-                reader.roi(row, clip.start, roi[number, :length].numpy())
-            if contents.sound and stored:
-                reader.mel(row, mel[number, :, :mel_length].numpy())
-            elif contents.sound:
-                reader.wav(row, clip.start, wav[len(wav_rows), : SAMPLES_PER_FRAME * length].numpy())
-        except DatasetError as error:
-            if not skip:
+            self._reader.mel(reference.row, mel)
+        except DatasetError:
+            if not self._skip:  # else the clip does without: the damaged one is reported where it is used itself
                 raise
-            skipped.append(ReadFailure(members.keys[row].as_py(), str(error)))
-            continue  # the next clip is read over it
-        roi[number, length:] = 0
-        mel[number, :, mel_length:] = SILENCE
-        if not stored:
-            wav[len(wav_rows), SAMPLES_PER_FRAME * length :] = 0
-            wav_rows.append(number)
-        used.append(clip)
-        reference_frames.append(_read_reference(reader, reference, reference_mel[number], skip) if reference else 0)
-    return Batch(
-        number=micro_batch.number,
-        keys=[members.keys[clip.row].as_py() for clip in used],
-        speakers=[members.speakers[clip.row].as_py() for clip in used],
-        texts=[clip.text for clip in used],
-        lengths=torch.tensor([clip.stop - clip.start for clip in used], dtype=torch.int64),
-        roi=roi[: len(used)],
-        mel=mel[: len(used)],
-        wav=wav[: len(wav_rows)],
-        wav_rows=torch.tensor(wav_rows, dtype=torch.int64),
-        reference=reference_mel[: len(used)],
-        reference_frames=torch.tensor(reference_frames, dtype=torch.int64),
-        skipped=skipped,
-    )
-
-
-def _read_reference(reader: MemberReader, reference: Reference, out: Tensor, skip: bool) -> int:
-    """Mel frames of a reference utterance into `out` (n_mels, F); their number, 0 if they cannot be read."""
-    frames = MEL_FRAMES_PER_VIDEO_FRAME * int(reader.members.frames[reference.row])
-    mel = np.empty((N_MELS, frames), np.float32)
-    try:
-        reader.mel(reference.row, mel)
-    except DatasetError:
-        if not skip:  # else the clip does without: the damaged one is reported where it is used itself
-            raise
-        return 0
-    count = reference.stop - reference.start
-    out[:, :count] = torch.from_numpy(mel[:, reference.start : reference.stop])
-    return count
+            return 0
+        count = reference.stop - reference.start
+        out[:, :count] = torch.from_numpy(mel[:, reference.start : reference.stop])
+        return count
 
 
 def _empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:

@@ -17,6 +17,7 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,13 +101,15 @@ class MemberReader:
 
     Args:
         members: where they lie.
-        open_shard: gives a descriptor of a shard by its name (`open_local`, `ShardCache.open`).
-        where: what errors call a shard.
+        where: the path of a shard, by its name; errors call it so.
+        open_shard: gives a descriptor of a shard by its name (`ShardCache.open`); None: it is a local file.
     """
 
-    def __init__(self, members: MemberOffsets, open_shard: Callable[[str], int], where: Callable[[str], str]) -> None:
+    def __init__(
+        self, members: MemberOffsets, where: Callable[[str], str], open_shard: Callable[[str], int] | None
+    ) -> None:
         self.members = members
-        self._open_shard, self._where = open_shard, where
+        self._where, self._open_shard = where, open_shard
         self._open: OrderedDict[str, int] = OrderedDict()
         self._scratch = np.empty(0, np.uint8)
 
@@ -118,14 +121,11 @@ class MemberReader:
             StorageError: they could not be read, and may be fine.
         """
         frames, side = int(self.members.frames[row]), self.members.side
-        size, name = int(self.members.sizes["roi"][row]), self._name(row, "roi")
         if self.members.video[row]:
-            content = self._scratch_of(size)
+            content = self._scratch_of(int(self.members.sizes["roi"][row]))
             self._read(row, "roi", [content], 0)
-            try:
-                out[...] = decode_roi(content.tobytes(), "roi.mkv", frames, side, name)[start : start + len(out)]
-            except DatasetError as error:
-                raise DatasetError(f"{self._shard(row)}: {error}") from error
+            roi = decode_roi(content.tobytes(), "roi.mkv", frames, side, self._place(row, "roi"))
+            out[...] = roi[start : start + len(out)]
             return
         header = self._header(row, "roi", frames * side * side)
         if start == 0:
@@ -133,32 +133,30 @@ class MemberReader:
         else:
             self._read(row, "roi", [header], 0)
             self._read(row, "roi", [out], len(header) + start * side * side)
-        self._check_npy(header, name, row, ((frames, side, side), "|u1"))
+        self._check_npy(header, row, "roi", (frames, side, side), "|u1")
 
     def mel(self, row: int, out: Array) -> None:
         """The stored mel of a whole clip into `out`, float32 (80, 4T) of any strides. Raises as `roi`."""
-        frames, name = int(self.members.frames[row]), self._name(row, "mel")
-        shape = (N_MELS, MEL_FRAMES_PER_VIDEO_FRAME * frames)
+        shape = (N_MELS, MEL_FRAMES_PER_VIDEO_FRAME * int(self.members.frames[row]))
         payload = 4 * shape[0] * shape[1]
         header, content = self._header(row, "mel", payload), self._scratch_of(payload)
         self._read(row, "mel", [header, content], 0)
-        self._check_npy(header, name, row, (shape, "<f4"))
+        self._check_npy(header, row, "mel", shape, "<f4")
         mel = content.view("<f4").reshape(shape)
         if not np.isfinite(mel).all():
-            raise DatasetError(f"{self._shard(row)}: {name}: holds values that are not finite")
+            raise DatasetError(f"{self._place(row, 'mel')}: holds values that are not finite")
         out[...] = mel
 
     def wav(self, row: int, start: int, out: Array) -> None:
         """Samples from frame `start` on into `out`, float32 (640 t,) in [-1, 1). Raises as `roi`."""
-        frames, name = int(self.members.frames[row]), self._name(row, "wav")
-        samples = SAMPLES_PER_FRAME * frames
+        samples = SAMPLES_PER_FRAME * int(self.members.frames[row])
         header, content = self._header(row, "wav", 2 * samples), self._scratch_of(2 * len(out))
         self._read(row, "wav", [header], 0)
         self._read(row, "wav", [content], len(header) + 2 * SAMPLES_PER_FRAME * start)
-        expected = f"16 kHz mono PCM16 of {samples} samples"
         found = wav_header(header.tobytes())
         if found != (1, 2, SAMPLE_RATE, samples):
-            raise DatasetError(f"{self._shard(row)}: {name}: expected {expected}, found {found or 'no wav header'}")
+            expected = f"expected 16 kHz mono PCM16 of {samples} samples"
+            raise DatasetError(f"{self._place(row, 'wav')}: {expected}, found {found or 'no wav header'}")
         np.multiply(content.view("<i2"), np.float32(1 / 32768), out=out)
 
     def close(self) -> None:
@@ -171,13 +169,11 @@ class MemberReader:
             return self._open[shard]
         while len(self._open) >= _MOST_OPEN:
             os.close(self._open.popitem(last=False)[1])
-        self._open[shard] = self._open_shard(shard)
+        if self._open_shard:
+            self._open[shard] = self._open_shard(shard)
+        else:
+            self._open[shard] = os.open(self._where(shard), os.O_RDONLY | os.O_CLOEXEC)
         return self._open[shard]
-
-    def _forget(self, shard: str) -> None:
-        descriptor = self._open.pop(shard, None)
-        if descriptor is not None:
-            os.close(descriptor)
 
     def _shard(self, row: int) -> str:
         return self._where(self.members.shards[self.members.shard[row]])
@@ -185,6 +181,10 @@ class MemberReader:
     def _name(self, row: int, member: str) -> str:
         roi_member = "roi.mkv" if self.members.video[row] else "roi.npy"
         return f"{self.members.keys[row].as_py()}.{member_extension(member, roi_member)}"
+
+    def _place(self, row: int, member: str) -> str:
+        """What errors call a member."""
+        return f"{self._shard(row)}: {self._name(row, member)}"
 
     def _scratch_of(self, size: int) -> Array:
         if len(self._scratch) < size:
@@ -196,8 +196,8 @@ class MemberReader:
         size = int(self.members.sizes[member][row])
         if not 0 < size - payload < _LONGEST_HEADER:
             raise DatasetError(
-                f"{self._shard(row)}: {self._name(row, member)}: {size} bytes cannot be a header and the {payload} "
-                f"that {self.members.frames[row]} frames take"
+                f"{self._place(row, member)}: {size} bytes cannot be a header and the {payload} that "
+                f"{self.members.frames[row]} frames take"
             )
         return np.empty(size - payload, np.uint8)
 
@@ -218,38 +218,32 @@ class MemberReader:
                 if attempt == _ATTEMPTS:
                     what = f"reading failed: {error.strerror}"
                     raise StorageError(error.errno or 0, what, self._shard(row)) from error
-                self._forget(shard)
+                with suppress(KeyError):
+                    os.close(self._open.pop(shard))
                 time.sleep(PAUSE_SECONDS * attempt)
         if count != expected:
             raise DatasetError(
-                f"{self._shard(row)}: {self._name(row, member)}: {expected} bytes were expected from byte {offset} on, "
-                f"the shard ends after {count} of them"
+                f"{self._place(row, member)}: {expected} bytes were expected from byte {offset} on, the shard ends "
+                f"after {count} of them"
             )
 
-    def _check_npy(self, header: Array, name: str, row: int, expected: tuple[tuple[int, ...], str]) -> None:
+    def _check_npy(self, header: Array, row: int, member: str, shape: tuple[int, ...], dtype: str) -> None:
         found = npy_header(header.tobytes())
-        if found != (expected[0], False, expected[1]):
+        if found != (shape, False, dtype):
             actual = f"{found[2]} {found[0]}{' in Fortran order' if found[1] else ''}" if found else "no .npy header"
-            raise DatasetError(f"{self._shard(row)}: {name}: expected {expected[1]} {expected[0]}, found {actual}")
-
-
-def open_local(path: str) -> int:
-    """A descriptor of a local shard."""
-    return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            raise DatasetError(f"{self._place(row, member)}: expected {dtype} {shape}, found {actual}")
 
 
 def _filled(descriptor: int, into: Sequence[Array], offset: int) -> int:
     """Fill `into`, uint8, one after the other, from `offset` on; how many bytes there were."""
-    expected = sum(array.nbytes for array in into)
-    count = os.preadv(descriptor, [array.data for array in into], offset)
-    if count in (0, expected):
-        return count
-    done = 0  # the end of the file, or more than one call gives
-    for array in into:
-        rest = array.data.cast("B")
-        while rest:
-            count = os.preadv(descriptor, [rest], offset + done)
-            if not count:
-                return done
-            rest, done = rest[count:], done + count
+    rest, done = [array.data.cast("B") for array in into], 0
+    while rest:  # once, unless the file ends or this is more than one call gives
+        count = os.preadv(descriptor, rest, offset + done)
+        if not count:
+            break
+        done += count
+        while rest and count >= len(rest[0]):
+            count -= len(rest.pop(0))
+        if rest:
+            rest[0] = rest[0][count:]
     return done
