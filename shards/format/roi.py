@@ -18,7 +18,6 @@ from shards.format.npy import decode_npy, encode_npy
 
 RoiCodec = Literal["npy", "ffv1", "h264"]
 ROI_CODECS: tuple[RoiCodec, ...] = get_args(RoiCodec)
-_MEMBER = {"npy": "roi.npy", "ffv1": "roi.mkv", "h264": "roi.mkv"}
 _ENCODERS: dict[str, tuple[str, dict[str, str]]] = {
     # Golomb-Rice and version 1: the fastest FFV1, and the smallest on these small pictures
     "ffv1": ("ffv1", {"level": "1", "coder": "0", "context": "0", "g": "1"}),
@@ -29,7 +28,7 @@ _ENCODERS: dict[str, tuple[str, dict[str, str]]] = {
 
 def roi_member(codec: RoiCodec) -> str:
     """The extension under which a codec's lip region is stored in the tar."""
-    return _MEMBER[codec]
+    return "roi.npy" if codec == "npy" else "roi.mkv"
 
 
 def encode_roi(roi: np.ndarray[Any, Any], codec: RoiCodec, fps: int = FPS) -> bytes:

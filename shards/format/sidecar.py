@@ -47,12 +47,7 @@ Reason = Literal[
 class SkippedClip:
     """A clip that is not in the dataset, and why.
 
-    Attributes:
-        key: the clip.
-        split: the split that listed it.
-        source: path of its video below the corpus's root.
-        stage, reason: see `Stage` and `Reason`.
-        detail: what was found and what was expected.
+    `source` is the path of its video below the corpus's root, `detail` what was found and what was expected.
     """
 
     key: str
@@ -69,8 +64,7 @@ class Sidecar:
 
     Attributes:
         plan: hash of the plan the shard belongs to.
-        shard: name of the tar.
-        split: its split.
+        shard: name of the tar, of `split`.
         bytes, sha256: of the tar.
         rows: index rows of its clips, in the order in which they are stored.
         skipped: clips planned for it that could not be built.
@@ -99,16 +93,14 @@ def sidecar_name(shard: str) -> str:
 
 def encode_sidecar(sidecar: Sidecar) -> bytes:
     """One line of JSON: the format version, a sha256 of the rest, and the rest."""
-    body = _compact(asdict(sidecar))
-    return f'{{"format":{FORMAT_VERSION},"digest":"{_digest(body)}","sidecar":{body}}}\n'.encode()
+    body, digest = _compact(asdict(sidecar))
+    return f'{{"format":{FORMAT_VERSION},"digest":"{digest}","sidecar":{body}}}\n'.encode()
 
 
-def _compact(body: dict[str, Any]) -> str:
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":"))
-
-
-def _digest(body: str) -> str:
-    return hashlib.sha256(body.encode()).hexdigest()
+def _compact(body: dict[str, Any]) -> tuple[str, str]:
+    """The JSON of a sidecar, and its sha256."""
+    encoded = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+    return encoded, hashlib.sha256(encoded.encode()).hexdigest()
 
 
 def read_sidecar(store: Store, shard: str) -> Sidecar:
@@ -124,7 +116,7 @@ def read_sidecar(store: Store, shard: str) -> Sidecar:
         if content["format"] != FORMAT_VERSION:
             raise DatasetError(f"{store.path(name)}: format {content['format']}, this version reads {FORMAT_VERSION}")
         body = dict(content["sidecar"])
-        if _digest(_compact(body)) != content["digest"]:
+        if _compact(body)[1] != content["digest"]:
             raise DatasetError(f"{store.path(name)}: its content is not what it was written with")
         refuse_renamed("sidecar", body)
         skipped = [SkippedClip(**entry) for entry in body.pop("skipped")]

@@ -89,21 +89,12 @@ class Store:
         return f"{protocol}://{folder}/{name}".rstrip("/")
 
     def exists(self, name: str = "") -> bool:
-        """Whether there is a file or folder of that name; without a name, the store itself.
-
-        Raises:
-            StorageError: the store could not be asked.
-        """
+        """Whether there is a file or folder of that name; without a name, the store itself (`StorageError`)."""
         with _named("looking", self.path(name)):
             return cast(bool, self._opened[0].exists(self.path(name)))
 
     def size(self, name: str) -> int:
-        """Bytes of a file.
-
-        Raises:
-            FileNotFoundError: there is none of that name.
-            StorageError: the store could not be asked.
-        """
+        """Bytes of a file (`FileNotFoundError`, `StorageError`)."""
         with _named("asking the size", self.path(name)):
             self._opened[0].invalidate_cache(self.path())
             return int(self._opened[0].size(self.path(name)))
@@ -111,9 +102,6 @@ class Store:
     def read(self, name: str) -> bytes:
         """The whole content of a file (`FileNotFoundError`, `PermissionError`, `StorageError`)."""
         with _named("reading", self.path(name)):
-            if self.is_local:
-                with open(self.path(name), "rb") as file:
-                    return file.read()
             return cast(bytes, self._opened[0].cat_file(self.path(name)))
 
     def read_range(self, name: str, offset: int, size: int) -> bytes:
@@ -132,12 +120,7 @@ class Store:
             yield file
 
     def sha256(self, name: str) -> str:
-        """The checksum of a file's content, in hexadecimal digits.
-
-        Raises:
-            FileNotFoundError, PermissionError: there is none of that name, or it may not be read.
-            StorageError: it could not be read to its end.
-        """
+        """The checksum of a file's content, in hexadecimal digits. Raises as `read`."""
         with self.open(name) as file, _named("reading", self.path(name)):
             return hashlib.file_digest(cast(Any, file), "sha256").hexdigest()
 

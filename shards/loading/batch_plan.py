@@ -8,16 +8,14 @@ Windows keep reading local: at any time only a few shards are open, or have to b
     planned = plan_epoch(dataset.index, ["train"], seed=0, epoch=3, draw=draw)
     slots = distribute_from(planned, per_step, step, rank, world)     # this rank's micro-batches, from a step on
 
-A global batch is `per_step` consecutive micro-batches, whatever the number of ranks: an epoch is the same on one GPU
-and on sixty-four, a run's place in it is the number of its next step, and a run that resumes there, on other ranks too,
-reads the rest, nothing twice. No picture and no sound is touched here, and torch is not needed.
+A global batch is `per_step` consecutive micro-batches, whatever the number of ranks: a run that resumes, on other ranks
+too, reads the rest, nothing twice. No picture and no sound is touched here, and torch is not needed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from random import Random
 from typing import NamedTuple
 
@@ -111,8 +109,7 @@ def plan_epoch(
         draw: the part of each clip that is used; default: the whole clip.
         settings: sizes.
         reference_frames: mel frames of another clip of the same speaker that each clip comes with; 0: none. It is read
-            at about the same time (it is of the same window of shards), so that reading stays local: a clip that is
-            its speaker's only one there has none.
+            at about the same time (it is of the same window of shards): a speaker's only clip there has none.
 
     Raises:
         ValueError: a split without clips; a part that lies outside of its clip; a clip that is longer than
@@ -161,12 +158,11 @@ def plan_evaluation(
         ranked = sorted(range(len(rows)), key=lambda at: Random(f"chosen {keys[at]}").random())
         chosen = rows[ranked[:clips]]
         shards = [kept for kept in (found[np.isin(found, chosen)] for found in shards) if len(kept)]
-    windows = (
-        shards[first : first + settings.window_shards] for first in range(0, len(shards), settings.window_shards)
-    )
-    rows_of = (np.concatenate(window).tolist() for window in windows)
-    packed = chain.from_iterable(_packed(_planned(index, rows, "fixed", draw, settings), settings) for rows in rows_of)
-    return [MicroBatch(number, *micro_batch) for number, micro_batch in enumerate(packed)]
+    planned = []
+    for first in range(0, len(shards), settings.window_shards):
+        rows = np.concatenate(shards[first : first + settings.window_shards]).tolist()
+        planned += _packed(_planned(index, rows, "fixed", draw, settings), settings)
+    return [MicroBatch(number, *micro_batch) for number, micro_batch in enumerate(planned)]
 
 
 def plan_references(index: pa.Table, planned: Sequence[MicroBatch]) -> dict[int, MicroBatch]:
@@ -208,13 +204,12 @@ def _planned(index: pa.Table, rows: list[int], seed: str, draw: Draw, settings: 
 
 def _packed(clips: list[PlannedClip], settings: BatchSettings) -> list[tuple[int, tuple[PlannedClip, ...]]]:
     """Frames and clips of each micro-batch, the longest first. Only the last, of the shortest, may be far from full."""
-    longest_first = sorted(clips, key=lambda clip: clip.start - clip.stop)
-    packed, first = [], 0
-    while first < len(longest_first):
-        frames = _rounded(longest_first[first].stop - longest_first[first].start, settings)
+    rest, packed = sorted(clips, key=lambda clip: clip.start - clip.stop), []
+    while rest:
+        frames = _rounded(rest[0].stop - rest[0].start, settings)
         count = min(max(1, settings.max_padded_frames // frames), settings.max_clips or len(clips))
-        packed.append((frames, tuple(longest_first[first : first + count])))
-        first += count
+        packed.append((frames, tuple(rest[:count])))
+        rest = rest[count:]
     return packed
 
 
