@@ -18,9 +18,6 @@ ERRORS_NAME = "errors.jsonl"
 PLAN_NAME = "plan.json"
 """Written first: whose place this is, so that another plan's build is refused before it touches anything."""
 
-TOTALS = ("clips", "frames", "hours", "bytes", "skipped")
-"""What is counted over all splits."""
-
 
 @dataclass(frozen=True)
 class ShardEntry:
@@ -132,7 +129,8 @@ def _check(manifest: Manifest, where: str) -> None:
         if not all(isinstance(value, int) for value in (entry.bytes, entry.clips, entry.frames)):
             raise DatasetError(f"{where}: the counts of {entry.name} are not whole numbers")
     crop, totals = manifest.features["crop"], manifest.totals
-    if not isinstance(crop["crop_radius"], int) or not all(isinstance(totals[name], int | float) for name in TOTALS):
+    counted = [totals[name] for name in ("clips", "frames", "hours", "bytes", "skipped")]
+    if not isinstance(crop["crop_radius"], int) or not all(isinstance(total, int | float) for total in counted):
         raise DatasetError(f"{where}: crop_radius or a total is not a number")
     for values in (manifest.recipe, manifest.versions, manifest.sha256):
         if not isinstance(values, dict):

@@ -21,15 +21,13 @@ from shards.format.store import Store
 
 @dataclass
 class _HashingFile:
-    """Passes writes on and keeps count and checksum of them, so that a finished tar need not be read again."""
+    """Passes writes on and keeps the checksum of them, so that a finished tar need not be read again."""
 
     file: IO[bytes]
     digest: Any = field(default_factory=hashlib.sha256)
-    count: int = 0
 
     def write(self, content: bytes) -> int:
         self.digest.update(content)
-        self.count += len(content)
         return self.file.write(content)
 
 
@@ -39,10 +37,10 @@ class ShardWriter:
 
     shard: str
     codec: RoiCodec
+    _tar: Any
     rows: list[dict[str, Any]] = field(default_factory=list)
     bytes: int = 0
     sha256: str = ""
-    _tar: Any = None
 
     @classmethod
     @contextmanager
@@ -54,14 +52,13 @@ class ShardWriter:
         """
         from webdataset import TarWriter  # brings torch along, which a reader of shards need not wait for
 
-        writer = cls(shard, codec)
         with store.create(shard) as file:
             hashing = _HashingFile(file)
             # PAX: the older default cuts off long and non-ASCII names
             with TarWriter(hashing, encoder=False, mtime=0, user="", group="", format="PAX_FORMAT") as tar:
-                writer._tar = tar
+                writer = cls(shard, codec, tar)
                 yield writer
-            writer.bytes, writer.sha256 = hashing.count, hashing.digest.hexdigest()
+            writer.bytes, writer.sha256 = file.tell(), hashing.digest.hexdigest()
             file.flush()
             _add_offsets(writer.rows, file.name)
 
@@ -71,7 +68,6 @@ class ShardWriter:
         Raises:
             DatasetError: it does not keep the contract, or its key was written before.
         """
-        assert self._tar is not None, "write() outside of the block of ShardWriter.create"
         if any(row["key"] == sample.key for row in self.rows):
             raise DatasetError(f"{sample.key}: written twice to {self.shard}")
         members = encode_sample(sample, self.codec)

@@ -148,8 +148,7 @@ def plan_evaluation(
         clips: take only this number, chosen by the seedless hash of their keys: the same ones every time, from
             anywhere in the splits.
 
-    Raises:
-        ValueError: as `plan_epoch`.
+    Raises as `plan_epoch`.
     """
     shards = rows_by_shard(index, splits)
     if clips is not None:
@@ -172,8 +171,7 @@ def plan_references(index: pa.Table, planned: Sequence[MicroBatch]) -> dict[int,
     clip in the split are not in it.
     """
     rows = [clip.row for micro_batch in planned for clip in micro_batch.clips]
-    pairs = zip(rows, reference_rows(index, rows), strict=True)
-    others = {row: other for row, other in pairs if other is not None}
+    others = {row: other for row, other in zip(rows, reference_rows(index, rows), strict=True) if other is not None}
     wanted = sorted(set(others.values()))
     frames = index["frames"].take(pa.array(wanted, pa.int64())).to_pylist()
     single = {

@@ -2,13 +2,10 @@
 
 By hand: fsspec's own caches know neither a bound, nor checksums, nor other processes.
 
-A shard is fetched by whoever needs it first; others wait for that one. It is written under a temporary name, compared
-with the manifest's checksum and then renamed, so a file under its final name is whole; its name begins with the
-checksum, so datasets can share a folder. When a new shard would not fit, those that were opened longest ago are
-deleted. What a process has opened stays readable: a deleted file lives until it is closed.
-
-A store that fails or does not answer for a while is tried again a few times, then named. `shards.loading.prefetch`
-fetches in the background what a plan is going to need.
+A shard is fetched by whoever needs it first, written under a temporary name, compared with the manifest's checksum and
+then renamed: a file under its final name is whole. Its name begins with the checksum, so datasets can share a folder.
+When a new shard would not fit, those that were opened longest ago are deleted; a process can still read what it has
+opened. A store that fails or does not answer for a while is tried again a few times, then named.
 """
 
 from __future__ import annotations
@@ -77,8 +74,8 @@ class ShardCache:
             if entry.bytes > settings.max_bytes:
                 raise ValueError(f"max_bytes: {settings.max_bytes} is too small, {entry.name} has {entry.bytes} bytes")
 
-    def open(self, shard: str) -> int:
-        """A descriptor of a shard, fetched if it is not there.
+    def open(self, shard: str, how: int = fcntl.LOCK_EX) -> int:
+        """A descriptor of a shard, fetched if it is not there; `how` to lock it meanwhile.
 
         Raises:
             DatasetError: the store has no such shard, or another than the manifest says.
@@ -87,7 +84,7 @@ class ShardCache:
         descriptor = self._opened(shard)
         if descriptor is not None:
             return descriptor
-        with self._locked(f"{self._name(shard)}.lock"):
+        with self._locked(f"{self._name(shard)}.lock", how):
             descriptor = self._opened(shard)  # fetched by another process in the meantime
             return self._fetched(shard) if descriptor is None else descriptor
 
@@ -95,9 +92,8 @@ class ShardCache:
         """Fetch a shard if it is not there; False if another process is doing that. Raises as `open`."""
         if (self._folder / self._name(shard)).exists():
             return True
-        with suppress(BlockingIOError), self._locked(f"{self._name(shard)}.lock", fcntl.LOCK_EX | fcntl.LOCK_NB):
-            descriptor = self._opened(shard)
-            os.close(self._fetched(shard) if descriptor is None else descriptor)
+        with suppress(BlockingIOError):
+            os.close(self.open(shard, fcntl.LOCK_EX | fcntl.LOCK_NB))
             return True
         return False
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -18,7 +17,7 @@ from shards.format.store import Store
 from shards.loading.batch_plan import MicroBatch, PlannedClip
 from shards.loading.cache import CacheSettings, ShardCache
 from shards.loading.dataset import Dataset
-from shards.loading.member_reader import MemberOffsets, MemberReader
+from shards.loading.member_reader import MemberReader
 from shards.loading.reference_clips import Reference
 
 SILENCE = -1.0
@@ -111,9 +110,9 @@ class BatchReader:
         self.cache = (
             None if dataset.store.is_local else ShardCache(dataset.store, dataset.manifest, cache or CacheSettings())
         )
-        members = MemberOffsets.of(dataset.index, roi_side(dataset.manifest.features["crop"]["crop_radius"]))
+        side = roi_side(dataset.manifest.features["crop"]["crop_radius"])
         where = Store(dataset.store.url).path  # of a store that is not open: connections do not survive a fork
-        self._reader = MemberReader(members, where, self.cache.open if self.cache else None)
+        self._reader = MemberReader(dataset.index, side, where, self.cache.open if self.cache else None)
 
     def read(self, micro_batch: MicroBatch) -> Batch:
         """The clips of a micro-batch, in memory.
@@ -122,10 +121,10 @@ class BatchReader:
             DatasetError: a clip is damaged or missing, and `skip` is off.
             StorageError: the disk or the store failed: the clips may be fine, so this is never skipped.
         """
-        clips, members, contents = micro_batch.clips, self._reader.members, self._contents
+        clips, reader, contents = micro_batch.clips, self._reader, self._contents
         frames = micro_batch.frames if contents.roi else 0
         sound_frames = micro_batch.frames if contents.sound else 0
-        roi = _empty((len(clips), frames, members.side, members.side), torch.uint8)
+        roi = _empty((len(clips), frames, reader.side, reader.side), torch.uint8)
         mel = _empty((len(clips), N_MELS, MEL_FRAMES_PER_VIDEO_FRAME * sound_frames), torch.float32)
         # of a clip that is not used whole the stored mel is of no use: its peak, to which a mel is scaled, is another
         has_mel = [clip.whole and contents.stored_mel for clip in clips]
@@ -142,15 +141,15 @@ class BatchReader:
             mel_length = MEL_FRAMES_PER_VIDEO_FRAME * length if stored else 0
             try:
                 if contents.roi:
-                    self._reader.roi(row, clip.start, roi[number, :length].numpy())
+                    reader.roi(row, clip.start, roi[number, :length].numpy())
                 if contents.sound and stored:
-                    self._reader.mel(row, mel[number, :, :mel_length].numpy())
+                    reader.mel(row, mel[number, :, :mel_length].numpy())
                 elif contents.sound:
-                    self._reader.wav(row, clip.start, wav[len(wav_rows), : SAMPLES_PER_FRAME * length].numpy())
+                    reader.wav(row, clip.start, wav[len(wav_rows), : SAMPLES_PER_FRAME * length].numpy())
             except DatasetError as error:
                 if not self._skip:
                     raise
-                skipped.append(ReadFailure(members.keys[row].as_py(), str(error)))
+                skipped.append(ReadFailure(reader.keys[row].as_py(), str(error)))
                 continue  # the next clip is read over it
             roi[number, length:] = 0
             mel[number, :, mel_length:] = SILENCE
@@ -161,8 +160,8 @@ class BatchReader:
             reference_frames.append(self._read_reference(reference, reference_mel[number]) if reference else 0)
         return Batch(
             number=micro_batch.number,
-            keys=[members.keys[clip.row].as_py() for clip in used],
-            speakers=[members.speakers[clip.row].as_py() for clip in used],
+            keys=[reader.keys[clip.row].as_py() for clip in used],
+            speakers=[reader.speakers[clip.row].as_py() for clip in used],
             texts=[clip.text for clip in used],
             lengths=torch.tensor([clip.stop - clip.start for clip in used], dtype=torch.int64),
             roi=roi[: len(used)],
@@ -174,18 +173,13 @@ class BatchReader:
             skipped=skipped,
         )
 
-    def shard_of_rows(self) -> Sequence[str]:
-        """The shard of each row of the index."""
-        members = self._reader.members
-        return [members.shards[number] for number in members.shard.tolist()]
-
     def close(self) -> None:
         """Close what it has opened."""
         self._reader.close()
 
     def _read_reference(self, reference: Reference, out: Tensor) -> int:
         """Mel frames of a reference utterance into `out` (n_mels, F); their number, 0 if they cannot be read."""
-        frames = MEL_FRAMES_PER_VIDEO_FRAME * int(self._reader.members.frames[reference.row])
+        frames = MEL_FRAMES_PER_VIDEO_FRAME * int(self._reader.frames[reference.row])
         mel = np.empty((N_MELS, frames), np.float32)
         try:
             self._reader.mel(reference.row, mel)

@@ -103,7 +103,9 @@ def load(
     )
     with closing(reader):
         batches: Any = iter(loader)  # processes are started before threads, since a fork copies locks but no threads
-        prefetcher = Prefetcher(reader.cache, shard_uses(slots, reader.shard_of_rows())) if reader.cache else None
+        prefetcher = None
+        if reader.cache:
+            prefetcher = Prefetcher(reader.cache, shard_uses(slots, dataset.index["shard"].to_pylist()))
         try:
             for place, slot in enumerate(slots):
                 if slot is None:

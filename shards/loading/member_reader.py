@@ -6,9 +6,8 @@ An index row says where in which shard a member lies, how large it is and how ma
 `.npy` or wav header is known before it is read, and one `preadv` fills header and pictures; the header is then looked
 at and has to say what the row says. Nothing is unpickled and nothing is allocated that the index did not announce.
 
-What the checks catch: a shard that is missing, cut short or shifted, a member of other frames, size, type or rate, a
-video that does not decode, a mel that is not finite. A changed picture or sample is noticed by `pipeline verify`, which
-compares checksums, and by the cache of remote shards.
+The checks catch a shard that is missing, cut short or shifted, a member of other frames, size, type or rate, a video
+that does not decode, a mel that is not finite. `pipeline verify` and the cache notice a changed picture or sample.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -41,74 +39,40 @@ PAUSE_SECONDS = 2.0
 """Before a read that failed is tried again; twice as long before the third attempt."""
 
 
-@dataclass(frozen=True)
-class MemberOffsets:
-    """The columns of an index that reading needs, small enough to travel to every worker process.
-
-    Attributes:
-        keys, speakers: Arrow strings, a row a clip.
-        shards: names of the shards.
-        shard: of each row, which of `shards`.
-        frames: of each row.
-        video: whether its lip region is a video (`roi.mkv`).
-        offsets, sizes: member (roi, mel, wav) -> bytes, of each row.
-        side: R, of the stored lip regions, pixels.
-    """
-
-    keys: pa.StringArray
-    speakers: pa.StringArray
-    shards: list[str]
-    shard: Array
-    frames: Array
-    video: Array
-    offsets: dict[str, Array]
-    sizes: dict[str, Array]
-    side: int
-
-    @classmethod
-    def of(cls, index: pa.Table, side: int) -> MemberOffsets:
-        """Where an index says they are.
-
-        Raises:
-            DatasetError: a row says what cannot be; it is named.
-        """
-        index = index.combine_chunks()
-        shard = pc.dictionary_encode(index["shard"].combine_chunks())
-        offsets = {member: index[f"{member}_offset"].to_numpy() for member in _MEMBERS}
-        sizes = {member: index[f"{member}_size"].to_numpy() for member in _MEMBERS}
-        frames = index["frames"].to_numpy()
-        possible = frames > 0
-        for member in _MEMBERS:
-            possible &= (offsets[member] >= 0) & (sizes[member] > 0)
-        if not possible.all():
-            row = index.slice(int(np.flatnonzero(~possible)[0]), 1).to_pylist()[0]
-            raise DatasetError(f"{row['key']}: the index names {row['frames']} frames, or a member of no bytes: {row}")
-        return cls(
-            keys=index["key"].combine_chunks(),
-            speakers=index["speaker"].combine_chunks(),
-            shards=shard.dictionary.to_pylist(),
-            shard=shard.indices.to_numpy(),
-            frames=frames,
-            video=pc.equal(index["roi_member"], "roi.mkv").to_numpy(),
-            offsets=offsets,
-            sizes=sizes,
-            side=side,
-        )
-
-
 class MemberReader:
-    """Reads members of clips, keeping the shards that were used last open. One process's own: open it after a fork.
+    """Reads members of clips, keeping the shards that were used last open. Only values until it reads.
 
     Args:
-        members: where they lie.
+        index: of the dataset (`Dataset.index`).
+        side: R, of the stored lip regions, pixels.
         where: the path of a shard, by its name; errors call it so.
         open_shard: gives a descriptor of a shard by its name (`ShardCache.open`); None: it is a local file.
+
+    Attributes:
+        keys, speakers: Arrow strings, of each row of the index.
+        frames: video frames, of each row.
+
+    Raises:
+        DatasetError: a row of the index says what cannot be; it is named.
     """
 
     def __init__(
-        self, members: MemberOffsets, where: Callable[[str], str], open_shard: Callable[[str], int] | None
+        self, index: pa.Table, side: int, where: Callable[[str], str], open_shard: Callable[[str], int] | None
     ) -> None:
-        self.members = members
+        index = index.combine_chunks()
+        self.keys, self.speakers = index["key"].combine_chunks(), index["speaker"].combine_chunks()
+        self.frames, self.side = index["frames"].to_numpy(), side
+        shard = pc.dictionary_encode(index["shard"].combine_chunks())
+        self._shards, self._shard_of = shard.dictionary.to_pylist(), shard.indices.to_numpy()
+        self._video = pc.equal(index["roi_member"], "roi.mkv").to_numpy()
+        self._offsets = {member: index[f"{member}_offset"].to_numpy() for member in _MEMBERS}
+        self._sizes = {member: index[f"{member}_size"].to_numpy() for member in _MEMBERS}
+        possible = self.frames > 0
+        for member in _MEMBERS:
+            possible &= (self._offsets[member] >= 0) & (self._sizes[member] > 0)
+        if not possible.all():
+            row = index.slice(int(np.flatnonzero(~possible)[0]), 1).to_pylist()[0]
+            raise DatasetError(f"{row['key']}: the index names {row['frames']} frames, or a member of no bytes: {row}")
         self._where, self._open_shard = where, open_shard
         self._open: OrderedDict[str, int] = OrderedDict()
         self._scratch = np.empty(0, np.uint8)
@@ -120,9 +84,9 @@ class MemberReader:
             DatasetError: naming shard and key, when the bytes are not what the index says.
             StorageError: they could not be read, and may be fine.
         """
-        frames, side = int(self.members.frames[row]), self.members.side
-        if self.members.video[row]:
-            content = self._scratch_of(int(self.members.sizes["roi"][row]))
+        frames, side = int(self.frames[row]), self.side
+        if self._video[row]:
+            content = self._scratch_of(int(self._sizes["roi"][row]))
             self._read(row, "roi", [content], 0)
             roi = decode_roi(content.tobytes(), "roi.mkv", frames, side, self._place(row, "roi"))
             out[...] = roi[start : start + len(out)]
@@ -137,7 +101,7 @@ class MemberReader:
 
     def mel(self, row: int, out: Array) -> None:
         """The stored mel of a whole clip into `out`, float32 (80, 4T) of any strides. Raises as `roi`."""
-        shape = (N_MELS, MEL_FRAMES_PER_VIDEO_FRAME * int(self.members.frames[row]))
+        shape = (N_MELS, MEL_FRAMES_PER_VIDEO_FRAME * int(self.frames[row]))
         payload = 4 * shape[0] * shape[1]
         header, content = self._header(row, "mel", payload), self._scratch_of(payload)
         self._read(row, "mel", [header, content], 0)
@@ -149,7 +113,7 @@ class MemberReader:
 
     def wav(self, row: int, start: int, out: Array) -> None:
         """Samples from frame `start` on into `out`, float32 (640 t,) in [-1, 1). Raises as `roi`."""
-        samples = SAMPLES_PER_FRAME * int(self.members.frames[row])
+        samples = SAMPLES_PER_FRAME * int(self.frames[row])
         header, content = self._header(row, "wav", 2 * samples), self._scratch_of(2 * len(out))
         self._read(row, "wav", [header], 0)
         self._read(row, "wav", [content], len(header) + 2 * SAMPLES_PER_FRAME * start)
@@ -176,11 +140,11 @@ class MemberReader:
         return self._open[shard]
 
     def _shard(self, row: int) -> str:
-        return self._where(self.members.shards[self.members.shard[row]])
+        return self._where(self._shards[self._shard_of[row]])
 
     def _name(self, row: int, member: str) -> str:
-        roi_member = "roi.mkv" if self.members.video[row] else "roi.npy"
-        return f"{self.members.keys[row].as_py()}.{member_extension(member, roi_member)}"
+        roi_member = "roi.mkv" if self._video[row] else "roi.npy"
+        return f"{self.keys[row].as_py()}.{member_extension(member, roi_member)}"
 
     def _place(self, row: int, member: str) -> str:
         """What errors call a member."""
@@ -193,19 +157,19 @@ class MemberReader:
 
     def _header(self, row: int, member: str, payload: int) -> Array:
         """Room for a member's header: what its size leaves beside its payload."""
-        size = int(self.members.sizes[member][row])
+        size = int(self._sizes[member][row])
         if not 0 < size - payload < _LONGEST_HEADER:
             raise DatasetError(
                 f"{self._place(row, member)}: {size} bytes cannot be a header and the {payload} that "
-                f"{self.members.frames[row]} frames take"
+                f"{self.frames[row]} frames take"
             )
         return np.empty(size - payload, np.uint8)
 
     def _read(self, row: int, member: str, into: Sequence[Array], begin: int) -> None:
         """Fill `into`, one after the other, with a member's bytes from `begin` on."""
-        offset = int(self.members.offsets[member][row]) + begin
+        offset = int(self._offsets[member][row]) + begin
         expected = sum(array.nbytes for array in into)
-        shard = self.members.shards[self.members.shard[row]]
+        shard = self._shards[self._shard_of[row]]
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 count = _filled(self._descriptor(shard), into, offset)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 
 from shards.format.errors import DatasetError, StorageError
@@ -13,41 +12,30 @@ from shards.loading.batch_plan import MicroBatch
 from shards.loading.cache import ShardCache
 
 
-@dataclass(frozen=True)
-class ShardUse:
-    """A shard, and the first and last place in the plan at which it is read."""
-
-    shard: str
-    first: int
-    last: int
-
-
-def shard_uses(slots: Sequence[MicroBatch | None], shard_of: Sequence[str]) -> list[ShardUse]:
-    """The shards that are read, in the order in which they are first needed.
+def shard_uses(slots: Sequence[MicroBatch | None], shard_of: Sequence[str]) -> dict[str, int]:
+    """The last place in the plan at which each shard is read; shards in the order in which they are first needed.
 
     Args:
         slots: what is going to be read, in order.
         shard_of: the shard of each row of the index.
     """
-    first: dict[str, int] = {}
     last: dict[str, int] = {}
     for place, slot in enumerate(slots):
         for clip in slot.clips if slot else ():
             for row in (clip.row, *([clip.reference.row] if clip.reference else [])):
-                first.setdefault(shard_of[row], place)
                 last[shard_of[row]] = place
-    return [ShardUse(shard, place, last[shard]) for shard, place in first.items()]
+    return last
 
 
 class Prefetcher:
-    """Threads that fill a cache in a plan's order, never with more than fits beside what is still needed.
+    """Threads that fill a cache in the order of `shard_uses`, never with more than fits beside what is still needed.
 
     Each takes the next shard that nobody else on this machine is fetching. What they cannot fetch they leave to the
     reader, who tries again and says what is wrong.
     """
 
-    def __init__(self, cache: ShardCache, uses: Sequence[ShardUse], threads: int = 4) -> None:
-        self._cache, self._uses = cache, uses
+    def __init__(self, cache: ShardCache, uses: dict[str, int], threads: int = 4) -> None:
+        self._cache, self._uses = cache, list(uses.items())
         self._place, self._closed = 0, False
         self._moved = threading.Condition()
         for _ in range(threads):
@@ -66,18 +54,18 @@ class Prefetcher:
             self._moved.notify_all()
 
     def _run(self) -> None:
-        for number, use in enumerate(self._uses):
+        for number, (shard, last) in enumerate(self._uses):
             with self._moved:
                 self._moved.wait_for(partial(self._fits, number))
                 if self._closed:
                     return
-                over = use.last < self._place
+                over = last < self._place
             with suppress(DatasetError, StorageError, ValueError):
                 if not over:
-                    self._cache.fill(use.shard)
+                    self._cache.fill(shard)
 
     def _fits(self, number: int) -> bool:
         if self._closed:
             return True
-        held = (use.shard for use in self._uses[: number + 1] if use.last >= self._place)
+        held = (shard for shard, last in self._uses[: number + 1] if last >= self._place)
         return sum(map(self._cache.bytes, held)) <= self._cache.settings.max_bytes

@@ -26,16 +26,13 @@ class Reference(NamedTuple):
 
 
 def nearby_references(index: pa.Table, rows: Sequence[int], seed: str, mel_frames: int) -> list[Reference | None]:
-    """For each row a reference utterance in another of these rows, of the same speaker.
+    """For each row a reference utterance in another of these rows, of the same speaker; None where there is no other.
 
     Args:
         index: of the dataset (`Dataset.index`).
         rows: of clips that are read at about the same time, each once, in any order.
         seed: what clip and frames are drawn from, with the key.
         mel_frames: of a reference; a shorter clip is used whole.
-
-    Returns:
-        A reference for each; None where the speaker has no other clip among them.
     """
     ordered = sorted(rows)
     columns = (index[name].take(pa.array(ordered, pa.int64())).to_pylist() for name in ("key", "speaker", "frames"))
@@ -60,14 +57,11 @@ def nearby_references(index: pa.Table, rows: Sequence[int], seed: str, mel_frame
 
 
 def reference_rows(index: pa.Table, rows: Sequence[int]) -> list[int | None]:
-    """For each row of the index another row of the same speaker in the same split, the same one every time.
+    """For each row of the index another one of the same speaker and split, always the same; None where there is none.
 
     Args:
         index: of the dataset (`Dataset.index`).
         rows: of the clips that need a reference.
-
-    Returns:
-        A row for each; None where the speaker has no other clip in the split.
     """
     keys, speakers, in_split = (index[name].to_pylist() for name in ("key", "speaker", "split"))
     wanted = {speakers[row] for row in rows}

@@ -20,7 +20,7 @@ from shards.format.manifest import ShardEntry
 from shards.loading.batch_plan import BatchSettings, plan_epoch
 from shards.loading.cache import CacheSettings, ShardCache
 from shards.loading.loader import LoaderSettings, load
-from shards.loading.prefetch import Prefetcher, ShardUse, shard_uses
+from shards.loading.prefetch import Prefetcher, shard_uses
 from tests.processes import wait_for
 from tests.shards.datasets import small_dataset
 
@@ -338,16 +338,18 @@ def test_shard_uses_are_in_the_order_of_the_plan(dataset: Dataset) -> None:
     shard_of = dataset.index["shard"].to_pylist()
     planned = plan_epoch(dataset.index, ["train"], 0, 0, settings=PLAN)
     found = shard_uses([None, *planned], shard_of)
-    assert {need.shard for need in found} == set(SHARDS)
-    assert [need.first for need in found] == sorted(need.first for need in found)
-    for need in found:
-        places = [1 + n for n, slot in enumerate(planned) if need.shard in {shard_of[v.row] for v in slot.clips}]
-        assert (need.first, need.last) == (places[0], places[-1])
+    assert set(found) == set(SHARDS)
+    places = {
+        shard: [1 + n for n, slot in enumerate(planned) if shard in {shard_of[clip.row] for clip in slot.clips}]
+        for shard in found
+    }
+    assert list(found) == sorted(found, key=lambda shard: places[shard][0])
+    assert found == {shard: of_shard[-1] for shard, of_shard in places.items()}
 
 
 def test_prefetcher_fetches_as_far_as_shards_fit(dataset: Dataset, settings: CacheSettings) -> None:
     settings = replace(settings, max_bytes=sum(sorted(size(dataset, shard) for shard in SHARDS)[-2:]))
-    needed = [ShardUse(shard, 10 * number, 10 * number + 9) for number, shard in enumerate(SHARDS)]
+    needed = {shard: 10 * number + 9 for number, shard in enumerate(SHARDS)}
     ahead = Prefetcher(cache_of(dataset, settings), needed, threads=1)
     wait_for(lambda: kept(settings) == SHARDS[:2], "the first two")
     ahead.advance(9)
@@ -363,7 +365,7 @@ def test_prefetcher_leaves_what_it_cannot_fetch_to_the_reader(
     dataset: Dataset, settings: CacheSettings, faulty: type[FaultyStore]
 ) -> None:
     dataset.store.remove(SHARDS[0])
-    ahead = Prefetcher(cache_of(dataset, settings), [ShardUse(shard, 0, 9) for shard in SHARDS])
+    ahead = Prefetcher(cache_of(dataset, settings), dict.fromkeys(SHARDS, 9))
     wait_for(lambda: kept(settings) == SHARDS[1:], "the others")
     ahead.close()
 
