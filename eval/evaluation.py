@@ -37,7 +37,7 @@ from model.segment_sampling import Segment
 from model.synthesis import Synthesizer
 from runtime.atomic import PART_SUFFIX
 from runtime.constants import FPS
-from runtime.progress import ProgressReport, shown
+from runtime.progress import JobProgress
 from runtime.ray_jobs import job_runner
 from shards import Dataset, DatasetError, Store, open_dataset
 from shards.format.manifest import read_skipped
@@ -164,16 +164,16 @@ def _run(
     store: Store, make: partial[BatchSynthesizer], planned: Sequence[MicroBatch], settings: EvaluationSettings
 ) -> None:
     """Synthesize and score what is not finished, and write it batch by batch."""
-    report = ProgressReport(total=sum(len(micro_batch.clips) for micro_batch in planned))
+    progress = JobProgress("evaluation", total=sum(len(micro_batch.clips) for micro_batch in planned))
     todo = []
     for micro_batch in planned:
         record = read_batch(store, micro_batch.number)
         if record is None or record["damaged"]:  # what was damaged may be whole now
             todo.append(micro_batch)
         else:
-            _count(report, micro_batch, 0, reused=True)
+            _count(progress, micro_batch, 0, reused=True)
     by_number = {micro_batch.number: micro_batch for micro_batch in planned}
-    with shown(report, "evaluation") as progress:
+    with progress:
         if not todo:
             return
         with (
@@ -183,13 +183,13 @@ def _run(
             for batch, scores in executor.run(todo, settings.metrics, progress.update):
                 rows = [row for clip in batch.clips for row in rows_of(clip, scores[clip.key], settings)]
                 write_batch(store, batch, rows)
-                _count(report, by_number[batch.number], len(batch.damaged), reused=False)
+                _count(progress, by_number[batch.number], len(batch.damaged), reused=False)
                 progress.update()
 
 
-def _count(report: ProgressReport, micro_batch: MicroBatch, damaged: int, reused: bool) -> None:
+def _count(progress: JobProgress, micro_batch: MicroBatch, damaged: int, reused: bool) -> None:
     seconds = sum(clip.stop - clip.start for clip in micro_batch.clips) / FPS
-    report.add(len(micro_batch.clips) - damaged, seconds, damaged, reused)
+    progress.add(len(micro_batch.clips) - damaged, seconds, damaged, reused)
 
 
 def _gather(store: Store, planned: Sequence[MicroBatch], metrics: Sequence[str]) -> list[dict[str, str]]:

@@ -14,7 +14,7 @@ from pipeline.merge import merge
 from pipeline.plan import Plan, make_plan
 from pipeline.shard_task import ShardTask, build_shard
 from runtime.atomic import PART_SUFFIX
-from runtime.progress import ProgressReport, shown
+from runtime.progress import JobProgress
 from runtime.ray_jobs import job_runner
 from runtime.renamed import refuse_renamed
 from shards import DatasetError, Manifest, SkippedClip, StorageError, Store, read_manifest
@@ -76,14 +76,13 @@ def run_build(
         settings, root=absolute_url(settings.root), audio=settings.audio and absolute_url(settings.audio)
     )
     tasks = [ShardTask(shard, absolute, plan.hash, absolute_url(out)) for shard in shards]
-    report = ProgressReport(total=plan.clips)
     failed: dict[str, Exception] = {}
     reused = 0
-    with job_runner(address, workers) as runner, shown(report, "build") as progress:
+    with job_runner(address, workers) as runner, JobProgress("build", plan.clips) as progress:
         for outcome in runner.map(build_shard, tasks, progress.update, retry_on=(StorageError,)):
             if outcome.result is not None:
                 result = outcome.result
-                report.add(result.clips, result.seconds, result.skipped, result.reused)
+                progress.add(result.clips, result.seconds, result.skipped, result.reused)
                 reused += result.reused
             elif outcome.error is not None:
                 failed[outcome.item.shard.name] = outcome.error
@@ -94,7 +93,7 @@ def run_build(
     if not manifest.totals["clips"]:
         reasons = ", ".join(f"{count} {reason}" for reason, count in count_reasons(skipped).most_common())
         raise BuildError(f"not one clip could be built: {reasons} ({store.path(ERRORS_NAME)})")
-    return Built(manifest, skipped, report.speed, reused)
+    return Built(manifest, skipped, progress.speed, reused)
 
 
 def claim_out(plan: Plan, store: Store) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline.clip import stored_mel
 from runtime.constants import FPS, SAMPLE_RATE
-from runtime.progress import ProgressReport, shown
+from runtime.progress import JobProgress
 from runtime.ray_jobs import job_runner
 from shards import DatasetError, Manifest, Sample, StorageError, Store, decode_sample, open_dataset, read_sidecar
 from shards.format.index import INDEX_NAME, MEMBERS, member_extension
@@ -69,13 +69,12 @@ def verify(url: str, address: str | None = None, workers: int | None = None) -> 
     problems += _check_totals(manifest, rows, dataset.store)
     problems += _check_plan(manifest, dataset.store)
     problems += _check_strays(manifest, dataset.store)
-    report = ProgressReport(total=len(rows))
-    with job_runner(address, workers) as runner, shown(report, "verify") as progress:
+    with job_runner(address, workers) as runner, JobProgress("verify", len(rows)) as progress:
         for outcome in runner.map(check_shard, checks, progress.update, retry_on=(StorageError,)):
             entry = outcome.item.entry
             found = outcome.result if outcome.result is not None else [f"{entry.name}: {outcome.error}"]
             problems += found
-            report.add(entry.clips, entry.frames / FPS, 0)
+            progress.add(entry.clips, entry.frames / FPS, 0)
             progress.update()
     return manifest, sorted(problems)
 

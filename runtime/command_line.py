@@ -2,16 +2,9 @@
 
 All commands are parsed by `CommandParser`, over jsonargparse, and run by `run_commands`:
 
-    def run(arguments: Sequence[str]) -> int:
-        parser = CommandParser("python -m eval", __doc__, section="eval")
-        parser.add_settings(EvaluationSettings)                    # a typed dataclass: every field is a flag
-        parser.add_argument("--device", type=str | None, default=None, help="what is no setting of the class")
-        values = parser.parse(arguments)
-        settings = settings_of(values, EvaluationSettings)
-        ...
-
-    def main(arguments: Sequence[str] | None = None) -> int:
-        return run_commands("python -m eval", {"compare": compare, "synthesize": synthesize}, arguments, default=run)
+    parser = CommandParser("python -m eval", __doc__, section="eval")
+    parser.add_settings(EvaluationSettings)                    # a typed dataclass: every field is a flag
+    settings = settings_of(parser.parse(arguments), EvaluationSettings)
 
 Flags are spelled with dashes or underscores (`--max-seconds`, `--schedule.warmup-steps`). `--config FILE` reads one
 section of a YAML file; flags go over it wherever they stand. A file may begin with `base: OTHER.yaml`, a file beside it
@@ -26,7 +19,6 @@ import json
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -94,17 +86,14 @@ class CommandParser(ArgumentParser):
             ValueError: a settings file cannot be used, or an old name.
             OSError: it cannot be read.
         """
-        files, flags = split_config([as_setting(argument) for argument in arguments])
+        files, flags = split_flag([as_setting(argument) for argument in arguments], "config")
         names = [flag[2:].partition("=")[0] for flag in flags if flag.startswith("--")]
         refuse_renamed(self.section, names)
         configs = [f"--config={json.dumps(self._section(file, flags))}" for file in files]
-        values: Namespace = self.instantiate(self.parse_args([*configs, *map(self._appended, flags)]))
+        for name in self.repeated:  # jsonargparse's own spelling of a flag that adds to a list is --split+
+            flags = [re.sub(rf"^{name}(?==|$)", f"{name}+", flag) for flag in flags]
+        values: Namespace = self.instantiate(self.parse_args([*configs, *flags]))
         return values
-
-    def _appended(self, argument: str) -> str:
-        """`--split`, where it may be repeated, -> `--split+`, jsonargparse's own spelling."""
-        name, equals, value = argument.partition("=")
-        return f"{name}+{equals}{value}" if name in self.repeated else argument
 
     def _section(self, path: str, flags: Sequence[str]) -> dict[str, Any]:
         section = read_section(path, self.section)
@@ -114,7 +103,8 @@ class CommandParser(ArgumentParser):
         variants = section.pop(part, None) or {}
         if not isinstance(variants, dict) or not all(isinstance(each or {}, dict) for each in variants.values()):
             raise ValueError(f"{path}: {self.section}.{part}: a mapping of settings for each {setting} was expected")
-        chosen = flag_value(flags, setting) or section.get(setting) or self.get_default(setting)
+        given, _ = split_flag(flags, setting)
+        chosen = given[-1] if given else section.get(setting) or self.get_default(setting)
         unknown = set(variants) - set(known)
         if unknown:
             found = ", ".join(sorted(unknown))
@@ -199,27 +189,19 @@ def print_error(error: object) -> None:
     console.print(str(error))
 
 
-def split_config(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The files that `--config` names, and the other arguments."""
-    files, others, waiting = [], [], iter(arguments)
+def split_flag(arguments: Sequence[str], name: str) -> tuple[list[str], list[str]]:
+    """The values of a flag, written `--flag value` or `--flag=value`, and the other arguments, none yet understood."""
+    values, others, waiting = [], [], iter(arguments)
     for argument in waiting:
-        name, equals, value = argument.partition("=")
-        file = value if equals else next(waiting, None) if name == "--config" else None
-        if name == "--config" and file is not None:
-            files.append(file)
-        else:
-            others.append(argument)
-    return files, others
-
-
-def flag_value(arguments: Sequence[str], name: str) -> str | None:
-    """The last value of a flag, written `--flag value` or `--flag=value`, before anything else is understood."""
-    found = None
-    for argument, following in pairwise([*arguments, ""]):
         flag, equals, value = as_setting(argument).partition("=")
+        found = None
         if flag == f"--{name}":
-            found = value if equals else following
-    return found
+            found = value if equals else next(waiting, None)
+        if found is None:
+            others.append(argument)
+        else:
+            values.append(found)
+    return values, others
 
 
 def as_setting(argument: str) -> str:
@@ -242,7 +224,10 @@ def read_section(path: str | Path, section: str) -> dict[str, Any]:
 
 
 def _section_or_none(path: Path, section: str) -> dict[str, Any] | None:
-    content = read_yaml(path)
+    try:
+        content = yaml.safe_load(path.read_text("utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not readable YAML: {error}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path}: a mapping of sections was expected: {', '.join(SECTIONS)}")
     unknown = [str(name) for name in content if name not in (*SECTIONS, section, "base")]
@@ -267,16 +252,3 @@ def merged(below: Any, above: Any) -> Any:
     if not isinstance(below, dict) or not isinstance(above, dict):
         return above
     return below | {name: merged(below[name], value) if name in below else value for name, value in above.items()}
-
-
-def read_yaml(path: str | Path) -> Any:
-    """What a YAML file holds.
-
-    Raises:
-        ValueError: it is not readable YAML.
-        OSError: it cannot be read.
-    """
-    try:
-        return yaml.safe_load(Path(path).read_text("utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not readable YAML: {error}") from error

@@ -1,13 +1,11 @@
-"""Show the progress of a job: a bar on a terminal, a plain line every few seconds elsewhere."""
+"""Show the progress of a job on standard error: a bar on a terminal, a plain line every few seconds elsewhere."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -15,33 +13,49 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 _LINE_SECONDS = 5.0
 
 
-@dataclass
-class ProgressReport:
-    """Counts of a running job, and their line of text.
+class JobProgress:
+    """Counts of a running job, shown while its block runs; `update` after each change and now and then while waiting.
 
     Attributes:
         total: clips to do.
         clips, seconds, failures: done so far: clips, seconds of video, clips skipped.
         reused: how many of these, skipped or not, were done already before the job: they say nothing about speed.
         built_seconds: seconds of video that the job has built itself.
-        began: when it began, by `time.monotonic`.
     """
 
-    total: int
-    clips: int = 0
-    seconds: float = 0.0
-    failures: int = 0
-    reused: int = 0
-    built_seconds: float = 0.0
-    began: float = field(default_factory=time.monotonic)
+    def __init__(self, label: str, total: int) -> None:
+        self.label, self.total = label, total
+        self.clips = self.failures = self.reused = 0
+        self.seconds = self.built_seconds = 0.0
+        self._began = self._printed = time.monotonic()
+        self._last_line = ""
+        self._console = Console(file=sys.stderr, markup=False, emoji=False)
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[line]}"),
+            TextColumn("to go"),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+
+    def __enter__(self) -> Self:
+        self._began = self._printed = time.monotonic()
+        self._task = self._bar.add_task(self.label, total=self.total, line=self._line())
+        self._bar.start()
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: Any) -> None:
+        if error is None:
+            self.update()
+            if self._bar.disable and self._done and self._last_line != self._line():
+                self._print_line()
+        self._bar.stop()
 
     def add(self, clips: int, seconds: float, failures: int, reused: bool = False) -> None:
-        """Count what was just done.
-
-        Args:
-            clips, seconds, failures: as the attributes.
-            reused: it was built before the job.
-        """
+        """Count what was just done; `reused`: it was built before the job."""
         self.clips += clips
         self.seconds += seconds
         self.failures += failures
@@ -50,75 +64,35 @@ class ProgressReport:
         else:
             self.built_seconds += seconds
 
-    @property
-    def done(self) -> int:
-        return self.clips + self.failures
+    def update(self) -> None:
+        self._bar.update(self._task, total=self.total, completed=self._done, line=self._line())
+        if self._bar.disable and time.monotonic() - self._printed >= _LINE_SECONDS:
+            self._print_line()
 
     @property
     def speed(self) -> float:
         """Seconds of video built a second of time."""
-        return self.built_seconds / max(time.monotonic() - self.began, 1e-9)
+        return self.built_seconds / max(time.monotonic() - self._began, 1e-9)
 
-    def remaining(self) -> str:
-        """Time left at the speed so far, h:mm:ss."""
-        built = self.done - self.reused
-        if built <= 0 and self.done < self.total:
-            return "?"
-        left = (time.monotonic() - self.began) / max(built, 1) * (self.total - self.done)
-        return str(timedelta(seconds=round(left)))
+    @property
+    def _done(self) -> int:
+        return self.clips + self.failures
 
-    def line(self) -> str:
+    def _line(self) -> str:
         video = f", {self.seconds / 3600:.2f} h of video, {self.speed:.0f} video-s/s" if self.seconds else ""
         skipped = f", {self.failures} skipped" if self.failures else ""
-        return f"{self.done}/{self.total} clips{video}{skipped}"
+        return f"{self._done}/{self.total} clips{video}{skipped}"
 
+    def _remaining(self) -> str:
+        """Time left at the speed so far, h:mm:ss."""
+        built = self._done - self.reused
+        if built <= 0 and self._done < self.total:
+            return "?"
+        left = (time.monotonic() - self._began) / max(built, 1) * (self.total - self._done)
+        return str(timedelta(seconds=round(left)))
 
-@contextmanager
-def shown(report: ProgressReport, label: str) -> Iterator[ProgressShown]:
-    """Show a report while the block runs, on standard error."""
-    console = Console(file=sys.stderr, markup=False, emoji=False)
-    report.began = time.monotonic()
-    bar = None
-    if console.is_terminal:
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TaskProgressColumn(),
-            TextColumn("{task.fields[line]}"),
-        )
-        bar = Progress(*columns, TextColumn("to go"), TimeRemainingColumn(), console=console)
-    display = ProgressShown(report, label, console, bar)
-    if bar is None:
-        yield display
-        if report.done and display.last_line != report.line():
-            display.print_line()
-        return
-    with bar:
-        display.task = bar.add_task(label, total=report.total, line=report.line())
-        yield display
-        display.update()
-
-
-@dataclass
-class ProgressShown:
-    """A report on its way to a person; `update` after each change and now and then while waiting."""
-
-    report: ProgressReport
-    label: str
-    console: Console
-    bar: Progress | None
-    task: int = 0
-    printed: float = field(default_factory=time.monotonic)
-    last_line: str = ""
-
-    def update(self) -> None:
-        if self.bar is not None:
-            self.bar.update(self.task, completed=self.report.done, line=self.report.line())  # type: ignore[arg-type]
-        elif time.monotonic() - self.printed >= _LINE_SECONDS:
-            self.print_line()
-
-    def print_line(self) -> None:
-        self.printed, self.last_line = time.monotonic(), self.report.line()
-        self.console.print(
-            f"{self.label}: {self.last_line}, {self.report.remaining()} to go", highlight=False, soft_wrap=True
+    def _print_line(self) -> None:
+        self._printed, self._last_line = time.monotonic(), self._line()
+        self._console.print(
+            f"{self.label}: {self._last_line}, {self._remaining()} to go", highlight=False, soft_wrap=True
         )

@@ -1,8 +1,7 @@
 """Run one function over many items with Ray, on this machine or on a cluster; the same code on both.
 
-The number in flight is bounded; results come back as they finish. When a worker or node dies, or the function fails in
-a way that passes, the item is tried again; what still fails comes back as the item's error and the others continue. Ray
-is imported here, and only when a job starts.
+When a worker or node dies, or the function fails in a way that passes, the item is tried again; what still fails comes
+back as the item's error and the others continue. Ray is imported here, and only when a job starts.
 """
 
 from __future__ import annotations
@@ -61,8 +60,11 @@ def job_runner(address: str | None, workers: int | None) -> Iterator[Runner]:
     import ray
 
     settings: dict[str, Any] = {"include_dashboard": False, "num_cpus": workers} if address is None else {}
+    host_and_port = re.fullmatch(r"([^:/]+):(\d+)", address or "")
     try:
-        _check_reachable(address)
+        if host_and_port is not None:  # Ray itself would try for many minutes
+            host, port = host_and_port.groups()
+            socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
         ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **settings)
     except (ConnectionError, TimeoutError, socket.gaierror) as error:
         raise ValueError(f"address: no Ray cluster answers at {address!r}: {error}") from error
@@ -73,13 +75,6 @@ def job_runner(address: str | None, workers: int | None) -> Iterator[Runner]:
         yield runner
     finally:
         ray.shutdown()
-
-
-def _check_reachable(address: str | None) -> None:
-    """Raise OSError if nothing listens at a HOST:PORT: Ray itself would try for many minutes."""
-    match = re.fullmatch(r"([^:/]+):(\d+)", address or "")
-    if match is not None:
-        socket.create_connection((match[1], int(match[2])), timeout=_CONNECT_SECONDS).close()
 
 
 @dataclass(frozen=True)
@@ -113,11 +108,16 @@ class Runner:
         Returns:
             Outcomes, in the order in which they finish.
         """
-        retrying = _retrying(function, retry_on, PAUSE_SECONDS)
+        job = _retrying(function, retry_on, PAUSE_SECONDS, one_thread=self.ray is not None)
         if self.ray is None:
-            yield from (_run_here(retrying, item) for item in items)
+            for item in items:
+                try:
+                    outcome = Outcome(item, job(item), None)
+                except Exception as failure:
+                    outcome = Outcome(item, None, failure)
+                yield outcome
             return
-        task = self.ray.remote(num_cpus=1, max_retries=_TRIES_AFTER_A_CRASH)(_on_one_thread(retrying))
+        task = self.ray.remote(num_cpus=1, max_retries=_TRIES_AFTER_A_CRASH)(job)
         waiting = list(reversed(items))
         running: dict[Any, Item] = {}
         while waiting or running:
@@ -128,7 +128,14 @@ class Runner:
             if not finished:
                 on_wait()
             for reference in finished:
-                yield self._outcome(reference, running.pop(reference))
+                item, result, error = running.pop(reference), None, None
+                try:
+                    result = self.ray.get(reference)
+                except self.ray.exceptions.RayTaskError as failure:
+                    error = cause_of(failure)
+                except self.ray.exceptions.RayError as failure:
+                    error = failure
+                yield Outcome(item, result, error)
 
     def slots(self) -> int:
         """Items in flight at once: a cluster may grow and shrink meanwhile."""
@@ -137,14 +144,6 @@ class Runner:
     def processors(self) -> int:
         """Processors of the cluster as it is now."""
         return int(self.ray.cluster_resources().get("CPU", 0))
-
-    def _outcome(self, reference: Any, item: Item) -> Outcome[Item, Any]:
-        try:
-            return Outcome(item, self.ray.get(reference), None)
-        except self.ray.exceptions.RayTaskError as error:
-            return Outcome(item, None, cause_of(error))
-        except self.ray.exceptions.RayError as error:
-            return Outcome(item, None, error)
 
 
 def cause_of(error: Any) -> Exception:
@@ -157,36 +156,21 @@ def cause_of(error: Any) -> Exception:
 
 
 def _retrying(
-    function: Callable[[Item], Result], retried: tuple[type[Exception], ...], pause: float
+    function: Callable[[Item], Result], retried: tuple[type[Exception], ...], pause: float, one_thread: bool
 ) -> Callable[[Item], Result]:
+    """A function that is tried again, its torch work on one thread where the workers are the parallelism."""
 
     @wraps(function)
     def run(item: Item) -> Result:
+        if one_thread:
+            import torch
+
+            torch.set_num_threads(1)
         for failures in range(_TRIES - 1):
             try:
                 return function(item)
             except retried:
                 time.sleep(pause * 2**failures)
-        return function(item)
-
-    return run
-
-
-def _run_here(function: Callable[[Item], Result], item: Item) -> Outcome[Item, Result]:
-    try:
-        return Outcome(item, function(item), None)
-    except Exception as error:
-        return Outcome(item, None, error)
-
-
-def _on_one_thread(function: Callable[[Item], Result]) -> Callable[[Item], Result]:
-    """Keep a function's torch work on one thread: the workers are the parallelism."""
-
-    @wraps(function)
-    def run(item: Item) -> Result:
-        import torch
-
-        torch.set_num_threads(1)
         return function(item)
 
     return run

@@ -27,7 +27,7 @@ from model.__main__ import main as model_main
 from model.checkpoint import Checkpoint, save_checkpoint
 from model.transforms import TransformSettings
 from pipeline.build import plan_build, run_build
-from pipeline.commands import COMMANDS
+from pipeline.cli import COMMANDS
 from pipeline.config import DATASETS, BuildSettings, config_file
 from pipeline.media.coordinates import VIDEO_EXTENSIONS
 from shards.format.sidecar import Reason

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cli import main
-from pipeline.commands import COMMANDS
+from pipeline.cli import COMMANDS, main
 from tests.corpora import Lrs2Corpus
 
 
