@@ -1,7 +1,4 @@
-"""Settings of `pipeline build`: everything that decides what is built, as one typed dataclass.
-
-The section `data` of `configs/<dataset>.yaml` is the default of `--dataset <dataset>`; flags override it.
-"""
+"""Settings of `pipeline build`: everything that decides what is built, as one typed dataclass."""
 
 from __future__ import annotations
 
@@ -74,11 +71,7 @@ class BuildSettings:
 
 
 def config_file(dataset: str) -> Path:
-    """The YAML file that is the default of `--dataset`.
-
-    Raises:
-        ValueError: no such dataset; the message lists those there are.
-    """
+    """The YAML file whose section `data` is the default of `--dataset` (ValueError: no such dataset)."""
     if dataset not in DATASETS:
         raise ValueError(f"dataset {dataset!r} is not one of {', '.join(DATASETS)}")
     return CONFIGS / f"{dataset}.yaml"

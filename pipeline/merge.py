@@ -39,7 +39,13 @@ def merge(plan: Plan, out: Store) -> tuple[Manifest, list[SkippedClip]]:
     out.write(ERRORS_NAME, errors)
     out.write(INDEX_NAME, index)
     out.write(MANIFEST_NAME, encode_manifest(manifest))
-    _remove_parts(plan, out)
+    finished = [MANIFEST_NAME, INDEX_NAME, ERRORS_NAME, PLAN_NAME]
+    for shard in plan.shards:
+        finished += [shard.name, sidecar_name(shard.name)]
+    parts = tuple(f".{name}." for name in finished)
+    for name in out.names():  # what killed attempts left behind of what is now finished
+        if name.startswith(parts) and name.endswith(PART_SUFFIX):
+            out.remove(name)
     return manifest, skipped
 
 
@@ -65,14 +71,3 @@ def _manifest(plan: Plan, sidecars: Sequence[Sidecar], skipped: int, files: dict
         versions={name: sorted({sidecar.versions[name] for sidecar in sidecars}) for name in libraries},
         sha256={name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
     )
-
-
-def _remove_parts(plan: Plan, out: Store) -> None:
-    """Delete what killed attempts left behind: temporary files of what is now finished."""
-    finished = [MANIFEST_NAME, INDEX_NAME, ERRORS_NAME, PLAN_NAME]
-    for shard in plan.shards:
-        finished += [shard.name, sidecar_name(shard.name)]
-    parts = tuple(f".{name}." for name in finished)
-    for name in out.names():
-        if name.startswith(parts) and name.endswith(PART_SUFFIX):
-            out.remove(name)

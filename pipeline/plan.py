@@ -12,7 +12,6 @@ import json
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, astuple, dataclass
-from itertools import groupby
 from typing import Any
 
 from model.mel import MelSettings
@@ -81,9 +80,16 @@ def make_plan(index: CorpusIndex, settings: BuildSettings) -> Plan:
         "roi_codec": settings.roi_codec,
         "sample_rate": SAMPLE_RATE,
     }
-    shards = tuple(shard for _, clips in _by_split(index.clips) for shard in _pack(list(clips), settings))
+    by_split: dict[str, list[CorpusClip]] = {}
+    for clip in index.clips:
+        by_split.setdefault(clip.split, []).append(clip)
+    shards = tuple(shard for split in sorted(by_split) for shard in _pack(split, by_split[split], settings))
     skipped = tuple(sorted(index.skipped, key=lambda entry: (entry.split, entry.key, entry.source)))
-    return Plan(_hash(deciding, features, shards, skipped), deciding, features, shards, skipped)
+    digest = hashlib.sha256(json.dumps([FORMAT_VERSION, deciding, features], sort_keys=True).encode())
+    for shard in shards:  # one at a time: the coordinates of a large corpus are hundreds of megabytes
+        digest.update(json.dumps([shard.name, [astuple(clip) for clip in shard.clips]]).encode())
+    digest.update(json.dumps([astuple(entry) for entry in skipped]).encode())
+    return Plan(digest.hexdigest(), deciding, features, shards, skipped)
 
 
 def clip_bytes(frames: int, crop_radius: int) -> int:
@@ -92,14 +98,7 @@ def clip_bytes(frames: int, crop_radius: int) -> int:
     return frames * (roi_side(crop_radius) ** 2 + sound_bytes) + _OVERHEAD_BYTES
 
 
-def _by_split(clips: Iterable[CorpusClip]) -> Iterable[tuple[str, Iterable[CorpusClip]]]:
-    def split_of(clip: CorpusClip) -> str:
-        return clip.split
-
-    return groupby(sorted(clips, key=split_of), key=split_of)
-
-
-def _pack(clips: list[CorpusClip], settings: BuildSettings) -> Iterable[ShardPlan]:
+def _pack(split: str, clips: list[CorpusClip], settings: BuildSettings) -> Iterable[ShardPlan]:
     """Shuffle the clips of one split and cut them into shards of about equal bytes."""
     shuffled = sorted(clips, key=lambda clip: hashlib.sha256(f"{settings.seed}:{clip.key}".encode()).digest())
     shuffled = shuffled[: settings.limit]
@@ -111,17 +110,5 @@ def _pack(clips: list[CorpusClip], settings: BuildSettings) -> Iterable[ShardPla
     for clip, size in zip(shuffled, sizes, strict=True):
         packed[min(count - 1, (before + size // 2) * count // total)].append(clip)
         before += size
-    split = clips[0].split
-    filled = (shard for shard in packed if shard)
-    for number, shard in enumerate(filled):
+    for number, shard in enumerate(filter(None, packed)):
         yield ShardPlan(f"{split}-{number:06d}.tar", split, tuple(shard))
-
-
-def _hash(
-    settings: dict[str, Any], features: dict[str, Any], shards: tuple[ShardPlan, ...], skipped: tuple[SkippedClip, ...]
-) -> str:
-    digest = hashlib.sha256(json.dumps([FORMAT_VERSION, settings, features], sort_keys=True).encode())
-    for shard in shards:  # one at a time: the coordinates of a large corpus are hundreds of megabytes
-        digest.update(json.dumps([shard.name, [astuple(clip) for clip in shard.clips]]).encode())
-    digest.update(json.dumps([astuple(entry) for entry in skipped]).encode())
-    return digest.hexdigest()

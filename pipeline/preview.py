@@ -1,10 +1,8 @@
 """Write a preview page: clips of a dataset to see and to play, in a single HTML file that needs no network.
 
-A clip is shown as a strip of its lip region over its mel on one time axis, with its transcript, its word times and its
-sound, and with all its frames as a sheet that a few lines of script play in step with that sound. Pictures and sound
-are data URIs.
-
-The clips depend only on the dataset and the seed, and the page's bytes only on these and the library versions.
+A clip is shown as a strip of its lip region over its mel on one time axis, with its transcript and word times, and with
+all its frames as a sheet that a few lines of script play in step with its sound. Pictures and sound are data URIs. The
+page's bytes depend only on the dataset, the seed and the library versions.
 """
 
 from __future__ import annotations
@@ -13,48 +11,19 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 from runtime.constants import FPS, MEL_FRAMES_PER_VIDEO_FRAME, N_MELS, SAMPLE_RATE, SAMPLES_PER_FRAME
 from runtime.html_page import check_page, write_page
-from runtime.images import COLUMNS, TILE, data_uri, jpeg, make_tiles, sheet, strip
-from runtime.mel_image import COLORS, mel_data_uri
+from runtime.images import COLORS, COLUMNS, TILE, data_uri, jpeg, make_tiles, mel_data_uri, sheet, strip
 from shards import Dataset, DatasetError, Sample, open_dataset
 from shards.format.manifest import read_skipped
 from shards.format.wav import encode_wav
 
 _MOST_FRAMES = 160  # shown of one clip: 6.4 s keep a page small and hold most utterances whole
 _STRIP, _NARROW_STRIP = 12, 6  # frames in a strip, on a wide screen and on a phone
-
-
-class SplitTotals(NamedTuple):
-    """What a split holds, by the index."""
-
-    split: str
-    clips: int = 0
-    frames: int = 0
-    speakers: int = 0
-    shards: int = 0
-
-
-@dataclass(frozen=True)
-class Card:
-    """What the template shows of a clip: how much of it, what is written along the time axis, and data URIs."""
-
-    sample: Sample
-    frames: int
-    seconds: float
-    words: list[tuple[str, float, float]]
-    ticks: list[float]
-    notes: list[str]
-    sheet: str
-    strip: str
-    narrow_strip: str
-    mel: str
-    sound: str
 
 
 def write_preview(
@@ -96,12 +65,12 @@ def write_preview(
         title=f"{name}: preview",
         name=name,
         manifest=dataset.manifest,
-        totals=split_totals(dataset),
-        reasons=skip_reasons(dataset),
+        totals=_split_totals(dataset),
+        reasons=Counter(str(entry["reason"]) for entry in read_skipped(dataset.store)).most_common(),
         shown=shown,
         seed=seed,
         drawn=drawn,
-        make_card=lambda key: _card(_read(dataset, key)),
+        make_card=lambda key: _card(dataset.sample(key)),
         fps=FPS,
         bands=N_MELS,
         colors=[f"rgb{color}" for color in COLORS],
@@ -123,38 +92,30 @@ def draw_clips(dataset: Dataset, n: int, split: str | None, seed: int) -> dict[s
         if row["split"] in speakers:
             speakers[row["split"]].setdefault(row["speaker"], []).append(row["key"])
             split_of[row["key"]] = row["split"]
-    drawn: dict[str, list[str]] = {name: [] for name in speakers}
-    for key in _in_turn(_in_turn(groups.values()) for groups in speakers.values())[:n]:
-        drawn[split_of[key]].append(key)
-    return {name: keys for name, keys in drawn.items() if keys}
+    drawn = _in_turn(_in_turn(groups.values()) for groups in speakers.values())[:n]
+    by_split = {name: [key for key in drawn if split_of[key] == name] for name in speakers}
+    return {name: keys for name, keys in by_split.items() if keys}
 
 
 def _in_turn(groups: Iterable[list[str]]) -> list[str]:
     return [key for turn in zip_longest(*groups) for key in turn if key is not None]
 
 
-def split_totals(dataset: Dataset) -> list[SplitTotals]:
+def _split_totals(dataset: Dataset) -> list[dict[str, Any]]:
     """What each split holds, by the index, in the manifest's order; also a split all of whose clips were skipped."""
     counts = [("key", "count"), ("frames", "sum"), ("speaker", "count_distinct"), ("shard", "count_distinct")]
     table = dataset.index.group_by("split").aggregate(counts)
-    rows = table.select(["split", *(f"{column}_{count}" for column, count in counts)]).to_pylist()
-    counted = {row["split"]: SplitTotals(*row.values()) for row in rows}
-    return [counted.get(split, SplitTotals(split)) for split in dataset.manifest.splits]
+    table = table.select(["split", *(f"{column}_{count}" for column, count in counts)])
+    rows = table.rename_columns(["split", "clips", "frames", "speakers", "shards"]).to_pylist()
+    counted = {row["split"]: row for row in rows}
+    empty = {"clips": 0, "frames": 0, "speakers": 0, "shards": 0}
+    return [counted.get(split, {"split": split, **empty}) for split in dataset.manifest.splits]
 
 
-def skip_reasons(dataset: Dataset) -> list[tuple[str, int]]:
-    """Why clips were skipped and how many, the most frequent reason first."""
-    return Counter(str(entry["reason"]) for entry in read_skipped(dataset.store)).most_common()
-
-
-def _read(dataset: Dataset, key: str) -> Sample:
-    sample = dataset.sample(key)
+def _card(sample: Sample) -> dict[str, Any]:
+    """What the template shows of a clip: how much of it, what is written along the time axis, and data URIs."""
     if not sample.roi.size:
-        raise DatasetError(f"{key}: its lip region is {sample.roi.shape}: there is nothing to show")
-    return sample
-
-
-def _card(sample: Sample) -> Card:
+        raise DatasetError(f"{sample.key}: its lip region is {sample.roi.shape}: there is nothing to show")
     frames = min(sample.meta.frames, _MOST_FRAMES)
     seconds = frames / FPS
     tiles = make_tiles(sample.roi[:frames])
@@ -165,18 +126,18 @@ def _card(sample: Sample) -> Card:
         notes.append(f"the source has sound from {span}; silence was put around it")
     if frames < sample.meta.frames:
         notes.append(f"the first {seconds:.1f} of {sample.meta.frames / FPS:.1f} s are shown")
-    return Card(
-        sample=sample,
-        frames=frames,
-        seconds=seconds,
-        words=[
+    return {
+        "sample": sample,
+        "frames": frames,
+        "seconds": seconds,
+        "words": [
             (word, start, min(end, seconds)) for word, start, end in sample.meta.words if 0 <= start < min(end, seconds)
         ],
-        ticks=[tick * step for tick in range(int(seconds / step) + 1) if tick * step < 0.97 * seconds],
-        notes=notes,
-        sheet=jpeg(sheet(tiles)),
-        strip=jpeg(strip(tiles, _STRIP)),
-        narrow_strip=jpeg(strip(tiles, _NARROW_STRIP)),
-        mel=mel_data_uri(sample.mel[:, : MEL_FRAMES_PER_VIDEO_FRAME * frames]),
-        sound=data_uri("audio/wav", encode_wav(sample.wav[: frames * SAMPLES_PER_FRAME])),
-    )
+        "ticks": [tick * step for tick in range(int(seconds / step) + 1) if tick * step < 0.97 * seconds],
+        "notes": notes,
+        "sheet": jpeg(sheet(tiles)),
+        "strip": jpeg(strip(tiles, _STRIP)),
+        "narrow_strip": jpeg(strip(tiles, _NARROW_STRIP)),
+        "mel": mel_data_uri(sample.mel[:, : MEL_FRAMES_PER_VIDEO_FRAME * frames]),
+        "sound": data_uri("audio/wav", encode_wav(sample.wav[: frames * SAMPLES_PER_FRAME])),
+    }

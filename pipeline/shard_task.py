@@ -7,7 +7,6 @@ written first and the sidecar after it, each whole or not at all, so a sidecar m
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 
 from pipeline.clip import Corpus, build_sample
 from pipeline.config import BuildSettings
@@ -19,6 +18,7 @@ from shards import DatasetError, ShardWriter, Sidecar, SkippedClip, Store, read_
 from shards.format.sidecar import encode_sidecar, sidecar_name
 
 _LIBRARIES = ("av", "numpy", "soxr", "torch", "webdataset")
+"""What a shard's bytes depend on besides the plan."""
 
 
 @dataclass(frozen=True)
@@ -48,28 +48,19 @@ def build_shard(task: ShardTask) -> ShardResult:
         StorageError: the disk or network failed; nothing of the shard is under its final name.
     """
     out = Store(task.out)
-    sidecar = finished_sidecar(out, task.shard.name, task.plan_hash)
-    reused = sidecar is not None
-    if sidecar is None:
+    finished = _finished_sidecar(task, out)
+    if finished is None:
         out.remove(sidecar_name(task.shard.name))  # never beside a tar that it does not describe
-        sidecar = _write(task, out)
-    return ShardResult(
-        clips=len(sidecar.rows),
-        seconds=sidecar.frames / FPS,
-        skipped=len(sidecar.skipped),
-        reused=reused,
-    )
+    sidecar = finished or _write(task, out)
+    return ShardResult(len(sidecar.rows), sidecar.frames / FPS, len(sidecar.skipped), reused=finished is not None)
 
 
-def finished_sidecar(out: Store, shard: str, plan_hash: str) -> Sidecar | None:
-    """The sidecar of a shard that is finished and whole, or None: it is missing, cut short or damaged.
-
-    Raises:
-        StorageError: the store could not be read.
-    """
+def _finished_sidecar(task: ShardTask, out: Store) -> Sidecar | None:
+    """The sidecar of a shard that is finished and whole, or None: it is missing, cut short or damaged."""
+    tar = task.shard.name
     try:
-        sidecar = read_sidecar(out, shard)
-        whole = sidecar.plan == plan_hash and out.size(shard) == sidecar.bytes and out.sha256(shard) == sidecar.sha256
+        sidecar = read_sidecar(out, tar)
+        whole = sidecar.plan == task.plan_hash and out.size(tar) == sidecar.bytes and out.sha256(tar) == sidecar.sha256
     except (FileNotFoundError, DatasetError):
         return None
     return sidecar if whole else None
@@ -95,13 +86,7 @@ def _write(task: ShardTask, out: Store) -> Sidecar:
         sha256=writer.sha256,
         rows=writer.rows,
         skipped=skipped,
-        versions=library_versions(),
+        versions=versions_of(_LIBRARIES),
     )
     out.write(sidecar_name(task.shard.name), encode_sidecar(sidecar))
     return sidecar
-
-
-@cache
-def library_versions() -> dict[str, str]:
-    """What a shard's bytes depend on besides the plan."""
-    return versions_of(_LIBRARIES)

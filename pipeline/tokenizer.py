@@ -44,7 +44,12 @@ def train_on_dataset(
         ValueError: there is no transcript, no split to train on, or `out` names no file.
         StorageError: the disk or network failed.
     """
-    store, name = _place_of(out) if out is not None else (Store(url), FILE_NAME)
+    store, name = Store(url), FILE_NAME
+    if out is not None:
+        if not out or out.endswith("/") or os.path.isdir(out):
+            raise ValueError(f"{out!r} is a folder: name the file to write, such as {os.path.join(out, FILE_NAME)}")
+        folder, _, name = absolute_url(out).rpartition("/")
+        store = Store(folder or "/")
     dataset = open_dataset(url)
     for split in splits or ():
         dataset.manifest.shard_names(split)
@@ -56,11 +61,3 @@ def train_on_dataset(
     tokenizer = train_tokenizer(texts, vocabulary_size)
     store.write(name, tokenizer.model_bytes)
     return TrainedTokenizer(tokenizer, chosen, len(texts), sum(len(text.split()) for text in texts), store.path(name))
-
-
-def _place_of(out: str) -> tuple[Store, str]:
-    """The folder, and the name within it, of a file to write."""
-    if not out or out.endswith("/") or os.path.isdir(out):
-        raise ValueError(f"{out!r} is a folder: name the file to write, such as {os.path.join(out, FILE_NAME)}")
-    folder, _, name = absolute_url(out).rpartition("/")
-    return Store(folder or "/"), name

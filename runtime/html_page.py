@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jinja2
 from markupsafe import Markup
@@ -22,21 +22,8 @@ from runtime.atomic import atomic_file
 _PACKAGE, _STYLE = "runtime", "base.css"
 
 
-class Asset(NamedTuple):
-    """A style or script of ours, and what the page's policy calls it."""
-
-    content: Markup
-    hash: str
-
-
 def write_page(
-    file: Path,
-    template: str,
-    *,
-    styles: Sequence[str],
-    scripts: Sequence[str],
-    package: str,
-    **values: Any,
+    file: Path, template: str, *, styles: Sequence[str], scripts: Sequence[str], package: str, **values: Any
 ) -> Path:
     """Write a page; it appears whole or not at all, and the folders it lies in are made.
 
@@ -56,15 +43,11 @@ def write_page(
         OSError: the disk failed.
     """
     check_page(file)
-    parts = (
-        _environment(package)
-        .get_template(template)
-        .generate(
-            styles=[_asset(name, package) for name in (_STYLE, *styles)],
-            scripts=[_asset(name, package) for name in scripts],
-            **values,
-        )
-    )
+    assets = {
+        "styles": [_asset(name, package) for name in (_STYLE, *styles)],
+        "scripts": [_asset(name, package) for name in scripts],
+    }
+    parts = _environment(package).get_template(template).generate(**assets, **values)
     try:
         with atomic_file(file) as out:
             # a lone surrogate can stand in a clip's JSON, but not in UTF-8
@@ -97,9 +80,9 @@ def _environment(package: str) -> jinja2.Environment:
     return environment
 
 
-def _asset(name: str, package: str) -> Asset:
-    """A file of ours, which goes into the page as it is."""
+def _asset(name: str, package: str) -> dict[str, str]:
+    """A style or script of ours, which goes into the page as it is, and what the page's policy calls it."""
     places = [resources.files(place) / "templates" / name for place in (package, _PACKAGE)]
     content = next((place for place in places if place.is_file()), places[-1]).read_text("utf-8").strip()
     digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
-    return Asset(Markup(content), f"'sha256-{digest}'")
+    return {"content": Markup(content), "hash": f"'sha256-{digest}'"}

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from runtime.constants import SAMPLE_RATE
-from runtime.mel_image import stack_mels
+from runtime.images import stack_mels
 from train.run_dir import RunDir
 from train.state import TrainState
 from train.validation_metrics import Example

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from model.mel import log_mel
 from runtime.constants import HOP_LENGTH, N_MELS, SAMPLE_RATE
-from runtime.mel_image import mel_data_uri
+from runtime.images import mel_data_uri
 
 Array = np.ndarray[Any, Any]
 

@@ -30,7 +30,7 @@ from model.transforms import TransformSettings
 from pipeline.media.sync import to_pcm16
 from runtime.command_line import CommandParser
 from runtime.constants import FPS
-from runtime.mel_image import color_map, mel_levels
+from runtime.images import color_map, mel_levels
 from shards.format.wav import encode_wav
 
 Array = np.ndarray[Any, Any]

@@ -21,7 +21,7 @@ from eval.report.charts import against_length, beyond, distribution
 from eval.report.clip_cards import choose
 from eval.results import SYSTEMS, Evaluation, table_of, write_clips
 from model.mel import log_mel
-from runtime.mel_image import color_map
+from runtime.images import color_map
 from shards import Dataset, Store
 from shards.format.wav import encode_wav
 from tests.eval.evaluations import (

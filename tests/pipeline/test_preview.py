@@ -20,7 +20,7 @@ from pipeline.clip import stored_mel
 from pipeline.merge import merge
 from pipeline.plan import Plan, ShardPlan
 from pipeline.preview import draw_clips, write_preview
-from runtime.mel_image import color_map
+from runtime.images import color_map
 from shards import DatasetError, Sample, SampleMeta, ShardWriter, Sidecar, SkippedClip, Store, open_dataset
 from shards.format.sidecar import encode_sidecar
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtime.mel_image import GAP, MAGNIFIED, stack_mels
+from runtime.images import GAP, MAGNIFIED, stack_mels
 
 
 def _lightness(picture: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
