@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -103,13 +104,22 @@ def claim_out(plan: Plan, store: Store) -> None:
         ValueError: the place holds another plan's dataset, saying which settings differ, or other files.
     """
     names = [name for name in store.names() if not (name.startswith(".") and name.endswith(PART_SUFFIX))]
-    written = read_plan(store)
-    found = written or _plan_of_manifest(store)
+    found = written = read_plan(store)
+    if written is None:
+        with suppress(DatasetError):  # a finished dataset whose plan file is lost
+            manifest = read_manifest(store)
+            found = manifest.plan, manifest.recipe
     begun = set(names) - {PLAN_NAME}
     if begun and found is None:
         raise ValueError(f"{store.url}: is not empty ({names[0]} ...) and holds no dataset: choose an empty --out")
     if begun and found is not None and found[0] != plan.hash:
-        _refuse_older(found[1], store)
+        try:
+            refuse_renamed("data", found[1])
+        except ValueError as error:
+            raise ValueError(
+                f"{store.url}: holds a dataset of an older version ({error}): choose an empty --out, or delete that "
+                "folder"
+            ) from error
         raise ValueError(
             f"{store.url}: holds a dataset of another plan ({_differences(found[1], plan)}): "
             "choose an empty --out, delete that folder, or use the settings it was built with"
@@ -122,35 +132,16 @@ def claim_out(plan: Plan, store: Store) -> None:
         raise ValueError(f"{store.url}: another build began here at the same moment: choose another --out")
 
 
-def _refuse_older(settings: dict[str, Any], store: Store) -> None:
-    try:
-        refuse_renamed("data", settings)
-    except ValueError as error:
-        raise ValueError(
-            f"{store.url}: holds a dataset of an older version ({error}): choose an empty --out, or delete that folder"
-        ) from error
-
-
-def _plan_of_manifest(store: Store) -> tuple[str, dict[str, Any]] | None:
-    """Plan and settings of a finished dataset whose plan file is lost."""
-    try:
-        manifest = read_manifest(store)
-    except DatasetError:
-        return None
-    return manifest.plan, manifest.recipe
-
-
 def _differences(settings: dict[str, Any], plan: Plan) -> str:
     """The settings in which another plan differs, or, with the same settings, that its corpus does."""
-    names = sorted(set(settings) | set(plan.settings))
     changed = [
         f"{name}: {settings.get(name)!r} in it, {plan.settings.get(name)!r} now"
-        for name in names
+        for name in sorted({*settings, *plan.settings})
         if settings.get(name) != plan.settings.get(name)
     ]
-    return (
-        "; ".join(changed) or "the same settings, but the corpus has changed since: other files, sizes or coordinates"
-    )
+    if changed:
+        return "; ".join(changed)
+    return "the same settings, but the corpus has changed since: other files, sizes or coordinates"
 
 
 def _describe(failed: dict[str, Exception], total: int, out: str) -> str:

@@ -120,9 +120,9 @@ def _read(store: Store, path: str, unreadable: Reason) -> bytes:
 
 def _read_transcript(clip: CorpusClip, settings: BuildSettings, store: Store) -> Transcript:
     optional = settings.transcripts == "optional"
+    if clip.transcript is None and optional:
+        return Transcript("", [])
     if clip.transcript is None:
-        if optional:
-            return Transcript("", [])
         raise ClipError("transcript", "transcript_missing", "there is no .txt beside the video")
     content = _read(store, clip.transcript, "transcript_unreadable")
     try:

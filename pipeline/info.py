@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.av_sync import Lag, measure_lag
+from pipeline.measure_lag import Lag, measure_lag
 from runtime.constants import FPS
 from shards import Dataset, open_dataset
 from shards.loading.dataset import read_row
@@ -21,19 +21,18 @@ _CLEAR = 0.05
 
 
 def print_info(url: str, lag_clips: int, console: Console) -> None:
-    """Print what a dataset holds.
-
-    Args:
-        url: local folder or fsspec URL of a finished dataset.
-        lag_clips: clips of each split that the lag is measured on; 0: it is not measured.
-        console: where to.
+    """Print what the dataset at a path or URL holds; the lag is measured on `lag_clips` clips of each split.
 
     Raises:
         DatasetError: there is no readable dataset.
     """
     dataset = open_dataset(url)
     rows = dataset.index.to_pylist()
-    lags = {split: _lag_of(dataset, split, rows, lag_clips) for split in dataset.manifest.splits} if lag_clips else {}
+    lags: dict[str, Lag | None] = {}
+    for split in dataset.manifest.splits if lag_clips else ():
+        chosen = [row for row in rows if row["split"] == split]
+        spread = chosen[:: max(1, math.ceil(len(chosen) / lag_clips))]
+        lags[split] = measure_lag(read_row(dataset.store, row) for row in spread)
     console.print(_split_table(dataset, rows, lags))
     for split, lag in lags.items():
         if lag is not None and lag.explained > _CLEAR and abs(lag.seconds) > _SUSPICIOUS_SECONDS:
@@ -45,13 +44,6 @@ def print_info(url: str, lag_clips: int, console: Console) -> None:
             )
     console.print(_speaker_table(rows))
     console.print(_length_table(rows))
-
-
-def _lag_of(dataset: Dataset, split: str, rows: list[dict[str, Any]], most: int) -> Lag | None:
-    """The lag of a split, measured on clips spread evenly over it."""
-    chosen = [row for row in rows if row["split"] == split]
-    step = max(1, math.ceil(len(chosen) / most))
-    return measure_lag(read_row(dataset.store, row) for row in chosen[::step])
 
 
 def _split_table(dataset: Dataset, rows: list[dict[str, Any]], lags: dict[str, Lag | None]) -> Table:
@@ -80,15 +72,13 @@ def _split_table(dataset: Dataset, rows: list[dict[str, Any]], lags: dict[str, L
 
 def _speaker_table(rows: list[dict[str, Any]]) -> Table:
     clips = Counter(row["speaker"] for row in rows)
-    frames: Counter[str] = Counter()
-    for row in rows:
-        frames[row["speaker"]] += row["frames"]
     table = Table(title=f"speakers: {len(clips)}")
     for name in ("speaker", "clips", "minutes", "splits"):
         table.add_column(name, justify="left" if name in ("speaker", "splits") else "right")
     for speaker, count in clips.most_common(_MOST_SPEAKERS):
-        splits = ", ".join(sorted({row["split"] for row in rows if row["speaker"] == speaker}))
-        table.add_row(speaker, str(count), f"{frames[speaker] / FPS / 60:.1f}", splits)
+        mine = [row for row in rows if row["speaker"] == speaker]
+        minutes = sum(row["frames"] for row in mine) / FPS / 60
+        table.add_row(speaker, str(count), f"{minutes:.1f}", ", ".join(sorted({row["split"] for row in mine})))
     if len(clips) > _MOST_SPEAKERS:
         table.caption = f"and {len(clips) - _MOST_SPEAKERS} more with fewer clips"
     return table

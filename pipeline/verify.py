@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,7 @@ from pipeline.clip import stored_mel
 from runtime.constants import FPS, SAMPLE_RATE
 from runtime.progress import JobProgress
 from runtime.ray_jobs import job_runner
-from shards import DatasetError, Manifest, Sample, StorageError, Store, decode_sample, open_dataset, read_sidecar
+from shards import DatasetError, Manifest, StorageError, Store, decode_sample, open_dataset, read_sidecar
 from shards.format.index import INDEX_NAME, MEMBERS, member_extension
 from shards.format.manifest import ERRORS_NAME, MANIFEST_NAME, PLAN_NAME, ShardEntry, hours_of, read_plan
 from shards.format.store import absolute_url
@@ -34,11 +33,7 @@ class _ShardCheck:
 
 
 def verify(url: str, address: str | None = None, workers: int | None = None) -> tuple[Manifest, list[str]]:
-    """Recheck everything that a dataset says of itself.
-
-    Args:
-        url: local folder or fsspec URL of a finished dataset.
-        address, workers: as in `run_build`.
+    """Recheck everything that the dataset at a path or URL says of itself, with Ray as `run_build`.
 
     Returns:
         The manifest, and one line for each thing that is wrong, naming the file or key; none where all is well.
@@ -47,33 +42,23 @@ def verify(url: str, address: str | None = None, workers: int | None = None) -> 
         DatasetError: there is no readable manifest or index: there is nothing to check against.
     """
     dataset = open_dataset(url)
-    manifest = dataset.manifest
-    problems = [problem for name in (INDEX_NAME, ERRORS_NAME) for problem in _check_file(dataset.store, name, manifest)]
-    rows = dataset.index.to_pylist()
+    manifest, rows = dataset.manifest, dataset.index.to_pylist()
     rows_of: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         rows_of.setdefault(row["shard"], []).append(row)
+    radius = manifest.features["crop"]["crop_radius"]
     checks = [
-        _ShardCheck(
-            absolute_url(url),
-            split,
-            entry,
-            manifest.features["crop"]["crop_radius"],
-            manifest.plan,
-            rows_of.pop(entry.name, []),
-        )
+        _ShardCheck(absolute_url(url), split, entry, radius, manifest.plan, rows_of.pop(entry.name, []))
         for split, entries in manifest.splits.items()
         for entry in entries
     ]
-    problems += [f"{INDEX_NAME}: has rows of {shard}, which the manifest does not list" for shard in sorted(rows_of)]
+    problems = [f"{INDEX_NAME}: has rows of {shard}, which the manifest does not list" for shard in sorted(rows_of)]
+    problems += _check_files(manifest, dataset.store)
     problems += _check_totals(manifest, rows, dataset.store)
-    problems += _check_plan(manifest, dataset.store)
-    problems += _check_strays(manifest, dataset.store)
     with job_runner(address, workers) as runner, JobProgress("verify", len(rows)) as progress:
         for outcome in runner.map(check_shard, checks, progress.update, retry_on=(StorageError,)):
             entry = outcome.item.entry
-            found = outcome.result if outcome.result is not None else [f"{entry.name}: {outcome.error}"]
-            problems += found
+            problems += outcome.result if outcome.result is not None else [f"{entry.name}: {outcome.error}"]
             progress.add(entry.clips, entry.frames / FPS, 0)
             progress.update()
     return manifest, sorted(problems)
@@ -144,17 +129,13 @@ def _check_clip(check: _ShardCheck, row: dict[str, Any], members: dict[str, Memb
         found = members.get(name)
         if found is None or (row[f"{member}_offset"], row[f"{member}_size"]) != (found.offset, len(found.content)):
             problems.append(f"the index's offset and size of {name} do not point to it")
-    return problems + _check_sound(sample)
-
-
-def _check_sound(sample: Sample) -> list[str]:
     first, last = sample.meta.sound
-    if not 0 <= first < last <= len(sample.wav):
-        return [f"sound runs from sample {first} to {last} of {len(sample.wav)}"]
     difference = float(np.abs(stored_mel(sample.wav) - sample.mel).max())
-    if difference > _MEL_TOLERANCE:
-        return [f"mel is up to {difference:.2g} off the one of its samples ({SAMPLE_RATE} Hz)"]
-    return []
+    if not 0 <= first < last <= len(sample.wav):
+        problems.append(f"sound runs from sample {first} to {last} of {len(sample.wav)}")
+    elif difference > _MEL_TOLERANCE:
+        problems.append(f"mel is up to {difference:.2g} off the one of its samples ({SAMPLE_RATE} Hz)")
+    return problems
 
 
 def _check_sidecar(store: Store, check: _ShardCheck) -> list[str]:
@@ -170,14 +151,21 @@ def _check_sidecar(store: Store, check: _ShardCheck) -> list[str]:
     return [] if found == said else [f"{entry.name}: its sidecar is not what manifest and index say"]
 
 
-def _check_file(store: Store, name: str, manifest: Manifest) -> list[str]:
-    try:
-        content = store.read(name)
-    except FileNotFoundError:
-        return [f"{name}: is missing"]
-    if hashlib.sha256(content).hexdigest() != manifest.sha256.get(name):
-        return [f"{name}: sha256 is not the manifest's"]
-    return []
+def _check_files(manifest: Manifest, store: Store) -> list[str]:
+    """What is wrong with the files besides shards and sidecars."""
+    problems = []
+    for name in (INDEX_NAME, ERRORS_NAME):
+        try:
+            if store.sha256(name) != manifest.sha256.get(name):
+                problems.append(f"{name}: sha256 is not the manifest's")
+        except FileNotFoundError:
+            problems.append(f"{name}: is missing")
+    plan = read_plan(store)
+    if plan is None or plan[0] != manifest.plan:
+        problems.append(f"{PLAN_NAME}: is missing, or not the manifest's plan")
+    # whoever reads `*.tar` would find them
+    strays = sorted({name for name in store.names() if name.endswith(".tar")} - set(manifest.shard_names()))
+    return problems + [f"{name}: is not in the manifest" for name in strays]
 
 
 def _check_totals(manifest: Manifest, rows: list[dict[str, Any]], store: Store) -> list[str]:
@@ -200,14 +188,3 @@ def _check_totals(manifest: Manifest, rows: list[dict[str, Any]], store: Store) 
     if len(set(keys)) != len(keys):
         problems.append(f"{INDEX_NAME}: {len(keys) - len(set(keys))} keys stand more than once")
     return problems
-
-
-def _check_plan(manifest: Manifest, store: Store) -> list[str]:
-    plan = read_plan(store)
-    return [] if plan and plan[0] == manifest.plan else [f"{PLAN_NAME}: is missing, or not the manifest's plan"]
-
-
-def _check_strays(manifest: Manifest, store: Store) -> list[str]:
-    """Shards that the manifest does not know, which whoever reads `*.tar` would find."""
-    strays = sorted({name for name in store.names() if name.endswith(".tar")} - set(manifest.shard_names()))
-    return [f"{name}: is not in the manifest" for name in strays]

@@ -25,7 +25,7 @@ _PACKAGE, _STYLE = "runtime", "base.css"
 def write_page(
     file: Path, template: str, *, styles: Sequence[str], scripts: Sequence[str], package: str, **values: Any
 ) -> Path:
-    """Write a page; it appears whole or not at all, and the folders it lies in are made.
+    """Write a page; it appears whole or not at all, and the folders it lies in are made. Returns its path.
 
     Args:
         file: the page.
@@ -34,9 +34,6 @@ def write_page(
             names of its own.
         package: whose `templates` hold these; what is not there is looked for here.
         values: what the template shows.
-
-    Returns:
-        The page's path.
 
     Raises:
         ValueError: `file` cannot be a file.

@@ -46,11 +46,7 @@ and of the manifest and the sidecars of a dataset."""
 
 
 def refuse_renamed(section: str, names: Iterable[str]) -> None:
-    """Refuse what has another name now.
-
-    Args:
-        section: a key of `RENAMED`; others have no old names.
-        names: dotted names of settings, as YAML keys, flags without dashes in front, or fields of a file.
+    """Refuse dotted names, of a section's settings, flags or fields, that have another name now.
 
     Raises:
         ValueError: naming the old and the new name.

@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 SECONDS_LEFT = 30
 """That a helper process runs on once it is signalled to end, as long as torchrun waits before it kills."""
@@ -29,11 +28,7 @@ def outlive_sigterm() -> None:
 def sigterm_noted() -> Iterator[threading.Event]:
     """An event that SIGTERM sets until the block ends, instead of ending the process. Use it in the main thread."""
     noted = threading.Event()
-
-    def note(*_: Any) -> None:
-        noted.set()
-
-    before = signal.signal(signal.SIGTERM, note)
+    before = signal.signal(signal.SIGTERM, lambda *_: noted.set())
     try:
         yield noted
     finally:

@@ -1,4 +1,4 @@
-"""Measure audio-visual sync: the lag at which lip movement and sound agree best, to find a corpus that is out of step.
+"""Measure the lag at which lip movement and sound agree best, to find a corpus that is out of sync.
 
 The sound's level in each frame is predicted from the lips by ridge regression, for every lag of up to half a second;
 the score is the share of the level's variance that is explained on clips held out of the fit. It peaks at the corpus's
@@ -57,10 +57,7 @@ def measure_lag(samples: Iterable[Sample]) -> Lag | None:
 
 
 def _explained(lips: list[Array], squares: Array, levels: list[Array]) -> float:
-    """Cross-validated share of variance that the lips explain of the levels of the same clips.
-
-    `squares` are the lips' x.T @ x, one a clip.
-    """
+    """Cross-validated share of the levels' variance that the lips explain; `squares`: their x.T @ x, one a clip."""
     products = np.stack([x.T @ y for x, y in zip(lips, levels, strict=True)])
     ridge = _RIDGE * np.trace(squares.sum(0)) / squares.shape[1] * np.eye(squares.shape[1])
     error = total = 0.0

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.av_sync import measure_lag
+from pipeline.measure_lag import measure_lag
 from shards import Sample
 from tests.shards.test_format import make_sample
 
