@@ -82,9 +82,8 @@ def run_build(
     with job_runner(address, workers) as runner, JobProgress("build", plan.clips) as progress:
         for outcome in runner.map(build_shard, tasks, progress.update, retry_on=(StorageError,)):
             if outcome.result is not None:
-                result = outcome.result
-                progress.add(result.clips, result.seconds, result.skipped, result.reused)
-                reused += result.reused
+                progress.add(*outcome.result)
+                reused += outcome.result.reused
             elif outcome.error is not None:
                 failed[outcome.item.shard.name] = outcome.error
             progress.update()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+import re
 import sys
 from collections.abc import Sequence
 
@@ -57,7 +58,7 @@ def build(arguments: Sequence[str]) -> int:
     from pipeline.build import BuildError, plan_build, run_build
     from pipeline.tables import plan_table, summary_table
 
-    parser = CommandParser("pipeline build", build.__doc__, section="data", repeated=("--split",))
+    parser = CommandParser("pipeline build", build.__doc__, section="data")
     parser.add_settings(BuildSettings, skip=["split"])
     parser.add_argument(
         "--split", type=list[str], default=[], metavar="NAME=FILE", help="a further split list; may be repeated"
@@ -66,10 +67,14 @@ def build(arguments: Sequence[str]) -> int:
     _add_job_arguments(parser)
     parser.set_defaults(read_section(config_file(_named_dataset(arguments)), "data"))
     parser.add_argument("--dry_run", action="store_true", help="print the plan and stop")
-    values = parser.parse(arguments)
+    # jsonargparse spells a flag that adds to a list --split+
+    values = parser.parse([re.sub(r"^--split(?==|$)", "--split+", argument) for argument in arguments])
     settings = settings_of(values, BuildSettings)
-    if settings.dataset == "demo" and not values.dry_run:
-        _write_demo_corpus_if_missing(settings)
+    folder, name = posixpath.split(settings.root.rstrip("/"))
+    missing = name == "LRS2-BBC" and "://" not in folder and not os.path.exists(os.path.join(folder, "demo.json"))
+    if settings.dataset == "demo" and missing and not values.dry_run:
+        _say(f"no demo corpus in {folder} yet: writing it (pipeline demo --out {folder})")
+        demo(["--out", folder])
     plan = plan_build(settings, _say)
     if values.dry_run:
         _console.print(plan_table(plan, settings))
@@ -190,15 +195,6 @@ def _add_job_arguments(parser: CommandParser) -> None:
         default=None,
         help="shards in flight; default: one a processor; 0: no Ray, in this process",
     )
-
-
-def _write_demo_corpus_if_missing(settings: BuildSettings) -> None:
-    """The demo needs no download: its corpus is made where the settings expect it."""
-    folder, name = posixpath.split(settings.root.rstrip("/"))
-    complete = os.path.join(folder, "demo.json")
-    if name == "LRS2-BBC" and "://" not in folder and not os.path.exists(complete):
-        _say(f"no demo corpus in {folder} yet: writing it (pipeline demo --out {folder})")
-        demo(["--out", folder])
 
 
 def _named_dataset(arguments: Sequence[str]) -> str:

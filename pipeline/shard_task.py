@@ -7,6 +7,7 @@ written first and the sidecar after it, each whole or not at all, so a sidecar m
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from pipeline.clip import Corpus, build_sample
 from pipeline.config import BuildSettings
@@ -31,8 +32,7 @@ class ShardTask:
     out: str
 
 
-@dataclass(frozen=True)
-class ShardResult:
+class ShardResult(NamedTuple):
     """The small statistics a worker returns: clips and video seconds, clips skipped, whether it was built before."""
 
     clips: int

@@ -1,7 +1,5 @@
 """Command lines: typed flags, sections of YAML files, `--help`, `--print_config`, `--version`, errors with status 2.
 
-All commands are parsed by `CommandParser`, over jsonargparse, and run by `run_commands`:
-
     parser = CommandParser("python -m eval", __doc__, section="eval")
     parser.add_settings(EvaluationSettings)                    # a typed dataclass: every field is a flag
     settings = settings_of(parser.parse(arguments), EvaluationSettings)
@@ -47,7 +45,6 @@ class CommandParser(ArgumentParser):
         section: of a `--config` file that is read; default: the last word of `prog`.
         variants: (mapping, setting, its values): a section's part `mapping`, which is none of its settings, has for
             each value of `setting` what goes over the rest of the section: `tasks: {vsr: {out: runs/vsr}}` for `task`.
-        repeated: flags that may stand several times, each adding to a list.
     """
 
     def __init__(
@@ -57,12 +54,10 @@ class CommandParser(ArgumentParser):
         *,
         section: str | None = None,
         variants: tuple[str, str, Sequence[str]] | None = None,
-        repeated: Sequence[str] = (),
         **inner: Any,
     ) -> None:
         self.section = section or (prog.split() or [""])[-1]
         self.variants = variants
-        self.repeated = repeated
         if inner or not prog:  # jsonargparse makes parsers of this class for the settings inside of settings
             super().__init__(**inner)
             return
@@ -90,8 +85,6 @@ class CommandParser(ArgumentParser):
         names = [flag[2:].partition("=")[0] for flag in flags if flag.startswith("--")]
         refuse_renamed(self.section, names)
         configs = [f"--config={json.dumps(self._section(file, flags))}" for file in files]
-        for name in self.repeated:  # jsonargparse's own spelling of a flag that adds to a list is --split+
-            flags = [re.sub(rf"^{name}(?==|$)", f"{name}+", flag) for flag in flags]
         values: Namespace = self.instantiate(self.parse_args([*configs, *flags]))
         return values
 

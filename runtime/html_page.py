@@ -44,7 +44,15 @@ def write_page(
         "styles": [_asset(name, package) for name in (_STYLE, *styles)],
         "scripts": [_asset(name, package) for name in scripts],
     }
-    parts = _environment(package).get_template(template).generate(**assets, **values)
+    environment = jinja2.Environment(
+        loader=jinja2.ChoiceLoader([jinja2.PackageLoader(name) for name in dict.fromkeys((package, _PACKAGE))]),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals |= {"counted": counted}
+    parts = environment.get_template(template).generate(**assets, **values)
     try:
         with atomic_file(file) as out:
             # a lone surrogate can stand in a clip's JSON, but not in UTF-8
@@ -63,18 +71,6 @@ def check_page(file: Path) -> None:
 def counted(number: int, what: str) -> str:
     """1,243 clips; 1 clip."""
     return f"{number:,} {what if number == 1 else what + 's'}"
-
-
-def _environment(package: str) -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.ChoiceLoader([jinja2.PackageLoader(name) for name in dict.fromkeys((package, _PACKAGE))]),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals |= {"counted": counted}
-    return environment
 
 
 def _asset(name: str, package: str) -> dict[str, str]:
