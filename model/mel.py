@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from runtime.constants import HOP_LENGTH, N_MELS, SAMPLE_RATE
@@ -57,13 +56,10 @@ def log_mel(wav: Tensor, settings: MelSettings = MelSettings()) -> Tensor:
     Raises:
         ValueError: the waveform is shorter than the reflection at its ends needs.
     """
-    if wav.shape[-1] <= settings.n_fft // 2:
-        raise ValueError(f"{wav.shape[-1]} samples are too few for a mel: more than {settings.n_fft // 2} are needed")
-    emphasized = _emphasized(wav, settings)
-    reach = settings.n_fft // 2
-    flat = emphasized.reshape(-1, emphasized.shape[-1])
-    padded = F.pad(flat, (reach, reach), mode="reflect").reshape(*wav.shape[:-1], -1)
-    return _log_mel_of_padded(padded, settings)
+    samples = wav.shape[-1]
+    flat = wav.reshape(math.prod(wav.shape[:-1]), samples)
+    mel = log_mel_batch(flat, torch.full((len(flat),), samples), settings)
+    return mel.reshape(*wav.shape[:-1], *mel.shape[1:])
 
 
 def log_mel_batch(wav: Tensor, lengths: Tensor, settings: MelSettings = MelSettings()) -> Tensor:
@@ -96,11 +92,20 @@ def log_mel_batch(wav: Tensor, lengths: Tensor, settings: MelSettings = MelSetti
             raise ValueError(f"{found}: expected more than {reach}, which a mel needs, and at most {samples}, L")
     lengths = lengths.to(wav.device, non_blocking=True)[:, None]
     own = torch.arange(samples, device=wav.device) < lengths
-    emphasized = _emphasized(wav.masked_fill(~own, 0.0), settings)
+    wav = wav.masked_fill(~own, 0.0).double()
+    loudest = wav.abs().amax(dim=-1, keepdim=True)
+    wav = wav / torch.where(loudest > 0, loudest, torch.ones_like(loudest)) * settings.peak
+    wav = torch.cat([wav[:, :1], wav[:, 1:] - settings.preemphasis * wav[:, :-1]], dim=-1)
+    # float32 from here on, as published: its rounding is 1e-6 of the peak, far below the floor
+    wav = wav.float().clamp(-1.0, 1.0)
     # a reflection at each waveform's own end; what lies further is read by frames of silence only
     position = torch.arange(-reach, samples + reach, device=wav.device).abs()
     mirrored = torch.where(position < lengths, position, 2 * (lengths - 1) - position).clamp(0, samples - 1)
-    mel = _log_mel_of_padded(emphasized.gather(1, mirrored), settings)
+    magnitude = _stft_magnitude(wav.gather(1, mirrored), settings)
+    with torch.autocast(wav.device.type, enabled=False):  # bfloat16 would be off by a percent
+        mel = mel_filter_bank(settings).to(magnitude, non_blocking=True) @ magnitude
+    log_floor = math.log(settings.floor)
+    mel = (mel.clamp_min(settings.floor).log() - log_floor) / (-log_floor / 2) - 1
     frames = torch.arange(mel.shape[-1], device=wav.device)
     silent = (frames > lengths // settings.hop_length) | (lengths <= reach)
     return mel.masked_fill(silent[:, None], -1.0)
@@ -122,52 +127,25 @@ def clip_mels(wav: Tensor, lengths: Tensor, settings: MelSettings = MelSettings(
     return mel.masked_fill(beyond, -1.0)
 
 
-def _emphasized(wav: Tensor, settings: MelSettings) -> Tensor:
-    """Peak, pre-emphasis, clip: (..., L) -> float32 (..., L)"""
-    emphasized = _preemphasize(_scale_to_peak(wav.double(), settings.peak), settings.preemphasis)
-    # float32 from here on, as published: its rounding is 1e-6 of the peak, far below the floor
-    return emphasized.float().clamp(-1.0, 1.0)
-
-
-def _log_mel_of_padded(wav: Tensor, settings: MelSettings) -> Tensor:
-    """(..., L + n_fft), padding at both ends -> (..., n_mels, L // hop_length + 1)"""
-    magnitude = _stft_magnitude(wav, settings)
-    with torch.autocast(wav.device.type, enabled=False):  # bfloat16 would be off by a percent
-        mel = mel_filter_bank(settings).to(magnitude, non_blocking=True) @ magnitude
-    log_floor = math.log(settings.floor)
-    return (mel.clamp_min(settings.floor).log() - log_floor) / (-log_floor / 2) - 1
-
-
 def natural_log(mel: Tensor, settings: MelSettings = MelSettings()) -> Tensor:
     """The network's mel as the natural logarithm of mel magnitudes, where -1 becomes log(floor) and +1 becomes 0."""
     log_floor = math.log(settings.floor)
     return (mel + 1) * (-log_floor / 2) + log_floor
 
 
-def _scale_to_peak(wav: Tensor, peak: float) -> Tensor:
-    loudest = wav.abs().amax(dim=-1, keepdim=True)
-    return wav / torch.where(loudest > 0, loudest, torch.ones_like(loudest)) * peak
-
-
-def _preemphasize(wav: Tensor, coefficient: float) -> Tensor:
-    return torch.cat([wav[..., :1], wav[..., 1:] - coefficient * wav[..., :-1]], dim=-1)
-
-
 def _stft_magnitude(wav: Tensor, settings: MelSettings) -> Tensor:
-    """(..., L + n_fft) -> (..., n_fft / 2 + 1, L // hop_length + 1)"""
-    window = torch.hann_window(settings.win_length, periodic=True, dtype=wav.dtype, device=wav.device)
+    """(B, L + n_fft) -> (B, n_fft / 2 + 1, L // hop_length + 1)"""
     spectrum = torch.stft(
-        wav.reshape(-1, wav.shape[-1]),
+        wav,
         n_fft=settings.n_fft,
         hop_length=settings.hop_length,
         win_length=settings.win_length,
-        window=window,
+        window=torch.hann_window(settings.win_length, periodic=True, dtype=wav.dtype, device=wav.device),
         center=False,
         return_complex=True,
     )
     # a square root of squares is half as costly as the careful |z|, and as exact where nothing over- or underflows
-    magnitude = (spectrum.real.square() + spectrum.imag.square()).sqrt()
-    return magnitude.reshape(*wav.shape[:-1], *magnitude.shape[-2:])
+    return (spectrum.real.square() + spectrum.imag.square()).sqrt()
 
 
 @lru_cache

@@ -8,7 +8,7 @@ A lip-to-speech file holds four state dicts, an ASR file one, a visual-encoder f
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -51,56 +51,47 @@ _CONFORMER = [
     (r"\.Conv\.module\.sequential\.7\.conv\.", ".convolution.contract."),
     (r"^(conformer\.layers\.\d+)\.layer_norm\.", r"\1.norm."),
 ]
-_VISUAL = [
-    (r"^frontend\.0\.", "front."),
-    (r"^frontend\.1\.", "front_norm."),
-    (r"^resnet\.resnet\.fc\.", "project."),
-    (r"^resnet\.resnet\.layer1\.", "resnet.stages.0."),
-    (r"^resnet\.resnet\.layer2\.", "resnet.stages.1."),
-    (r"^resnet\.resnet\.layer3\.", "resnet.stages.2."),
-    (r"^resnet\.resnet\.layer4\.", "resnet.stages.3."),
-    (r"\.bn([12])\.", r".norm\1."),
-    (r"\.downsample\.", ".shortcut."),
-    (r"\.cbam\.ChannelGate\.mlp\.1\.", ".channel_gate.squeeze."),
-    (r"\.cbam\.ChannelGate\.mlp\.3\.", ".channel_gate.excite."),
-    (r"\.cbam\.SpatialGate\.spatial\.conv\.", ".spatial_gate.conv."),
-    (r"\.cbam\.SpatialGate\.spatial\.bn\.", ".spatial_gate.norm."),
-    *_CONFORMER,
-]
-_ASR = [
-    (r"^audio_front\.0\.", "conv1."),
-    (r"^audio_front\.1\.", "norm1."),
-    (r"^audio_front\.3\.", "conv2."),
-    (r"^audio_front\.4\.", "norm2."),
-    (r"^classifier\.", "head."),
-    *_CONFORMER,
-]
-_SPEAKER = [
-    (r"^classifier\.0\.", "convs.0."),
-    (r"^classifier\.3\.", "convs.1."),
-    (r"^classifier\.6\.", "convs.2."),
-    (r"^classifier\.1\.", "norms.0."),
-    (r"^classifier\.4\.", "norms.1."),
-    (r"^classifier\.7\.", "norms.2."),
-    (r"^linear\.", "project."),
-]
-_DECODER = [
-    (r"^fusion\.0\.", "join."),
-    (r"^classifier\.0\.", "convs.0."),
-    (r"^classifier\.2\.", "convs.1."),
-    (r"^classifier\.4\.", "convs.2."),
-]
-_HEAD = [(r"^classifier\.", "")]
-_RULES = {"visual": _VISUAL, "head": _HEAD, "decoder": _DECODER, "speaker": _SPEAKER, "asr": _ASR}
+_RULES = {
+    "visual": [
+        (r"^frontend\.0\.", "front."),
+        (r"^frontend\.1\.", "front_norm."),
+        (r"^resnet\.resnet\.fc\.", "project."),
+        *((rf"^resnet\.resnet\.layer{stage + 1}\.", f"resnet.stages.{stage}.") for stage in range(4)),
+        (r"\.bn([12])\.", r".norm\1."),
+        (r"\.downsample\.", ".shortcut."),
+        (r"\.cbam\.ChannelGate\.mlp\.1\.", ".channel_gate.squeeze."),
+        (r"\.cbam\.ChannelGate\.mlp\.3\.", ".channel_gate.excite."),
+        (r"\.cbam\.SpatialGate\.spatial\.conv\.", ".spatial_gate.conv."),
+        (r"\.cbam\.SpatialGate\.spatial\.bn\.", ".spatial_gate.norm."),
+        *_CONFORMER,
+    ],
+    "asr": [
+        (r"^audio_front\.0\.", "conv1."),
+        (r"^audio_front\.1\.", "norm1."),
+        (r"^audio_front\.3\.", "conv2."),
+        (r"^audio_front\.4\.", "norm2."),
+        (r"^classifier\.", "head."),
+        *_CONFORMER,
+    ],
+    "speaker": [
+        *((rf"^classifier\.{3 * number}\.", f"convs.{number}.") for number in range(3)),
+        *((rf"^classifier\.{3 * number + 1}\.", f"norms.{number}.") for number in range(3)),
+        (r"^linear\.", "project."),
+    ],
+    "decoder": [
+        (r"^fusion\.0\.", "join."),
+        *((rf"^classifier\.{2 * number}\.", f"convs.{number}.") for number in range(3)),
+    ],
+    "head": [(r"^classifier\.", "")],
+}
 
 Settings = LipToSpeechSettings | VSRSettings | ASRSettings
 
 
 def is_published(content: Any) -> bool:
     """Whether what a file holds looks like one of the published checkpoints."""
-    return isinstance(content, Mapping) and any(
-        name in content for name in (*LIP_TO_SPEECH_PARTS, ASR_PART, _A_VISUAL_NAME)
-    )
+    names = (*LIP_TO_SPEECH_PARTS, ASR_PART, _A_VISUAL_NAME)
+    return isinstance(content, Mapping) and any(name in content for name in names)
 
 
 def published_weights(content: Mapping[str, Any]) -> tuple[Settings, dict[str, Tensor], dict[str, str]]:
@@ -116,20 +107,33 @@ def published_weights(content: Mapping[str, Any]) -> tuple[Settings, dict[str, T
     Raises:
         ValueError: a part is missing or not a state dict, or a tensor that says the sizes is missing or misshapen.
     """
+    settings_of: Callable[[Mapping[str, Tensor]], Settings]
     if _A_VISUAL_NAME in content:
-        theirs = _renamed("visual", content, "visual.")
-        weights = _tensors(theirs)
-        visual = _sized(weights, _visual_settings)
-        return VSRSettings(visual=visual, vocabulary=0, padding="published"), weights, _names(theirs)
-    if ASR_PART in content:
-        theirs = _renamed("asr", _part(content, ASR_PART), "")
-        weights = _tensors(theirs)
-        return _sized(weights, _asr_settings), weights, _names(theirs)
-    theirs = {}
-    for part, name in LIP_TO_SPEECH_PARTS.items():
-        theirs |= _renamed(name, _part(content, part), f"{name}.")
-    weights = _tensors(theirs)
-    return _sized(weights, _lip_to_speech_settings), weights, _names(theirs)
+        parts, settings_of = {"visual": content}, _visual_only_settings
+    elif ASR_PART in content:
+        parts, settings_of = {"asr": _part(content, ASR_PART)}, _asr_settings
+    else:
+        parts = {ours: _part(content, theirs) for theirs, ours in LIP_TO_SPEECH_PARTS.items()}
+        settings_of = _lip_to_speech_settings
+    weights: dict[str, Tensor] = {}
+    published: dict[str, str] = {}
+    for part, state in parts.items():
+        for name, tensor in state.items():
+            if _IGNORED.search(str(name)):
+                continue
+            if not isinstance(tensor, Tensor):
+                raise ValueError(f"{name} is no tensor but a {type(tensor).__name__}")
+            ours = our_name(str(name), part) if part == "asr" else f"{part}.{our_name(str(name), part)}"
+            if ours in weights:
+                raise ValueError(f"{name} and {published[ours]} both mean {ours}")
+            if ours.endswith(("convolution.expand.weight", "convolution.contract.weight")) and tensor.dim() == 3:
+                tensor = tensor.squeeze(-1)  # published as a convolution of kernel 1, a linear layer here
+            weights[ours] = tensor.float() if tensor.is_floating_point() else tensor
+            published[ours] = str(name)
+    try:
+        return settings_of(weights), weights, published
+    except KeyError as error:
+        raise ValueError(f"{error.args[0]} is missing") from error
 
 
 def _part(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -140,47 +144,11 @@ def _part(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return content[name]  # type: ignore[no-any-return]
 
 
-def _renamed(part: str, state: Mapping[str, Any], prefix: str) -> dict[str, tuple[str, Tensor]]:
-    """our name -> (their name, tensor)"""
-    renamed: dict[str, tuple[str, Tensor]] = {}
-    for name, tensor in state.items():
-        if _IGNORED.search(str(name)):
-            continue
-        if not isinstance(tensor, Tensor):
-            raise ValueError(f"{name} is no tensor but a {type(tensor).__name__}")
-        ours = prefix + our_name(str(name), part)
-        if ours in renamed:
-            raise ValueError(f"{name} and {renamed[ours][0]} both mean {ours}")
-        renamed[ours] = (str(name), tensor)
-    return renamed
-
-
-def _tensors(renamed: Mapping[str, tuple[str, Tensor]]) -> dict[str, Tensor]:
-    weights = {}
-    for name, (_, tensor) in renamed.items():
-        if name.endswith(("convolution.expand.weight", "convolution.contract.weight")) and tensor.dim() == 3:
-            tensor = tensor.squeeze(-1)  # published as a convolution of kernel 1, a linear layer here
-        weights[name] = tensor.float() if tensor.is_floating_point() else tensor
-    return weights
-
-
-def _names(renamed: Mapping[str, tuple[str, Tensor]]) -> dict[str, str]:
-    return {ours: theirs for ours, (theirs, _) in renamed.items()}
-
-
 def our_name(name: str, part: str) -> str:
     """Our name of a published tensor of a part: visual, head, decoder, speaker or asr."""
     for pattern, ours in _RULES[part]:
         name = re.sub(pattern, ours, name)
     return name
-
-
-def _sized(weights: Mapping[str, Tensor], settings_of: Any) -> Any:
-    """Settings read off the shapes of weights; a tensor that it takes and that is missing or misshapen is named."""
-    try:
-        return settings_of(weights)
-    except KeyError as error:
-        raise ValueError(f"{error.args[0]} is missing") from error
 
 
 def _shape(weights: Mapping[str, Tensor], name: str, dimensions: int) -> tuple[int, ...]:
@@ -215,6 +183,10 @@ def _visual_settings(weights: Mapping[str, Tensor]) -> VisualSettings:
         channels=_shape(weights, "visual.front.weight", 5)[0],
         conformer=_conformer_settings(weights, "visual.conformer"),
     )
+
+
+def _visual_only_settings(weights: Mapping[str, Tensor]) -> VSRSettings:
+    return VSRSettings(visual=_visual_settings(weights), vocabulary=0, padding="published")
 
 
 def _asr_settings(weights: Mapping[str, Tensor]) -> ASRSettings:

@@ -53,6 +53,8 @@ def griffin_lim(
     """
     if magnitude.shape != uniform.shape:
         raise ValueError(f"magnitudes {tuple(magnitude.shape)}, phases {tuple(uniform.shape)}: expected the same shape")
+    if lengths is None:
+        lengths = torch.full((len(magnitude),), magnitude.shape[2], device=magnitude.device)
     magnitude_bnf = zero_past(magnitude.float(), lengths).transpose(1, 2).contiguous()
 
     def constrain(spectrum: Tensor) -> Tensor:
@@ -65,7 +67,7 @@ def griffin_lim(
 def reconstruct(
     start: Tensor,
     constrain: Constraint,
-    lengths: Tensor | None,
+    lengths: Tensor,
     rounds: int,
     momentum: float,
     settings: MelSettings = MelSettings(),
@@ -112,10 +114,8 @@ def with_phase(magnitude_bnf: Tensor, uniform: Tensor) -> Tensor:
     return torch.polar(magnitude_bnf, uniform.to(magnitude_bnf).transpose(1, 2) * (2 * math.pi))
 
 
-def zero_past(x: Tensor, lengths: Tensor | None) -> Tensor:
+def zero_past(x: Tensor, lengths: Tensor) -> Tensor:
     """(B, ..., L) with zeros past each clip's length (B,) along the last axis."""
-    if lengths is None:
-        return x
     own = torch.arange(x.shape[-1], device=x.device) < lengths.view(-1, *[1] * (x.dim() - 1))
     return x.where(own, 0.0)
 
@@ -130,21 +130,15 @@ TINY_POWER = 1e-24  # far below any sound's, and its inverse square root is stil
 
 @dataclass(frozen=True)
 class _Framing:
-    """What the STFT and its inverse need to know of a batch.
+    """What the STFT and its inverse need to know of a batch."""
 
-    window: (n_fft,), zero outside the window proper. index: (B, (N - 1) hop + n_fft), which sample of the clip lies
-    where under the frames, reflections resolved. gain: (B, (N - 1) hop), 1 / sum of squared windows, 0 in padding.
-    """
-
-    window: Tensor
-    index: Tensor
-    gain: Tensor
+    window: Tensor  # (n_fft,), zero outside the window proper
+    index: Tensor  # (B, (N - 1) hop + n_fft), which sample lies where under the frames, reflections resolved
+    gain: Tensor  # (B, (N - 1) hop), 1 / sum of squared windows, 0 in padding
 
 
-def _framing(batch: int, frames: int, lengths: Tensor | None, device: torch.device, settings: MelSettings) -> _Framing:
+def _framing(batch: int, frames: int, lengths: Tensor, device: torch.device, settings: MelSettings) -> _Framing:
     hop, n_fft, length = settings.hop_length, settings.n_fft, (frames - 1) * settings.hop_length
-    if lengths is None:
-        lengths = torch.full((batch,), frames, device=device)
     samples = ((lengths - 1) * hop)[:, None]  # none for a clip of 0 or 1 frame, which comes out as zeros
     index = torch.arange(length + n_fft, device=device) - n_fft // 2
     # a reflection does not repeat the edge, and reflects again where a clip is shorter than the window

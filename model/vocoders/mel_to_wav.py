@@ -76,9 +76,19 @@ def mel_to_wav(
     Raises:
         ValueError: the mel's shape, the number of lengths or seeds, or a length is not as above.
     """
-    lengths = _checked(mel, lengths, seeds, settings)
     analysis, rounds, momentum = settings.mel, settings.rounds, settings.momentum
+    if mel.dim() != 3 or mel.shape[1] != analysis.n_mels or mel.shape[2] < 2:
+        raise ValueError(f"mels {tuple(mel.shape)}: expected (batch, {analysis.n_mels}, 2 frames or more)")
+    lengths = torch.full((len(mel),), mel.shape[2]) if lengths is None else lengths
     seeds = [0] * len(mel) if seeds is None else seeds
+    for name, given in (("lengths", lengths), ("seeds", seeds)):
+        if len(given) != len(mel):
+            raise ValueError(f"{len(given)} {name} for {len(mel)} mels: expected one for each")
+    if lengths.device.type == "cpu" and not torch.compiler.is_compiling():
+        wrong = lengths[(lengths < 0) | (lengths > mel.shape[2])].tolist()
+        if wrong:
+            raise ValueError(f"lengths {wrong}: expected 0 to {mel.shape[2]}, the frames of the mels")
+    lengths = lengths.to(mel.device, non_blocking=True)
     uniform = draw_uniform(seeds, mel.shape[2], analysis).to(mel.device, non_blocking=True)
     # in bfloat16, products with the filter bank would be off by half a percent
     with torch.no_grad(), torch.autocast(mel.device.type, enabled=False):
@@ -90,7 +100,7 @@ def mel_to_wav(
             invert = transposed if settings.inversion == "published" else nonnegative
             wav = griffin_lim(invert(magnitude, settings=analysis), uniform, lengths, rounds, momentum, analysis)
         wav = deemphasize(wav, analysis.preemphasis).clamp(-1.0, 1.0)
-        return wav if lengths is None else zero_past(wav, sample_counts(lengths, analysis))
+        return zero_past(wav, sample_counts(lengths, analysis))
 
 
 _JOINT_START = 5  # updates before the first round: more change no score
@@ -111,21 +121,3 @@ def deemphasize(wav: Tensor, coefficient: float = MelSettings().preemphasis) -> 
         wav = torch.cat([wav[..., :delay], wav[..., delay:] + gain * wav[..., :-delay]], dim=-1)
         delay, gain = 2 * delay, gain * gain
     return wav
-
-
-def _checked(
-    mel: Tensor, lengths: Tensor | None, seeds: Sequence[int] | None, settings: VocoderSettings
-) -> Tensor | None:
-    """The lengths, on the mel's device."""
-    if mel.dim() != 3 or mel.shape[1] != settings.mel.n_mels or mel.shape[2] < 2:
-        raise ValueError(f"mels {tuple(mel.shape)}: expected (batch, {settings.mel.n_mels}, 2 frames or more)")
-    for name, given in (("lengths", lengths), ("seeds", seeds)):
-        if given is not None and len(given) != len(mel):
-            raise ValueError(f"{len(given)} {name} for {len(mel)} mels: expected one for each")
-    if lengths is None:
-        return None
-    if lengths.device.type == "cpu" and not torch.compiler.is_compiling():
-        wrong = lengths[(lengths < 0) | (lengths > mel.shape[2])].tolist()
-        if wrong:
-            raise ValueError(f"lengths {wrong}: expected 0 to {mel.shape[2]}, the frames of the mels")
-    return lengths.to(mel.device, non_blocking=True)
