@@ -1,4 +1,4 @@
-"""The inner loops of the CTC prefix beam search, compiled: selecting a frame's symbols, and the search over one clip.
+"""The inner loops of the CTC prefix beam search, in numba: selecting a frame's symbols, and the search over one clip.
 
 Prefixes are nodes of a trie, so that equal prefixes are one node however they came to be, and nothing is hashed. A beam
 holds, for each of its prefixes, the probability of all alignments that end in a blank and of all that end in the
@@ -10,15 +10,37 @@ import compiled.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import numpy as np
-
-from model.numba_jit import compiled, inlined
+from numba import njit
 
 Array = np.ndarray[Any, Any]
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 LOG_FLOOR = -87.3365447505531  # log of the smallest normal float32: no probability counts as less (as published)
+
+
+def inlined(function: Function) -> Function:
+    """Compile a function as part of the compiled ones that call it."""
+    return cast(Function, njit(nogil=True)(function))
+
+
+def compiled(signature: str) -> Callable[[Function], Function]:
+    """Compile a function now, to run without the interpreter's lock; kept on disk where that is possible.
+
+    Args:
+        signature: the types of its arguments, as numba writes them: `(f4[:,::1], i8)`.
+    """
+
+    def compile_function(function: Function) -> Function:
+        try:
+            return cast(Function, njit(signature, nogil=True, cache=True)(function))
+        except Exception:  # no folder can be written to, the disk is full, or what lies there is damaged
+            return cast(Function, njit(signature, nogil=True)(function))
+
+    return compile_function
 
 
 @compiled("(f4[:,::1], i8)")
@@ -112,9 +134,8 @@ def search_clip(
     # candidates for the next beam: score, place they come from, slot of the symbol appended (-1: none)
     best, origin, appended = np.empty(beam), np.empty(beam, np.int32), np.empty(beam, np.int32)
     slot_of = np.full(vocabulary, -1, np.int32)  # where in this frame's list a symbol stands
-    known = np.full(
-        (beam, width), -1, np.int32
-    )  # the frame in which prefix + symbol was found to be in the beam itself
+    # the frame in which prefix + symbol was found to be in the beam itself
+    known = np.full((beam, width), -1, np.int32)
 
     for frame in range(frame_count):
         value = np.maximum(values[frame], LOG_FLOOR)

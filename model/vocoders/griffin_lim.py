@@ -3,7 +3,7 @@
 Written by hand: torchaudio's and librosa's take no batch of clips of several lengths, and no constraint but magnitudes.
 
 Each round takes the waveform's STFT, moves it to the nearest spectra that obey the constraint (given magnitudes, or a
-given mel: mel_inversion.py), and turns those back into a waveform. With momentum (fast Griffin-Lim, Perraudin, Balazs
+given mel: mel_to_wav.py), and turns those back into a waveform. With momentum (fast Griffin-Lim, Perraudin, Balazs
 and Sondergaard, 2013) a round starts from x + momentum (x - x_before) instead of x; since the STFT is linear, doing so
 to waveforms equals doing it to spectra, at a sixth of the work.
 

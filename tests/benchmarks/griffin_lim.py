@@ -13,8 +13,7 @@ from pesq import NoUtterancesError, pesq
 from pystoi import stoi
 
 from model.mel import natural_log
-from model.vocoders.mel_inversion import transposed
-from model.vocoders.mel_to_wav import PUBLISHED_VOCODER, VocoderSettings, deemphasize, mel_to_wav
+from model.vocoders.mel_to_wav import PUBLISHED_VOCODER, VocoderSettings, deemphasize, mel_to_wav, transposed
 from pipeline.clip import Corpus, build_sample
 from pipeline.config import BuildSettings
 from pipeline.corpora import CorpusClip

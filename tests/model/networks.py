@@ -8,8 +8,7 @@ import torch
 from torch import nn
 
 from model.asr import ASRModel, ASRSettings
-from model.attention import RelativeAttention
-from model.conformer import ConformerSettings
+from model.conformer import ConformerSettings, RelativeAttention
 from model.lip_to_speech import LipToSpeech, LipToSpeechSettings
 from model.mel_decoder import DecoderSettings
 from model.padding import Padding

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from model.mel import mel_filter_bank
-from model.vocoders.mel_inversion import mel_constraint, nonnegative, transposed
+from model.vocoders.mel_to_wav import mel_constraint, nonnegative, transposed
 from tests.model.test_griffin_lim import magnitude_of, voice
 
 

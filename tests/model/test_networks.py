@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from model.asr import ASRModel
-from model.attention import RelativeAttention, sinusoids
-from model.conformer import Conformer, ConformerSettings
+from model.conformer import Conformer, ConformerSettings, RelativeAttention, sinusoids
 from model.export import export_lip_to_speech
 from model.lip_to_speech import LipToSpeech
 from model.padding import Padding

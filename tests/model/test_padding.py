@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from model.asr import halved
-from model.attention import RelativeAttention, sinusoids
-from model.conformer import Conformer, ConformerSettings
+from model.conformer import Conformer, ConformerSettings, RelativeAttention, sinusoids
 from model.losses import content_loss, mel_l1
 from model.mel_decoder import MelDecoder
 from model.padding import Padding, norm_frames, pack, unpack, valid_positions

@@ -12,9 +12,8 @@ import yaml
 from torch import Tensor, nn
 
 from model.asr import ASRModel, ASRSettings
-from model.attention import RelativeAttention
 from model.checkpoint import load_checkpoint
-from model.conformer import ConformerSettings
+from model.conformer import ConformerSettings, RelativeAttention
 from model.losses import freeze
 from model.mel import log_mel
 from runtime.constants import MEL_FRAMES_PER_VIDEO_FRAME, SAMPLES_PER_FRAME

@@ -7,7 +7,7 @@ from typing import Any
 import numba
 import pytest
 
-from model import numba_jit as chapter
+from model import prefix_search as chapter
 
 
 def test_compiled_runs_where_its_code_cannot_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
