@@ -1,9 +1,9 @@
 """CTC: the head that gives logits, and decoding them to tokens, by the best path (greedy) or a prefix beam search.
 
-The best path takes each frame's likeliest symbol: cheap, and fit for watching training. The likeliest sequence may
-be another one, whose probability is spread over many alignments, which the beam search sums over; its defaults are the
-published settings (docs/method.md, Text). The device selects each frame's symbols, the CPU searches, a clip a
-thread. The search is written by hand, since `ctcdecode`, the published one, cannot be installed any more.
+The best path takes each frame's likeliest symbol: cheap, and fit for watching training. The likeliest sequence may be
+another one, whose probability is spread over many alignments, which the beam search sums over. The device selects each
+frame's symbols, the CPU searches, a clip a thread. The search is written by hand, since `ctcdecode`, the published one,
+cannot be installed any more.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ class BeamSettings:
     blank: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("beam", "top_symbols"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: {getattr(self, name)} is too small: 1 or more is needed")
+        for name, value in (("beam", self.beam), ("top_symbols", self.top_symbols)):
+            if value < 1:
+                raise ValueError(f"{name}: {value} is too small: 1 or more is needed")
 
 
 class Hypothesis(NamedTuple):
@@ -67,9 +67,6 @@ def greedy(logits: Tensor, lengths: Tensor, blank: int = 0) -> list[list[int]]:
         logits: (B, T, V) on any device, normalized or not.
         lengths: whole numbers (B,), the frames that count.
         blank: the blank's symbol.
-
-    Returns:
-        A list of tokens a clip.
 
     Raises:
         ValueError: shapes do not fit, a length is beyond T, or there is no such blank.
@@ -130,11 +127,15 @@ def beam_search(
             values, symbols = top_symbols(clips[clip, : frames[clip]], width)
         else:
             values, symbols = (array[clip, : frames[clip]] for array in selected)
-        _check_values(values, clip)
-        found = search_clip(values, symbols, vocabulary, settings.blank, settings.beam, n_best)
+        wrong = ~(values[:, 0] <= _LARGEST)  # a frame's largest value; NaN counts as the largest
+        if wrong.any():
+            frame = int(wrong.argmax())
+            found = f"clip {clip}, frame {frame}: {values[frame, 0]} is no log-probability"
+            raise ValueError(f"{found}: log_softmax of finite logits was expected")
+        hypotheses = search_clip(values, symbols, vocabulary, settings.blank, settings.beam, n_best)
         return [
             Hypothesis(tokens[:length].tolist(), at[:length].tolist(), -float(log_prob))
-            for tokens, at, length, log_prob in zip(*found, strict=True)
+            for tokens, at, length, log_prob in zip(*hypotheses, strict=True)
         ]
 
     with ThreadPoolExecutor(torch.get_num_threads()) as threads:
@@ -145,10 +146,8 @@ def _check_shapes(log_probs: Tensor, lengths: Tensor, blank: int) -> None:
     if log_probs.ndim != 3 or not log_probs.is_floating_point():
         raise ValueError(f"{log_probs.dtype} {tuple(log_probs.shape)}: floating-point (B, T, V) was expected")
     if lengths.shape != log_probs.shape[:1] or lengths.is_floating_point():
-        raise ValueError(
-            f"lengths are {lengths.dtype} {tuple(lengths.shape)}: a whole number for each of {len(log_probs)} clips "
-            "was expected"
-        )
+        found = f"lengths are {lengths.dtype} {tuple(lengths.shape)}"
+        raise ValueError(f"{found}: a whole number for each of {len(log_probs)} clips was expected")
     if not 0 <= blank < log_probs.shape[2]:
         raise ValueError(f"blank {blank} is none of the {log_probs.shape[2]} symbols")
 
@@ -158,14 +157,3 @@ def _check_lengths(lengths: list[int], frames: int) -> list[int]:
         if not 0 <= length <= frames:
             raise ValueError(f"clip {clip}: length {length} is not within its 0 to {frames} frames")
     return lengths
-
-
-def _check_values(values: Array, clip: int) -> None:
-    """Raise unless each frame's largest value may be a log-probability: NaN counts as the largest."""
-    wrong = ~(values[:, 0] <= _LARGEST)
-    if wrong.any():
-        frame = int(wrong.argmax())
-        raise ValueError(
-            f"clip {clip}, frame {frame}: {values[frame, 0]} is no log-probability: log_softmax of finite logits was "
-            "expected"
-        )

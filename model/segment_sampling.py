@@ -7,12 +7,6 @@ runs along the same time: pictures or features (fill 0), the mel at four frames 
     windows = draw_windows(lengths, generator)                               # training; whole_windows in evaluation
     features = take_window(features, *windows, length=50)                    # (B, T, C) -> (B, 50, C)
     target = take_window(mel, *windows.scaled(4), length=200, dim=2, fill=-1.0)
-
-A speaker reference is a window of 50 mel frames: drawn and padded to 100 in training, the first 50 in the published
-evaluation, the loudest 50 of another clip in an honest one.
-
-Unlike the published code, sound is cut at whole frames, 640 samples each, so that picture and sound stay in step; a
-first word at 0.00 s stays the first; text is cut where the picture is.
 """
 
 from __future__ import annotations
@@ -68,13 +62,11 @@ class SegmentSettings:
 
     def __post_init__(self) -> None:
         if not 1 <= self.min_words <= self.max_words:
-            raise ValueError(
-                f"runs of {self.min_words} to {self.max_words} words: expected 1 <= min_words <= max_words"
-            )
+            found = f"runs of {self.min_words} to {self.max_words} words"
+            raise ValueError(f"{found}: expected 1 <= min_words <= max_words")
         if not 1 <= self.min_frames <= self.max_frames or self.fps < 1:
-            raise ValueError(
-                f"{self.min_frames} to {self.max_frames} frames at {self.fps} a second: expected 1 or more"
-            )
+            found = f"{self.min_frames} to {self.max_frames} frames at {self.fps} a second"
+            raise ValueError(f"{found}: expected 1 or more")
         if self.window_frames < 1 or not 1 <= self.reference_frames <= self.reference_padded:
             raise ValueError(
                 f"window_frames {self.window_frames}, reference_frames {self.reference_frames}, reference_padded "
@@ -83,12 +75,7 @@ class SegmentSettings:
 
 
 class Segment(NamedTuple):
-    """A part of a clip.
-
-    Attributes:
-        start_frame, stop_frame: video frames; mel frames are 4 times, samples 640 times as many.
-        text: what is said in it; None where that is not known, so that it has no part in CTC.
-    """
+    """A part of a clip, in video frames; its text is None where it is not known, so that it has no part in CTC."""
 
     start_frame: int
     stop_frame: int
@@ -113,8 +100,8 @@ def draw_words(
 
     Args:
         words: in order of time.
-        frames: of the clip.
-        random: seeded by the caller by what is drawn for (run, epoch, clip); two numbers are taken.
+        frames: video frames of the clip.
+        random: seeded by what is drawn for (run, epoch, clip); two numbers are taken.
         settings: the ranges.
     """
     words = [word for word in words if settings.fps * (word[1] + word[2]) / 2 < frames]
@@ -146,7 +133,7 @@ class Windows(NamedTuple):
     sizes: Tensor
 
     def scaled(self, factor: int) -> Windows:
-        """The same parts at another rate: by 4 from video to mel frames, by 640 to samples."""
+        """The same parts at another rate: by 4 from video to mel frames."""
         return Windows(self.starts * factor, self.sizes * factor)
 
 
@@ -174,13 +161,7 @@ def whole_windows(lengths: Tensor) -> Windows:
 
 
 def loudest_windows(mel: Tensor, lengths: Tensor, size: int = WINDOW_FRAMES) -> Windows:
-    """The `size` mel frames whose mean level is highest; the whole clip where it is shorter.
-
-    Args:
-        mel: (B, n_mels, S).
-        lengths: (B,) mel frames of each.
-        size: mel frames.
-    """
+    """The `size` frames of mels (B, n_mels, S) whose mean level is highest; the whole clip where it is shorter."""
     lengths = lengths.to(mel.device, non_blocking=True)
     sizes = lengths.clamp_max(size)
     level = F.pad(mel.mean(dim=1), (0, max(size - mel.shape[2], 0)))
@@ -216,8 +197,7 @@ def take_window(
 
 
 def loudest_reference(mel: Tensor, lengths: Tensor, frames: int = WINDOW_FRAMES) -> Tensor:
-    """(B, n_mels, frames): the loudest stretch of each mel (B, n_mels, S) of (B,) frames, the reference of another
-    clip."""
+    """(B, n_mels, frames): the loudest stretch of each mel (B, n_mels, S), as reference of another clip."""
     return speaker_reference(mel, loudest_windows(mel, lengths, frames), frames)[0]
 
 
@@ -240,12 +220,7 @@ def speaker_reference(mel: Tensor, windows: Windows, length: int = WINDOW_FRAMES
     the very clip that is scored, in evaluation. Better: `loudest_windows` of another clip of the same speaker. A clip
     of fewer mel frames than a window gives what it has, then zeros, as if it were padded in training.
 
-    Args:
-        mel: (B, n_mels, S).
-        windows: mel frames.
-        length: mel frames of the result.
-
     Returns:
-        (B, n_mels, length), and int64 (B,) how many of its frames are the speaker's.
+        (B, n_mels, length) of mels (B, n_mels, S), and int64 (B,) how many of its frames are the speaker's.
     """
     return take_window(mel, *windows, length=length, dim=2), windows.sizes.clamp_max(length)

@@ -1,9 +1,8 @@
 """SpecAugment (Park et al., 2019): runs of frames and of bands of a mel masked in training, so that none is relied on.
 
-Time warping, which the paper finds to matter least, is not done. Drawing is apart from applying, as in transforms.py:
-`draw_masks` makes a batch's random numbers on the CPU from one seeded generator, `mask_mel` is a fixed function of mels
-and numbers. A masked place takes the clip's own mean: in this mel 0 is mid-level and -1 is silence (docs/method.md,
-Audio), and both would be sounds to the network, where the mean is none in particular.
+Time warping, which the paper finds to matter least, is not done. Drawing is apart from applying, as in transforms.py.
+A masked place takes the clip's own mean: in this mel 0 is mid-level and -1 is silence (docs/method.md, Audio), and both
+would be sounds to the network, where the mean is none in particular.
 """
 
 from __future__ import annotations
@@ -70,11 +69,8 @@ def draw_masks(
     Args:
         lengths: (B,) mel frames of each clip, on the CPU.
         n_mels: bands of the mel.
-        generator: of the CPU.
+        generator: of the CPU, as the masks are.
         settings: how much is masked.
-
-    Returns:
-        The masks, on the CPU.
 
     Raises:
         ValueError: masks wider than the mel has bands.
@@ -91,15 +87,12 @@ def draw_masks(
 
 
 def mask_mel(mel: Tensor, masks: Masks, lengths: Tensor) -> Tensor:
-    """The mels with their masked places set to each clip's mean over its valid frames.
+    """New mels (B, n_mels, S) with their masked places set to each clip's mean over its valid frames.
 
     Args:
-        mel: (B, n_mels, S) the network's mel, padded at the end of S with anything.
+        mel: (B, n_mels, S) the network's mel, padded at the end of S with anything, which stays as it is.
         masks: of this batch, on the CPU or mel's device.
         lengths: (B,) mel frames of each clip, likewise.
-
-    Returns:
-        (B, n_mels, S), a new tensor; frames beyond a clip's length are as they were.
     """
     batch, bands, frames = mel.shape
     valid = valid_mask(lengths, frames, mel.device)

@@ -6,8 +6,8 @@
     mel, waveform = synthesizer.clip(crops[0], reference[0])                # one clip of any length
 
 Validation in training, the evaluation and inference on one video all synthesize here, so that a clip sounds the same in
-each of them. A long clip is synthesized in windows: ten seconds are the most that networks are trained on, attention
-has met no further position, and its memory grows with the square of the length.
+each. A long clip is synthesized in windows: ten seconds are the most that networks are trained on, attention has met no
+further position, and its memory grows with the square of the length.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Synthesizer:
 
     Attributes:
         network: a `LipToSpeech` on `device`; whoever trains it sees to evaluation mode.
-        transforms: what the network's video frames are made of crops by.
+        transforms: from stored crops to the network's video.
         device: that network and vocoder run on.
         tokenizer: of the CTC head; None where it is not known.
         vocoder: its settings, the analysis of the mel included.
@@ -101,14 +101,12 @@ class Synthesizer:
         transforms: TransformSettings | None = None,
         name: str | os.PathLike[str] = "checkpoint",
     ) -> Synthesizer:
-        """The synthesizer of a checkpoint, ours or a published file.
+        """The synthesizer of a checkpoint: a file, ours or a published one, or what was loaded of it.
 
         Args:
-            checkpoint: a file, or one that is loaded.
-            device: to run on.
+            checkpoint, device: what to run, and where.
             vocoder: its settings; the analysis of the mel is the checkpoint's own.
-            transforms: where the checkpoint does not say what it was trained on, as published files do not; default:
-                the published ones.
+            transforms: for published files, which do not say what they were trained on; default: the published ones.
             name: of a loaded checkpoint, for errors.
 
         Raises:
@@ -170,9 +168,7 @@ class Synthesizer:
     def clip(
         self, crops: Tensor | Array, reference: Tensor, window: SlidingWindow = SlidingWindow()
     ) -> tuple[Tensor, Array]:
-        """One clip of any length, in windows where it is longer than one.
-
-        Memory of the network does not grow with the length.
+        """One clip of any length, in windows where it is longer than one: the network's memory does not grow with it.
 
         Args:
             crops: uint8 (T, R, R) at 25 frames a second.
@@ -202,15 +198,9 @@ def check_task(checkpoint: Checkpoint, name: str | os.PathLike[str], task: str) 
 def waveforms_of(
     mel: Tensor, lengths: Tensor, keys: Sequence[str], vocoder: VocoderSettings = VocoderSettings()
 ) -> Array:
-    """float32 (B, L) waveforms of mels (`mel_to_wav`), start phases seeded by the clips' keys.
+    """float32 (B, L) waveforms of mels (B, n_mels, S) with these frames (B,), start phases seeded by the clips' keys.
 
     So a clip sounds the same whatever it is batched with, in training and in evaluation.
-
-    Args:
-        mel: (B, n_mels, S).
-        lengths: (B,) mel frames of each clip.
-        keys: of the clips.
-        vocoder: its settings.
     """
     seeds = [zlib.crc32(key.encode()) for key in keys]
     waveforms: Array = mel_to_wav(mel, lengths, seeds, vocoder).cpu().numpy()

@@ -24,7 +24,6 @@ VOCABULARY_SIZE = 4000
 FILE_NAME = "tokenizer.model"
 """Under which a dataset keeps the tokenizer that was trained on it."""
 
-_CONTROL_PIECES = ("<pad>", "<sos>", "<eos>", "<unk>")
 _NORMALIZATION = "nmt_nfkc"
 # characters that SentencePiece's trainer keeps for itself: it would skip every sentence with one, silently
 _RESERVED = str.maketrans({"\0": " ", "▅": " "})
@@ -35,9 +34,6 @@ _ERRORS_ONLY = 2
 @dataclass(frozen=True)
 class Tokenizer:
     """A SentencePiece model whose pad is 0.
-
-    Attributes:
-        model_bytes: the serialised model.
 
     Raises:
         ValueError: these are not the bytes of a SentencePiece model, or its pad is not 0.
@@ -60,12 +56,7 @@ class Tokenizer:
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> Tokenizer:
-        """A SentencePiece model file, as it is.
-
-        Raises:
-            FileNotFoundError: there is none.
-            ValueError: it is no SentencePiece model, or its pad is not 0.
-        """
+        """A SentencePiece model file; `ValueError` names a file that is none, or whose pad is not 0."""
         try:
             return Tokenizer(Path(path).read_bytes())
         except ValueError as error:
@@ -73,7 +64,7 @@ class Tokenizer:
 
     @property
     def vocabulary_size(self) -> int:
-        """How many ids there are, those of pad, bos, eos and unk among them: V of the CTC outputs."""
+        """How many ids there are, pad, bos, eos and unk among them: V of the CTC outputs."""
         return int(self._processor.get_piece_size())
 
     def encode(self, text: str, max_pieces: int | None = MAX_PIECES) -> list[int]:
@@ -112,9 +103,8 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int = VOCABULARY_SIZE
 
     Args:
         texts: in any language.
-        vocabulary_size: pieces wanted, pad, bos, eos and unk among them. It is a wish: a small corpus may not have
-            as many different pieces, and a script may have more characters than that. `Tokenizer.vocabulary_size` says
-            what came of it.
+        vocabulary_size: pieces wanted, pad, bos, eos and unk among them. A small corpus may not have as many different
+            pieces, and a script may have more characters: `Tokenizer.vocabulary_size` says what came of it.
 
     Raises:
         ValueError: there is no text, or fewer than one piece is wanted.
@@ -126,13 +116,12 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int = VOCABULARY_SIZE
     characters = set[str]().union(*map(normalize, sentences))
     if not characters:
         raise ValueError("no text: a tokenizer needs some to be trained on")
-    pad, bos, eos, unk = _CONTROL_PIECES
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(sentences),
         model_writer=model,
         model_type="unigram",
-        vocab_size=max(vocabulary_size, len(characters) + len(_CONTROL_PIECES)),
+        vocab_size=max(vocabulary_size, len(characters) + 4),  # pad, bos, eos and unk
         hard_vocab_limit=False,
         character_coverage=1.0,
         normalization_rule_name=_NORMALIZATION,
@@ -141,10 +130,10 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int = VOCABULARY_SIZE
         bos_id=1,
         eos_id=2,
         unk_id=3,
-        pad_piece=pad,
-        bos_piece=bos,
-        eos_piece=eos,
-        unk_piece=unk,
+        pad_piece="<pad>",
+        bos_piece="<sos>",
+        eos_piece="<eos>",
+        unk_piece="<unk>",
         num_threads=1,  # sums are rounded otherwise with another number
         minloglevel=_ERRORS_ONLY,
     )

@@ -3,12 +3,8 @@
 docs/method.md, Video and Masked prediction. Shards keep the grey lip region at native resolution with a margin;
 everything else happens here, on the batch, on the device. Drawing is apart from applying: `draw_augmentation` makes a
 batch's random numbers on the CPU from one seeded generator, `transform` is a fixed function of pictures and numbers, so
-what a clip looks like depends neither on the device nor on who draws.
-
-Crop, shift and flip are one gather of bytes; resizing has a file of its own, resize.py.
-
-The published order is resize in colour, flip, then grey. Shards are grey from the start, which moves a grey level by
-0.16 on average and 2 at most. Flipping before resizing changes nothing, since the map is symmetric.
+what a clip looks like depends neither on the device nor on who draws. Unlike in the published order, flipping comes
+before resizing, which changes nothing, since the map is symmetric.
 """
 
 from __future__ import annotations
@@ -17,8 +13,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-
-from model.resize import resize
 
 
 @dataclass(frozen=True)
@@ -60,9 +54,8 @@ class TransformSettings:
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_shift <= self.margin:
-            raise ValueError(
-                f"max_shift {self.max_shift}: shards keep a margin of {self.margin}, so 0 to {self.margin}"
-            )
+            found = f"max_shift {self.max_shift}: shards keep a margin of {self.margin}"
+            raise ValueError(f"{found}, so 0 to {self.margin}")
         if not 1 <= self.mask_min_frames <= self.mask_max_frames:
             raise ValueError(f"masked runs of {self.mask_min_frames} to {self.mask_max_frames} frames: 1 at least")
         if not 0 <= self.erase_size <= _PUBLISHED_SIZE:
@@ -114,11 +107,8 @@ def draw_augmentation(
     Args:
         starts, sizes: (B,) generation windows in frames, on the CPU: masked frames lie inside. A run longer than its
             window is cut to it.
-        generator: of the CPU.
+        generator: of the CPU, as the numbers are.
         settings: the ranges, ends included.
-
-    Returns:
-        The numbers, on the CPU.
     """
     clips = len(starts)
 
@@ -163,7 +153,8 @@ def transform(
     _check(roi, lengths, augmentation, settings)
     lengths = lengths.to(roi.device, non_blocking=True)
     if augmentation is not None:
-        augmentation = _to(augmentation, roi.device)
+        numbers = (values.to(roi.device, non_blocking=True) for values in vars(augmentation).values())
+        augmentation = Augmentation(*numbers)
     # autocast would round the weights to 8 bits
     with torch.autocast(roi.device.type, enabled=False):
         pictures = resize(_crop(roi, augmentation, settings), settings.size)
@@ -182,7 +173,7 @@ def transform(
 
 
 def _crop(roi: Tensor, augmentation: Augmentation | None, settings: TransformSettings) -> Tensor:
-    """The shifted, flipped lip squares: uint8 (B, T, R, R) -> uint8 (B, T, 2 crop_radius, 2 crop_radius)."""
+    """The shifted, flipped lip squares, in one gather: uint8 (B, T, R, R) -> (B, T, 2 crop_radius, 2 crop_radius)."""
     clips, frames, stored, _ = roi.shape
     side = 2 * settings.crop_radius
     if augmentation is None:
@@ -197,15 +188,39 @@ def _crop(roi: Tensor, augmentation: Augmentation | None, settings: TransformSet
     return pixels.view(clips, frames, side, side)
 
 
+def resize(pictures: Tensor, size: int) -> Tensor:
+    """Pillow's `Image.resize(..., BILINEAR)`, antialiased: uint8 (B, T, N, N) -> float32 (B, T, size, size) of whole
+    grey levels. Not under autocast, which would round its weights.
+
+    By hand, since torch's antialiased `interpolate` rounds otherwise than Pillow, which published weights saw. It is a
+    linear map along the width and then along the height: two products with a small fixed matrix. After each, grey
+    levels are rounded half up, as Pillow does: from 80 to 112 pixels all are Pillow's own; elsewhere ties may be
+    rounded the other way, one level off in a few pixels of a hundred.
+    """
+    clips, frames, side, _ = pictures.shape
+    weights = _resize_weights(side, size, pictures.device)
+    widened = (pictures.float().reshape(-1, side) @ weights.T).add_(0.5).floor_()
+    # the matrix is expanded, not copied, and the product needs no turning of pictures
+    both = torch.bmm(weights.expand(clips * frames, -1, -1), widened.view(clips * frames, side, size))
+    return both.add_(0.5).floor_().view(clips, frames, size, size)
+
+
+def _resize_weights(source: int, size: int, device: torch.device) -> Tensor:
+    """float32 (size, source): a triangle around each new pixel's centre, wider when shrinking."""
+    scale = source / size
+    centres = (torch.arange(size, dtype=torch.float64, device=device)[:, None] + 0.5) * scale
+    distance = (torch.arange(source, dtype=torch.float64, device=device) + 0.5 - centres).abs()
+    triangles = (1 - distance / max(scale, 1.0)).clamp_min(0)
+    weights = triangles / triangles.sum(dim=1, keepdim=True)
+    # Pillow's fixed point: it decides which way a tie between two grey levels is rounded
+    return ((weights * 2**22 + 0.5).floor() / 2**22).float()
+
+
 def _kept_pixels(corner: Tensor, settings: TransformSettings) -> Tensor:
     """(B, 2) corners in x and y -> float32 (B, size, size), rows first: 0 in the erased square, 1 elsewhere."""
     since = torch.arange(settings.size, device=corner.device) - corner[:, :, None]
     columns, rows = ((since >= 0) & (since < settings.erased[0])).unbind(1)
     return 1 - (rows[:, :, None] & columns[:, None, :]).float()
-
-
-def _to(augmentation: Augmentation, device: torch.device) -> Augmentation:
-    return Augmentation(*(values.to(device, non_blocking=True) for values in vars(augmentation).values()))
 
 
 def _check(roi: Tensor, lengths: Tensor, augmentation: Augmentation | None, settings: TransformSettings) -> None:
