@@ -13,6 +13,7 @@ import torch
 from model.mel import log_mel
 from pipeline.config import BuildSettings, parse_lip_box
 from pipeline.corpora import CorpusClip
+from pipeline.corpora.grid_transcripts import parse_grid_transcript
 from pipeline.corpora.transcripts import Transcript, parse_transcript
 from pipeline.media.audio import read_wav, stored_sound
 from pipeline.media.coordinates import OUTSIDE_SHARE, fit_coordinates, parse_coordinates
@@ -120,17 +121,21 @@ def _read(store: Store, path: str, unreadable: Reason) -> bytes:
 
 def _read_transcript(clip: CorpusClip, settings: BuildSettings, store: Store) -> Transcript:
     optional = settings.transcripts == "optional"
-    if clip.transcript is None and optional:
-        return Transcript("", [])
-    if clip.transcript is None:
+    named = settings.dataset == "grid"  # a clip's name says its words
+    if clip.transcript is None and not named:
+        if optional:
+            return Transcript("", [])
         raise ClipError("transcript", "transcript_missing", "there is no .txt beside the video")
-    content = _read(store, clip.transcript, "transcript_unreadable")
+    content = _read(store, clip.transcript, "transcript_unreadable") if clip.transcript is not None else None
     try:
-        return parse_transcript(content, plain=settings.dataset == "folder")
+        if named:
+            return parse_grid_transcript(clip.video, content)
+        return parse_transcript(content or b"", plain=settings.dataset == "folder")
     except ValueError as error:
         if optional:
             return Transcript("", [], f"transcript not used: {error}")
-        raise ClipError("transcript", "transcript_invalid", f"{clip.transcript}: {error}") from error
+        reason: Reason = "transcript_missing" if content is None else "transcript_invalid"
+        raise ClipError("transcript", reason, f"{clip.transcript or clip.video}: {error}") from error
 
 
 def _centers(

@@ -10,7 +10,8 @@ from typing import Literal, get_args
 from pipeline.media.coordinates import COORDINATE_TOLERANCE
 from shards.format.roi import RoiCodec
 
-DatasetName = Literal["demo", "lrs2", "lrs3", "folder"]
+DatasetName = Literal["demo", "lrs2", "lrs3", "grid", "folder"]
+ProtocolName = Literal["four", "unseen", "overlap"]
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 DATASETS: tuple[DatasetName, ...] = get_args(DatasetName)
 
@@ -20,14 +21,18 @@ class BuildSettings:
     """What to build, and from what.
 
     Attributes:
-        dataset: how the corpus is laid out: demo (drawn faces, made on the spot), lrs2, lrs3, folder (any videos).
+        dataset: how the corpus is laid out: demo (drawn faces, made on the spot), lrs2, lrs3, grid, folder
+            (any videos).
         root: folder of the videos, a local path or an fsspec URL (LRS2-BBC, LRS3-TED, or any folder).
-        coordinates: folder of the coordinate files; for `folder`, the coordinate file. Default: LRS2_crop or LRS3_crop
-            beside the root; for `folder`, coordinates.txt in the root.
-        split_lists: folder of the split lists. Default: the folder that the root lies in; for `folder`, the root.
+        coordinates: folder of the coordinate files; for `folder` and `grid`, the coordinate file. Default: LRS2_crop or
+            LRS3_crop beside the root; for `folder`, coordinates.txt in the root; `grid` has none.
+        split_lists: folder of the split lists. Default: the folder that the root lies in; for `folder` and `grid`, the
+            root.
         audio: folder of ready-made wav files, laid out as the videos are, used instead of the videos' own sound. Their
             first sample belongs to the first frame.
         split: further split lists as NAME=FILE; a FILE without a folder is looked for in `split_lists`.
+        protocol: for `grid`: the splits of the literature. `four` speakers, sentences held out; `unseen`: no speaker in
+            two splits; `overlap`: 255 sentences of every speaker held out. Default: every speaker, split as in `four`.
         crop_radius: h, half the side of the published lip crop in pixels (40 for LRS2, 50 for LRS3).
         lip_box: for `folder` without coordinates: one lip center for all frames, as X,Y in pixels.
         transcripts: `required` skips a clip without a transcript, `optional` keeps it with an empty one.
@@ -46,6 +51,7 @@ class BuildSettings:
     split_lists: str | None = None
     audio: str | None = None
     split: list[str] = field(default_factory=list)
+    protocol: ProtocolName | None = None
     crop_radius: int = 40
     lip_box: str | None = None
     transcripts: Literal["required", "optional"] = "required"
@@ -66,6 +72,8 @@ class BuildSettings:
             raise ValueError(f"shard_mb: {self.shard_mb} is not a size, a number of megabytes above 0 was expected")
         if self.lip_box is not None:
             parse_lip_box(self.lip_box)
+        if self.protocol is not None and self.dataset != "grid":
+            raise ValueError(f"protocol: {self.protocol} is one of GRID's, and dataset is {self.dataset}")
         for entry in self.split:
             parse_split(entry)
 

@@ -68,6 +68,8 @@ def make_plan(index: CorpusIndex, settings: BuildSettings) -> Plan:
         reasons = ", ".join(sorted({entry.reason for entry in index.skipped})) or "the split lists name none"
         raise ValueError(f"{settings.root}: no clip to build: {reasons}")
     deciding = {name: value for name, value in asdict(settings).items() if name not in _LOCATIONS}
+    if settings.protocol is None:  # as in plans from before there were protocols
+        del deciding["protocol"]
     deciding["audio"] = "wav folder" if settings.audio else "video"
     features = {
         "mel": asdict(MelSettings()),

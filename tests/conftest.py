@@ -49,6 +49,14 @@ def footage() -> Path:
 
 
 @pytest.fixture(scope="session")
+def grid() -> Path:
+    """A few files of GRID as its owners ship it; tests that need them are skipped where there are none."""
+    if not (SHARED / "grid").is_dir():
+        pytest.skip("needs ../shared/grid")
+    return SHARED / "grid"
+
+
+@pytest.fixture(scope="session")
 def small_corpus(tmp_path_factory: pytest.TempPathFactory) -> Lrs2Corpus:
     """Ten good clips of two speakers in train, val, test and pretrain. Not to be changed by a test."""
     corpus = Lrs2Corpus(tmp_path_factory.mktemp("corpus"))

@@ -1,8 +1,9 @@
-"""Index any corpus that is supported: LRS2, LRS3, the demo, a folder of videos."""
+"""Index any corpus that is supported: LRS2, LRS3, GRID, the demo, a folder of videos."""
 
 from pipeline.config import BuildSettings
 from pipeline.corpora.clips import CorpusClip, CorpusIndex
 from pipeline.corpora.folder import index_folder
+from pipeline.corpora.grid import index_grid
 from pipeline.corpora.lrs import LRS2, LRS3, index_lrs
 
 __all__ = ["CorpusClip", "CorpusIndex", "index_corpus"]
@@ -17,4 +18,6 @@ def index_corpus(settings: BuildSettings) -> CorpusIndex:
     """
     if settings.dataset == "folder":
         return index_folder(settings)
+    if settings.dataset == "grid":
+        return index_grid(settings)
     return index_lrs(settings, LRS3 if settings.dataset == "lrs3" else LRS2)
