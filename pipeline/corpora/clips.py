@@ -13,6 +13,9 @@ from pipeline.media.text_files import clean_path
 from shards import SkippedClip
 from shards.format.sidecar import Reason, Stage
 
+LONGEST_KEY = 200
+"""Bytes of a key in UTF-8. The path of the video, whole, is in the sample's json and in the index as its source."""
+
 
 @dataclass(frozen=True)
 class CorpusClip:
@@ -120,9 +123,21 @@ def make_key(set_name: str, stem: str) -> str:
     """A key from a set and a path without its extension: dots, white space and control characters become `_`.
 
     WebDataset ends a key at the first dot of a file name; white space breaks lists of keys. Accents are composed (NFC):
-    a file system of a Mac decomposes them, and the same corpus has the same keys on any.
+    a file system of a Mac decomposes them, and the same corpus has the same keys on any. A long one is shortened.
     """
-    return re.sub(r"[\s.\x00-\x1f\x7f\\]", "_", unicodedata.normalize("NFC", f"{set_name}/{stem}"))
+    return shorten_key(re.sub(r"[\s.\x00-\x1f\x7f\\]", "_", unicodedata.normalize("NFC", f"{set_name}/{stem}")))
+
+
+def shorten_key(key: str) -> str:
+    """A key of at most `LONGEST_KEY` bytes in UTF-8 as it is, a longer one as its beginning and a hash of all of it.
+
+    Evaluations write files that are named after keys, and a file system has room for 255 bytes between slashes.
+    """
+    content = key.encode()
+    if len(content) <= LONGEST_KEY:
+        return key
+    digest = hashlib.sha256(content).hexdigest()[:16]
+    return f"{content[: LONGEST_KEY - 1 - len(digest)].decode(errors='ignore')}-{digest}"
 
 
 def separate_keys(clips: Iterable[CorpusClip]) -> list[CorpusClip]:
@@ -136,7 +151,7 @@ def separate_keys(clips: Iterable[CorpusClip]) -> list[CorpusClip]:
     for clip in sorted(clips, key=lambda clip: (clip.key, clip.video)):
         if clip.key in taken:
             digest = hashlib.sha256(clip.video.encode()).hexdigest()[:8]
-            clip = replace(clip, key=f"{clip.key}-{digest}")
+            clip = replace(clip, key=shorten_key(f"{clip.key}-{digest}"))
         taken.add(clip.key)
         separated.append(clip)
     return separated

@@ -21,6 +21,7 @@ from eval.evaluation import evaluate, plan
 from eval.metrics import estoi, stoi
 from eval.results import Evaluation
 from model.checkpoint import Checkpoint, save_checkpoint
+from pipeline.corpora.clips import make_key
 from shards import Dataset, DatasetError
 from shards.loading.reference_clips import reference_rows
 from tests.eval.small import digests, small_checkpoint, small_evaluation, spoken_clip, spoken_dataset
@@ -266,6 +267,15 @@ def test_key_that_could_leave_the_folder_is_refused(
     vars(hostile)["index"] = dataset.index.set_column(0, "key", keys)
     with pytest.raises(DatasetError, match="cannot name a file"):
         plan(hostile, small_evaluation(dataset, checkpoint, tmp_path / "x"))
+
+
+def test_evaluation_writes_files_of_clips_whose_names_were_long(checkpoint: Path, tmp_path: Path) -> None:
+    stems = ["x" * 251, f"{'speaker ' * 20}/{'clip ' * 30}", "\N{CJK UNIFIED IDEOGRAPH-8BED}" * 80]
+    keys = [make_key("main", stem) for stem in stems]
+    (tmp_path / "errors.jsonl").touch()
+    dataset = write_dataset(str(tmp_path), {"test-000000.tar": [spoken_clip(key, "test", 8) for key in sorted(keys)]})
+    evaluate(small_evaluation(dataset, checkpoint, tmp_path / "x", metrics=[]))
+    assert all((tmp_path / "x" / "wav" / "network" / f"{key}.wav").is_file() for key in keys)
 
 
 def test_damaged_clip_costs_that_clip(dataset: Dataset, checkpoint: Path, tmp_path: Path) -> None:

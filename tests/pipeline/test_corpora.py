@@ -8,9 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline.config import BuildSettings
 from pipeline.corpora import index_corpus
+from pipeline.corpora.clips import make_key
 from pipeline.media.coordinates import fit_coordinates, parse_coordinates
 from tests.corpora import coordinate_line
 
@@ -220,6 +223,33 @@ def test_index_keeps_keys_apart_that_differ_only_in_dots_and_spaces(tmp_path: Pa
     assert len(set(keys)) == 4
     assert sorted(clip.video for clip in index.clips) == sorted(names)
     assert not any("." in key or " " in key for key in keys)
+
+
+def test_index_shortens_keys_of_over_200_bytes_and_keeps_them_apart(tmp_path: Path) -> None:
+    fits, accents = "f" * 195, "\N{LATIN SMALL LETTER E WITH ACUTE}" * 110
+    names = [f"{fits}.mp4", f"{fits}1.mp4", f"{fits}2.mp4", f"{accents}.mp4", f"{'d' * 150}/{'c' * 150}.mp4"]
+    same = [f"{'s' * 200}.a.mp4", f"{'s' * 200} a.mp4", f"{'s' * 200}_a.mp4"]
+    for name in names + same:
+        touch(tmp_path / name)
+    clips = index_corpus(BuildSettings(dataset="folder", root=str(tmp_path), lip_box="80,80")).clips
+    keys = {clip.video: clip.key for clip in clips}
+    assert keys.keys() == {*names, *same}, "the path of the video stays whole"
+    assert keys[f"{fits}.mp4"] == f"main/{fits}", "200 bytes are not too many"
+    assert len(set(keys.values())) == len(keys)
+    assert all(len(key.encode()) <= 200 and "." not in key and key.split() == [key] for key in keys.values())
+    assert keys[f"{accents}.mp4"].startswith(f"main/{accents[:85]}")
+    again = index_corpus(BuildSettings(dataset="folder", root=str(tmp_path), lip_box="80,80")).clips
+    assert [clip.key for clip in again] == [clip.key for clip in clips]
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="/"), min_size=1))
+def test_make_key_makes_a_key_of_any_name(name: str) -> None:
+    key = make_key("main", name)
+    assert key.startswith("main/")
+    assert len(key.encode()) <= 200
+    assert "." not in key
+    assert key.split() == [key]
+    assert not any(ord(character) < 32 for character in key)
 
 
 def test_index_refuses_a_folder_without_coordinates_or_videos(tmp_path: Path) -> None:
