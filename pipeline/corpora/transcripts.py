@@ -55,9 +55,11 @@ def parse_transcript(content: bytes, plain: bool = False) -> Transcript:
     notes = [f"transcript {odd}"] if odd else []
     lines = split_lines(decoded)
     text = _find_text(lines, plain)
-    words: list[tuple[str, float, float]] = []
+    words, unread = _read_tables(lines) if text is not None or any(map(_heading, lines)) else ([], [])
+    if text is None and words:
+        text = " ".join(word for word, _, _ in words)
+        notes.append("transcript has no Text: its words are those of its table")
     if text is not None:
-        words, unread = _read_tables(lines)
         notes += [f"transcript: {len(unread)} lines passed over, the first is {unread[0][:60]!r}"] if unread else []
     elif plain:
         text = " ".join(lines)
@@ -123,14 +125,18 @@ def _heading(line: str) -> str:
 def _looks_timed(line: str, columns: dict[str, int]) -> bool:
     fields = line.split()
     try:
-        return all(math.isfinite(float(fields[columns[name]])) for name in ("start", "end"))
+        return all(math.isfinite(_seconds(fields[columns[name]])) for name in ("start", "end"))
     except (ValueError, IndexError):
         return False
 
 
 def _timed_word(line: str, columns: dict[str, int]) -> tuple[str, float, float]:
     fields = line.lower().split()
-    word, start, end = (fields[columns[name]] for name in _WORD_COLUMNS)
-    if not 0 <= float(start) <= float(end):
-        raise ValueError(f"{line[:60]!r}: a word cannot run from {float(start)} to {float(end)} seconds")
-    return word, float(start), float(end)
+    start, end = (_seconds(fields[columns[name]]) for name in ("start", "end"))
+    if not 0 <= start <= end:
+        raise ValueError(f"{line[:60]!r}: a word cannot run from {start} to {end} seconds")
+    return fields[columns["word"]], start, end
+
+
+def _seconds(field: str) -> float:
+    return float(field.replace(",", "."))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import posixpath
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -54,7 +55,7 @@ class WrittenNames:
         yield path.lstrip("/")
         parts = path.split("/")
         for position, part in enumerate(parts[:-1]):
-            if part.casefold() == self._root_name:
+            if part.casefold() in self._root_names:
                 yield "/".join(parts[position + 1 :])
 
     def nearest(self, written: str) -> str | None:
@@ -74,8 +75,12 @@ class WrittenNames:
         return f"{written[:200]!r} is not below {self.root}{hint}"
 
     @cached_property
-    def _root_name(self) -> str:
-        return posixpath.basename(clean_path(absolute_url(self.root)).rstrip("/")).casefold()
+    def _root_names(self) -> set[str]:
+        """The root folder's own name, and that of what it is a link to."""
+        roots = {absolute_url(self.root)}
+        if "://" not in self.root:
+            roots |= {os.path.realpath(root) for root in roots}
+        return {posixpath.basename(clean_path(root).rstrip("/")).casefold() for root in roots}
 
     @cached_property
     def _by_clean_name(self) -> dict[str, str]:

@@ -53,6 +53,18 @@ def test_parse_transcript_notes_lines_that_it_cannot_place() -> None:
     assert transcript.note == "transcript: 2 lines passed over, the first is 'ONE 0.10 0.40 5.0'"
 
 
+def test_parse_transcript_without_text_takes_the_words_of_its_table() -> None:
+    for plain in (False, True):
+        transcript = parse_transcript(WORDS.encode(), plain)
+        assert transcript.text == "one two"
+        assert len(transcript.words) == 2
+        assert "no Text" in str(transcript.note)
+
+
+def test_parse_transcript_reads_times_with_a_comma() -> None:
+    assert parse_transcript(f"{TEXT}\n{WORDS}".replace("0.", "0,").encode()).words[0] == ("one", 0.1, 0.4)
+
+
 def test_parse_transcript_takes_text_that_runs_over_several_lines() -> None:
     assert parse_transcript(b"Text:  ONE\nTWO\nConf: 3\n").text == "one two"
 

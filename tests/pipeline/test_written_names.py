@@ -121,6 +121,13 @@ def test_written_names_may_leave_out_the_folder_of_a_list() -> None:
     assert names.find("a/1") is None
 
 
+def test_written_names_follow_a_link_to_the_root(tmp_path: Path) -> None:
+    (tmp_path / "videos_v2").mkdir()
+    (tmp_path / "videos").symlink_to(tmp_path / "videos_v2")
+    names = WrittenNames({"a/1.mp4": "a/1.mp4"}, str(tmp_path / "videos"))
+    assert names.find(f"{tmp_path}/videos_v2/a/1.mp4") == "a/1.mp4"
+
+
 def test_clean_path_writes_a_path_as_it_is_compared() -> None:
     assert clean_path(".\\ann\\..\\bob\\1.MP4") == "bob/1.mp4"
     assert clean_path("C:\\a\\b") == "/a/b"
