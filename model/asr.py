@@ -65,14 +65,12 @@ class ASRModel(nn.Module):
         self.head = CTCHead(width, settings.vocabulary)
 
     def forward(self, mel: Tensor, lengths: Tensor, valid: tuple[Tensor, Tensor] | None = None) -> ASROutput:
-        """
+        """What stands beyond a clip's length in the output means nothing.
+
         Args:
             mel: (B, n_mels, S), the network's mel.
             lengths: (B,) mel frames of each clip, at least 1.
             valid: `valid_after_convolutions`, for masked training; by default they are looked for here.
-
-        Returns:
-            `ASROutput`. What stands beyond a clip's length means nothing.
         """
         if not self.training or self.settings.padding == "published":
             valid = None

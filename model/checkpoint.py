@@ -1,7 +1,6 @@
 """Checkpoints: one file format of ours, and the published files read as they are.
 
-A checkpoint holds all that is needed to use it: weights, the settings they fit, the tokenizer, the settings of mel and
-video transforms, the step and the metrics. It is a dictionary of plain values and tensors, read with `weights_only`:
+A checkpoint holds all that is needed to use it, as a dictionary of plain values and tensors, read with `weights_only`:
 nothing in it can run. Wherever a checkpoint is named, a published file may stand (docs/method.md, Published
 checkpoints).
 """
@@ -76,11 +75,7 @@ class Checkpoint:
 
 
 def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
-    """Write a checkpoint, under a temporary name first: there is never half a file under `path`.
-
-    Raises:
-        OSError: it cannot be written.
-    """
+    """Write a checkpoint, under a temporary name first: there is never half a file under `path`."""
     content = {
         "format": FORMAT,
         "kind": checkpoint.kind,
@@ -146,7 +141,6 @@ def _ours(content: Any) -> Checkpoint:
         raise ValueError(f"format {content['format']}, and this version reads {FORMAT}")
     refuse_renamed("checkpoint", [str(content["kind"])])
     if content["kind"] not in _NETWORKS:
-        refuse_renamed("checkpoint", [str(content["kind"])])
         raise ValueError(f"kind {content['kind']!r}: expected one of {', '.join(_NETWORKS)}")
     tokenizer, transforms, weights = content["tokenizer"], content.get("transforms"), content["weights"]
     if not isinstance(weights, dict):
@@ -175,11 +169,7 @@ def _check_vocabulary(checkpoint: Checkpoint) -> None:
 
 
 def build_network(checkpoint: Checkpoint, where: str | os.PathLike[str] = "checkpoint") -> Network:
-    """The network of a checkpoint, on the CPU, in evaluation mode.
-
-    Args:
-        checkpoint: what `load_checkpoint` returned.
-        where: names the checkpoint in errors.
+    """The network of a checkpoint, on the CPU, in evaluation mode; `where` names the checkpoint in errors.
 
     Raises:
         CheckpointError: tensors are missing, too many or misshapen, or the tokenizer has other pieces than the head.
@@ -217,8 +207,7 @@ def check_weights(
     """Compare names and shapes of weights with those a network has.
 
     Args:
-        network: that they are for.
-        weights: by its names.
+        network, weights: the state dict by the network's names.
         where: names their place in the error.
         also_called: what else weights are called, for the error: the published names of ours.
 

@@ -50,15 +50,8 @@ class Conformer(nn.Module):
         self.layers = nn.ModuleList(ConformerLayer(settings, padding) for _ in range(settings.layers))
 
     def forward(self, x: Tensor, lengths: Tensor, valid: Tensor | None = None) -> Tensor:
-        """
-        Args:
-            x: (B, T, width).
-            lengths: (B,) frames of each clip.
-            valid: `valid_positions` of the lengths, for masked training; by default they are looked for here.
-
-        Returns:
-            (B, T, width). Masked, zeros beyond a clip's length.
-        """
+        """Features of clips of so many frames (B,); masked, zeros beyond them. `valid` is `valid_positions` of the
+        lengths, for masked training; by default they are looked for here."""
         frames = x.shape[1]
         positions = sinusoids(frames, x.shape[2], x.device)
         mask = None
@@ -182,15 +175,8 @@ class RelativeAttention(nn.Module):
         nn.init.xavier_uniform_(self.position_bias)
 
     def forward(self, x: Tensor, lengths: Tensor, sinusoids: Tensor) -> Tensor:
-        """
-        Args:
-            x: (B, T, width).
-            lengths: (B,) frames of each clip, on x's device.
-            sinusoids: (T, width), `sinusoids(T, width)`.
-
-        Returns:
-            (B, T, width). What stands beyond a clip's length means nothing.
-        """
+        """Attention within each clip's length (B,), on x's device; what stands beyond means nothing. `sinusoids` is
+        `sinusoids(T, width)`."""
         _, frames, width = x.shape
         query, key, value = (
             rearrange(linear(x), "b t (h d) -> b h t d", h=self.heads) for linear in (self.query, self.key, self.value)
@@ -230,11 +216,7 @@ def _relative_shift(x: Tensor) -> Tensor:
 
 
 def sinusoids(frames: int, width: int, device: torch.device | None = None) -> Tensor:
-    """Encodings of positions 0..T-1: sines in even columns, cosines in odd ones (Vaswani et al., 2017).
-
-    Returns:
-        float32 (T, width).
-    """
+    """float32 (T, width): positions 0..T-1, sines in even columns, cosines in odd ones (Vaswani et al., 2017)."""
     rates = torch.exp(torch.arange(0, width, 2, device=device) * (-math.log(10_000.0) / width))
     angles = torch.arange(frames, device=device)[:, None] * rates
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)

@@ -16,17 +16,12 @@ from model.lip_to_speech import LipToSpeech
 from model.segment_sampling import WINDOW_FRAMES
 from runtime.atomic import atomic_file
 
-_FEWEST_FRAMES, _MOST_FRAMES = 2, 1500  # a minute
-
 
 def export_lip_to_speech(network: LipToSpeech, path: str | os.PathLike[str], side: int = 112) -> None:
     """Write a network as a `torch.export` program, for batches of any size and clips of 2 to 1500 frames.
 
     Its inputs are video (B, 1, T, side, side), lengths (B,) and reference (B, n_mels, 50); its outputs the mel
     (B, n_mels, 4 T), the logits and the features. It runs on the device that the network is on.
-
-    Raises:
-        OSError: it cannot be written.
     """
     device = next(network.parameters()).device
     inputs = (
@@ -34,7 +29,7 @@ def export_lip_to_speech(network: LipToSpeech, path: str | os.PathLike[str], sid
         torch.tensor([12, 9], device=device),
         torch.zeros(2, network.settings.n_mels, WINDOW_FRAMES, device=device),
     )
-    batch, frames = Dim("batch", max=4096), Dim("frames", min=_FEWEST_FRAMES, max=_MOST_FRAMES)
+    batch, frames = Dim("batch", max=4096), Dim("frames", min=2, max=1500)  # a minute
     training = network.training
     try:
         with torch.no_grad():

@@ -1,7 +1,6 @@
 """Lip to speech: visual encoder, CTC head, speaker encoder and mel decoder as one network (docs/method.md, Networks).
 
-The whole segment goes through the visual encoder and the CTC head; the mel is generated for a window of it only, in
-training 50 frames, in evaluation the whole clip.
+The whole segment goes through the visual encoder and the CTC head; the mel is generated for a window of it only.
 """
 
 from __future__ import annotations

@@ -2,11 +2,8 @@
 
     total = 100 * L1(mels, natural-log units) + CTC(lips) + MSE(features of a frozen ASR model), the last once it is on
 
-What padding does, here as in the networks:
-
-`masked`: means run over valid frames; a clip whose text does not fit its frames is skipped in the CTC sum, and counted.
-`published`: means run over all frames of the batch. In the L1 those that are padding are silent in both mels; in the
-ASR features they hold whatever leaked into them.
+With `masked` padding means run over valid frames; with `published` over all frames of the batch, of which those that
+are padding are silent in both mels of the L1, and in the ASR features hold whatever leaked into them.
 """
 
 from __future__ import annotations
@@ -43,26 +40,17 @@ class LossSettings:
 
 
 def content_switches_on(epoch: int, mean_l1: float, settings: LossSettings = LossSettings()) -> bool:
-    """Whether the output content loss is on for good from the next epoch.
-
-    Args:
-        epoch: the one that just ended, counted from 1.
-        mean_l1: its mean L1, in natural-log units.
-        settings: the rule.
-    """
+    """Whether the output content loss is on for good after this epoch (counted from 1) with its mean L1."""
     return epoch > settings.content_after_epoch and mean_l1 < settings.content_below
 
 
 def mel_l1(generated: Tensor, target: Tensor, lengths: Tensor, padding: Padding) -> Tensor:
-    """Mean absolute difference of two mels in natural-log units.
+    """Mean absolute difference of two mels in natural-log units, a float32 scalar.
 
     Args:
         generated, target: (B, n_mels, S), the network's mels.
         lengths: (B,) valid mel frames of each.
         padding: whether the mean runs over those frames, or over all S.
-
-    Returns:
-        float32 scalar.
     """
     valid = valid_mask(lengths, generated.shape[-1], generated.device)[:, None]
     generated, target = (natural_log(x.float().masked_fill(~valid, 0.0)) for x in (generated, target))
@@ -79,15 +67,7 @@ def mel_l1_per_clip(generated: Tensor, target: Tensor, lengths: Tensor) -> Tenso
 
 def delta_l1(generated: Tensor, target: Tensor, lengths: Tensor) -> Tensor:
     """Mean absolute difference of the slopes of two mels, from frame to frame and from band to band, in natural-log
-    units: what makes a mel sharp, and what a mean of likely mels lacks.
-
-    Args:
-        generated, target: (B, n_mels, S), the network's mels.
-        lengths: (B,) valid mel frames of each.
-
-    Returns:
-        float32 scalar.
-    """
+    units: what makes a mel sharp, and what a mean of likely mels lacks. Arguments as of `mel_l1`."""
     valid = valid_mask(lengths, generated.shape[-1], generated.device)[:, None]
     off = natural_log(generated.float()) - natural_log(target.float())
     total, count = off.new_zeros(()), off.new_zeros(())
@@ -98,16 +78,8 @@ def delta_l1(generated: Tensor, target: Tensor, lengths: Tensor) -> Tensor:
 
 
 def ctc_feasible(targets: Tensor, target_lengths: Tensor, lengths: Tensor) -> Tensor:
-    """Whether CTC can align these texts to their frames: one a piece, one more between equal neighbours.
-
-    Args:
-        targets: (B, U) pieces, padded with anything.
-        target_lengths: (B,) pieces of each.
-        lengths: (B,) frames of each.
-
-    Returns:
-        bool (B,)
-    """
+    """bool (B,): whether CTC can align texts (B, U) of so many pieces (B,) to so many frames (B,): one for each piece,
+    one more between equal neighbours."""
     inside = torch.arange(targets.shape[1], device=targets.device)[1:] < target_lengths[:, None]
     repeated = ((targets[:, 1:] == targets[:, :-1]) & inside).sum(dim=1)
     return target_lengths + repeated <= lengths
@@ -151,17 +123,13 @@ def ctc_loss(logits: Tensor, lengths: Tensor, targets: Tensor, target_lengths: T
 
 
 def content_loss(asr_model: ASRModel, generated: Tensor, target: Tensor, lengths: Tensor) -> Tensor:
-    """Mean squared difference of an ASR model's features of two mels (output content loss).
-
-    The ASR model is to be frozen (`freeze`); gradients flow through it to the generated mel only.
+    """Mean squared difference of an ASR model's features of two mels (output content loss), a float32 scalar.
 
     Args:
-        asr_model: its padding says what the mean runs over.
+        asr_model: frozen (`freeze`); gradients flow through it to the generated mel only. Its padding says what the
+            mean runs over.
         generated, target: (B, n_mels, S), the network's mels. What lies past their lengths is not looked at.
         lengths: (B,) mel frames of each.
-
-    Returns:
-        float32 scalar.
     """
     valid = valid_mask(lengths, generated.shape[-1], generated.device)[:, None]
     generated, target = (x.masked_fill(~valid, 0.0) for x in (generated, target))

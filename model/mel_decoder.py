@@ -49,15 +49,7 @@ class MelDecoder(nn.Module):
         )
 
     def forward(self, features: Tensor, speaker: Tensor, lengths: Tensor) -> Tensor:
-        """
-        Args:
-            features: (B, T, features) of the window to synthesize.
-            speaker: (B, speaker).
-            lengths: (B,) video frames of each window.
-
-        Returns:
-            (B, n_mels, 4 T), the network's mel. What stands beyond a window's length means nothing.
-        """
+        """The network's mel of windows of so many video frames (B,); what stands beyond them means nothing."""
         frames = features.shape[1]
         speaker = speaker[:, None].expand(-1, frames, -1)
         x = F.relu(self.join(torch.cat([features, speaker], dim=-1))).transpose(1, 2)

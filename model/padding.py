@@ -2,8 +2,7 @@
 
 `masked`, the default: a clip's result in evaluation does not depend on what it is batched with. Every convolution over
 time sees zeros beyond a clip's end, as it would if the clip were alone, the relative shift of attention goes by the
-clip's own length, and in training batch norm counts only valid frames (they are gathered into one row of frames,
-normalized and put back: the other frames cost nothing either).
+clip's own length, and in training batch norm counts only valid frames, gathered into one row.
 
 `published`: padding is masked as attention keys only and leaks through everything else, as in the published code, whose
 figures and arrays depend on it (docs/method.md, Differences from the published system).
@@ -26,16 +25,7 @@ def check_padding(padding: str) -> None:
 
 
 def valid_mask(lengths: Tensor, frames: int, device: torch.device | None = None) -> Tensor:
-    """Which frames are valid: a clip's own, and not padding.
-
-    Args:
-        lengths: (B,) integers, frames of each clip.
-        frames: T, frames of the batch.
-        device: where the mask is to be; by default where the lengths are.
-
-    Returns:
-        bool (B, T), True where a frame is valid.
-    """
+    """bool (B, T): which of T frames are a clip's own, by lengths (B,), and not padding; on their device by default."""
     lengths = lengths.to(device or lengths.device, non_blocking=True)
     return torch.arange(frames, device=lengths.device) < lengths[:, None]
 
@@ -46,12 +36,9 @@ def mask_padding(x: Tensor, mask: Tensor) -> Tensor:
 
 
 def valid_positions(lengths: Tensor, frames: int, device: torch.device) -> Tensor:
-    """Positions of the valid frames in a batch whose first two dimensions (B, T) are flattened.
+    """int64 (N,) on the device: positions of the N valid frames in a batch whose first dimensions (B, T) are flattened.
 
     Their number follows from the lengths: where these lie on the CPU, a GPU need not be waited for.
-
-    Returns:
-        int64 (N,) on the device, N the sum of the lengths.
     """
     return valid_mask(lengths, frames).flatten().nonzero().squeeze(1).to(device, non_blocking=True)
 

@@ -28,11 +28,8 @@ def inlined(function: Function) -> Function:
 
 
 def compiled(signature: str) -> Callable[[Function], Function]:
-    """Compile a function now, to run without the interpreter's lock; kept on disk where that is possible.
-
-    Args:
-        signature: the types of its arguments, as numba writes them: `(f4[:,::1], i8)`.
-    """
+    """Compile a function of this numba signature now, to run without the interpreter's lock; kept on disk where that is
+    possible."""
 
     def compile_function(function: Function) -> Function:
         try:
@@ -45,11 +42,7 @@ def compiled(signature: str) -> Callable[[Function], Function]:
 
 @compiled("(f4[:,::1], i8)")
 def top_symbols(log_probs: Array, width: int) -> tuple[Array, Array]:
-    """The likeliest symbols of each frame, in descending order; of equal ones the lower comes first.
-
-    Args:
-        log_probs: float32 (T, V).
-        width: how many, at most V.
+    """The `width` likeliest symbols of each frame (T, V), in descending order; of equal ones the lower comes first.
 
     Returns:
         values float32 and symbols int32, both (T, width). A frame that holds NaN has it as its first value.

@@ -32,6 +32,8 @@ WINDOW_FRAMES = 50
 SPEAKER_FRAMES_PADDED = 100
 """Mel frames of a speaker reference in training, with the zeros that follow it."""
 
+_ROUNDING = 1e-6
+
 
 @dataclass(frozen=True)
 class SegmentSettings:
@@ -121,9 +123,6 @@ def draw_words(
     if not whole:
         return Segment(start, stop, None)
     return Segment(start, stop, " ".join(word for word, _, _ in words[first : first + len(stops)]))
-
-
-_ROUNDING = 1e-6
 
 
 class Windows(NamedTuple):

@@ -13,11 +13,8 @@ from runtime.renamed import refuse_renamed
 
 
 def read_settings(kind: Any, values: Any) -> Any:
-    """A settings dataclass from nested dictionaries. Missing settings have their default.
-
-    Args:
-        kind: the dataclass; its fields are plain values, tuples of these, literals, or such dataclasses.
-        values: by name of the field.
+    """A settings dataclass, whose fields are plain values, tuples of these, literals, or such dataclasses, from nested
+    dictionaries. Missing settings have their default.
 
     Raises:
         ValueError: no dictionary, or settings that are unknown, renamed or ill-typed, which are named; or what `kind`

@@ -48,9 +48,6 @@ class SpeakerEncoder(nn.Module):
             lengths: (B,) mel frames of each reference. Without them every frame counts, padding too: that is how the
                 published network was trained.
             valid: `valid_positions` of the lengths, for training; by default they are looked for here.
-
-        Returns:
-            (B, width).
         """
         x = rearrange(mel, "b mels s -> b s mels")
         mask = None if lengths is None else valid_mask(lengths, x.shape[1], x.device)

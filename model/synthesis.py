@@ -26,7 +26,6 @@ from torch import Tensor
 from model.checkpoint import Checkpoint, build_network, load_checkpoint
 from model.ctc import greedy
 from model.lip_to_speech import LipToSpeech, LipToSpeechOutput
-from model.precision import exact_float32
 from model.segment_sampling import SegmentSettings
 from model.tokenizer import Tokenizer
 from model.transforms import TransformSettings, transform
@@ -77,8 +76,8 @@ class Synthesizer:
         device: that network and vocoder run on.
         tokenizer: of the CTC head; None where it is not known.
         vocoder: its settings, the analysis of the mel included.
-        precision: `bf16` autocasts the network; mels are float32 all the same. `float32` is without TF32
-            (`exact_float32`), so that a clip alone and in a batch comes out the same.
+        precision: `bf16` autocasts the network; mels are float32 all the same. `float32` is without TF32, PyTorch's
+            default in convolutions, which keeps 11 of the 24 bits: a clip alone and in a batch comes out the same.
     """
 
     network: Callable[..., LipToSpeechOutput]
@@ -90,7 +89,7 @@ class Synthesizer:
 
     def __post_init__(self) -> None:
         if self.precision == "float32":
-            exact_float32()
+            torch.backends.cudnn.allow_tf32 = False  # in this process from here on; matrix products have none
 
     @classmethod
     def from_checkpoint(
@@ -161,8 +160,13 @@ class Synthesizer:
         return [self.tokenizer.decode(pieces) for pieces in greedy(logits.float(), lengths)]
 
     def waveforms(self, mel: Tensor, lengths: Tensor, keys: Sequence[str]) -> Array:
-        """Waveforms of any mels by this vocoder, see `waveforms_of`."""
-        return waveforms_of(mel, lengths, keys, self.vocoder)
+        """float32 (B, L) waveforms of any mels (B, n_mels, S) of these lengths (B,), start phases seeded by the keys.
+
+        So a clip sounds the same whatever it is batched with, in training and in evaluation.
+        """
+        seeds = [zlib.crc32(key.encode()) for key in keys]
+        waveforms: Array = mel_to_wav(mel, lengths, seeds, self.vocoder).cpu().numpy()
+        return waveforms
 
     @torch.no_grad()
     def clip(
@@ -193,15 +197,3 @@ def check_task(checkpoint: Checkpoint, name: str | os.PathLike[str], task: str) 
     """`ValueError` unless a checkpoint is of this task; `name` is its own in the message."""
     if checkpoint.kind != task:
         raise ValueError(f"{name}: a network of the task {checkpoint.kind}, and {task} was expected")
-
-
-def waveforms_of(
-    mel: Tensor, lengths: Tensor, keys: Sequence[str], vocoder: VocoderSettings = VocoderSettings()
-) -> Array:
-    """float32 (B, L) waveforms of mels (B, n_mels, S) with these frames (B,), start phases seeded by the clips' keys.
-
-    So a clip sounds the same whatever it is batched with, in training and in evaluation.
-    """
-    seeds = [zlib.crc32(key.encode()) for key in keys]
-    waveforms: Array = mel_to_wav(mel, lengths, seeds, vocoder).cpu().numpy()
-    return waveforms

@@ -27,8 +27,6 @@ FILE_NAME = "tokenizer.model"
 _NORMALIZATION = "nmt_nfkc"
 # characters that SentencePiece's trainer keeps for itself: it would skip every sentence with one, silently
 _RESERVED = str.maketrans({"\0": " ", "▅": " "})
-_LONGEST_SENTENCE = 1 << 30  # in bytes, the most that the trainer accepts; it skips longer ones, silently
-_ERRORS_ONLY = 2
 
 
 @dataclass(frozen=True)
@@ -125,7 +123,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int = VOCABULARY_SIZE
         hard_vocab_limit=False,
         character_coverage=1.0,
         normalization_rule_name=_NORMALIZATION,
-        max_sentence_length=_LONGEST_SENTENCE,
+        max_sentence_length=1 << 30,  # in bytes, the most that it accepts; it skips longer ones, silently
         pad_id=BLANK,
         bos_id=1,
         eos_id=2,
@@ -135,6 +133,6 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int = VOCABULARY_SIZE
         eos_piece="<eos>",
         unk_piece="<unk>",
         num_threads=1,  # sums are rounded otherwise with another number
-        minloglevel=_ERRORS_ONLY,
+        minloglevel=2,  # errors only
     )
     return Tokenizer(model.getvalue())

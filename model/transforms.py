@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+_PUBLISHED_SIZE = 112
+
 
 @dataclass(frozen=True)
 class TransformSettings:
@@ -73,9 +75,6 @@ class TransformSettings:
         """Side and overhang of the erased square in pixels of a picture of `size`."""
         scale = self.size / _PUBLISHED_SIZE
         return round(self.erase_size * scale), round(self.erase_overhang * scale)
-
-
-_PUBLISHED_SIZE = 112
 
 
 @dataclass(frozen=True)

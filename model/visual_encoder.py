@@ -78,21 +78,16 @@ class VisualEncoder(nn.Module):
         # Tensor cores want channels last. A CPU pools ten times as fast so, but its convolutions are no faster, and its
         # batch norm, in training, is slower and less exact.
         layout = torch.channels_last if seen.is_cuda or not self.training else torch.contiguous_format
-        maps = self.front_norm(self.front_maps(seen.contiguous(memory_format=layout)))
-        maps = F.relu(
-            F.max_pool2d(maps, 3, stride=2, padding=1), inplace=True
-        )  # as ReLU first, at a quarter of the work
+        seen = seen.contiguous(memory_format=layout)
+        # the 3-D convolution, as one over pictures whose channels are the frames that it sees
+        maps = self.front_norm(F.conv2d(seen, self.front.weight.squeeze(1), stride=2, padding=(3, 3)))
+        # as ReLU first, at a quarter of the work
+        maps = F.relu(F.max_pool2d(maps, 3, stride=2, padding=1), inplace=True)
         maps = maps if maps.is_cuda else maps.contiguous()
         vectors: Tensor = self.project(self.resnet(maps))
         if valid is None:
             return vectors.unflatten(0, (batch, frames))  # type: ignore[no-any-return]
         return unpack(vectors[: len(valid.positions)], valid.positions, batch, frames)
-
-    def front_maps(self, seen: Tensor) -> Tensor:
-        """The 3-D convolution, as one over pictures whose channels are the frames that it sees: (N, 5, H, W) ->
-        (N, channels, H / 2, W / 2)."""
-        _, height, width = FRONT_KERNEL
-        return F.conv2d(seen, self.front.weight.squeeze(1), stride=2, padding=(height // 2, width // 2))
 
 
 def _five_at_a_time(video: Tensor) -> Tensor:

@@ -25,6 +25,8 @@ from model.mel import MelSettings
 Constraint = Callable[[Tensor], Tensor]
 """Takes complex spectra (B, N, F), which it may overwrite, and returns the nearest that obey, 0 in padded frames."""
 
+TINY_POWER = 1e-24  # far below any sound's, and its inverse square root is still a float32 of ordinary size
+
 
 def griffin_lim(
     magnitude: Tensor,
@@ -77,13 +79,7 @@ def reconstruct(
     Args:
         start: complex (B, N, F) spectra to start from, 0 in padded frames.
         constrain: what each round does to the STFT of the waveform so far.
-        lengths, rounds, momentum, settings: see `griffin_lim`.
-
-    Returns:
-        float32 (B, (N - 1) * hop_length).
-
-    Raises:
-        ValueError: fewer than 2 frames.
+        lengths, rounds, momentum, settings: see `griffin_lim`, as for what it returns and raises.
     """
     batch, frames, _ = start.shape
     if frames < 2:
@@ -98,11 +94,8 @@ def reconstruct(
 
 
 def draw_uniform(seeds: Sequence[int], frames: int, settings: MelSettings = MelSettings()) -> Tensor:
-    """Start phases, in turns. A clip's depend on its seed alone: not on its batch, its padding, or the device.
-
-    Returns:
-        float32 (B, F, frames) in [0, 1) on the CPU.
-    """
+    """Start phases in turns, float32 (B, F, frames) in [0, 1) on the CPU. A clip's depend on its seed alone: not on its
+    batch, its padding, or the device."""
     bins = settings.n_fft // 2 + 1
     # a frame's bins are drawn together, so that the draw for a padded clip begins with that for the clip alone
     drawn = [torch.rand(frames, bins, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
@@ -123,9 +116,6 @@ def zero_past(x: Tensor, lengths: Tensor) -> Tensor:
 def power(spectrum: Tensor) -> Tensor:
     """|z|^2; a new tensor."""
     return spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)
-
-
-TINY_POWER = 1e-24  # far below any sound's, and its inverse square root is still a float32 of ordinary size
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,10 @@ from model.vocoders.griffin_lim import (
 
 Inversion = Literal["published", "nonnegative", "joint"]
 
+_JOINT_START = 5  # updates before the first round: more change no score
+_LOUDEST = 10.0  # log of a mel magnitude a thousand times any sound's; squares of what is far beyond would overflow
+_TINY_MEL = 1e-12  # seven orders below the floor of a stored mel: it only keeps 0 / 0 from being NaN
+
 
 @dataclass(frozen=True)
 class VocoderSettings:
@@ -114,10 +118,6 @@ def mel_to_wav(
         return zero_past(wav, sample_counts(lengths, analysis))
 
 
-_JOINT_START = 5  # updates before the first round: more change no score
-_LOUDEST = 10.0  # log of a mel magnitude a thousand times any sound's; squares of what is far beyond would overflow
-
-
 def deemphasize(wav: Tensor, coefficient: float = MelSettings().preemphasis) -> Tensor:
     """y[n] = x[n] + coefficient * y[n - 1], in log2 L additions of whole tensors instead of L of samples.
 
@@ -134,18 +134,9 @@ def deemphasize(wav: Tensor, coefficient: float = MelSettings().preemphasis) -> 
     return wav
 
 
-TINY_MEL = 1e-12  # seven orders below the floor of a stored mel: it only keeps 0 / 0 from being NaN
-
-
 def transposed(mel: Tensor, settings: MelSettings = MelSettings()) -> Tensor:
-    """The published inversion: the transposed filter bank, times 1000 (docs/method.md, From mel to waveform).
-
-    Args:
-        mel: (..., n_mels, N) magnitudes, not logarithms.
-
-    Returns:
-        float32 (..., F, N). Speech made from them is about 1.5 times as loud as it was, and clips now and then.
-    """
+    """The published inversion: the transposed filter bank, times 1000: mel magnitudes (..., n_mels, N) -> float32
+    (..., F, N). Speech made from them is about 1.5 times as loud as it was, and clips now and then."""
     return 1000.0 * (mel_filter_bank(settings).to(mel.device).T @ mel.float())
 
 
@@ -174,10 +165,8 @@ def nonnegative(mel: Tensor, updates: int = 20, settings: MelSettings = MelSetti
 def mel_constraint(mel: Tensor, settings: MelSettings = MelSettings()) -> Constraint:
     """A constraint for `reconstruct`: the spectra's mel is to be the given one, their phases are kept.
 
-    Each round applies one update of `nonnegative` to the magnitudes of the waveform so far.
-
-    Args:
-        mel: (B, n_mels, N) magnitudes, not logarithms; 0 in padded frames.
+    Each round applies one update of `nonnegative` to the magnitudes of the waveform so far. The mel is of magnitudes
+    (B, n_mels, N), 0 in padded frames.
     """
     bank, spread = _bank_and_spread(settings, mel.device)
     target = mel.float().transpose(1, 2).contiguous()
@@ -191,7 +180,7 @@ def mel_constraint(mel: Tensor, settings: MelSettings = MelSettings()) -> Constr
 
 def _correction(magnitude: Tensor, target: Tensor, bank: Tensor, spread: Tensor) -> Tensor:
     """What to multiply magnitudes (..., N, F) by, for their mel to come nearer the target (..., N, n_mels)."""
-    return (target / (magnitude @ bank.T).clamp_min(TINY_MEL)) @ spread
+    return (target / (magnitude @ bank.T).clamp_min(_TINY_MEL)) @ spread
 
 
 def _bank_and_spread(settings: MelSettings, device: torch.device) -> tuple[Tensor, Tensor]:

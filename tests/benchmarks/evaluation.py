@@ -13,8 +13,7 @@ import torch
 
 from eval.batch_synthesis import SynthesizedBatch, SynthesizedClip
 from eval.executors import Executor, start_executor
-from model.synthesis import waveforms_of
-from model.vocoders.mel_to_wav import PUBLISHED_VOCODER, VocoderSettings, sample_counts
+from model.vocoders.mel_to_wav import PUBLISHED_VOCODER, VocoderSettings, mel_to_wav, sample_counts
 from pipeline.clip import Corpus, build_sample
 from pipeline.config import BuildSettings
 from pipeline.corpora import CorpusClip
@@ -94,7 +93,7 @@ class Sounds:
         mels = torch.full((len(samples), 80, int(lengths.max())), -1.0)
         for mel, sample in zip(mels, samples, strict=True):
             mel[:, : sample.mel.shape[1]] = torch.from_numpy(sample.mel)
-        waves = to_pcm16(waveforms_of(mels, lengths, [sample.key for sample in samples], self._vocoder))
+        waves = to_pcm16(mel_to_wav(mels, lengths, range(len(samples)), self._vocoder).numpy())
         ends = sample_counts(lengths).tolist()
         clips = [_clip(sample, wave[:end]) for sample, wave, end in zip(samples, waves, ends, strict=True)]
         return SynthesizedBatch(micro_batch.number, clips, [])

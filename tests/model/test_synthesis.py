@@ -14,7 +14,7 @@ from model.checkpoint import Checkpoint, save_checkpoint
 from model.lip_to_speech import LipToSpeechOutput
 from model.losses import mel_l1, mel_l1_per_clip
 from model.mel import clip_mels, log_mel
-from model.synthesis import SlidingWindow, Synthesizer, waveforms_of
+from model.synthesis import SlidingWindow, Synthesizer
 from model.transforms import TransformSettings, transform
 from tests.model.networks import small_asr, small_lip_to_speech
 
@@ -25,6 +25,10 @@ WINDOW = SlidingWindow()
 
 def crops_of(frames: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     return np.random.default_rng(0).integers(0, 256, (frames, 34, 34), dtype=np.uint8)
+
+
+def waveforms_of(mel: Tensor, lengths: Tensor, keys: list[str]) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    return Synthesizer(small_lip_to_speech(), TRANSFORMS, CPU).waveforms(mel, lengths, keys)
 
 
 def mel_of(network: Callable[..., LipToSpeechOutput], frames: int) -> Tensor:
