@@ -206,13 +206,9 @@ def check_weights(
 ) -> None:
     """Compare names and shapes of weights with those a network has.
 
-    Args:
-        network, weights: the state dict by the network's names.
-        where: names their place in the error.
-        also_called: what else weights are called, for the error: the published names of ours.
-
     Raises:
-        CheckpointError: they differ; it names every tensor that is missing, too many or misshapen (the first ten).
+        CheckpointError: they differ; it says `where`, and names every tensor that is missing, too many or misshapen
+            (the first ten), with what it is `also_called` in a published file.
     """
     expected = network.state_dict()
     other = also_called or {}

@@ -127,18 +127,15 @@ class Convolution(nn.Module):
         gated = F.glu(self.expand(self.norm(x)), dim=-1)
         if mask is not None:
             gated = mask_padding(gated, mask)
-        filtered = self._filtered(gated)
-        normed = norm_frames(self.batch_norm, filtered, valid)
-        out: Tensor = self.dropout(self.contract(F.silu(normed)))
-        return out
-
-    def _filtered(self, x: Tensor) -> Tensor:
-        """The depthwise convolution of (B, T, width), as one over pictures of one line: on a CPU that takes channels
-        last as they lie, and is ten times as fast."""
-        lines = x.transpose(1, 2)[:, :, None]
+        # the depthwise convolution as one over pictures of one line: on a CPU that takes channels last as they lie, and
+        # is ten times as fast
+        lines = gated.transpose(1, 2)[:, :, None]
         weight = self.depthwise.weight.flatten(1)[:, None, None]
         lines = lines.contiguous() if lines.is_cuda else lines
-        return F.conv2d(lines, weight, padding=(0, weight.shape[-1] // 2), groups=len(weight))[:, :, 0].transpose(1, 2)
+        lines = F.conv2d(lines, weight, padding=(0, weight.shape[-1] // 2), groups=len(weight))
+        normed = norm_frames(self.batch_norm, lines[:, :, 0].transpose(1, 2), valid)
+        out: Tensor = self.dropout(self.contract(F.silu(normed)))
+        return out
 
 
 class RelativeAttention(nn.Module):
@@ -149,12 +146,6 @@ class RelativeAttention(nn.Module):
     (Dai et al., 2019, section 3.3). With sinusoids of 0..T-1 alone that shift wraps around: for j <= i the score is
     (q_i + v) p[T-1-i+j], for j = i + 1 it is 0, and beyond it is (q_{i+1} + v) p[j-i-2]. Published weights were trained
     with it. T is the padded length in the published code. Masked, it is each clip's own.
-
-    Args:
-        width: of the features.
-        heads: a divisor of the width.
-        dropout: of the attention weights, in training.
-        padding: whether the shift goes by each clip's own length.
     """
 
     def __init__(self, width: int, heads: int, dropout: float, padding: Padding) -> None:

@@ -95,11 +95,8 @@ def beam_search(
             smallest normal float32 counts as that.
         lengths: whole numbers (B,), the frames that count.
         settings: the search.
-        n_best: how many answers a clip, at most the beam.
-
-    Returns:
-        For each clip its answers, best first: `n_best` of them, or fewer where so few sequences are possible. A clip of
-        no frames has one, the empty sequence.
+        n_best: how many answers a clip, at most the beam; fewer where so few sequences are possible. They come best
+            first. A clip of no frames has one, the empty sequence.
 
     Raises:
         ValueError: shapes do not fit, a length is beyond T, there is no such blank, n_best is below 1, or a frame holds

@@ -112,15 +112,9 @@ def log_mel_batch(wav: Tensor, lengths: Tensor, settings: MelSettings = MelSetti
 
 
 def clip_mels(wav: Tensor, lengths: Tensor, settings: MelSettings = MelSettings()) -> Tensor:
-    """The mels of clips as networks are to generate them: a frame a whole hop, without the last, half of which is
-    reflection.
-
-    Args:
-        wav, lengths, settings: as of `log_mel_batch`; lengths on the CPU.
-
-    Returns:
-        float32 (B, n_mels, L // hop_length); -1, silence, beyond each clip's lengths // hop_length frames.
-    """
+    """The mels of clips as networks are to generate them, float32 (B, n_mels, L // hop_length): a frame a whole hop,
+    without the last, half of which is reflection; -1, silence, beyond each clip's lengths // hop_length frames.
+    Arguments as of `log_mel_batch`, lengths on the CPU."""
     mel = log_mel_batch(wav, lengths, settings)[..., : wav.shape[1] // settings.hop_length]
     frames = (lengths // settings.hop_length).to(wav.device, non_blocking=True)
     beyond = torch.arange(mel.shape[2], device=wav.device) >= frames[:, None, None]

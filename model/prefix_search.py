@@ -2,10 +2,9 @@
 
 Prefixes are nodes of a trie, so that equal prefixes are one node however they came to be, and nothing is hashed. A beam
 holds, for each of its prefixes, the probability of all alignments that end in a blank and of all that end in the
-prefix's last symbol (Graves 2006; Hannun et al., "First-Pass Large Vocabulary Continuous Speech Recognition using
-Bi-Directional Recurrent DNNs", 2014). Sums are in float64; the published decoder's are in float32, so answers whose
-scores differ by less than 1e-4 may be in another order in it. Importing this compiles, or loads what an earlier
-import compiled.
+prefix's last symbol (Graves 2006; Hannun et al. 2014). Sums are in float64; the published decoder's are in float32, so
+answers whose scores differ by less than 1e-4 may be in another order in it. Importing this compiles, or loads what an
+earlier import compiled.
 """
 
 from __future__ import annotations

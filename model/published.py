@@ -95,10 +95,7 @@ def is_published(content: Any) -> bool:
 
 
 def published_weights(content: Mapping[str, Any]) -> tuple[Settings, dict[str, Tensor], dict[str, str]]:
-    """The network that a published checkpoint is of, and its weights under our names.
-
-    Args:
-        content: what the file holds, read with `weights_only=True`.
+    """The network of a published file's content, read with `weights_only=True`, and its weights under our names.
 
     Returns:
         Settings, with `published` padding; float32 weights by our names; and their names of these. What is not known

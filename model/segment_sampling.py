@@ -139,10 +139,8 @@ class Windows(NamedTuple):
 def draw_windows(lengths: Tensor, generator: torch.Generator, size: int = WINDOW_FRAMES) -> Windows:
     """Windows of `size` frames placed uniformly, the whole clip where it is shorter.
 
-    Args:
-        lengths: (B,) frames of each clip, on any device; the windows are on the same.
-        generator: of the CPU, so that every device draws the same.
-        size: frames.
+    The lengths (B,) may lie on any device, and the windows lie on the same. The generator is of the CPU, so that every
+    device draws the same.
     """
     sizes = lengths.clamp_max(size)
     uniform = torch.rand(len(lengths), generator=generator, dtype=torch.float64).to(lengths.device, non_blocking=True)
@@ -178,12 +176,8 @@ def take_window(
     Args:
         x: (B, ...) with time along `dim`: 1 for (B, T, C), 2 for (B, C, T).
         starts, sizes: (B,) the windows in steps of x, on any device.
-        length: steps of the result: the largest size, or a fixed number. Longer windows are cut to it.
-        dim: where time runs.
+        length: steps of the result along `dim`: the largest size, or a fixed number. Longer windows are cut to it.
         fill: what stands beyond a window's own size, and where x has no such step.
-
-    Returns:
-        x's shape, with `length` along `dim`.
     """
     starts, sizes = (values.to(x.device, non_blocking=True) for values in (starts, sizes))
     offset = torch.arange(length, device=x.device)

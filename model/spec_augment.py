@@ -67,10 +67,8 @@ def draw_masks(
     epoch, micro-batch), never by the process that draws.
 
     Args:
-        lengths: (B,) mel frames of each clip, on the CPU.
-        n_mels: bands of the mel.
-        generator: of the CPU, as the masks are.
-        settings: how much is masked.
+        lengths: (B,) mel frames of each clip, on the CPU, as generator and masks are.
+        n_mels, generator, settings: bands of the mel, what to draw from, and how much is masked.
 
     Raises:
         ValueError: masks wider than the mel has bands.
@@ -79,11 +77,9 @@ def draw_masks(
         raise ValueError(f"bands {settings.bands}: masks as wide as that do not fit a mel of {n_mels} bands")
     # the product of a share and a length may fall just short of the whole number it stands for: 0.29 * 100
     share = (settings.time_share * lengths.double() + 1e-6).long()
-    time_start, time_width = _runs(share.clamp_max(settings.time_frames), lengths, settings.time_masks, generator)
-    band_start, band_width = _runs(
-        torch.full_like(lengths, settings.bands), torch.full_like(lengths, n_mels), settings.band_masks, generator
-    )
-    return Masks(time_start, time_width, band_start, band_width)
+    times = _runs(share.clamp_max(settings.time_frames), lengths, settings.time_masks, generator)
+    widest, bands = torch.full_like(lengths, settings.bands), torch.full_like(lengths, n_mels)
+    return Masks(*times, *_runs(widest, bands, settings.band_masks, generator))
 
 
 def mask_mel(mel: Tensor, masks: Masks, lengths: Tensor) -> Tensor:

@@ -49,14 +49,12 @@ class VisualEncoder(nn.Module):
         self.conformer = Conformer(settings.conformer, padding)
 
     def forward(self, video: Tensor, lengths: Tensor, valid: ValidFrames | None = None) -> Tensor:
-        """
+        """Features; masked, zeros beyond a clip's length.
+
         Args:
             video: (B, 1, T, H, W), normalized (`model.transforms`).
             lengths: (B,) frames of each clip, at least 1. On the CPU they spare a GPU a synchronisation in training.
             valid: `valid_frames` of the lengths, for masked training; by default they are looked for here.
-
-        Returns:
-            (B, T, width). Masked, zeros beyond a clip's length.
         """
         if not self.training or self.padding == "published":
             valid = None

@@ -47,15 +47,7 @@ class VSRModel(nn.Module):
         self.head = CTCHead(settings.visual.conformer.width, settings.vocabulary) if settings.vocabulary else None
 
     def forward(self, video: Tensor, lengths: Tensor, valid: ValidFrames | None = None) -> VSROutput:
-        """
-        Args:
-            video: (B, 1, T, H, W), normalized.
-            lengths: (B,) frames of each clip.
-            valid: see `VisualEncoder`.
-
-        Raises:
-            ValueError: this one came without a head.
-        """
+        """Arguments as of `VisualEncoder`; `ValueError` if this one came without a head."""
         if self.head is None:
             raise ValueError("this visual encoder came without a CTC head: it can only initialize another network")
         features = self.visual(video, lengths, valid)

@@ -1,14 +1,13 @@
 """Griffin-Lim: a waveform whose short-time spectra obey what is known of them (Griffin and Lim, 1984).
 
-Written by hand: torchaudio's and librosa's take no batch of clips of several lengths, and no constraint but magnitudes.
-
 Each round takes the waveform's STFT, moves it to the nearest spectra that obey the constraint (given magnitudes, or a
-given mel: mel_to_wav.py), and turns those back into a waveform. With momentum (fast Griffin-Lim, Perraudin, Balazs
-and Sondergaard, 2013) a round starts from x + momentum (x - x_before) instead of x; since the STFT is linear, doing so
-to waveforms equals doing it to spectra, at a sixth of the work.
+given mel: mel_to_wav.py), and turns those back into a waveform. With momentum (fast Griffin-Lim, Perraudin, Balazs and
+Sondergaard, 2013) a round starts from x + momentum (x - x_before) instead of x; since the STFT is linear, doing so to
+waveforms equals doing it to spectra, at a sixth of the work.
 
-Clips of a batch have their own lengths: each is reflected at its own end and divided by its own sum of squared windows,
-so that padding changes nothing. Inside, spectra are (B, N, F), frames before bins, as the FFT gives them.
+Written by hand: torchaudio's and librosa's take no constraint but magnitudes, and no batch of clips of several lengths.
+Here each is reflected at its own end and divided by its own sum of squared windows, so that padding changes nothing.
+Inside, spectra are (B, N, F), frames before bins, as the FFT gives them.
 """
 
 from __future__ import annotations

@@ -119,13 +119,9 @@ def mel_to_wav(
 
 
 def deemphasize(wav: Tensor, coefficient: float = MelSettings().preemphasis) -> Tensor:
-    """y[n] = x[n] + coefficient * y[n - 1], in log2 L additions of whole tensors instead of L of samples.
+    """y[n] = x[n] + coefficient * y[n - 1] of (..., L), in log2 L additions of whole tensors instead of L of samples.
 
-    The filter 1 / (1 - c z) is the product of 1 + (c z)^(2^k) over k = 0, 1, 2 ... (each doubles the taps so far).
-
-    Args:
-        wav: (..., L).
-        coefficient: |coefficient| <= 1.
+    The filter 1 / (1 - c z), |c| <= 1, is the product of 1 + (c z)^(2^k) over k = 0, 1, 2 ... (each doubles the taps).
     """
     delay, gain = 1, coefficient
     while delay < wav.shape[-1] and abs(gain) > 1e-12:
