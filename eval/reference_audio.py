@@ -12,6 +12,8 @@ from torch import Tensor
 
 from model.mel import MelSettings, log_mel
 from model.segment_sampling import loudest_reference
+from pipeline.media.channels import ChannelLevels
+from pipeline.media.streams import choose_sound
 from runtime.constants import SAMPLE_RATE
 
 Array = np.ndarray[Any, Any]
@@ -47,26 +49,32 @@ def reference_of(file: Path, mel: MelSettings) -> Tensor | None:
     return loudest_reference(analyzed, torch.tensor([analyzed.shape[2]]))[0]
 
 
-def _sound_of(file: Path) -> Array:
-    """float32 (L,), 16 kHz mono; nothing where there is no sound."""
+def _sound_of(file: Path, channel: int | None = None) -> Array:
+    """float32 (L,), 16 kHz mono, of all channels or of one alone; nothing where there is no sound."""
+    levels = ChannelLevels()
     blocks: list[Array] = []
     most, count = _MAX_SECONDS * SAMPLE_RATE, 0
     with file.open("rb") as opened:
         try:
             with av.open(opened, "r", options={"format_whitelist": _FORMATS}) as container:
-                stream = container.streams.best("audio")
-                if not isinstance(stream, av.AudioStream) or stream.codec_context is None:
+                stream = choose_sound(container, [])
+                if stream is None:
                     return np.zeros(0, np.float32)
-                to_16k = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
+                layout = "mono" if channel is None else None
+                to_16k = av.AudioResampler(format="fltp", layout=layout, rate=SAMPLE_RATE)
                 for frame in container.decode(stream):
+                    levels.add(frame)
                     frame.pts = None  # where in time speech is does not matter, and gaps are not to be filled
-                    blocks += [block.to_ndarray()[0] for block in to_16k.resample(frame)]
+                    blocks += [block.to_ndarray()[channel or 0] for block in to_16k.resample(frame)]
                     count += frame.samples * SAMPLE_RATE // frame.sample_rate
                     if count >= most:
                         break
-                blocks += [block.to_ndarray()[0] for block in to_16k.resample(None)]
+                blocks += [block.to_ndarray()[channel or 0] for block in to_16k.resample(None)]
         except (av.FFmpegError, OSError, ValueError, IndexError) as error:  # damage, or a format that changes midway
             reason = getattr(error, "strerror", None) or error
             raise ValueError(f"{file}: no sound that can be read: {reason}") from error
+    single = levels.single_channel()
+    if single is not None and channel is None:
+        return _sound_of(file, single[0])
     sound: Array = np.concatenate([np.zeros(0, np.float32), *blocks])[:most]
     return np.where(np.isfinite(sound), sound, np.float32(0))

@@ -65,6 +65,7 @@ def build_sample(clip: CorpusClip, settings: BuildSettings, corpus: Corpus) -> S
             f"lip center outside of the picture in {picture.outside} of {decoded} frames",
         )
     notes += [note] if note else []
+    notes += picture.notes
     notes += [f"{picture.corrupt} frames were repaired by the decoder"] if picture.corrupt else []
     shown = frames_at_25(picture)
     frames = len(shown)

@@ -27,6 +27,9 @@ from eval.systems import device_of
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.synthesis import Synthesizer
 from model.transforms import TransformSettings
+from pipeline.media.errors import ClipError
+from pipeline.media.normalize import normalized
+from pipeline.media.probe import OddVideoError
 from pipeline.media.sync import to_pcm16
 from runtime.command_line import CommandParser
 from runtime.constants import FPS
@@ -48,28 +51,45 @@ def run(arguments: Sequence[str]) -> int:
         ValueError: whatever else is wrong with what was given; the message names the file.
     """
     values = _parse(arguments)
+    try:
+        return _synthesize(values, values.video)
+    except OddVideoError as odd:
+        try:
+            with normalized(values.video, odd) as (plain, note):
+                print(f"note: {values.video}: {note}")
+                return _synthesize(values, plain)
+        except ClipError as error:
+            raise ValueError(f"{values.video}: {error.detail}") from error
+
+
+def _synthesize(values: Namespace, plain: Path) -> int:
+    """Synthesize the speech of a video by its plain copy, which may be the video itself."""
     device = device_of(values.device)
     video: Path = values.video
     out: Path = values.out
-    info = probe_video(video)
-    check_container(video, out)
+    info = probe_video(plain)
+    check_container(plain, out)
     _check_not_over(out, [video, values.speaker_reference, values.coordinates, values.checkpoint])
     checkpoint = load_checkpoint(values.checkpoint)
     # a published file does not say what crops it was trained on: LRS2's, unless --size says otherwise
     synthesizer = Synthesizer.from_checkpoint(checkpoint, device, VOCODERS[values.vocoder], name=values.checkpoint)
-    square = _square(values, info, synthesizer.transforms)
+    square, notes = _square(values, info, synthesizer.transforms)
     reference = _reference(video, values.speaker_reference, checkpoint)
     make_folder(out.parent)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
         began = time.perf_counter()
         lips = read_lips(video, info, square, synthesizer.transforms)
-        for note in lips.notes:
+        if values.speaker_reference is None:
+            print(
+                f"speaker reference: the loudest half second of {video} itself; --speaker-reference names another file"
+            )
+        for note in notes + lips.notes:
             print(f"note: {note}")
         mel, waveform = synthesizer.clip(lips.roi, reference)
         sound = to_pcm16(waveform)
         places = _places(out)
         made = [Path(folder) / place.name for place in places]
-        mux_sound(video, sound, lips.start, made[0], out)
+        mux_sound(plain, sound, lips.start, made[0], out)
         made[1].write_bytes(encode_wav(sound))
         mel_image(mel.cpu().numpy()).save(made[2])
         for source, place in zip(reversed(made), reversed(places), strict=True):
@@ -110,7 +130,7 @@ def _check_not_over(out: Path, inputs: list[Path | None]) -> None:
                 raise ValueError(f"--out {out}: {place} would be written over what is read: choose another name")
 
 
-def _square(values: Namespace, info: VideoInfo, transforms: TransformSettings) -> Square:
+def _square(values: Namespace, info: VideoInfo, transforms: TransformSettings) -> tuple[Square, list[str]]:
     if (values.coordinates is None) == (values.lip_box is None):
         found = "neither is given" if values.lip_box is None else "both are given"
         raise ValueError(
@@ -120,12 +140,9 @@ def _square(values: Namespace, info: VideoInfo, transforms: TransformSettings) -
     if values.lip_box is not None:
         if values.size is not None:
             raise ValueError(f"--size {values.size}: belongs to --coordinates; --lip-box has its own, X,Y,SIZE")
-        return read_box(values.lip_box)
+        return read_box(values.lip_box), []
     side = 2 * transforms.crop_radius if values.size is None else values.size
-    square, notices = read_track(values.coordinates, values.video, side)
-    for notice in notices:
-        print(f"note: {notice}")
-    return square
+    return read_track(values.coordinates, values.video, side)
 
 
 def _reference(video: Path, file: Path | None, checkpoint: Checkpoint) -> torch.Tensor:
@@ -134,8 +151,6 @@ def _reference(video: Path, file: Path | None, checkpoint: Checkpoint) -> torch.
         raise ValueError(f"{video}: it has no sound for a speaker reference: name a file with --speaker-reference")
     if reference is None:
         raise ValueError(f"{file}: it has no sound, and that of a speaker was expected")
-    if file is None:
-        print(f"speaker reference: the loudest half second of {video} itself; --speaker-reference names another file")
     return reference
 
 

@@ -17,7 +17,6 @@ from typing import Any
 
 import av
 import numpy as np
-from av.stream import Disposition
 from PIL import Image
 
 from model.segment_sampling import SegmentSettings
@@ -30,8 +29,10 @@ from pipeline.media.coordinates import (
     read_coordinate_file,
 )
 from pipeline.media.crop import Orientation
-from pipeline.media.decode import decode_video, open_video
+from pipeline.media.decode import decode_plain
 from pipeline.media.errors import ClipError
+from pipeline.media.probe import probe_header
+from pipeline.media.streams import choose_streams, open_video
 from pipeline.media.sync import frames_at_25
 from pipeline.media.text_files import clean_path, decode_text
 from runtime.constants import FPS
@@ -44,7 +45,7 @@ _MIN_FRAMES = SegmentSettings().min_frames
 MAX_SECONDS = 20 * 60
 """Seconds. A minute takes the vocoder about 120 MB: an hour would not fit into a common machine."""
 _MOST_BYTES = 4 << 30
-"""Of a file and the regions cut out of it, all of which are held in memory."""
+"""Of the regions cut out of a video, all of which are held in memory."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,12 @@ class VideoInfo:
     """What a video shows.
 
     Attributes:
-        width, height: pixels of the picture as info, turned if the file says so.
+        path: the plain file that is decoded: the video itself, or a normalized copy of it.
+        width, height: pixels of the picture as a player shows it.
         frames, seconds: as far as the file says it, else 0.
     """
 
+    path: Path
     width: int
     height: int
     frames: int
@@ -93,24 +96,28 @@ class LipCrops:
 
 
 def probe_video(video: Path) -> VideoInfo:
-    """What a video shows, from its header and its first frame.
+    """What a plain video shows, from its header and its first frame.
 
     Raises:
+        OddVideoError: it is to be normalized first.
         OSError: it cannot be read.
         ValueError: it is none, or has no picture.
     """
     with video.open("rb") as file:
         try:
             with open_video(file) as container:
-                stream = container.streams.best("video")
-                if not isinstance(stream, av.VideoStream) or Disposition.attached_pic in stream.disposition:
-                    raise ValueError(f"{video}: there is no picture in it, and a video of a face was expected")
+                stream = choose_streams(container).video
+                probe_header(container, stream, file)
                 frame = next(iter(container.decode(stream)), None)
                 if frame is None:
                     raise ValueError(f"{video}: none of its pictures can be decoded: is it damaged?")
                 width, height = Orientation.of(frame).size(frame)
                 seconds = (container.duration or 0) / av.time_base
-                return VideoInfo(width, height, stream.frames or round(seconds * (stream.average_rate or 25)), seconds)
+                return VideoInfo(
+                    video, width, height, stream.frames or round(seconds * (stream.average_rate or 25)), seconds
+                )
+        except ClipError as error:
+            raise ValueError(f"{video}: {error.detail}, and a video of a face was expected") from error
         except (av.FFmpegError, OSError) as error:  # FFmpeg looks for what is not there, in an empty file say
             raise ValueError(f"{video}: not a video that can be read: {error.strerror}") from error
 
@@ -179,12 +186,13 @@ def read_lips(video: Path, info: VideoInfo, square: Square, pictures: TransformS
     """Decode a video and cut its lips out, at 25 frames a second.
 
     Args:
-        video: the file.
-        info: what it shows.
+        video: the file as its user knows it, for messages.
+        info: what is decoded, and what it shows.
         square: where the lips are.
         pictures: what the network was trained on.
 
     Raises:
+        OddVideoError: the video is to be normalized first.
         OSError: the video cannot be read.
         ValueError: it is damaged, too short or too long, its lips are outside the picture, or the coordinates are
             those of another video.
@@ -195,11 +203,11 @@ def read_lips(video: Path, info: VideoInfo, square: Square, pictures: TransformS
     last = len(square.centers) - 1
     pairs = [(x, y) for x, y in square.centers.tolist()]
     try:
-        picture, _ = decode_video(video.read_bytes(), lambda frame: pairs[min(frame, last)], radius, with_sound=False)
+        picture, _ = decode_plain(info.path, lambda frame: pairs[min(frame, last)], radius, with_sound=False)
         frames = frames_at_25(picture)
     except ClipError as error:
         raise ValueError(f"{video}: {error.detail}") from error
-    decoded, notes = len(picture.regions), []
+    decoded, notes = len(picture.regions), list(picture.notes)
     if not square.fixed:
         try:
             _, note = fit_coordinates(square.centers, decoded, COORDINATE_TOLERANCE)
@@ -231,10 +239,10 @@ def _check(video: Path, info: VideoInfo, square: Square, radius: int) -> None:
     if len(square.centers) == 1 and not (0 <= x < info.width and 0 <= y < info.height):
         raise ValueError(f"{video}: the lip center {x},{y} lies outside {_size(info)}")
     _check_length(video, info.seconds)
-    needed = video.stat().st_size + info.frames * (2 * radius) ** 2
+    needed = info.frames * (2 * radius) ** 2
     if needed > _MOST_BYTES:
         raise ValueError(
-            f"{video}: its file and {info.frames} lip squares of {2 * radius} pixels would take "
+            f"{video}: its {info.frames} lip squares of {2 * radius} pixels would take "
             f"{needed / (1 << 30):.1f} GiB of memory, and {_MOST_BYTES >> 30} are allowed: cut it into parts, or make "
             "the picture smaller"
         )

@@ -1,8 +1,8 @@
 """Put synthetic speech under a video: FFmpeg copies its picture packet by packet, never encoding it again.
 
-The picture keeps its presentation times, its order of packets and how it is turned. The sound begins when the first
-frame is shown. Nothing else of the source is taken along: neither its sound nor subtitles, data or descriptions, but a
-comment says that the speech is synthetic.
+The picture keeps its order of packets, how it is turned and the time between its frames, of which the first is shown
+at 0. The sound begins with it. Nothing else of the source is taken along: neither its sound nor subtitles, data or
+descriptions, but a comment says that the speech is synthetic.
 
 What a container says about times comes out as far as the other container can say it: Matroska counts milliseconds. Of
 AVI, which says none, FFmpeg makes them up: with B-frames, sound may then be a frame early.
@@ -19,7 +19,7 @@ import ffmpeg
 import numpy as np
 from imageio_ffmpeg import get_ffmpeg_exe
 
-from pipeline.media.decode import open_video
+from pipeline.media.streams import open_video
 from runtime.constants import SAMPLE_RATE
 
 COMMENT = "The speech is synthetic: made from the movements of the lips by lip-to-speech"
@@ -77,7 +77,7 @@ def mux_sound(video: Path, sound: np.ndarray[Any, Any], start: Fraction, out: Pa
     Args:
         video: whose picture is copied.
         sound: int16 (L,), 16 kHz.
-        start: seconds at which the first frame is shown, and the sound begins.
+        start: seconds at which the first frame is shown in the source; it becomes 0.
         out: the file to write.
         container_of: the name that it will have in the end: its suffix says which container to write.
 
@@ -85,12 +85,15 @@ def mux_sound(video: Path, sound: np.ndarray[Any, Any], start: Fraction, out: Pa
         ValueError: the container cannot hold the picture, or its packets have no times.
         OSError: the video cannot be read.
     """
-    speech = ffmpeg.input("pipe:0", f="s16le", ar=SAMPLE_RATE, ac=1)
+    # -itsoffset is without effect beside -copyts, and -output_ts_offset moves the speech too
+    speech = ffmpeg.input("pipe:0", f="s16le", ar=SAMPLE_RATE, ac=1).filter(
+        "asetpts", f"PTS+{round(start * SAMPLE_RATE)}"
+    )
     container = _container_of(container_of)
     options = {
         "c:a": container.codec,
         "b:a": "96k",
-        "af": f"asetpts=PTS+{round(start * SAMPLE_RATE)}",  # -itsoffset is without effect beside -copyts
+        "output_ts_offset": f"{-float(start):.6f}",
         "map_metadata": -1,
         "map_chapters": -1,
         "metadata": f"comment={COMMENT}",

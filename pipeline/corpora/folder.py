@@ -19,7 +19,7 @@ from pipeline.corpora.listing import list_files
 from pipeline.corpora.splits import assign_splits, named_lists
 from pipeline.corpora.written_names import WrittenNames
 from pipeline.media.coordinates import VIDEO_EXTENSIONS, read_coordinate_file
-from pipeline.media.decode import open_video
+from pipeline.media.streams import open_video
 from pipeline.media.text_files import clean_path
 from runtime.constants import FPS
 from shards import SkippedClip, Store

@@ -26,8 +26,6 @@ def stored_sound(runs: list[SoundRun], picture: Picture, frames: int) -> tuple[n
     """
     if not runs:
         raise ClipError("sound", "sound_missing", "the file has no sound")
-    if len({run.rate for run in runs}) > 1:
-        raise ClipError("sound", "sound_unreadable", "the sampling rate changes within the file")
     if not _LOWEST_RATE <= runs[0].rate <= _HIGHEST_RATE:
         raise ClipError("sound", "sound_unreadable", f"a sampling rate of {runs[0].rate} Hz is none of speech")
     sound, span = sound_at_16k(runs, float(picture.start), frames)

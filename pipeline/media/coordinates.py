@@ -13,7 +13,11 @@ import numpy as np
 from pipeline.media.text_files import find_text_file, read_lines
 from shards import Store
 
-VIDEO_EXTENSIONS = ("mp4", "m4v", "mov", "mkv", "webm", "avi", "mpg", "mpeg", "mts", "ts", "3gp", "flv", "wmv")
+VIDEO_EXTENSIONS = (
+    "mp4", "m4v", "mov", "mkv", "webm", "avi", "mpg", "mpeg", "vob", "mts", "m2ts", "ts", "3gp", "flv", "wmv",
+    "ogv", "dv",
+)  # fmt: skip
+
 COORDINATE_TOLERANCE = 3
 """Frames by which a clip's coordinates may be too many or too few, by default."""
 

@@ -1,7 +1,7 @@
 """Decode one video file in one pass: gray lip regions and sound, each with its presentation times.
 
-PyAV decodes in-process on one thread: the workers are the parallelism. The file is in memory already, so whatever goes
-wrong here is the clip's fault and not the disk's.
+PyAV decodes in-process on one thread: the workers are the parallelism. A file that is not plain is normalized by FFmpeg
+and then decoded in the same way.
 """
 
 from __future__ import annotations
@@ -10,23 +10,23 @@ import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from io import SEEK_END
+from pathlib import Path
 from typing import IO, Any, cast
 
 import av
 import numpy as np
 from av.container import InputContainer
 
+from pipeline.media.channels import ChannelMixer
 from pipeline.media.crop import UPRIGHT, Orientation, crop_gray
 from pipeline.media.errors import ClipError
-
-_FORMATS = "mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg"
-_OPTIONS = {"format_whitelist": _FORMATS}
-"""Containers only: FFmpeg would also read playlists, and follow them to other files."""
+from pipeline.media.normalize import normalized
+from pipeline.media.probe import FrameProbe, Oddity, OddVideoError, PacketProbe, probe_header
+from pipeline.media.streams import Streams, choose_streams, open_video
 
 _LOST_SECONDS = 0.5
 """A file may end this much before its header says: headers round, and streams end unevenly."""
-
-_MOST_FRAMES_A_SECOND = 240
 
 _ONE_TIME = 1e-5
 """Seconds within which two times are the same: less than a sample, more than the rounding of floating point."""
@@ -44,6 +44,7 @@ class Picture:
         orientation: how the frames are turned before they are shown and cropped.
         outside: frames whose lip center lies outside the picture.
         corrupt: frames that the decoder had to repair.
+        notes: what was odd about the file, in words.
     """
 
     time_base: Fraction
@@ -53,6 +54,7 @@ class Picture:
     orientation: Orientation = UPRIGHT
     outside: int = 0
     corrupt: int = 0
+    notes: list[str] = field(default_factory=list)
 
     @property
     def start(self) -> Fraction:
@@ -91,57 +93,92 @@ class SoundRun:
         return self.start + self.count / self.rate
 
 
-def open_video(file: IO[bytes]) -> InputContainer:
-    """Open a video file for demuxing; any readable, seekable file will do (av.FFmpegError: it is none)."""
-    return av.open(file, "r", metadata_errors="ignore", options=_OPTIONS)
-
-
 def decode_video(
-    content: bytes, center_of: Callable[[int], tuple[int, int]], radius: int, with_sound: bool
+    video: bytes | Path, center_of: Callable[[int], tuple[int, int]], radius: int, with_sound: bool
 ) -> tuple[Picture, list[SoundRun]]:
-    """Decode picture and sound of a video file.
+    """Decode picture and sound of a video file, which is normalized first if it is odd.
 
     Args:
-        content: the whole file.
-        center_of: frame number -> x, y of the lip center, in pixels of the picture as shown.
+        video: the content of the file, or its path.
+        center_of: frame number -> x, y of the lip center, in pixels of the picture as a player shows it.
         radius: half the side of the region in pixels.
         with_sound: whether to decode the sound too.
 
     Raises:
         ClipError: the file is no video, is cut short, or cannot be decoded.
+        OSError: it cannot be read, or there is no room to normalize it.
     """
-    if not content:
-        raise ClipError("decode", "video_empty", "the file has no bytes")
     try:
-        with open_video(io.BytesIO(content)) as container:
-            return _decode(container, center_of, radius, with_sound, len(content))
-    except ClipError:
-        raise
-    except av.FFmpegError as error:
-        raise ClipError("decode", "video_unreadable", f"{type(error).__name__}: {error.strerror}") from error
-    except (ValueError, IndexError, MemoryError, ArithmeticError) as error:
-        # the bytes are in memory: whatever a decoder stumbles over is their fault
-        raise ClipError("decode", "video_unreadable", f"{type(error).__name__}: {error}") from error
+        return decode_plain(video, center_of, radius, with_sound)
+    except OddVideoError as odd:
+        with normalized(video, odd) as (plain, note):
+            picture, runs = decode_plain(plain, center_of, radius, with_sound)
+        picture.notes.insert(0, note)
+        return picture, runs
+
+
+def decode_plain(
+    video: bytes | Path, center_of: Callable[[int], tuple[int, int]], radius: int, with_sound: bool
+) -> tuple[Picture, list[SoundRun]]:
+    """`decode_video` of a plain file.
+
+    Raises:
+        OddVideoError: it is not plain.
+        ClipError, OSError: as `decode_video`.
+    """
+    file: IO[bytes] = video.open("rb") if isinstance(video, Path) else io.BytesIO(video)
+    with file:
+        try:
+            return _decode(file, center_of, radius, with_sound)
+        except (ClipError, OddVideoError):
+            raise
+        except av.FFmpegError as error:
+            raise ClipError("decode", "video_unreadable", f"{type(error).__name__}: {error.strerror}") from error
+        except (ValueError, IndexError, MemoryError, ArithmeticError) as error:
+            # whatever a decoder stumbles over is the fault of the bytes
+            raise ClipError("decode", "video_unreadable", f"{type(error).__name__}: {error}") from error
 
 
 def _decode(
+    file: IO[bytes], center_of: Callable[[int], tuple[int, int]], radius: int, with_sound: bool
+) -> tuple[Picture, list[SoundRun]]:
+    size = file.seek(0, SEEK_END)
+    if not size:
+        raise ClipError("decode", "video_empty", "the file has no bytes")
+    file.seek(0)
+    with open_video(file) as container:
+        streams = choose_streams(container)
+        probe_header(container, streams.video, file)
+        picture, runs, mixer = _decode_streams(container, streams, center_of, radius, with_sound, size)
+    single = mixer.levels.single_channel()
+    if single is not None:
+        channel, note = single
+        file.seek(0)
+        runs = _decode_channel(file, channel)
+        picture.notes.append(note)
+    return picture, runs
+
+
+def _decode_streams(
     container: InputContainer,
+    streams: Streams,
     center_of: Callable[[int], tuple[int, int]],
     radius: int,
     with_sound: bool,
     bytes_there: int,
-) -> tuple[Picture, list[SoundRun]]:
-    video, audio = _choose_streams(container)
+) -> tuple[Picture, list[SoundRun], ChannelMixer]:
+    video, audio = streams.video, streams.audio
     video.thread_type = "NONE"
     video.codec_context.thread_count = 1
     time_base = Fraction(video.time_base or Fraction(1, av.time_base))
     rate = Fraction(video.average_rate or video.guessed_rate or 25)
-    picture = Picture(time_base, duration=1 / rate / time_base)
+    picture = Picture(time_base, duration=1 / rate / time_base, notes=list(streams.notes) if with_sound else [])
     runs: list[SoundRun] = []
-    mono = _Mono()
+    mixer = ChannelMixer()
+    packets, frames = PacketProbe.of(container), FrameProbe()
     has_index = "mp4" in container.format.name
     wanted = [video] if audio is None or not with_sound else [video, audio]
-    end = 0.0
+    end, decoding_times = 0.0, []
     try:
         # a file without an index is measured by all its streams: the longest of them is as long as its header says
         for packet in container.demux(wanted) if has_index else container.demux():
@@ -149,12 +186,17 @@ def _decode(
                 end = max(end, (packet.pts + (packet.duration or 0)) * float(packet.time_base))
             if packet.stream not in wanted:
                 continue
+            packets.check(packet)
+            if packet.stream is video and packet.size:
+                decoding_times.append(packet.dts)
             for frame in packet.decode():
                 if isinstance(frame, av.AudioFrame):
-                    for block in mono.resample(frame):
-                        _add_sound(runs, block)
+                    for block in mixer.mix(frame):
+                        _add_sound(runs, block, mixer)
                 else:
-                    _add_picture(picture, cast(av.VideoFrame, frame), center_of(len(picture.regions)), radius)
+                    shown = cast(av.VideoFrame, frame)
+                    frames.check(shown)
+                    _add_picture(picture, shown, center_of(len(picture.regions)), radius)
     except av.FFmpegError as error:
         where = f"after {len(picture.regions)} of {video.frames or 'an unknown number of'} frames"
         raise ClipError("decode", "video_damaged", f"{error.strerror} {where}") from error
@@ -162,37 +204,39 @@ def _decode(
         raise ClipError("decode", "video_unreadable", "no frame could be decoded")
     if has_index:
         _check_index([video] if audio is None else [video, audio], bytes_there)
-    else:
+    elif not packets.may_leap:
         _check_length((container.duration or 0) / av.time_base, end)
-    if container.format.name == "avi" and rate <= _MOST_FRAMES_A_SECOND:
-        # no presentation times: what FFmpeg makes up for them goes wrong with B-frames
-        picture.ticks = [round(number / rate / time_base) for number in range(len(picture.ticks))]
+    if container.format.name == "avi":
+        _set_avi_times(picture, decoding_times)
     picture.ticks.sort()  # frames come in the order in which they are shown; not every file's times do
-    return picture, runs
+    return picture, runs, mixer
 
 
-def _choose_streams(container: InputContainer) -> tuple[av.VideoStream, av.AudioStream | None]:
-    """The picture and the sound that a player would choose: no cover art, and the default among several."""
-    video, audio = container.streams.best("video"), container.streams.best("audio")
-    if not isinstance(video, av.VideoStream) or av.stream.Disposition.attached_pic in video.disposition:
-        raise ClipError("decode", "video_unreadable", "the file has no video stream")
-    if video.codec_context is None:
-        raise ClipError("decode", "video_unreadable", "the codec of the video stream is not known")
-    return video, audio if isinstance(audio, av.AudioStream) and audio.codec_context is not None else None
+def _decode_channel(file: IO[bytes], channel: int) -> list[SoundRun]:
+    """The sound again, one channel of it alone."""
+    runs: list[SoundRun] = []
+    mixer = ChannelMixer(channel)
+    with open_video(file) as container:
+        for frame in container.decode(choose_streams(container).audio):
+            for block in mixer.mix(cast(av.AudioFrame, frame)):
+                _add_sound(runs, block, mixer)
+    return runs
 
 
-class _Mono:
-    """Decoded sound to mono floating point, at its own rate; a stream may change its format midway."""
+def _set_avi_times(picture: Picture, decoding_times: list[int | None]) -> None:
+    """Set the presentation times of AVI, which has none: what FFmpeg makes up for them goes wrong with B-frames.
 
-    def __init__(self) -> None:
-        self.form: tuple[str, str, int] | None = None
-        self.resampler = av.AudioResampler(format="fltp", layout="mono")
-
-    def resample(self, frame: av.AudioFrame) -> list[av.AudioFrame]:
-        form = (frame.format.name, frame.layout.name, frame.sample_rate)
-        if form != self.form:
-            self.form, self.resampler = form, av.AudioResampler(format="fltp", layout="mono")
-        return self.resampler.resample(frame)
+    Frames follow each other at the times of the stored packets. Between these there may be empty ones, for which the
+    frame before is shown again: a capture program dropped what came there.
+    """
+    times = sorted(time for time in decoding_times if time is not None)
+    count = len(picture.ticks)
+    if len(times) < count:
+        times = list(range(count))
+    picture.ticks = times[:count]
+    dropped = times[count - 1] - times[0] + 1 - count
+    if dropped:
+        picture.notes.append(f"{dropped} frames were dropped when the AVI was made: the ones before stay on")
 
 
 def _add_picture(picture: Picture, frame: av.VideoFrame, center: tuple[int, int], radius: int) -> None:
@@ -211,13 +255,16 @@ def _add_picture(picture: Picture, frame: av.VideoFrame, center: tuple[int, int]
         picture.duration = frame.duration
 
 
-def _add_sound(runs: list[SoundRun], frame: av.AudioFrame) -> None:
+def _add_sound(runs: list[SoundRun], frame: av.AudioFrame, mixer: ChannelMixer) -> None:
     """Append decoded sound to the last run if it follows it, else begin another."""
-    samples = np.frombuffer(memoryview(frame.planes[0]), np.float32)[: frame.samples].copy()
+    samples = mixer.samples(frame)
     if not runs:
         runs.append(SoundRun(frame.sample_rate, frame.time or 0.0))
     start = runs[-1].end if frame.time is None else frame.time
-    if abs(start - runs[-1].end) > _ONE_TIME or frame.sample_rate != runs[-1].rate:
+    if frame.sample_rate != runs[0].rate:
+        note = f"the sampling rate changes from {runs[0].rate} to {frame.sample_rate} Hz"
+        raise OddVideoError(Oddity(note))
+    if abs(start - runs[-1].end) > _ONE_TIME:
         runs.append(SoundRun(frame.sample_rate, start))
     runs[-1].append(samples)
 

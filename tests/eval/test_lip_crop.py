@@ -77,11 +77,11 @@ def test_video_that_would_not_fit_into_memory_is_refused_before_it_is_decoded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     talking = write_video(tmp_path / "talking.mp4", pictures(42, size=SIZE), None, rate=30)
-    monkeypatch.setattr(lip_crop, "decode_video", lambda *_, **__: pytest.fail("decoded"))
+    monkeypatch.setattr(lip_crop, "decode_plain", lambda *_, **__: pytest.fail("decoded"))
     monkeypatch.setattr(lip_crop, "MAX_SECONDS", 1)
     with pytest.raises(ValueError, match=r"talking\.mp4: .* cut it into parts"):
         lips_at(talking, read_box("68,50,30"))
     monkeypatch.setattr(lip_crop, "MAX_SECONDS", 60)
-    monkeypatch.setattr(lip_crop, "_MOST_BYTES", 42 * 34 * 34)
-    with pytest.raises(ValueError, match=r"talking\.mp4: its file and 42 lip squares of 34 pixels would take"):
+    monkeypatch.setattr(lip_crop, "_MOST_BYTES", 42 * 34 * 34 - 1)
+    with pytest.raises(ValueError, match=r"talking\.mp4: its 42 lip squares of 34 pixels would take"):
         lips_at(talking, read_box("68,50,24"))

@@ -25,9 +25,9 @@ def packets(path: Path) -> tuple[list[bytes], list[float]]:
         return [bytes(packet) for packet in found], times
 
 
-@pytest.mark.parametrize("start", [Fraction(0), Fraction(3)])
+@pytest.mark.parametrize("start", [Fraction(0), Fraction(3), Fraction(50_000)])
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
-def test_mux_begins_sound_with_the_first_frame_and_keeps_the_times_of_the_picture(
+def test_mux_begins_sound_and_picture_at_0_whenever_the_source_begins(
     tmp_path: Path, suffix: str, start: Fraction
 ) -> None:
     times = [start + Fraction(n, 25) for n in range(50)]
@@ -37,11 +37,11 @@ def test_mux_begins_sound_with_the_first_frame_and_keeps_the_times_of_the_pictur
     out = tmp_path / f"out{suffix}"
     mux_sound(source, (click_track(2.0, 1.0) * 32_767).astype(np.int16), start, out, out)
     copied, shown = packets(out)
-    assert (copied, shown) == packets(source)
+    assert copied == packets(source)[0]
     assert sorted(shown) != shown
-    assert sorted(shown) == [float(time) for time in times]
+    assert sorted(shown) == [float(time - start) for time in times]
     picture, runs = decode_video(out.read_bytes(), lambda frame: (80, 80), 8, with_sound=True)
-    assert picture.start == start
+    assert picture.start == 0
     sound, span = sound_at_16k(runs, float(picture.start), 50)
     assert span == (0, 32_000)
     click = int(np.argmax(np.abs(sound) > 0.4)) / 16_000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -108,6 +109,55 @@ def test_synthesize_keeps_a_turned_picture_turned_and_takes_its_box_as_shown(
     synthesize("--checkpoint", checkpoint, "--video", turned, "--lip-box", "40,120,30", "--out", out)
     assert packets(out) == packets(turned)
     assert (probe_video(out).width, probe_video(out).height) == (96, 136)
+
+
+def test_synthesize_normalizes_an_odd_video_and_takes_its_box_as_shown(
+    checkpoint: Path, talking: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wide = encoded(talking, tmp_path / "wide.mkv", ["-vf", "setsar=2/1", "-c:v", "libx264", "-c:a", "aac"])
+    out = tmp_path / "out.mp4"
+    assert synthesize("--checkpoint", checkpoint, "--video", wide, "--lip-box", "200,50,30", "--out", out) == 0
+    assert (probe_video(out).width, probe_video(out).height) == (272, 96)
+    assert "wide.mkv: the pixels are not square (2:1): normalized by FFmpeg" in capsys.readouterr().out
+
+
+def test_synthesize_of_joined_parts_writes_both_one_after_the_other(
+    checkpoint: Path, talking: Path, tmp_path: Path
+) -> None:
+    joined = encoded(talking, tmp_path / "joined.ts", ["-c:v", "libx264", "-ar", "48000", "-c:a", "mp2"])
+    joined.write_bytes(2 * joined.read_bytes())
+    out = tmp_path / "out.mp4"
+    synthesize("--checkpoint", checkpoint, "--video", joined, "--lip-box", BOX, "--out", out)
+    assert soundfile.info(out.with_suffix(".wav")).duration == pytest.approx(2.8, abs=0.1)
+    assert probe_video(out).seconds == pytest.approx(2.8, abs=0.1)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+def test_synthesize_writes_a_video_that_begins_at_0_whatever_the_clock_said(
+    checkpoint: Path, talking: Path, tmp_path: Path, suffix: str
+) -> None:
+    late = encoded(talking, tmp_path / "late.ts", ["-c:v", "libx264", "-c:a", "mp2", "-ar", "48000"], 50_000)
+    out = tmp_path / f"out{suffix}"
+    synthesize("--checkpoint", checkpoint, "--video", late, "--lip-box", BOX, "--out", out)
+    with av.open(str(out)) as container:
+        assert (container.duration or 0) / av.time_base == pytest.approx(1.4, abs=0.1)
+        assert min(frame.time for frame in container.decode(video=0)) == pytest.approx(0, abs=0.001)
+
+
+def encoded(source: Path, out: Path, arguments: list[str], start: int = 0) -> Path:
+    imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg")
+    command = [
+        imageio_ffmpeg.get_ffmpeg_exe(),
+        "-v",
+        "error",
+        "-i",
+        source,
+        *arguments,
+        "-output_ts_offset",
+        str(start),
+    ]
+    subprocess.run([*command, out], check=True)
+    return out
 
 
 Broken = Callable[[Path, Path, Path], list[str | Path]]

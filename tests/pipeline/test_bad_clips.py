@@ -223,18 +223,6 @@ def test_build_takes_ready_made_wavs_for_the_videos_sound(tmp_path: Path) -> Non
     assert np.argmax(np.abs(wav.astype(int)) > 10_000) / 16_000 == pytest.approx(0.7, abs=0.002)
 
 
-def test_build_skips_sound_of_changing_rate_and_joins_sound_of_changing_layout(tmp_path: Path) -> None:
-    parts = {}
-    for name, rate in (("slow", 16_000), ("fast", 48_000)):
-        sound = click_track(1.2, 0.4, rate)
-        parts[name] = write_video(tmp_path / f"{name}.ts", pictures(30), sound, sound_rate=rate).read_bytes()
-    corpus = Lrs2Corpus(tmp_path / "corpus")
-    corpus.add("a/1")
-    corpus.add("a/2", frames=60, video=False).write_bytes(parts["slow"] + parts["fast"])
-    skipped = build(corpus, tmp_path / "out")
-    assert {key: entry["reason"] for key, entry in skipped.items()} == {"main/a/2": "sound_unreadable"}
-
-
 def test_build_takes_a_video_trimmed_by_an_edit_list_as_whole(tmp_path: Path) -> None:
     imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg")
     corpus = Lrs2Corpus(tmp_path / "corpus")

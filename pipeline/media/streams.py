@@ -1,0 +1,84 @@
+"""Open a video file and choose the streams of picture and sound that are decoded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import IO, TypeVar
+
+import av
+from av.container import InputContainer
+from av.stream import Disposition
+
+from pipeline.media.errors import ClipError
+
+_FORMATS = "mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,dv"
+_OPTIONS = {"format_whitelist": _FORMATS}
+"""Containers only: FFmpeg would also read playlists, and follow them to other files."""
+
+_FOR_FEW = Disposition.hearing_impaired | Disposition.visual_impaired | Disposition.comment | Disposition.dub
+
+_AnyStream = TypeVar("_AnyStream", av.VideoStream, av.AudioStream)
+
+
+@dataclass(frozen=True)
+class Streams:
+    """What is decoded of a file.
+
+    Attributes:
+        video: the picture.
+        audio: the sound; None where there is none that can be decoded.
+        notes: what was passed over, in words.
+    """
+
+    video: av.VideoStream
+    audio: av.AudioStream | None
+    notes: list[str]
+
+
+def open_video(file: IO[bytes]) -> InputContainer:
+    """Open a video file for demuxing; any readable, seekable file will do (av.FFmpegError: it is none)."""
+    return av.open(file, "r", metadata_errors="ignore", options=_OPTIONS)
+
+
+def choose_streams(container: InputContainer) -> Streams:
+    """The picture and the sound that a player would choose: no cover art, and the default among several.
+
+    A stream in a codec that nobody knows is passed over for another that can be decoded.
+
+    Raises:
+        ClipError: there is no picture that can be decoded.
+    """
+    notes: list[str] = []
+    video = _choose(container, list(container.streams.video), "video", notes)
+    if video is None:
+        unknown = any(not _is_cover(stream) for stream in container.streams.video)
+        detail = "the codec of the video stream is not known" if unknown else "the file has no video stream"
+        raise ClipError("decode", "video_unreadable", detail)
+    return Streams(video, choose_sound(container, notes), notes)
+
+
+def choose_sound(container: InputContainer, notes: list[str]) -> av.AudioStream | None:
+    """The sound that is decoded, or None where there is none that can be; `notes` gets what was passed over."""
+    return _choose(container, list(container.streams.audio), "audio", notes)
+
+
+def _choose(container: InputContainer, streams: list[_AnyStream], kind: str, notes: list[str]) -> _AnyStream | None:
+    usable = [stream for stream in streams if stream.codec_context is not None and not _is_cover(stream)]
+    if not usable:
+        return None
+    best = container.streams.best("video" if kind == "video" else "audio")
+    chosen = next((stream for stream in usable if best is not None and stream.index == best.index), None)
+    if chosen is None:
+        chosen = max(usable, key=lambda stream: (_rank(stream), -stream.index))
+        if best is not None and not _is_cover(best):
+            notes.append(f"{kind} stream {best.index} is in an unknown codec: stream {chosen.index} was taken")
+    return chosen
+
+
+def _rank(stream: av.VideoStream | av.AudioStream) -> tuple[bool, bool]:
+    disposition = stream.disposition
+    return not disposition & _FOR_FEW, bool(disposition & Disposition.default)
+
+
+def _is_cover(stream: av.stream.Stream) -> bool:
+    return bool(stream.disposition & Disposition.attached_pic)

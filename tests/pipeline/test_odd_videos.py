@@ -1,0 +1,317 @@
+"""Odd videos come out as a player shows them: normalized by FFmpeg where the decoder cannot take them as they stand."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.clip import Corpus, build_sample
+from pipeline.config import BuildSettings
+from pipeline.corpora import CorpusClip
+from pipeline.media.errors import ClipError
+from shards import Sample
+from tests.corpora import click_track, pictures, write_video
+
+imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg")
+
+Ffmpeg = Callable[..., Path]
+"""Arguments of FFmpeg, the last of which is the file that it writes -> that file."""
+
+
+@pytest.fixture
+def ffmpeg(tmp_path: Path) -> Ffmpeg:
+    def run(*arguments: str | Path, frames: np.ndarray[Any, Any] | None = None, rate: int = 25) -> Path:
+        command: list[str | Path] = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y"]
+        if frames is not None:
+            height, width = frames.shape[1:]
+            command += [
+                "-f",
+                "rawvideo",
+                "-pix_fmt",
+                "gray",
+                "-s",
+                f"{width}x{height}",
+                "-r",
+                str(rate),
+                "-i",
+                "pipe:0",
+            ]
+        pixels = None if frames is None else frames.tobytes()
+        subprocess.run([*command, *arguments], check=True, cwd=tmp_path, input=pixels)
+        return tmp_path / arguments[-1]
+
+    return run
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """50 frames of 160x160 and two seconds of sound; a flash and a click at 1 s."""
+    return write_video(tmp_path / "source.mp4", pictures(50, [25]), click_track(2.0, 1.0))
+
+
+def sample_of(path: Path, box: tuple[int, int] = (80, 80), **changes: Any) -> Sample:
+    clip = CorpusClip("main/a/b", "all", "main", "a", path.name, None, None, None, 30, (path.stat().st_size, 0, 0))
+    settings = BuildSettings(
+        "folder", str(path.parent), **{"lip_box": f"{box[0]},{box[1]}", "transcripts": "optional"} | changes
+    )
+    return build_sample(clip, settings, Corpus.of(settings))
+
+
+def flashes_and_clicks(sample: Sample) -> tuple[list[float], list[float]]:
+    """Seconds at which the picture is white, and at which clicks begin."""
+    bright = sample.roi.reshape(len(sample.roi), -1).mean(axis=1) > 200
+    loud = np.abs(sample.wav.astype(float))
+    loud = np.convolve(loud > 0.4 * loud.max(), np.ones(160), "full")[: len(loud)] > 0
+    begins = np.flatnonzero(np.diff(loud.astype(int), prepend=0) == 1)
+    return (np.flatnonzero(bright) / 25).tolist(), (begins / 16_000).tolist()
+
+
+def square_in(sample: Sample) -> tuple[int, int]:
+    """Width and height of the light square in the first region."""
+    light = sample.roi[0] > 150
+    return int(light.any(axis=0).sum()), int(light.any(axis=1).sum())
+
+
+def with_square(count: int = 25, size: tuple[int, int] = (120, 160), at: tuple[int, int] = (60, 40)) -> Any:
+    """uint8 (count, height, width): a dim picture with a light square of 20 pixels around x, y."""
+    frames = np.full((count, *size), 70, np.uint8)
+    frames[:, at[1] - 10 : at[1] + 10, at[0] - 10 : at[0] + 10] = 220
+    return frames
+
+
+@pytest.fixture
+def sound(tmp_path: Path) -> Path:
+    import soundfile
+
+    soundfile.write(tmp_path / "sound.wav", click_track(1.0, 0.4, 48_000), 48_000)
+    return tmp_path / "sound.wav"
+
+
+@pytest.mark.parametrize("codec", ["mjpeg", "libx264"])
+def test_avi_with_dropped_frames_shows_the_ones_before_for_longer(ffmpeg: Ffmpeg, source: Path, codec: str) -> None:
+    keep = ["-vf", "select='not(between(n,5,14))'", "-fps_mode", "passthrough"]
+    sample = sample_of(ffmpeg("-i", source, *keep, "-c:v", codec, "-q:v", "2", "-c:a", "pcm_s16le", "dropped.avi"))
+    assert sample.meta.frames == 50
+    flashes, clicks = flashes_and_clicks(sample)
+    assert flashes == [1.0]
+    assert clicks == pytest.approx([1.0], abs=0.002)
+    assert "10 frames were dropped when the AVI was made" in sample.meta.notes[0]
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [("ts", "libx264"), ("mpg", "mpeg2video")])
+def test_parts_joined_end_to_end_follow_each_other(ffmpeg: Ffmpeg, source: Path, suffix: str, codec: str) -> None:
+    part = ffmpeg("-i", source, "-c:v", codec, "-q:v", "2", "-ar", "48000", "-c:a", "mp2", f"part.{suffix}")
+    part.write_bytes(2 * part.read_bytes())
+    sample = sample_of(part)
+    assert sample.meta.frames == pytest.approx(100, abs=1)
+    flashes, clicks = flashes_and_clicks(sample)
+    assert flashes == pytest.approx([1.0, 3.0], abs=0.041)
+    assert clicks == pytest.approx(flashes, abs=0.02)
+    assert "parts were joined" in sample.meta.notes[0]
+
+
+def test_parts_joined_where_ffmpeg_drops_them_are_skipped_with_the_reason(ffmpeg: Ffmpeg, source: Path) -> None:
+    part = ffmpeg("-i", source, "-c", "copy", "part.mkv")
+    part.write_bytes(2 * part.read_bytes())
+    with pytest.raises(ClipError, match=r"times_broken: parts were joined, the clock leaps from [\d.]+ s to -?0\.. s"):
+        sample_of(part)
+
+
+@pytest.mark.parametrize("start", [50_000, 95_442])
+def test_transport_stream_may_begin_late_or_wrap(ffmpeg: Ffmpeg, source: Path, start: int) -> None:
+    # 33 bits at 90 kHz are 95,443.7 s
+    path = ffmpeg(
+        "-i", source, "-c:v", "libx264", "-ar", "48000", "-c:a", "mp2", "-output_ts_offset", str(start), "o.ts"
+    )
+    sample = sample_of(path)
+    assert (sample.meta.frames, sample.meta.notes) == (50, [])
+    flashes, clicks = flashes_and_clicks(sample)
+    assert flashes == [1.0]
+    assert clicks == pytest.approx([1.0], abs=0.02)
+
+
+@pytest.mark.parametrize("name", ["wide.mp4", "wide.mkv", "wide.avi"])
+def test_pixels_come_out_square(ffmpeg: Ffmpeg, sound: Path, name: str) -> None:
+    codec = "mpeg4" if name.endswith("avi") else "libx264"
+    form = ["-vf", "format=yuv420p,setsar=2/1", "-c:v", codec, "-q:v", "2", "-c:a", "libmp3lame", name]
+    sample = sample_of(ffmpeg("-i", sound, *form, frames=with_square()), box=(120, 40))
+    assert square_in(sample) == pytest.approx((40, 20), abs=1)
+    assert sample.meta.lips[0] == (120, 40)
+    assert "the pixels are not square (2:1)" in sample.meta.notes[0]
+
+
+def test_pixels_that_are_square_but_for_rounding_are_left(ffmpeg: Ffmpeg, sound: Path) -> None:
+    form = ["-vf", "format=yuv420p,setsar=1280/1279", "-c:v", "libx264", "-c:a", "aac", "plain.mp4"]
+    assert sample_of(ffmpeg("-i", sound, *form, frames=with_square())).meta.notes == []
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        ["-c:v", "mpeg2video", "-flags", "+ildct+ilme", "-q:v", "2", "-c:a", "ac3", "fields.mts"],
+        ["-c:v", "libx264", "-flags", "+ildct+ilme", "-c:a", "aac", "fields.mp4"],
+        ["-c:v", "mpeg4", "-flags", "+ildct+ilme", "-q:v", "2", "-c:a", "libmp3lame", "fields.avi"],
+        ["-c:v", "prores_ks", "-flags", "+ildct+ilme", "-c:a", "pcm_s16le", "fields.mov"],
+        ["-c:v", "mjpeg", "-field_order", "tt", "-q:v", "2", "-c:a", "pcm_s16le", "fields_of_jpeg.mov"],
+    ],
+    ids=lambda form: str(form[1]),
+)
+def test_fields_become_whole_frames(ffmpeg: Ffmpeg, sound: Path, form: list[str]) -> None:
+    frames = np.full((50, 120, 160), 70, np.uint8)
+    for number in range(50):
+        frames[number, :, 2 * number : 2 * number + 30] = 200
+    weave = "format=yuv420p,tinterlace=mode=interleave_top,fieldorder=tff"
+    path = ffmpeg("-i", sound, "-vf", weave, "-r", "25", *form, frames=frames, rate=50)
+    sample = sample_of(path, box=(80, 60), crop_radius=30)
+    roi = sample.roi.astype(int)
+    assert np.abs(np.diff(roi, axis=1)).mean() < 0.5
+    assert roi.max() > 180
+    assert sample.meta.frames == pytest.approx(25, abs=1)
+    assert "the picture is interlaced" in sample.meta.notes[0]
+
+
+def crop_matroska(path: Path) -> None:
+    """Ask for 40 pixels less on the left and 20 less at the top, in the place of a display size of 8:3."""
+    content = path.read_bytes()
+    for old, new in ((b"\x54\xb0\x81\x08", b"\x54\xcc\x81\x28"), (b"\x54\xba\x81\x03", b"\x54\xbb\x81\x14")):
+        assert content.count(old) == 1
+        content = content.replace(old, new)
+    path.write_bytes(content)
+
+
+def crop_mp4(path: Path) -> None:
+    """The same by a box `clap`."""
+    content = bytearray(path.read_bytes())
+    entry = content.find(b"avc1", content.find(b"stsd")) - 4
+    end = entry + int.from_bytes(content[entry : entry + 4], "big")
+    numbers = (120, 1, 100, 1, 20, 1, 10, 1)
+    content[end:end] = b"\0\0\0\x28clap" + b"".join(number.to_bytes(4, "big") for number in numbers)
+    for name in (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd", b"avc1"):
+        at = content.find(name, content.find(b"moov")) - 4
+        content[at : at + 4] = (int.from_bytes(content[at : at + 4], "big") + 40).to_bytes(4, "big")
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(("name", "crop"), [("cropped.mkv", crop_matroska), ("cropped.mp4", crop_mp4)])
+def test_container_crop_is_cut_off(ffmpeg: Ffmpeg, sound: Path, name: str, crop: Callable[[Path], None]) -> None:
+    aspect = ["-aspect", "8:3"] if name.endswith("mkv") else []
+    form = ["-vf", "format=yuv420p", "-c:v", "libx264", *aspect, "-c:a", "aac", name]
+    path = ffmpeg("-i", sound, *form, frames=with_square(at=(80, 60)))
+    crop(path)
+    sample = sample_of(path, box=(40, 40), crop_radius=15)
+    light = sample.roi[0] > 150
+    # 80, 60 in the stored picture is 40, 40 in the shown one
+    scale = 2 if name.endswith("mkv") else 1
+    assert light[20, 20] == (scale == 1)
+    assert "the container crops the picture" in sample.meta.notes[0]
+
+
+@pytest.mark.parametrize(("width", "height"), [(320, 240), (120, 160)])
+def test_picture_that_changes_its_size_keeps_that_of_the_first_frame(
+    ffmpeg: Ffmpeg, sound: Path, tmp_path: Path, width: int, height: int
+) -> None:
+    joined = b""
+    for part, scaled in (("0", []), ("1", [f"scale={width}:{height}"])):
+        form = ["-vf", ",".join(["format=yuv420p", *scaled]), "-c:v", "mpeg2video", "-q:v", "2", "-c:a", "mp2"]
+        offset = ["-output_ts_offset", part, f"part{part}.ts"]
+        joined += ffmpeg("-i", sound, *form, *offset, frames=with_square(at=(80, 60))).read_bytes()
+    (tmp_path / "sizes.ts").write_bytes(joined)
+    sample = sample_of(tmp_path / "sizes.ts", box=(80, 60))
+    assert sample.meta.frames == pytest.approx(50, abs=1)
+    assert sample.roi.shape[1:] == (90, 90)
+    last = sample.roi[-1] > 150
+    # nothing is stretched: a picture of another shape gets bars
+    wide, high = last.any(axis=0).sum(), last.any(axis=1).sum()
+    assert (wide, high) == pytest.approx((20, 20) if width == 320 else (11, 20), abs=2)
+    assert f"changes its size from 160x120 to {width}x{height}" in sample.meta.notes[0]
+
+
+def test_picture_turned_by_an_odd_angle_is_turned(ffmpeg: Ffmpeg, source: Path) -> None:
+    turned = sample_of(ffmpeg("-display_rotation", "30", "-i", source, "-c", "copy", "turned.mp4"))
+    assert turned.meta.frames == 50
+    assert "the picture is turned by" in turned.meta.notes[0]
+
+
+def test_phone_video_of_a_portrait_is_plain_and_comes_out_upright(ffmpeg: Ffmpeg, sound: Path) -> None:
+    encoder = ["-c:v", "libx265", "-x265-params", "log-level=none:pools=none", "-tag:v", "hvc1"]
+    frames = with_square(size=(136, 240), at=(200, 40))
+    lying = ffmpeg(
+        "-i", sound, *encoder, "-pix_fmt", "yuv420p", "-r", "30000/1001", "-c:a", "aac", "l.mov", frames=frames
+    )
+    path = ffmpeg("-display_rotation", "-90", "-i", lying, "-c", "copy", "phone.mov")
+    # turned to the right: what was x, y is 136 - y, x
+    sample = sample_of(path, box=(96, 200), crop_radius=20)
+    light = np.argwhere(sample.roi[0] > 150)
+    assert light.mean(axis=0) == pytest.approx((24.5, 24.5), abs=1)
+    assert not any("normalized" in note for note in sample.meta.notes)
+
+
+@pytest.mark.parametrize(
+    ("mix", "note"),
+    [
+        ("c0=c0|c1=-1*c0", "the channels are in opposite phase"),
+        ("c0=0.7*c0|c1=-1*c0", "the channels are in opposite phase: the louder one, 2 of 2"),
+        ("c0=0*c0|c1=c0", "channel 1 of 2 is silent: channel 2 was taken"),
+        ("c0=c0|c1=0*c0", "channel 2 of 2 is silent: channel 1 was taken"),
+    ],
+)
+@pytest.mark.parametrize("form", [["aac", "clip.mp4"], ["pcm_s16le", "clip.mov"]], ids=lambda form: str(form[0]))
+def test_sound_of_channels_whose_mix_is_wrong_is_that_of_the_louder(
+    ffmpeg: Ffmpeg, source: Path, mix: str, note: str, form: list[str]
+) -> None:
+    stereo = ffmpeg("-i", source, "-af", f"pan=stereo|{mix}", "-c:v", "copy", "-c:a", *form)
+    found, mono = sample_of(stereo), sample_of(source)
+    assert note in found.meta.notes[0]
+    assert len(found.meta.notes) == 1
+    assert np.abs(found.wav.astype(int)).max() == pytest.approx(np.abs(mono.wav.astype(int)).max(), rel=0.1)
+    assert flashes_and_clicks(found)[1] == pytest.approx([1.0], abs=0.002)
+
+
+def test_sound_of_two_good_channels_is_mixed(ffmpeg: Ffmpeg, source: Path) -> None:
+    for mix in ("c0=c0|c1=c0", "c0=c0|c1=0.1*c0"):
+        stereo = ffmpeg("-i", source, "-af", f"pan=stereo|{mix}", "-c:v", "copy", "-c:a", "aac", "clip.mp4")
+        assert sample_of(stereo).meta.notes == []
+
+
+@pytest.mark.parametrize("unknown", [0, 1])
+@pytest.mark.parametrize("flags", [("default", "0"), ("default", "default"), ("0", "default")])
+def test_sound_in_an_unknown_codec_is_passed_over_for_another(
+    ffmpeg: Ffmpeg, source: Path, unknown: int, flags: tuple[str, str]
+) -> None:
+    streams = ["-map", "0:v", "-map", "0:a", "-map", "0:a", "-c:v", "copy", "-c:a", "aac"]
+    dispositions = ["-disposition:a:0", flags[0], "-disposition:a:1", flags[1]]
+    path = ffmpeg("-i", source, *streams, *dispositions, "two.mov")
+    content = bytearray(path.read_bytes())
+    entries = [
+        at
+        for at in range(16, len(content))
+        if content[at : at + 4] == b"mp4a" and content[at - 12 : at - 16 : -1] != b""
+    ]
+    entries = [at for at in entries if content[at - 16 : at - 12] == b"stsd"]
+    for old, new in ((b"mp4a", b"apac"), (b"mp4a", b"apac"), (b"esds", b"dapa")):
+        at = content.find(old, entries[unknown], entries[unknown] + 200)
+        if at >= 0:
+            content[at : at + 4] = new
+    path.write_bytes(content)
+    flashes, clicks = flashes_and_clicks(sample_of(path))
+    assert flashes == [1.0]
+    assert clicks == pytest.approx([1.0], abs=0.03)
+
+
+def test_file_in_which_ffmpeg_finds_nothing_is_skipped_in_its_words(ffmpeg: Ffmpeg, sound: Path) -> None:
+    form = ["-vf", "format=yuv420p,setsar=2/1", "-c:v", "libx264", "-c:a", "aac", "-movflags", "faststart", "wide.mp4"]
+    path = ffmpeg("-i", sound, *form, frames=with_square())
+    content = bytearray(path.read_bytes())
+    begin = content.find(b"mdat") + 4
+    content[begin:] = bytes(len(content) - begin)
+    path.write_bytes(content)
+    with pytest.raises(ClipError) as caught:
+        sample_of(path)
+    assert (caught.value.stage, caught.value.reason) == ("decode", "video_unreadable")
+    assert "the pixels are not square (2:1), and FFmpeg says: " in caught.value.detail
+    assert str(path.parent) not in caught.value.detail
