@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pipeline.build_lock import LOCK_NAME, BuildLock
 from pipeline.config import BuildSettings
 from pipeline.corpora import index_corpus
 from pipeline.merge import merge
@@ -63,14 +64,13 @@ def run_build(
         workers: shards in flight at once; None: one a processor; 0: in this process, without Ray.
 
     Raises:
-        ValueError: `out` holds something else.
+        ValueError: `out` holds something else, or another build writes there.
         BuildError: some shards could not be built.
         StorageError: `out` could not be read or written.
     """
     if out.startswith("memory:") and workers != 0:
         raise ValueError(f"{out}: each worker has a memory of its own: use --workers 0 with it")
     store = Store(out)
-    claim_out(plan, store)
     # the longest first, so that no worker is left alone with one at the end
     shards = sorted(plan.shards, key=lambda shard: sum(clip.frames for clip in shard.clips), reverse=True)
     absolute = replace(
@@ -79,17 +79,28 @@ def run_build(
     tasks = [ShardTask(shard, absolute, plan.hash, absolute_url(out)) for shard in shards]
     failed: dict[str, Exception] = {}
     reused = 0
-    with job_runner(address, workers) as runner, JobProgress("build", plan.clips) as progress:
-        for outcome in runner.map(build_shard, tasks, progress.update, retry_on=(StorageError,)):
-            if outcome.result is not None:
-                progress.add(*outcome.result)
-                reused += outcome.result.reused
-            elif outcome.error is not None:
-                failed[outcome.item.shard.name] = outcome.error
-            progress.update()
-    if failed:
-        raise BuildError(_describe(failed, len(tasks), out))
-    manifest, skipped = merge(plan, store)
+    with BuildLock(store) as lock:
+        claim_out(plan, store)
+        with job_runner(address, workers) as runner, JobProgress("build", plan.clips) as progress:
+
+            def update() -> None:
+                progress.update()
+                if lock.lost:
+                    raise BuildError(
+                        f"{out}: another build has taken its {LOCK_NAME}, or somebody has deleted that: stopped. "
+                        "Finished shards stay: run the same command again once no other build writes there."
+                    )
+
+            for outcome in runner.map(build_shard, tasks, update, retry_on=(StorageError,)):
+                if outcome.result is not None:
+                    progress.add(*outcome.result)
+                    reused += outcome.result.reused
+                elif outcome.error is not None:
+                    failed[outcome.item.shard.name] = outcome.error
+                update()
+        if failed:
+            raise BuildError(_describe(failed, len(tasks), out))
+        manifest, skipped = merge(plan, store)
     if not manifest.totals["clips"]:
         reasons = ", ".join(f"{count} {reason}" for reason, count in count_reasons(skipped).most_common())
         raise BuildError(f"not one clip could be built: {reasons} ({store.path(ERRORS_NAME)})")
@@ -103,6 +114,7 @@ def claim_out(plan: Plan, store: Store) -> None:
         ValueError: the place holds another plan's dataset, saying which settings differ, or other files.
     """
     names = [name for name in store.names() if not (name.startswith(".") and name.endswith(PART_SUFFIX))]
+    names = [name for name in names if name != LOCK_NAME]
     found = written = read_plan(store)
     if written is None:
         with suppress(DatasetError):  # a finished dataset whose plan file is lost
@@ -126,9 +138,6 @@ def claim_out(plan: Plan, store: Store) -> None:
     if written is None or written[0] != plan.hash:
         content = {"plan": plan.hash, "settings": plan.settings}
         store.write(PLAN_NAME, (json.dumps(content, indent=1) + "\n").encode())
-    claimed = read_plan(store)
-    if claimed is None or claimed[0] != plan.hash:
-        raise ValueError(f"{store.url}: another build began here at the same moment: choose another --out")
 
 
 def _differences(settings: dict[str, Any], plan: Plan) -> str:

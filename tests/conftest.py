@@ -11,6 +11,7 @@ import hypothesis
 import pytest
 import torch
 
+from pipeline import build_lock
 from pipeline.config import BuildSettings
 from runtime import ray_jobs
 from shards.loading import member_reader
@@ -27,9 +28,10 @@ torch.set_num_threads(1)  # on a busy machine, threads that wait for each other 
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Storage that failed is tried again at once."""
+    """Storage that failed is tried again at once, and what was written to a bucket is there at once."""
     monkeypatch.setattr(ray_jobs, "PAUSE_SECONDS", 0.0)
     monkeypatch.setattr(member_reader, "PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(build_lock, "SETTLE_SECONDS", 0.0)
 
 
 @pytest.fixture(scope="session")

@@ -96,7 +96,7 @@ def finish(process: subprocess.Popen[str]) -> str:
 
 def assert_nothing_partial(out: Path, expected: dict[str, str]) -> int:
     """What lies under a final name is whole; returns how many shards are finished."""
-    found = {name: content for name, content in contents(out).items() if not name.endswith(".part")}
+    found = {name: content for name, content in contents(out).items() if not name.endswith((".part", ".lock"))}
     assert all(content == expected[name] for name, content in found.items())
     return len([name for name in found if name.endswith(".json")])
 
@@ -135,6 +135,21 @@ def test_build_resumes_after_a_killed_driver_which_leaves_nothing_partial(
     with started_build(long_settings, out, "--workers", "1") as process:
         output = finish(process)
     assert "shards were built before" in output
+    assert contents(out) == expected
+
+
+@pytest.mark.slow
+def test_build_started_twice_refuses_the_second_and_finishes_the_first(
+    long_settings: BuildSettings, expected: dict[str, str], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    with started_build(long_settings, out, "--workers", "2") as first:
+        wait_for(lambda: len(list(out.glob("*.json"))) >= 2, "the first shard")
+        with started_build(long_settings, out, "--workers", "1") as second:
+            output = second.communicate(timeout=300)[0]
+            assert second.returncode == 2, output
+        assert f"process {first.pid} of" in output
+        finish(first)
     assert contents(out) == expected
 
 
