@@ -11,21 +11,23 @@ from train.distributed import DistributedContext
 from train.init import init_network, load_asr, load_tokenizer, take_from_manifest
 from train.resume import find_checkpoint, fingerprint_of, own_asr
 from train.run_dir import RunDir
-from train.settings import TrainSettings
+from train.settings import TaskName, TrainSettings
 from train.state import prepare_model
-from train.tasks.registry import build_task
+from train.tasks.asr import ASRTask
+from train.tasks.lip2speech import Lip2SpeechTask
+from train.tasks.task import Task
+from train.tasks.vsr import VSRTask
 from train.trainer import Trainer
+
+TASKS: dict[TaskName, type[Task]] = {"vsr": VSRTask, "asr": ASRTask, "lip2speech": Lip2SpeechTask}
 
 log = logging.getLogger(__name__)
 
 
 def build_trainer(settings: TrainSettings, resume: str | None, context: DistributedContext) -> Trainer:
-    """A run that begins, or that continues where its checkpoint was written. The caller holds the lock of its run dir.
+    """A run that begins, or that continues where its checkpoint was written (`resume`: see `find_checkpoint`).
 
-    Args:
-        settings: of the run.
-        resume: see `find_checkpoint`.
-        context: of this process.
+    The caller holds the lock of its run dir.
 
     Raises:
         ValueError: settings, dataset and checkpoints do not fit together; names what.
@@ -46,7 +48,7 @@ def build_trainer(settings: TrainSettings, resume: str | None, context: Distribu
     asr_path = context.on_rank0(lambda: own_asr(run_dir, settings, checkpoint is not None))
     with_own_asr = dataclasses.replace(settings, init_asr=asr_path)
     asr = load_asr(with_own_asr, context.device)
-    task = build_task(settings, tokenizer, context.device, asr)
+    task = TASKS[settings.task](settings, tokenizer, context.device, asr)
     resumed = dataclasses.replace(settings, init=None, init_vsr=None)  # its weights come from the checkpoint
     network = init_network(settings if checkpoint is None else resumed, task)
     model = prepare_model(network, settings, context)

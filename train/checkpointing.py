@@ -17,27 +17,17 @@ from pathlib import Path
 from typing import Any
 
 from model.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
-from model.tokenizer import Tokenizer
-from model.transforms import TransformSettings
 from train.optim import restore_optimizer
 from train.run_dir import RunDir
 from train.settings import CheckpointSettings
 from train.state import TrainedModel, TrainState
+from train.tasks.task import Task
 
 
 def make_checkpoint(
-    model: TrainedModel,
-    state: TrainState,
-    tokenizer: Tokenizer,
-    transforms: TransformSettings,
-    fingerprint: Mapping[str, Any] | None = None,
+    model: TrainedModel, state: TrainState, task: Task, fingerprint: Mapping[str, Any] | None = None
 ) -> Checkpoint:
-    """A checkpoint of a run; its weights are the average where there is one.
-
-    Args:
-        model, state, tokenizer, transforms: of the run.
-        fingerprint: of the run, for a checkpoint to resume from; None: it is to be used, not resumed from.
-    """
+    """A checkpoint of a run, to resume from if it gets the run's fingerprint; its weights are the average, if any."""
     weights = model.network.state_dict()
     training = {
         "fingerprint": fingerprint,
@@ -48,10 +38,10 @@ def make_checkpoint(
     return Checkpoint(
         settings=model.network.settings,
         weights=weights if model.ema is None else model.ema.weights,
-        tokenizer=tokenizer,
+        tokenizer=task.tokenizer,
         step=state.step,
         metrics={f"validation_{name}": value for name, value in state.scores.items()},
-        transforms=transforms,
+        transforms=task.settings.transforms,
         training=None if fingerprint is None else training,
     )
 
@@ -88,17 +78,13 @@ class Checkpointer:
         Raises:
             OSError: it cannot be written; those before it are untouched.
         """
-        last, milestones = self._settings.last, self._settings.milestones
+        milestones = self._settings.milestones
         path = self._run_dir.checkpoints / f"step-{checkpoint.step:08}.pt"
         save_checkpoint(path, checkpoint)
-        for old in [each for each in self.list() if each <= path][:-last]:
+        for old in [each for each in self.list() if each <= path][: -self._settings.last]:
             if milestones is None or step_of(old) % milestones:
                 old.unlink()
         return path
-
-    def save_best(self, checkpoint: Checkpoint) -> None:
-        """Overwrite the best checkpoint so far."""
-        save_checkpoint(self._run_dir.best, checkpoint)
 
     def set_best_aside(self, step: int) -> Path | None:
         """Rename the best checkpoint, since from here on the best is measured otherwise; None: there is none."""

@@ -27,10 +27,7 @@ def stage_at(curriculum: tuple[Stage, ...], epoch: int) -> Stage | None:
 def segment_of(settings: TrainSettings, epoch: int) -> Draw:
     """How a clip's segment is drawn in an epoch: a run of words where there are word times, otherwise all of it."""
     stage, ranges = stage_at(settings.curriculum, epoch), settings.segments
-    if stage is None:
-        longest = None
-    else:
-        longest = stage.max_frames
+    if stage is not None:
         ranges = replace(
             ranges,
             min_words=1,
@@ -41,7 +38,7 @@ def segment_of(settings: TrainSettings, epoch: int) -> Draw:
     def draw(clip: IndexedClip, random: Random) -> Segment | None:
         if clip.words:
             return draw_words(clip.words, clip.frames, random, ranges)
-        if longest is not None and clip.frames > longest:
+        if stage is not None and clip.frames > stage.max_frames:
             return None
         return whole_clip(clip.text, clip.frames, ranges)
 

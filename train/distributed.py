@@ -1,6 +1,6 @@
 """Distributed training: the process group that torchrun's environment variables describe, and its collectives.
 
-Without torchrun there is one process. Gradients and batch-norm statistics go over NCCL on GPUs; control messages (stop
+Gradients and batch-norm statistics go over NCCL on GPUs; control messages (stop
 signals, sums for the log) go over gloo on the CPU, so that no GPU has to be synchronized for them.
 """
 
@@ -50,10 +50,9 @@ class DistributedContext:
 
     def all_reduce_sum(self, values: Sequence[float]) -> list[float]:
         """The sums over all ranks, the same on each, in float64."""
-        if self.world_size == 1:
-            return [float(value) for value in values]
         table = torch.tensor(values, dtype=torch.float64)
-        dist.all_reduce(table, group=self.control)
+        if self.world_size > 1:
+            dist.all_reduce(table, group=self.control)
         return [float(value) for value in table.tolist()]
 
     def all_gather(self, values: list[_T]) -> list[_T]:
@@ -77,17 +76,16 @@ class DistributedContext:
         """
         if self.world_size == 1:
             return work()
-        box: list[tuple[Any, OSError | ValueError | None]] = [(None, None)]
+        box: list[Any] = [None]
         if self.is_rank0:
             try:
-                box = [(work(), None)]
-            except (OSError, ValueError) as failure:
-                box = [(None, failure)]
+                box = [work()]
+            except (OSError, ValueError) as error:
+                box = [error]
         dist.broadcast_object_list(box, src=0, group=self.control)
-        value, error = box[0]
-        if error is not None:
-            raise error
-        result: _T = value
+        if isinstance(box[0], OSError | ValueError):
+            raise box[0]
+        result: _T = box[0]
         return result
 
     def broadcast(self, tensors: Iterable[Tensor]) -> None:
@@ -105,14 +103,9 @@ def fresh_store(store: dist.Store, rank: int, world_size: int, timeout: timedelt
     answers each rank that asks for it with a token of its own. A request that a dead rank left is answered in vain;
     rank 0 answers until the living one confirms.
 
-    Args:
-        store: shared by all ranks.
-        rank: of this process.
-        world_size: number of ranks.
-        timeout: how long rank 0 waits for the others, which wait as long as their store does.
-
     Raises:
-        torch.distributed.DistStoreError: a rank does not come in that time.
+        torch.distributed.DistStoreError: a rank does not come within rank 0's timeout; the others wait as long as their
+            store does.
     """
     if rank:
         token = uuid4().hex
@@ -152,9 +145,6 @@ def exit_process(status: int) -> NoReturn:
 @contextmanager
 def process_group(device: Device | None = None) -> Iterator[DistributedContext]:
     """Join the process group of torchrun; without torchrun, the context of a single process.
-
-    Args:
-        device: None: cuda where there is one.
 
     Raises:
         ValueError: cuda, and there is none, or fewer GPUs than ranks on this machine.

@@ -1,7 +1,6 @@
 """Logging of a run: messages to stderr, a progress bar, a JSON line a logged step, and the same values for TensorBoard.
 
-Messages go through the standard `logging` module, from any file of this room: warnings of every rank, information of
-rank 0.
+Messages go through the standard `logging` module: warnings of every rank, information of rank 0.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from runtime.constants import SAMPLE_RATE
 from runtime.images import stack_mels
 from train.run_dir import RunDir
 from train.state import TrainState
-from train.validation_metrics import Example
+from train.validation_metrics import Example, Transcript
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +88,7 @@ class Logger:
                 log.info("step %d/%d  %s", step, self._steps, line)
 
     def log_examples(
-        self, step: int, examples: Sequence[Example], transcripts: Sequence[tuple[str, str, str]], first: bool
+        self, step: int, examples: Sequence[Example], transcripts: Sequence[Transcript], first: bool
     ) -> None:
         """Show clips in TensorBoard, and what was recognized of them; `first`: what does not change is shown too."""
         if not self._enabled:

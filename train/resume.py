@@ -14,6 +14,7 @@ import torch
 
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.tokenizer import Tokenizer
+from runtime.atomic import atomic_write
 from runtime.renamed import RENAMED
 from shards import Dataset, Store
 from shards.format.index import INDEX_NAME
@@ -70,7 +71,7 @@ def own_asr(run_dir: RunDir, settings: TrainSettings, resuming: bool) -> str | N
     named = Path(settings.init_asr)
     if not resuming:
         load_asr(settings, torch.device("cpu"))
-        run_dir.copy_asr(named)
+        atomic_write(run_dir.asr, named.read_bytes())
     elif not run_dir.asr.exists():
         return settings.init_asr
     elif not named.is_file() or _sha256(named) != _sha256(run_dir.asr):

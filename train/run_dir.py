@@ -1,23 +1,10 @@
-"""The run dir: where a run keeps its logs, its checkpoints, and what it was run with.
-
-settings.json              resolved settings, versions, state of the source tree
-log.jsonl                  a JSON line a logged step
-tensorboard/               the same for TensorBoard
-checkpoints/step-00001000.pt, ...   the last few, and milestones, each enough to resume from (train/checkpointing.py)
-best.pt                    the best by validation
-asr.pt                     the ASR model of the output content loss, as it was when the run began
-bad-batches.jsonl          steps whose loss or gradient was not finite: their keys
-skipped.jsonl              clips that could not be read, and why
-earlier-1, ...             what a run without checkpoints left here before another began
-lock                       held by the process that writes here
-"""
+"""The run dir: a run's logs, its checkpoints, and what it was run with (docs/training.md, Files of a run)."""
 
 from __future__ import annotations
 
 import fcntl
 import json
 import os
-import shutil
 import socket
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
@@ -26,7 +13,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from runtime.atomic import atomic_path, atomic_write
+from runtime.atomic import atomic_write
 from runtime.versions import versions_of
 
 _PACKAGES = ("lip-to-speech", "torch", "numpy", "webdataset", "sentencepiece")
@@ -84,11 +71,6 @@ class RunDir:
             path.rename(aside / path.name)
         return aside
 
-    def copy_asr(self, source: Path) -> None:
-        """Copy a checkpoint, so that the run has it whatever becomes of that file."""
-        with atomic_path(self.asr) as path:
-            shutil.copyfile(source, path)
-
     def truncate_logs(self, step: int, validated_step: int) -> None:
         """Drop the logs' lines past a step, those of later validations, and a last line that was not finished: they
         will be written again. Temporary files of a process that was killed while it saved are deleted too."""
@@ -123,12 +105,12 @@ def _lines_to(log: Path, step: int, validated_step: int) -> Iterator[str]:
 
 def _source() -> dict[str, Any]:
     """The commit of the source tree and whether it was changed; empty where it is no git tree."""
-    root = Path(__file__).parent
     try:
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, timeout=10)
-        status = subprocess.run(["git", "status", "--porcelain"], cwd=root, capture_output=True, text=True, timeout=10)
+        return {"commit": _git("rev-parse", "HEAD"), "changed": bool(_git("status", "--porcelain"))}
     except (OSError, subprocess.SubprocessError):
         return {}
-    if commit.returncode:
-        return {}
-    return {"commit": commit.stdout.strip(), "changed": bool(status.stdout.strip())}
+
+
+def _git(*arguments: str) -> str:
+    git = ["git", "-C", str(Path(__file__).parent), *arguments]
+    return subprocess.run(git, check=True, capture_output=True, text=True, timeout=10).stdout.strip()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -87,35 +87,32 @@ class OptimizerStep:
             {"key": clip.key, "reason": clip.reason} for batch in batches if batch is not None for clip in batch.skipped
         ]
         names = self._task.loss_names
-        norm, *sums = _to_numbers(
-            self._clip_gradient(), [[part[name] for part in parts if name in part] for name in names]
-        )
-        counts = [float(sum(name in part for part in parts)) for name in names]
+        found = [[part[name] for part in parts if name in part] for name in names]
+        norm, *sums = _to_numbers(self._clip_gradient(), found)
+        counts = [len(each) for each in found]
         reduced = self._context.all_reduce_sum([*sums, *counts, len(parts), len(skipped), stop])
         *_, read, skipped_clips, stops = reduced
         state.skipped_clips += skipped_clips
         result = StepResult(
             stop=stops > 0,
-            loss_sums=dict(zip(names, reduced, strict=False)),
-            loss_counts=dict(zip(names, reduced[len(names) :], strict=False)),
-            gradient_norm=norm,
             frames=sum(int(batch.lengths.sum()) for batch in batches if batch is not None and batch.keys),
             skipped=self._context.all_gather(skipped) if skipped_clips else [],
         )
         if not read:  # momentum and weight decay alone are not to move the weights
-            return _without_update(result)
+            return result
+        loss_sums, loss_counts = (dict(zip(names, part, strict=False)) for part in (reduced, reduced[len(names) :]))
         # the gradient of |x - NaN| is 0: that something is not finite may show in the loss alone
-        if not math.isfinite(norm + sum(result.loss_sums.values())):
+        if not math.isfinite(norm + sum(loss_sums.values())):
             copy_all(buffers_before, buffers)  # batch norms have taken it into their statistics too
             state.nonfinite_steps += 1
             state.nonfinite_in_a_row += 1
             keys = [key for batch in batches if batch is not None for key in batch.keys]
-            return _without_update(result, self._context.all_gather(keys))
+            return replace(result, nonfinite_keys=self._context.all_gather(keys))
         self._update(state)
         for name in names:
-            state.loss_sums[name] = state.loss_sums.get(name, 0.0) + result.loss_sums[name]
-            state.loss_counts[name] = state.loss_counts.get(name, 0.0) + result.loss_counts[name]
-        return result
+            state.loss_sums[name] = state.loss_sums.get(name, 0.0) + loss_sums[name]
+            state.loss_counts[name] = state.loss_counts.get(name, 0.0) + loss_counts[name]
+        return replace(result, loss_sums=loss_sums, loss_counts=loss_counts, gradient_norm=norm)
 
     def _backward(
         self, state: TrainState, batches: Sequence[Batch | None], micro_batches: int
@@ -143,11 +140,10 @@ class OptimizerStep:
 
     def _backward_of_nothing(self) -> None:
         """Take part in the ranks' collectives, with gradients of zero and batch-norm statistics as they were."""
-        network = self._model.network
-        buffers_before = {name: x.clone() for name, x in network.named_buffers()}
+        buffers = list(self._model.network.buffers())
+        buffers_before = [x.clone() for x in buffers]
         self._task.dummy_loss(self._wrapped).backward()
-        for name, x in network.named_buffers():
-            x.copy_(buffers_before[name])
+        copy_all(buffers_before, buffers)
 
     def _rescale_gradient(self, read: int, micro_batches: int) -> None:
         """Micro-batches that could not be read have no gradient: the mean is over those that could."""
@@ -172,10 +168,6 @@ class OptimizerStep:
         self._model.optimizer.step()
         if self._model.ema is not None:
             self._model.ema.update(self._model.network, state.step)
-
-
-def _without_update(result: StepResult, nonfinite_keys: list[str] | None = None) -> StepResult:
-    return StepResult(result.stop, frames=result.frames, skipped=result.skipped, nonfinite_keys=nonfinite_keys)
 
 
 def _to_numbers(norm: Tensor, parts: list[list[Tensor]]) -> list[float]:

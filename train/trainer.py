@@ -1,9 +1,7 @@
-"""The training loop: micro-batches in, checkpoints out, the same on one process or on many.
+"""The training loop: micro-batches in, checkpoints out, the same on one process or on many (docs/training.md).
 
-A global step is G planned micro-batches, dealt to ranks and accumulation steps; its gradient is the mean of theirs.
 What is drawn for a micro-batch is drawn from (seed, epoch, its number), so that the cursor of a run is (epoch, step in
-it): a run that stopped resumes exactly, at another number of ranks with the same clips. Batch-norm statistics are the
-exception: without `sync_batch_norm` they depend on which rank sees what.
+it).
 """
 
 from __future__ import annotations
@@ -15,7 +13,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-from model.checkpoint import load_checkpoint
+from model.checkpoint import load_checkpoint, save_checkpoint
 from model.losses import content_switches_on
 from runtime.signals import sigterm_noted
 from shards import Dataset
@@ -128,11 +126,7 @@ class Trainer:
         return True
 
     def plan_epoch(self) -> list[MicroBatch]:
-        """The micro-batches of the state's epoch.
-
-        Raises:
-            TrainingError: there are fewer than ranks.
-        """
+        """The micro-batches of the state's epoch (`TrainingError`: there are fewer than ranks)."""
         settings, epoch = self.settings, self.state.epoch
         from_other = self.task.uses_speaker_reference and settings.segments.speaker_reference == "other"
         planned = plan_epoch(
@@ -153,7 +147,7 @@ class Trainer:
 
     def _record(self, result: StepResult) -> None:
         """Write down the clips that a step could not use; stop where that happens too often."""
-        state, bad_batches = self.state, self.run_dir.bad_batches
+        state = self.state
         if self.context.is_rank0 and result.skipped:
             append_lines(self.run_dir.skipped, ({"step": state.step, **clip} for clip in result.skipped))
             for clip in result.skipped:
@@ -161,12 +155,12 @@ class Trainer:
         if (keys := result.nonfinite_keys) is None:
             return
         if self.context.is_rank0:
-            append_lines(bad_batches, [{"step": state.step, "epoch": state.epoch, "keys": keys}])
+            append_lines(self.run_dir.bad_batches, [{"step": state.step, "epoch": state.epoch, "keys": keys}])
         log.info("step %d: loss or gradient is not finite; skipped (%s)", state.step, first_few(keys))
         if state.nonfinite_in_a_row >= self.settings.max_nonfinite_steps:
             raise TrainingError(
                 f"{state.nonfinite_in_a_row} steps in a row without a finite loss and gradient, the last of "
-                f"{first_few(keys)}: all keys are in {bad_batches}"
+                f"{first_few(keys)}: all keys are in {self.run_dir.bad_batches}"
             )
 
     def _log_throughput(self, logger: Logger) -> None:
@@ -180,7 +174,7 @@ class Trainer:
         counts = {"nonfinite_steps": state.nonfinite_steps, "skipped": state.skipped_clips}
         logger.log_metrics("epoch", state.step, epoch=state.epoch, **means, **counts)
         l1 = means.get("l1", math.inf)
-        waiting = self.task.has_content_loss and not state.content_on
+        waiting = self.task.asr is not None and not state.content_on
         if waiting and content_switches_on(state.epoch, l1, self.settings.losses):
             state.content_on = True
             log.info("epoch %d: mean L1 %.3f: the output content loss is on from here", state.epoch, l1)
@@ -196,36 +190,29 @@ class Trainer:
         """Score the validation clips; the best weights so far are kept apart."""
         state = self.state
         assert self.validator is not None
-        result = self.validator.run(self.model)
-        state.scores, state.validated_step = result.scores, state.step
-        logger.log_metrics("validation", state.step, **result.scores)
-        line = ", ".join(f"{name} {value:.3g}" for name, value in result.scores.items())
+        state.scores, examples, transcripts = self.validator.run(self.model)
+        state.validated_step = state.step
+        logger.log_metrics("validation", state.step, **state.scores)
+        line = ", ".join(f"{name} {value:.3g}" for name, value in state.scores.items())
         log.info("step %d: validation: %s", state.step, line)
-        logger.log_examples(state.step, result.examples, result.transcripts, first=state.best is None)
+        logger.log_examples(state.step, examples, transcripts, first=state.best is None)
         name = best_score(self.settings, self.task)
-        value = result.scores.get(name, math.nan)
+        value = state.scores.get(name, math.nan)
         if not math.isfinite(value):
             log.info("step %d: %s could be measured on no clip; this is not the best", state.step, name)
         elif is_better(name, value, state.best):
             state.best = value
             if self.context.is_rank0:
-                transforms = self.settings.transforms
-                self.checkpointer.save_best(make_checkpoint(self.model, state, self.task.tokenizer, transforms))
+                save_checkpoint(self.run_dir.best, make_checkpoint(self.model, state, self.task))
 
     def save(self) -> None:
         """Write a checkpoint to resume from, on rank 0; the others wait."""
         if self.context.is_rank0:
-            tokenizer, transforms = self.task.tokenizer, self.settings.transforms
-            self.checkpointer.save(make_checkpoint(self.model, self.state, tokenizer, transforms, self.fingerprint))
+            self.checkpointer.save(make_checkpoint(self.model, self.state, self.task, self.fingerprint))
         self.context.barrier()
 
     def resume(self, path: Path) -> None:
-        """Restore model and state from a checkpoint of the same run.
-
-        Raises:
-            ValueError: it is of another.
-            CheckpointError: it is no checkpoint.
-        """
+        """Restore model and state from a checkpoint (`ValueError`: of another run; `CheckpointError`: it is none)."""
         checkpoint = load_checkpoint(path)
         check_fingerprint(checkpoint, self.fingerprint, str(path))
         self.state = restore_checkpoint(checkpoint, self.model)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from random import Random
 
 import torch
@@ -27,7 +27,7 @@ from train.distributed import DistributedContext
 from train.settings import TrainSettings
 from train.state import TrainedModel
 from train.tasks.task import Task
-from train.validation_metrics import Example, ValidationMetrics
+from train.validation_metrics import Example, Transcript, ValidationMetrics
 
 log = logging.getLogger(__name__)
 
@@ -40,23 +40,14 @@ def best_score(settings: TrainSettings, task: Task) -> str:
 def best_criterion(settings: TrainSettings, task: Task) -> str:
     """What the best is the best of, in words: where it changes, older bests do not count."""
     chosen = settings.validation
-    reference = chosen.speaker_reference
-    return f"{best_score(settings, task)} of {chosen.clips} clips of {chosen.split}, speaker reference {reference}"
+    clips = f"{chosen.clips} clips of {chosen.split}"
+    return f"{best_score(settings, task)} of {clips}, speaker reference {chosen.speaker_reference}"
 
 
 def is_better(name: str, value: float, best: float | None) -> bool:
     """Whether a score is better than the best so far: scores of speech when higher, losses and error rates lower."""
     higher = name in SPEECH_METRICS and SPEECH_METRICS[name].display.higher_is_better
     return best is None or (value > best if higher else value < best)
-
-
-@dataclass(frozen=True)
-class ValidationResult:
-    """Mean scores over all ranks, and what TensorBoard shows: clips, and key, text and hypothesis of each."""
-
-    scores: dict[str, float]
-    examples: list[Example]
-    transcripts: list[tuple[str, str, str]]
 
 
 class Validator:
@@ -93,8 +84,12 @@ class Validator:
             self.references = load_references(dataset, self.planned, frames, settings.loader(task.contents))
 
     @torch.no_grad()
-    def run(self, model: TrainedModel) -> ValidationResult:
-        """Validate the average of the weights where there is one, else the weights. Call it on all ranks."""
+    def run(self, model: TrainedModel) -> tuple[dict[str, float], list[Example], list[Transcript]]:
+        """Validate the average of the weights where there is one, else the weights. Call it on all ranks.
+
+        Returns:
+            Mean scores, examples and transcripts, of all ranks, both sorted by key.
+        """
         network, processes = model.network, self._settings.validation.processes
         # rank 0's batch-norm statistics are what is saved; those of the other ranks may differ
         self._context.broadcast(network.buffers())
@@ -116,11 +111,9 @@ class Validator:
                 if batch.keys:
                     self._task.validate(network, batch, self.references, metrics)
             metrics.finish()
-        return ValidationResult(
-            scores=metrics.means(self._context),
-            examples=sorted(self._context.all_gather(metrics.examples), key=lambda example: example.key),
-            transcripts=sorted(self._context.all_gather(metrics.transcripts)),
-        )
+        scores = metrics.means(self._context)
+        examples = sorted(self._context.all_gather(metrics.examples), key=lambda example: example.key)
+        return scores, examples, sorted(self._context.all_gather(metrics.transcripts))
 
 
 def load_references(

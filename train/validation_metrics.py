@@ -12,6 +12,9 @@ from train.distributed import DistributedContext
 
 Array = np.ndarray[Any, Any]
 
+Transcript = tuple[str, str, str]
+"""Key, text, and greedy hypothesis of the CTC head."""
+
 
 @dataclass(frozen=True)
 class Example:
@@ -31,14 +34,14 @@ class ValidationMetrics:
         shown: keys of the clips that TensorBoard shows.
         sums: by score, a total and what it is divided by.
         examples: of clips that are shown.
-        transcripts: key, text, and greedy hypothesis of the CTC head, of clips that are shown.
+        transcripts: of clips that are shown.
     """
 
     scorers: ScoringPool | None
     shown: frozenset[str]
     sums: dict[str, list[float]] = field(default_factory=dict)
     examples: list[Example] = field(default_factory=list)
-    transcripts: list[tuple[str, str, str]] = field(default_factory=list)
+    transcripts: list[Transcript] = field(default_factory=list)
 
     def add(self, name: str, total: float, count: float) -> None:
         """Add to a score."""

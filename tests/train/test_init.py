@@ -33,10 +33,10 @@ from tests.train.runs import finish, flags, logged, start, weights_of
 from train import __main__ as command
 from train import step as step_file
 from train.__main__ import main, parse
+from train.build import TASKS
 from train.distributed import DistributedContext
 from train.init import init_network, load_asr, load_tokenizer
 from train.settings import TrainSettings
-from train.tasks.registry import build_task
 
 CPU = torch.device("cpu")
 
@@ -80,7 +80,7 @@ def _initialized(settings: TrainSettings, tokenizer: Tokenizer, **init: Any) -> 
     logger.setLevel(logging.INFO)
     logger.addHandler(handler)
     named = dataclasses.replace(settings, **init)
-    network = init_network(named, build_task(named, tokenizer, CPU))
+    network = init_network(named, TASKS[named.task](named, tokenizer, CPU))
     logger.removeHandler(handler)
     assert isinstance(network, LipToSpeech)
     return network, messages.getvalue().strip()

@@ -33,8 +33,8 @@ from tests.train.runs import (
 )
 from train.__main__ import main, parse
 from train.settings import TaskName
+from train.tasks.inputs import target_mels
 from train.tasks.lip2speech import Lip2SpeechTask
-from train.tasks.target_mel import target_mels
 from train.trainer import Trainer
 from train.validation_metrics import ValidationMetrics
 

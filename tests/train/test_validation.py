@@ -402,7 +402,7 @@ def test_speaker_reference_self_or_of_a_speaker_of_one_clip_is_its_own_first_fra
     assert not any(torch.equal(other[key], own[key]) for key in VAL if key != "main/b/00")
     trainer = trainer_of(_flags(dataset, tmp_path / "run", **frames))
     batch = next(_batches(trainer))
-    mel = prepare(batch, trainer.task.tokenizer, trainer.settings, torch.device("cpu"), None).target
+    mel = prepare(batch, trainer.settings, torch.device("cpu"), None).target
     for row, key in enumerate(batch.keys):
         torch.testing.assert_close(own[key], mel[row, :, :20], rtol=0, atol=1e-5)
 

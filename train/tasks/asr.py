@@ -17,7 +17,7 @@ from model.spec_augment import draw_masks, mask_mel
 from runtime.constants import MEL_FRAMES_PER_VIDEO_FRAME
 from shards.loading.collate import Batch, Contents
 from train.tasks.ctc import CtcTask
-from train.tasks.target_mel import target_mels
+from train.tasks.inputs import target_mels
 
 
 @dataclass
@@ -25,7 +25,7 @@ class ASRTask(CtcTask):
     """Mels to text."""
 
     contents: ClassVar[Contents] = Contents(roi=False)
-    validation_contents: ClassVar[Contents] = Contents(roi=False)
+    validation_contents: ClassVar[Contents] = contents
 
     def build_model(self) -> ASRModel:
         """The ASR model of the settings, of the tokenizer's vocabulary."""
@@ -41,12 +41,10 @@ class ASRTask(CtcTask):
             masks = draw_masks(lengths, mel.shape[1], generator, self.settings.spec_augment)
             mel = mask_mel(mel, masks, lengths)
         valid = valid_after_convolutions(lengths, mel.shape[2], self.device)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
+        with self.autocast():
             output = network(mel, lengths, valid)
         return output.logits, output.lengths
 
-    def dummy_loss(self, network: Any) -> Tensor:
-        """See `Task`."""
-        output = network(torch.zeros(1, self.settings.asr.n_mels, 20, device=self.device), torch.tensor([20]))
-        zero: Tensor = 0.0 * output.logits.float().sum()
-        return zero
+    def dummy_inputs(self) -> tuple[Tensor, Tensor]:
+        """See `CtcTask`."""
+        return torch.zeros(1, self.settings.asr.n_mels, 20, device=self.device), torch.tensor([20])

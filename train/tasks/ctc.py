@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -11,41 +11,36 @@ import torch
 from torch import Tensor
 
 from eval.metrics.text import character_errors, normalize_text, word_errors
-from model.checkpoint import Network
 from model.ctc import greedy
 from model.losses import ctc_loss
 from model.tokenizer import Tokenizer
-from shards.loading.collate import Batch, Contents
-from train.settings import Score, TrainSettings
+from shards.loading.collate import Batch
+from train.settings import Score
 from train.state import TrainState
-from train.tasks.task import Losses
+from train.tasks.task import Losses, Task
 from train.validation_metrics import ValidationMetrics
 
 
 @dataclass
-class CtcTask(ABC):
+class CtcTask(Task):
     """A task whose network recognizes the text: its only loss is CTC."""
 
-    settings: TrainSettings
-    tokenizer: Tokenizer
-    device: torch.device
-    contents: ClassVar[Contents]
-    validation_contents: ClassVar[Contents]
-    uses_speaker_reference: ClassVar[bool] = False
     loss_names: ClassVar[tuple[str, ...]] = ("ctc", "ctc_skipped")
     scores: ClassVar[tuple[Score, ...]] = ("ctc", "wer", "cer")
     default_best: ClassVar[Score] = "wer"
-    has_content_loss: ClassVar[bool] = False
-
-    @abstractmethod
-    def build_model(self) -> Network: ...
 
     @abstractmethod
     def forward(self, network: Any, batch: Batch, seed: int | None) -> tuple[Tensor, Tensor]:
         """Logits (B, T, vocabulary) and their lengths (B,); `seed`: of the augmentation, None: none."""
 
     @abstractmethod
-    def dummy_loss(self, network: Any) -> Tensor: ...
+    def dummy_inputs(self) -> tuple[Tensor, Tensor]:
+        """A clip of zeros as the network takes it, and its length (1,)."""
+
+    def dummy_loss(self, network: Any) -> Tensor:
+        """See `Task`."""
+        zero: Tensor = 0.0 * network(*self.dummy_inputs()).logits.float().sum()
+        return zero
 
     def loss(self, network: Any, batch: Batch, seed: int, state: TrainState) -> Losses:
         """CTC of the texts."""
@@ -70,15 +65,8 @@ def encode_texts(texts: Sequence[str | None], tokenizer: Tokenizer) -> tuple[Ten
 
 
 def score_ctc(metrics: ValidationMetrics, batch: Batch, logits: Tensor, lengths: Tensor, tokenizer: Tokenizer) -> None:
-    """Add the CTC loss of clips whose text is known and fits, and word and character errors of greedy hypotheses.
-
-    Args:
-        metrics: ctc, wer and cer are added to, and hypotheses of clips that are shown.
-        batch: the clips.
-        logits: (B, T, vocabulary).
-        lengths: (B,) frames.
-        tokenizer: of the vocabulary.
-    """
+    """Add to metrics the CTC loss of clips whose text is known and fits, and word and character errors of greedy
+    hypotheses; logits are (B, T, vocabulary), lengths (B,) their frames."""
     pieces, piece_lengths = encode_texts(batch.texts, tokenizer)
     ctc = ctc_loss(logits, lengths, pieces, piece_lengths)
     metrics.add("ctc", float(ctc.loss) * len(lengths), int((piece_lengths > 0).sum()) - int(ctc.skipped))

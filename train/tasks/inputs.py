@@ -1,7 +1,6 @@
-"""Inputs of `lip2speech`: a batch of clips, cut into windows, augmented and normalized on the device.
+"""Inputs of `lip2speech`: a batch of clips, cut into windows, augmented and normalized on the device; target mels.
 
-Everything that is drawn for a micro-batch is drawn on the CPU from one generator, seeded by (seed, epoch, number of the
-micro-batch), never by the rank: what a clip looks like does not depend on the number of processes.
+Everything that is drawn for a micro-batch is drawn on the CPU from one generator, whose seed never depends on the rank.
 """
 
 from __future__ import annotations
@@ -12,22 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from model.mel import clip_mels
 from model.padding import ValidFrames, valid_frames, valid_positions
-from model.segment_sampling import (
-    Windows,
-    draw_windows,
-    first_windows,
-    speaker_reference,
-    take_window,
-    whole_windows,
-)
-from model.tokenizer import Tokenizer
+from model.segment_sampling import Windows, draw_windows, first_windows, speaker_reference, take_window, whole_windows
 from model.transforms import draw_augmentation, transform
-from runtime.constants import MEL_FRAMES_PER_VIDEO_FRAME
+from runtime.constants import MEL_FRAMES_PER_VIDEO_FRAME, SAMPLES_PER_FRAME
 from shards.loading.collate import SILENCE, Batch
 from train.settings import TrainSettings
-from train.tasks.ctc import encode_texts
-from train.tasks.target_mel import target_mels
 
 
 @dataclass(frozen=True)
@@ -41,7 +31,6 @@ class Inputs:
         reference_lengths: (B,) mel frames of each reference; None with `published` padding, where the zeros count.
         windows, window_frames: of the video, whose mel is generated; on the device.
         target: (B, n_mels, 4 window_frames), -1 past each window.
-        pieces, piece_lengths: (B, U) and (B,) of the texts, on the CPU; 0 pieces where none is known.
         valid, reference_valid: valid frames of clips and references, for batch norm in training.
     """
 
@@ -52,23 +41,29 @@ class Inputs:
     windows: Windows
     window_frames: int
     target: Tensor
-    pieces: Tensor
-    piece_lengths: Tensor
     valid: ValidFrames
     reference_valid: Tensor
 
 
-def prepare(
-    batch: Batch, tokenizer: Tokenizer, settings: TrainSettings, device: torch.device, seed: int | None
-) -> Inputs:
-    """A batch as read, transformed on the device.
+def target_mels(batch: Batch, frames: Tensor) -> Tensor:
+    """(B, n_mels, 4 T) ground-truth mels: stored ones of clips used whole, computed ones of segments; -1 beyond.
+
+    A segment's mel is computed from its samples: its peak is its own, so that a cut out of the stored mel of the whole
+    clip would be off by a constant.
 
     Args:
-        batch: of the loader.
-        tokenizer: for the texts.
-        settings: of the run.
-        device: where to.
-        seed: of the augmentation; None: none, as in validation (whole clips, their first frames as reference).
+        batch: on its device.
+        frames: (n,) video frames of the clips whose samples it holds, on the CPU.
+    """
+    if not len(batch.wav_rows):
+        return batch.mel
+    return batch.mel.index_copy(0, batch.wav_rows, clip_mels(batch.wav, SAMPLES_PER_FRAME * frames))
+
+
+def prepare(batch: Batch, settings: TrainSettings, device: torch.device, seed: int | None) -> Inputs:
+    """A batch as read, transformed on the device.
+
+    `seed` is that of the augmentation; None: none, as in validation (whole clips, their first frames as reference).
     """
     ranges, lengths = settings.segments, batch.lengths.cpu()
     cut_lengths = lengths[batch.wav_rows]  # both still lie on the CPU: no GPU has to be waited for
@@ -91,7 +86,7 @@ def prepare(
         from_other = batch.reference_frames > 0
         reference = torch.where(from_other.to(device, non_blocking=True)[:, None, None], other, reference)
         sizes = torch.where(from_other, batch.reference_frames, sizes)
-    pieces, piece_lengths = encode_texts(batch.texts, tokenizer)
+    mel_windows = windows.scaled(MEL_FRAMES_PER_VIDEO_FRAME)
     return Inputs(
         video=transform(on_device.roi, lengths, augmentation, settings.transforms),
         lengths=lengths,
@@ -99,15 +94,7 @@ def prepare(
         reference_lengths=sizes if settings.network.padding == "masked" else None,
         windows=windows,
         window_frames=window_frames,
-        target=take_window(
-            mel,
-            *windows.scaled(MEL_FRAMES_PER_VIDEO_FRAME),
-            length=MEL_FRAMES_PER_VIDEO_FRAME * window_frames,
-            dim=2,
-            fill=SILENCE,
-        ),
-        pieces=pieces,
-        piece_lengths=piece_lengths,
+        target=take_window(mel, *mel_windows, length=MEL_FRAMES_PER_VIDEO_FRAME * window_frames, dim=2, fill=SILENCE),
         valid=valid_frames(lengths, frames, device),
         reference_valid=valid_positions(sizes, ranges.reference_padded, device),
     )

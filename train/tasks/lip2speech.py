@@ -1,13 +1,7 @@
 """The `lip2speech` task: lip regions and a speaker reference in, a mel out.
 
-The loss is the published one (docs/method.md, Losses and optimizer):
-
-    total = 100 L1(mel of the window) + CTC(lips of the segment) + MSE(ASR features), the last once it is switched on
-
-Padding, `masked`: each loss is a mean over valid frames, and batch norm does not see the others. `published`: means run
-over the padded batch, and batch norm takes padding for frames (model/losses.py, model/padding.py).
-
-In validation whole clips are synthesized, and compared with the ground truth.
+The loss is the published one (docs/method.md, Losses and optimizer). In validation whole clips are synthesized, and
+compared with the ground truth.
 """
 
 from __future__ import annotations
@@ -20,46 +14,31 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from model.asr import ASRModel
 from model.lip_to_speech import LipToSpeech, LipToSpeechOutput
 from model.losses import content_loss, ctc_loss, delta_l1, mel_l1, mel_l1_per_clip
 from model.segment_sampling import with_references
 from model.synthesis import Synthesizer
-from model.tokenizer import Tokenizer
 from model.vocoders.mel_to_wav import sample_counts
 from runtime.constants import MEL_FRAMES_PER_VIDEO_FRAME, SAMPLES_PER_FRAME
 from shards.loading.collate import Batch, Contents
-from train.settings import Score, TrainSettings
+from train.settings import Score
 from train.state import TrainState
-from train.tasks.ctc import score_ctc
+from train.tasks.ctc import encode_texts, score_ctc
 from train.tasks.inputs import Inputs, prepare
-from train.tasks.task import Losses
+from train.tasks.task import Losses, Task
 from train.validation_metrics import Example, ValidationMetrics
 
 
 @dataclass
-class Lip2SpeechTask:
-    """Lip regions and a speaker reference to speech.
+class Lip2SpeechTask(Task):
+    """Lip regions and a speaker reference to speech."""
 
-    Attributes:
-        asr: the frozen ASR model of the output content loss; None: that loss stays off.
-    """
-
-    settings: TrainSettings
-    tokenizer: Tokenizer
-    device: torch.device
-    asr: ASRModel | None = None
     contents: ClassVar[Contents] = Contents()
     validation_contents: ClassVar[Contents] = Contents(stored_mel=False)
     uses_speaker_reference: ClassVar[bool] = True
     loss_names: ClassVar[tuple[str, ...]] = ("l1", "ctc", "content", "delta", "ctc_skipped")
     scores: ClassVar[tuple[Score, ...]] = ("l1", "ctc", "wer", "cer")
     default_best: ClassVar[Score] = "stoi"
-
-    @property
-    def has_content_loss(self) -> bool:
-        """See `Task`."""
-        return self.asr is not None
 
     def build_model(self) -> LipToSpeech:
         """The network of the settings, of the tokenizer's vocabulary."""
@@ -68,9 +47,9 @@ class Lip2SpeechTask:
     def loss(self, network: Any, batch: Batch, seed: int, state: TrainState) -> Losses:
         """The losses that are on, weighted and added."""
         padding, weights = self.settings.network.padding, self.settings.losses
-        inputs = prepare(batch, self.tokenizer, self.settings, self.device, seed)
+        inputs = prepare(batch, self.settings, self.device, seed)
         mel_lengths = MEL_FRAMES_PER_VIDEO_FRAME * inputs.windows.sizes
-        with self._autocast():
+        with self.autocast():
             output: LipToSpeechOutput = network(
                 inputs.video,
                 inputs.lengths,
@@ -85,7 +64,7 @@ class Lip2SpeechTask:
             if self.asr is not None and state.content_on:
                 content = content_loss(self.asr, output.mel, inputs.target, mel_lengths)
         l1 = mel_l1(output.mel.float(), inputs.target, mel_lengths, padding)
-        ctc = ctc_loss(output.logits, inputs.lengths, inputs.pieces, inputs.piece_lengths)
+        ctc = ctc_loss(output.logits, inputs.lengths, *encode_texts(batch.texts, self.tokenizer))
         total = weights.mel * l1 + weights.ctc * ctc.loss
         parts = {"l1": l1.detach(), "ctc": ctc.loss.detach(), "ctc_skipped": ctc.skipped.detach().float()}
         if weights.delta:
@@ -112,22 +91,17 @@ class Lip2SpeechTask:
 
         A clip without a reference of its speaker takes its own first frames, as published.
         """
-        inputs = prepare(batch, self.tokenizer, self.settings, self.device, None)
+        inputs = prepare(batch, self.settings, self.device, None)
         # unpadded, as in the published evaluation: the mean over time runs over the reference alone
         own = inputs.reference[..., : self.settings.segments.reference_frames]
         settings, mel_lengths = self.settings, MEL_FRAMES_PER_VIDEO_FRAME * inputs.lengths
-        synthesizer = Synthesizer(
-            network, settings.transforms, self.device, self.tokenizer, precision=settings.precision
-        )
+        synthesizer = Synthesizer(network, settings.transforms, self.device, precision=settings.precision)
         output = synthesizer.mels(inputs.video, inputs.lengths, with_references(own, batch.keys, references))
         l1 = mel_l1_per_clip(output.mel, inputs.target, mel_lengths)
         metrics.add("l1", float(l1.sum()), len(l1))
         score_ctc(metrics, batch, output.logits, inputs.lengths, self.tokenizer)
         if metrics.scorers is not None or metrics.shown & set(batch.keys):
             _score_speech(synthesizer, output.mel, inputs, batch, metrics)
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16")
 
 
 def _score_speech(

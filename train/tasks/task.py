@@ -1,20 +1,23 @@
-"""The `Task` protocol: what is particular to what is trained. The loop knows no more of a task than this.
+"""The `Task` base class: what is particular to what is trained. The loop knows no more of a task than this.
 
-Each task is a file beside this one: vsr.py, asr.py, lip2speech.py; registry.py finds them by name.
+Each task is a file beside this one: vsr.py, asr.py, lip2speech.py; train/build.py finds them by name.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
+from model.asr import ASRModel
 from model.checkpoint import Network
 from model.tokenizer import Tokenizer
 from shards.loading.collate import Batch, Contents
-from train.settings import Score
+from train.settings import Score, TrainSettings
 from train.state import TrainState
 from train.validation_metrics import ValidationMetrics
 
@@ -27,33 +30,38 @@ class Losses:
     parts: dict[str, Tensor]
 
 
-class Task(Protocol):
+@dataclass
+class Task(ABC):
     """What a run trains.
 
     Attributes:
+        settings: of the run.
         tokenizer: of the texts.
+        device: that the network is on.
+        asr: the frozen ASR model of the output content loss; None: that loss stays off.
         contents, validation_contents: which members of a clip are read.
-        uses_speaker_reference: whether a clip may come with a reference utterance of another.
         loss_names: parts of the loss.
         scores: measured in validation, scores of speech apart.
         default_best: the score that the best checkpoint is chosen by, unless the settings name another.
-        has_content_loss: whether the output content loss may be switched on.
+        uses_speaker_reference: whether a clip may come with a reference utterance of another.
     """
 
+    settings: TrainSettings
     tokenizer: Tokenizer
+    device: torch.device
+    asr: ASRModel | None = None
     contents: ClassVar[Contents]
     validation_contents: ClassVar[Contents]
-    uses_speaker_reference: ClassVar[bool]
     loss_names: ClassVar[tuple[str, ...]]
     scores: ClassVar[tuple[Score, ...]]
     default_best: ClassVar[Score]
+    uses_speaker_reference: ClassVar[bool] = False
 
-    @property
-    def has_content_loss(self) -> bool: ...
-
+    @abstractmethod
     def build_model(self) -> Network:
         """A new network for the settings and the tokenizer."""
 
+    @abstractmethod
     def loss(self, network: Any, batch: Batch, seed: int, state: TrainState) -> Losses:
         """The losses of a micro-batch.
 
@@ -64,9 +72,11 @@ class Task(Protocol):
             state: of the run.
         """
 
+    @abstractmethod
     def dummy_loss(self, network: Any) -> Tensor:
         """A scalar of zero gradient through all of the network, for a rank without a batch while others have one."""
 
+    @abstractmethod
     def validate(
         self, network: Any, batch: Batch, references: Mapping[str, Tensor], metrics: ValidationMetrics
     ) -> None:
@@ -78,3 +88,7 @@ class Task(Protocol):
             references: speaker references by key, (n_mels, reference_frames); of clips that have one.
             metrics: the scores are added to.
         """
+
+    def autocast(self) -> torch.autocast:
+        """Networks run in the precision of the settings until the block ends."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16")

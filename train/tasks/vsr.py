@@ -21,7 +21,7 @@ class VSRTask(CtcTask):
     """Lip regions to text."""
 
     contents: ClassVar[Contents] = Contents(sound=False)
-    validation_contents: ClassVar[Contents] = Contents(sound=False)
+    validation_contents: ClassVar[Contents] = contents
 
     def build_model(self) -> VSRModel:
         """A lip reader whose visual encoder is that of `network`."""
@@ -37,12 +37,10 @@ class VSRTask(CtcTask):
         roi = batch.roi.to(self.device, non_blocking=True)
         video = transform(roi, batch.lengths, augmentation, self.settings.transforms)
         valid = valid_frames(batch.lengths, roi.shape[1], self.device)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
+        with self.autocast():
             return network(video, batch.lengths, valid).logits, batch.lengths
 
-    def dummy_loss(self, network: Any) -> Tensor:
-        """See `Task`."""
+    def dummy_inputs(self) -> tuple[Tensor, Tensor]:
+        """See `CtcTask`."""
         size = self.settings.transforms.size
-        output = network(torch.zeros(1, 1, 5, size, size, device=self.device), torch.tensor([5]))
-        zero: Tensor = 0.0 * output.logits.float().sum()
-        return zero
+        return torch.zeros(1, 1, 5, size, size, device=self.device), torch.tensor([5])

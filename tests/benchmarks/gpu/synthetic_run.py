@@ -16,11 +16,11 @@ from model.losses import freeze
 from runtime.constants import MEL_FRAMES_PER_VIDEO_FRAME, N_MELS, SAMPLES_PER_FRAME
 from shards.loading.collate import SILENCE, Batch
 from train.__main__ import parse
+from train.build import TASKS
 from train.distributed import DistributedContext
 from train.settings import TrainSettings
 from train.state import TrainedModel, TrainState, prepare_model
 from train.step import OptimizerStep, StepResult
-from train.tasks.registry import build_task
 from train.tasks.task import Task
 
 CONFIG = str(Path(__file__).resolve().parents[3] / "configs" / "lrs2.yaml")
@@ -76,9 +76,9 @@ def build_run(
     torch.manual_seed(0)
     asr = None
     if task == "lip2speech":
-        asr_task = build_task(replace(settings, task="asr"), tokenizer, device)
+        asr_task = TASKS["asr"](replace(settings, task="asr"), tokenizer, device)
         asr = cast(ASRModel, freeze(asr_task.build_model()).to(device))
-    built = build_task(settings, tokenizer, device, asr)
+    built = TASKS[settings.task](settings, tokenizer, device, asr)
     context = DistributedContext(0, 1, device)
     model = prepare_model(built.build_model(), settings, context)
     step = OptimizerStep(built, model, settings, context)
