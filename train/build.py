@@ -6,10 +6,9 @@ import dataclasses
 import logging
 
 from shards import open_dataset
-from train.checkpointing import Checkpointer
+from train.checkpointing import Checkpointer, fingerprint_of
 from train.distributed import DistributedContext
-from train.init import init_network, load_asr, load_tokenizer, take_from_manifest
-from train.resume import find_checkpoint, fingerprint_of, own_asr
+from train.init import init_network, load_asr, load_tokenizer, own_asr, take_from_manifest
 from train.run_dir import RunDir
 from train.settings import TaskName, TrainSettings
 from train.state import prepare_model
@@ -25,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 def build_trainer(settings: TrainSettings, resume: str | None, context: DistributedContext) -> Trainer:
-    """A run that begins, or that continues where its checkpoint was written (`resume`: see `find_checkpoint`).
+    """A run that begins, or that continues where its checkpoint was written (`resume`: see `Checkpointer.find`).
 
     The caller holds the lock of its run dir.
 
@@ -44,7 +43,7 @@ def build_trainer(settings: TrainSettings, resume: str | None, context: Distribu
     run_dir = RunDir(settings.out)
     checkpointer = Checkpointer(run_dir, settings.checkpoint)
     # rank 0's choices: files may appear or vanish between one rank's look and another's
-    checkpoint = context.on_rank0(lambda: find_checkpoint(checkpointer, run_dir, resume))
+    checkpoint = context.on_rank0(lambda: checkpointer.find(resume))
     asr_path = context.on_rank0(lambda: own_asr(run_dir, settings, checkpoint is not None))
     with_own_asr = dataclasses.replace(settings, init_asr=asr_path)
     asr = load_asr(with_own_asr, context.device)

@@ -1,8 +1,8 @@
-"""Checkpoints of a run: made from the model and its state, written, rotated, found and restored.
+"""Checkpoints of a run: written, rotated, found, and restored to resume from, unless they are of another run.
 
 A checkpoint to resume from (checkpoints/step-00001000.pt) holds the training field besides what any checkpoint has:
 
-    fingerprint   settings, index, tokenizer and ASR model that a resumed run must share (train/resume.py)
+    fingerprint   settings, index, tokenizer and ASR model that a resumed run must share
     state         `TrainState`
     optimizer     its state dict
     weights       those that are trained, where the checkpoint's own are their average (EMA); else None
@@ -10,18 +10,29 @@ A checkpoint to resume from (checkpoints/step-00001000.pt) holds the training fi
 
 from __future__ import annotations
 
-import re
+import dataclasses
+import hashlib
+import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from model.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
+from model.tokenizer import Tokenizer
+from runtime.renamed import RENAMED
+from shards import Dataset, Store
+from shards.format.index import INDEX_NAME
 from train.optim import restore_optimizer
 from train.run_dir import RunDir
-from train.settings import CheckpointSettings
+from train.settings import CheckpointSettings, TrainSettings
 from train.state import TrainedModel, TrainState
 from train.tasks.task import Task
+
+_MAY_CHANGE = (
+    *("out", "shards", "workers", "cache", "compile", "checkpoint", "validation", "schedule"),
+    *("on_error", "max_nonfinite_steps", "init", "init_vsr", "init_asr"),
+)
+"""Settings that a resumed run may have otherwise: they say where and how long, or have had their effect."""
 
 
 def make_checkpoint(
@@ -31,7 +42,7 @@ def make_checkpoint(
     weights = model.network.state_dict()
     training = {
         "fingerprint": fingerprint,
-        "state": asdict(state),
+        "state": dataclasses.asdict(state),
         "optimizer": model.optimizer.state_dict(),
         "weights": None if model.ema is None else weights,
     }
@@ -56,8 +67,7 @@ def restore_checkpoint(checkpoint: Checkpoint, model: TrainedModel) -> TrainStat
     return TrainState(**checkpoint.training["state"])
 
 
-def step_of(path: Path) -> int:
-    """The step in a checkpoint's file name."""
+def _step_of(path: Path) -> int:
     return int(path.stem.removeprefix("step-"))
 
 
@@ -69,8 +79,7 @@ class Checkpointer:
 
     def list(self) -> list[Path]:
         """Those to resume from, oldest first."""
-        found = self._run_dir.checkpoints.glob("step-*.pt")
-        return sorted(path for path in found if re.fullmatch(r"step-\d{8}\.pt", path.name))
+        return sorted(self._run_dir.checkpoints.glob(f"step-{8 * '[0-9]'}.pt"))
 
     def save(self, checkpoint: Checkpoint) -> Path:
         """Write a checkpoint to resume from; then, and only then, delete the oldest that are not to be kept.
@@ -82,7 +91,7 @@ class Checkpointer:
         path = self._run_dir.checkpoints / f"step-{checkpoint.step:08}.pt"
         save_checkpoint(path, checkpoint)
         for old in [each for each in self.list() if each <= path][: -self._settings.last]:
-            if milestones is None or step_of(old) % milestones:
+            if milestones is None or _step_of(old) % milestones:
                 old.unlink()
         return path
 
@@ -107,3 +116,77 @@ class Checkpointer:
         if damaged:
             raise CheckpointError("; ".join(damaged))
         return None
+
+    def find(self, resume: str | None) -> Path | None:
+        """The checkpoint that a run resumes from; None: it begins.
+
+        Args:
+            resume: `auto`, the newest that can be read; the path of one; or None.
+
+        Raises:
+            ValueError: there are checkpoints, and resuming is not asked for; or there are later ones than the named.
+            CheckpointError: the named one is no checkpoint.
+        """
+        if resume is None:
+            if self.list():
+                raise ValueError(
+                    f"{self._run_dir.path}: holds checkpoints of a run: resume it with --resume auto, or name another "
+                    "--out"
+                )
+            return None
+        if resume == "auto":
+            return self.newest()
+        chosen = Path(resume)
+        step = load_checkpoint(chosen).step
+        later = [path.name for path in self.list() if _step_of(path) > step]
+        if later:
+            raise ValueError(
+                f"{chosen}: there are later checkpoints, {', '.join(later)}: move them away to resume here"
+            )
+        return chosen
+
+
+def fingerprint_of(settings: TrainSettings, dataset: Dataset, tokenizer: Tokenizer) -> dict[str, Any]:
+    """What has to be the same for a run to resume as if it had not stopped."""
+    fixed = _flat({name: x for name, x in dataclasses.asdict(settings).items() if name not in _MAY_CHANGE})
+    return {
+        "settings": json.loads(json.dumps(fixed)),
+        "index": dataset.manifest.sha256[INDEX_NAME],
+        "tokenizer": hashlib.sha256(tokenizer.model_bytes).hexdigest(),
+        "asr": None if settings.init_asr is None else sha256_of(settings.init_asr),
+    }
+
+
+def check_fingerprint(checkpoint: Checkpoint, fingerprint: Mapping[str, Any], where: str) -> None:
+    """`ValueError` that names what differs, where a checkpoint is of another run."""
+    if checkpoint.training is None:
+        raise ValueError(f"{where}: holds weights, but not what a run needs to resume; start from it with --init")
+    old = [f"{name} (now {new})" for name, new in RENAMED["training"].items() if name in checkpoint.training]
+    if old:
+        raise ValueError(f"{where}: of an older version, with the fields {', '.join(old)}; start from it with --init")
+    before = checkpoint.training["fingerprint"]
+    defaults = json.loads(json.dumps(_flat(dataclasses.asdict(TrainSettings()))))  # of settings that came later
+    different = [
+        f"{name} was {before['settings'].get(name, defaults[name])!r} and is {value!r}"
+        for name, value in fingerprint["settings"].items()
+        if before["settings"].get(name, defaults[name]) != value
+    ]
+    different += [f"another {name}" for name in ("index", "tokenizer", "asr") if before.get(name) != fingerprint[name]]
+    if different:
+        raise ValueError(
+            f"{where}: of another run: {'; '.join(different)}. Give this one another --out, or start it from those "
+            "weights with --init"
+        )
+
+
+def _flat(values: Mapping[str, Any], section: str = "") -> dict[str, Any]:
+    """Nested settings as `section.name: value`."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        found |= _flat(value, f"{section}{name}.") if isinstance(value, dict) else {f"{section}{name}": value}
+    return found
+
+
+def sha256_of(path: str | Path) -> str:
+    """The checksum of a local file."""
+    return Store(str(Path(path).absolute().parent)).sha256(Path(path).name)

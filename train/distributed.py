@@ -63,11 +63,6 @@ class DistributedContext:
         dist.all_gather_object(found, values, group=self.control)
         return [value for part in found for value in part]
 
-    def barrier(self) -> None:
-        """Wait until all ranks are here."""
-        if self.world_size > 1:
-            dist.barrier(group=self.control)
-
     def on_rank0(self, work: Callable[[], _T]) -> _T:
         """Call `work` on rank 0 alone; every rank returns what it returned there, which must be small.
 

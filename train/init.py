@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from pathlib import Path
 
 import torch
 
@@ -17,7 +18,10 @@ from model.losses import freeze
 from model.mel import MelSettings
 from model.tokenizer import FILE_NAME, Tokenizer
 from model.vsr import VSRModel
+from runtime.atomic import atomic_write
 from shards import Dataset
+from train.checkpointing import sha256_of
+from train.run_dir import RunDir
 from train.settings import TrainSettings
 from train.tasks.task import Task
 
@@ -129,6 +133,26 @@ def _checkpoint_of(path: str, *kinds: str) -> Checkpoint:
 def _has_other_pieces(checkpoint: Checkpoint, tokenizer: Tokenizer) -> bool:
     """Whether the checkpoint's CTC head is known to mean other pieces: published files do not say."""
     return checkpoint.tokenizer is not None and checkpoint.tokenizer.model_bytes != tokenizer.model_bytes
+
+
+def own_asr(run_dir: RunDir, settings: TrainSettings, resuming: bool) -> str | None:
+    """The ASR checkpoint of a run: a copy in its run dir, made when the run begins, since the file that settings name
+    may be another by the time the run resumes. For rank 0.
+
+    Raises:
+        ValueError: as `load_asr`.
+    """
+    if settings.init_asr is None:
+        return None
+    named = Path(settings.init_asr)
+    if not resuming:
+        load_asr(settings, torch.device("cpu"))
+        atomic_write(run_dir.asr, named.read_bytes())
+    elif not run_dir.asr.exists():
+        return settings.init_asr
+    elif not named.is_file() or sha256_of(named) != sha256_of(run_dir.asr):
+        log.info("%s is gone or has changed since this run began: it resumes with its own, %s", named, run_dir.asr)
+    return str(run_dir.asr)
 
 
 def load_asr(settings: TrainSettings, device: torch.device) -> ASRModel | None:

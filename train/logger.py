@@ -1,4 +1,4 @@
-"""Logging of a run: messages to stderr, a progress bar, a JSON line a logged step, and the same values for TensorBoard.
+"""Logging of a run: messages to stderr, a progress bar, throughput and losses as JSON lines and for TensorBoard.
 
 Messages go through the standard `logging` module: warnings of every rank, information of rank 0.
 """
@@ -8,8 +8,10 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 from rich.console import Console
@@ -17,8 +19,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from runtime.constants import SAMPLE_RATE
 from runtime.images import stack_mels
+from shards.loading.collate import Batch
+from train.distributed import DistributedContext
 from train.run_dir import RunDir
 from train.state import TrainState
+from train.step import StepResult
 from train.validation_metrics import Example, Transcript
 
 log = logging.getLogger(__name__)
@@ -62,9 +67,8 @@ class Logger:
         run_dir.truncate_logs(state.step, state.validated_step)
         self._log = run_dir.log.open("a", buffering=1)
         self._board: Any = SummaryWriter(str(run_dir.tensorboard), purge_step=state.step + 1)
-        self._console = Console(stderr=True)
         columns = TextColumn("step"), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeRemainingColumn()
-        self._progress = Progress(*columns, TextColumn("{task.description}"), console=self._console)
+        self._progress = Progress(*columns, TextColumn("{task.description}"), console=Console(stderr=True))
         self._bar = self._progress.add_task("", total=steps, completed=state.step)
         self._progress.start()
 
@@ -84,7 +88,7 @@ class Logger:
             shown = [name for name in ("l1", "ctc", "content", "frames_a_second") if name in values]
             line = "  ".join(f"{name} {values[name]:.3g}" for name in shown)
             self._progress.update(self._bar, description=line)
-            if not self._console.is_terminal:  # where a bar is not drawn before its end
+            if not self._progress.console.is_terminal:  # where a bar is not drawn before its end
                 log.info("step %d/%d  %s", step, self._steps, line)
 
     def log_examples(
@@ -109,3 +113,59 @@ class Logger:
                 self._log.close()
             finally:
                 self._board.close()
+
+
+def mean_losses(sums: dict[str, float], counts: dict[str, float]) -> dict[str, float]:
+    """Means over micro-batches by name; of `ctc_skipped`, which counts clips, the sum."""
+    means = {name: total / counts[name] for name, total in sums.items() if counts[name]}
+    return means | {"ctc_skipped": sums.get("ctc_skipped", 0.0)}
+
+
+class Throughput:
+    """What is logged of the steps since the last line of the log."""
+
+    def __init__(self, context: DistributedContext) -> None:
+        self._context = context
+        self._reset()
+
+    def _reset(self) -> None:
+        self._began, self._waited = time.perf_counter(), 0.0
+        self._results: list[StepResult] = []
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What is done in here is no part of the training's time."""
+        began = time.perf_counter()
+        yield
+        self._began += time.perf_counter() - began
+
+    def next_batches(self, batches: Iterator[Batch | None], count: int) -> list[Batch | None]:
+        """The next batches of the loader, whose waiting time is counted."""
+        began = time.perf_counter()
+        share = list(islice(batches, count))
+        self._waited += time.perf_counter() - began
+        return share
+
+    def add(self, result: StepResult) -> None:
+        """Count a step."""
+        self._results.append(result)
+
+    def flush(self) -> dict[str, float]:
+        """The values of a line of the log, none where no step has updated the weights; sums begin anew.
+
+        Call it on all ranks.
+        """
+        seconds = time.perf_counter() - self._began
+        frames, waited = self._context.all_reduce_sum([sum(step.frames for step in self._results), self._waited])
+        updates = [step for step in self._results if step.loss_counts]
+        self._reset()
+        if not updates:
+            return {}
+        sums = {name: sum(step.loss_sums[name] for step in updates) for name in updates[0].loss_sums}
+        counts = {name: sum(step.loss_counts[name] for step in updates) for name in sums}
+        return {
+            **mean_losses(sums, counts),
+            "gradient_norm": sum(step.gradient_norm for step in updates) / len(updates),
+            "frames_a_second": frames / seconds,
+            "waiting": waited / seconds / self._context.world_size,
+        }

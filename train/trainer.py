@@ -20,18 +20,16 @@ from shards import Dataset
 from shards.loading.batch_plan import MicroBatch, plan_epoch
 from shards.loading.distribute import distribute_from, steps_in_epoch
 from shards.loading.loader import load
-from train.checkpointing import Checkpointer, make_checkpoint, restore_checkpoint
+from train.checkpointing import Checkpointer, check_fingerprint, make_checkpoint, restore_checkpoint
 from train.curriculum import segment_of
 from train.distributed import DistributedContext
-from train.logger import Logger
-from train.resume import check_fingerprint
+from train.logger import Logger, Throughput, mean_losses
 from train.run_dir import RunDir, append_lines
 from train.settings import TrainSettings
 from train.state import TrainedModel, TrainingError, TrainState
 from train.step import OptimizerStep, StepResult, first_few
 from train.tasks.task import Task
-from train.throughput import Throughput, mean_losses
-from train.validation import Validator, best_criterion, best_score, is_better
+from train.validation import Validator, best_criterion, is_better
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +54,7 @@ class Trainer:
     ) -> None:
         self.settings, self.dataset, self.task, self.model = settings, dataset, task, model
         self.context, self.fingerprint = context, fingerprint
-        self.state = TrainState(best_criterion=best_criterion(settings, task))
+        self.state = TrainState(best_criterion=best_criterion(task))
         self.run_dir = RunDir(settings.out)
         self.checkpointer = Checkpointer(self.run_dir, settings.checkpoint)
         self.throughput = Throughput(context)
@@ -196,7 +194,7 @@ class Trainer:
         line = ", ".join(f"{name} {value:.3g}" for name, value in state.scores.items())
         log.info("step %d: validation: %s", state.step, line)
         logger.log_examples(state.step, examples, transcripts, first=state.best is None)
-        name = best_score(self.settings, self.task)
+        name = self.task.best_score
         value = state.scores.get(name, math.nan)
         if not math.isfinite(value):
             log.info("step %d: %s could be measured on no clip; this is not the best", state.step, name)
@@ -207,9 +205,8 @@ class Trainer:
 
     def save(self) -> None:
         """Write a checkpoint to resume from, on rank 0; the others wait."""
-        if self.context.is_rank0:
-            self.checkpointer.save(make_checkpoint(self.model, self.state, self.task, self.fingerprint))
-        self.context.barrier()
+        checkpoint = (self.model, self.state, self.task, self.fingerprint)
+        self.context.on_rank0(lambda: self.checkpointer.save(make_checkpoint(*checkpoint)))
 
     def resume(self, path: Path) -> None:
         """Restore model and state from a checkpoint (`ValueError`: of another run; `CheckpointError`: it is none)."""
@@ -217,7 +214,7 @@ class Trainer:
         check_fingerprint(checkpoint, self.fingerprint, str(path))
         self.state = restore_checkpoint(checkpoint, self.model)
         log.info("resuming from %s", path)
-        before, criterion = self.state.best_criterion, best_criterion(self.settings, self.task)
+        before, criterion = self.state.best_criterion, best_criterion(self.task)
         if before != criterion:
             aside = self.context.on_rank0(lambda: self.checkpointer.set_best_aside(self.state.step))
             if aside is not None:

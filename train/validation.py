@@ -32,16 +32,11 @@ from train.validation_metrics import Example, Transcript, ValidationMetrics
 log = logging.getLogger(__name__)
 
 
-def best_score(settings: TrainSettings, task: Task) -> str:
-    """The score that the best checkpoint is chosen by."""
-    return settings.checkpoint.best or task.default_best
-
-
-def best_criterion(settings: TrainSettings, task: Task) -> str:
+def best_criterion(task: Task) -> str:
     """What the best is the best of, in words: where it changes, older bests do not count."""
-    chosen = settings.validation
+    chosen = task.settings.validation
     clips = f"{chosen.clips} clips of {chosen.split}"
-    return f"{best_score(settings, task)} of {clips}, speaker reference {chosen.speaker_reference}"
+    return f"{task.best_score} of {clips}, speaker reference {chosen.speaker_reference}"
 
 
 def is_better(name: str, value: float, best: float | None) -> bool:
@@ -66,11 +61,9 @@ class Validator:
         self._task, self._settings, self._dataset, self._context = task, settings, dataset, context
         chosen = settings.validation
         self._speech = chosen.speech if settings.task == "lip2speech" else ()
-        best, measured = best_score(settings, task), {*task.scores, *self._speech}
+        best, measured = task.best_score, sorted({*task.scores, *self._speech})
         if best not in measured:
-            raise ValueError(
-                f"checkpoint.best: {best} is not measured by this task; it measures {', '.join(sorted(measured))}"
-            )
+            raise ValueError(f"checkpoint.best: {best} is not measured by this task; it measures {', '.join(measured)}")
         assert chosen.split is not None
         draw = whole_clips(settings.segments)
         planned = plan_evaluation(dataset.index, [chosen.split], draw, settings.batch, chosen.clips)

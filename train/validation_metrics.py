@@ -49,11 +49,6 @@ class ValidationMetrics:
         kept[0] += total
         kept[1] += count
 
-    def add_transcript(self, key: str, text: str, hypothesis: str) -> None:
-        """Keep what was recognized of a clip, if it is one that is shown."""
-        if key in self.shown:
-            self.transcripts.append((key, text, hypothesis))
-
     def score_speech(self, key: str, original: Array, synthesized: Array) -> None:
         """Have a clip's speech scored, in the background where there are processes for it."""
         if self.scorers is not None:

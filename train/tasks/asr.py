@@ -32,7 +32,6 @@ class ASRTask(CtcTask):
         return ASRModel(dataclasses.replace(self.settings.asr, vocabulary=self.tokenizer.vocabulary_size))
 
     def forward(self, network: Any, batch: Batch, seed: int | None) -> tuple[Tensor, Tensor]:
-        """See `CtcTask`."""
         lengths = MEL_FRAMES_PER_VIDEO_FRAME * batch.lengths
         cut_lengths = batch.lengths[batch.wav_rows]  # both still lie on the CPU: no GPU has to be waited for
         mel = target_mels(batch.to(self.device, non_blocking=True), cut_lengths)
@@ -46,5 +45,4 @@ class ASRTask(CtcTask):
         return output.logits, output.lengths
 
     def dummy_inputs(self) -> tuple[Tensor, Tensor]:
-        """See `CtcTask`."""
         return torch.zeros(1, self.settings.asr.n_mels, 20, device=self.device), torch.tensor([20])

@@ -38,7 +38,6 @@ class CtcTask(Task):
         """A clip of zeros as the network takes it, and its length (1,)."""
 
     def dummy_loss(self, network: Any) -> Tensor:
-        """See `Task`."""
         zero: Tensor = 0.0 * network(*self.dummy_inputs()).logits.float().sum()
         return zero
 
@@ -76,4 +75,5 @@ def score_ctc(metrics: ValidationMetrics, batch: Batch, logits: Tensor, lengths:
         reference, hypothesis = normalize_text(text), normalize_text(tokenizer.decode(best_path))
         metrics.add("wer", *word_errors(reference, hypothesis))
         metrics.add("cer", *character_errors(reference, hypothesis))
-        metrics.add_transcript(key, reference, hypothesis)
+        if key in metrics.shown:
+            metrics.transcripts.append((key, reference, hypothesis))

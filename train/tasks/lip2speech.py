@@ -77,7 +77,6 @@ class Lip2SpeechTask(Task):
         return Losses(total, parts)
 
     def dummy_loss(self, network: Any) -> Tensor:
-        """See `Task`."""
         size, ranges = self.settings.transforms.size, self.settings.segments
         reference = torch.zeros(1, self.settings.network.n_mels, ranges.reference_padded, device=self.device)
         output = network(torch.zeros(1, 1, 5, size, size, device=self.device), torch.tensor([5]), reference)

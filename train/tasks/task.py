@@ -63,13 +63,9 @@ class Task(ABC):
 
     @abstractmethod
     def loss(self, network: Any, batch: Batch, seed: int, state: TrainState) -> Losses:
-        """The losses of a micro-batch.
+        """The losses of a micro-batch, for which `seed` seeds all that is drawn.
 
-        Args:
-            network: `build_model`'s, or what wraps it: parallel, compiled.
-            batch: as the loader gives it.
-            seed: of everything that is drawn for it.
-            state: of the run.
+        `network` is `build_model`'s, or what wraps it: parallel, compiled.
         """
 
     @abstractmethod
@@ -80,15 +76,16 @@ class Task(ABC):
     def validate(
         self, network: Any, batch: Batch, references: Mapping[str, Tensor], metrics: ValidationMetrics
     ) -> None:
-        """Score a batch of whole clips.
+        """Add to the metrics the scores of a batch of whole clips; the network is in evaluation mode.
 
-        Args:
-            network: in evaluation mode.
-            batch: as the loader gives it.
-            references: speaker references by key, (n_mels, reference_frames); of clips that have one.
-            metrics: the scores are added to.
+        `references` are speaker references by key, (n_mels, reference_frames), of clips that have one.
         """
 
+    @property
+    def best_score(self) -> Score:
+        """The score that the best checkpoint is chosen by."""
+        return self.settings.checkpoint.best or self.default_best
+
     def autocast(self) -> torch.autocast:
-        """Networks run in the precision of the settings until the block ends."""
+        """A context in which networks run in the precision of the settings."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16")

@@ -29,7 +29,6 @@ class VSRTask(CtcTask):
         return VSRModel(VSRSettings(network.visual, self.tokenizer.vocabulary_size, network.padding))
 
     def forward(self, network: Any, batch: Batch, seed: int | None) -> tuple[Tensor, Tensor]:
-        """See `CtcTask`."""
         augmentation = None
         if seed is not None:  # masked frames may lie anywhere in a segment: here all of it is the window
             generator = torch.Generator().manual_seed(seed)
@@ -41,6 +40,5 @@ class VSRTask(CtcTask):
             return network(video, batch.lengths, valid).logits, batch.lengths
 
     def dummy_inputs(self) -> tuple[Tensor, Tensor]:
-        """See `CtcTask`."""
         size = self.settings.transforms.size
         return torch.zeros(1, 1, 5, size, size, device=self.device), torch.tensor([5])
