@@ -82,11 +82,7 @@ class Checkpointer:
         return sorted(self._run_dir.checkpoints.glob(f"step-{8 * '[0-9]'}.pt"))
 
     def save(self, checkpoint: Checkpoint) -> Path:
-        """Write a checkpoint to resume from; then, and only then, delete the oldest that are not to be kept.
-
-        Raises:
-            OSError: it cannot be written; those before it are untouched.
-        """
+        """Write a checkpoint to resume from; then, and only then, delete the oldest that are not to be kept."""
         milestones = self._settings.milestones
         path = self._run_dir.checkpoints / f"step-{checkpoint.step:08}.pt"
         save_checkpoint(path, checkpoint)
@@ -100,23 +96,6 @@ class Checkpointer:
         best = self._run_dir.best
         return best.rename(best.with_name(f"best-until-{step:08}.pt")) if best.exists() else None
 
-    def newest(self) -> Path | None:
-        """The newest checkpoint that can be read; None: there are none.
-
-        Raises:
-            CheckpointError: there are checkpoints, and all are damaged.
-        """
-        damaged = []
-        for path in reversed(self.list()):
-            try:
-                load_checkpoint(path)
-                return path
-            except CheckpointError as error:
-                damaged.append(str(error))
-        if damaged:
-            raise CheckpointError("; ".join(damaged))
-        return None
-
     def find(self, resume: str | None) -> Path | None:
         """The checkpoint that a run resumes from; None: it begins.
 
@@ -125,25 +104,32 @@ class Checkpointer:
 
         Raises:
             ValueError: there are checkpoints, and resuming is not asked for; or there are later ones than the named.
-            CheckpointError: the named one is no checkpoint.
+            CheckpointError: the named one is no checkpoint, or all that there are are damaged.
         """
-        if resume is None:
-            if self.list():
-                raise ValueError(
-                    f"{self._run_dir.path}: holds checkpoints of a run: resume it with --resume auto, or name another "
-                    "--out"
-                )
-            return None
+        found, damaged = self.list(), []
+        if resume is None and found:
+            where = self._run_dir.path
+            raise ValueError(
+                f"{where}: holds checkpoints of a run: resume it with --resume auto, or name another --out"
+            )
         if resume == "auto":
-            return self.newest()
-        chosen = Path(resume)
-        step = load_checkpoint(chosen).step
-        later = [path.name for path in self.list() if _step_of(path) > step]
+            for path in reversed(found):
+                try:
+                    load_checkpoint(path)
+                    return path
+                except CheckpointError as error:
+                    damaged.append(str(error))
+            if damaged:
+                raise CheckpointError("; ".join(damaged))
+        if resume in (None, "auto"):
+            return None
+        step = load_checkpoint(resume).step
+        later = [path.name for path in found if _step_of(path) > step]
         if later:
             raise ValueError(
-                f"{chosen}: there are later checkpoints, {', '.join(later)}: move them away to resume here"
+                f"{resume}: there are later checkpoints, {', '.join(later)}: move them away to resume here"
             )
-        return chosen
+        return Path(resume)
 
 
 def fingerprint_of(settings: TrainSettings, dataset: Dataset, tokenizer: Tokenizer) -> dict[str, Any]:

@@ -24,7 +24,7 @@ Device = Literal["cpu", "cuda"]
 
 _T = TypeVar("_T")
 _TIMEOUT = timedelta(minutes=30)
-_POLL = timedelta(milliseconds=50)
+_POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -111,20 +111,13 @@ def fresh_store(store: dist.Store, rank: int, world_size: int, timeout: timedelt
     name = uuid4().hex
     began = time.monotonic()
     for other in range(1, world_size):
-        while not _is_set(store, f"{name}/knows/{other}"):
+        while not store.check([f"{name}/knows/{other}"]):
             if store.check([f"asks/{other}"]):
                 store.set(f"answer/{store.get(f'asks/{other}').decode()}", name)
             if time.monotonic() - began > timeout.total_seconds():
                 raise dist.DistStoreError(f"rank {other} of {world_size} did not come within {timeout}")
+            time.sleep(_POLL_SECONDS)
     return dist.PrefixStore(name, store)
-
-
-def _is_set(store: dist.Store, key: str) -> bool:
-    try:
-        store.wait([key], _POLL)
-    except dist.DistStoreError:
-        return False
-    return True
 
 
 def exit_process(status: int) -> NoReturn:
@@ -141,8 +134,7 @@ def exit_process(status: int) -> NoReturn:
 def process_group(device: Device | None = None) -> Iterator[DistributedContext]:
     """Join the process group of torchrun; without torchrun, the context of a single process.
 
-    Raises:
-        ValueError: cuda, and there is none, or fewer GPUs than ranks on this machine.
+    `ValueError`: cuda, and there is none, or fewer GPUs than ranks on this machine.
     """
     kind = device or ("cuda" if torch.cuda.is_available() else "cpu")
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))

@@ -137,11 +137,7 @@ def _has_other_pieces(checkpoint: Checkpoint, tokenizer: Tokenizer) -> bool:
 
 def own_asr(run_dir: RunDir, settings: TrainSettings, resuming: bool) -> str | None:
     """The ASR checkpoint of a run: a copy in its run dir, made when the run begins, since the file that settings name
-    may be another by the time the run resumes. For rank 0.
-
-    Raises:
-        ValueError: as `load_asr`.
-    """
+    may be another by the time the run resumes. For rank 0 (`ValueError`: as `load_asr`)."""
     if settings.init_asr is None:
         return None
     named = Path(settings.init_asr)
@@ -156,11 +152,8 @@ def own_asr(run_dir: RunDir, settings: TrainSettings, resuming: bool) -> str | N
 
 
 def load_asr(settings: TrainSettings, device: torch.device) -> ASRModel | None:
-    """The frozen ASR model of the output content loss, with the network's padding; None where none is named.
-
-    Raises:
-        ValueError: the checkpoint is of another kind.
-    """
+    """The frozen ASR model of the output content loss, with the network's padding; None where none is named
+    (`ValueError`: the checkpoint is of another kind)."""
     if settings.init_asr is None:
         return None
     if settings.task != "lip2speech":
@@ -169,10 +162,8 @@ def load_asr(settings: TrainSettings, device: torch.device) -> ASRModel | None:
     sized = dataclasses.replace(checkpoint.settings, padding=settings.network.padding)
     network = build_network(dataclasses.replace(checkpoint, settings=sized), settings.init_asr)
     assert isinstance(network, ASRModel)
-    if network.settings.n_mels != settings.network.n_mels:
-        raise ValueError(
-            f"{settings.init_asr}: takes mels of {network.settings.n_mels} bands, where network.n_mels is "
-            f"{settings.network.n_mels}"
-        )
+    bands, expected = network.settings.n_mels, settings.network.n_mels
+    if bands != expected:
+        raise ValueError(f"{settings.init_asr}: takes mels of {bands} bands, where network.n_mels is {expected}")
     freeze(network)
     return network.to(device)

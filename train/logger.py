@@ -51,9 +51,8 @@ class Logger:
     """Logs the metrics of a run. Only rank 0's writes anything.
 
     Args:
-        run_dir: of the run. What is logged there past the state is dropped: it will be logged again.
-        state: that the run begins or resumes with.
-        steps: of the whole run.
+        run_dir, steps: of the run.
+        state: that it begins or resumes with. What is logged past it is dropped: it will be logged again.
         enabled: whether this is rank 0.
     """
 

@@ -18,7 +18,6 @@ from shards.loading.loader import LoaderSettings
 from train.optim import OptimizerSettings, ScheduleSettings
 
 TaskName = Literal["vsr", "asr", "lip2speech"]
-Precision = Literal["float32", "bf16"]
 Score = Literal["l1", "ctc", "wer", "cer", "stoi", "estoi", "pesq", "pesq_wide"]
 
 
@@ -147,7 +146,7 @@ class TrainSettings:
     micro_batches_per_step: int = 1
     clip_norm: float | None = None
     ema: float | None = None
-    precision: Precision = "float32"
+    precision: Literal["float32", "bf16"] = "float32"
     compile: bool = False
     sync_batch_norm: bool = False
     workers: int = 1

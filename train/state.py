@@ -1,7 +1,4 @@
-"""What training changes: the model with its optimizer and average, and `TrainState`, how far the run is.
-
-Both together are what a checkpoint keeps (train/checkpointing.py); everything else is made anew from settings and data.
-"""
+"""What training changes, and a checkpoint keeps: the model with its optimizer and average, and `TrainState`."""
 
 from __future__ import annotations
 
@@ -55,13 +52,7 @@ class TrainState:
 
 @dataclass
 class TrainedModel:
-    """A network in training.
-
-    Attributes:
-        network: on its device.
-        optimizer: over its parameters.
-        ema: the average of its weights; None: none is kept.
-    """
+    """A network on its device, the optimizer over its parameters, and the average of its weights where one is kept."""
 
     network: Network
     optimizer: torch.optim.Optimizer

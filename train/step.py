@@ -61,10 +61,9 @@ class OptimizerStep:
     def take(
         self, state: TrainState, batches: Sequence[Batch | None], micro_batches: int, stop: bool = False
     ) -> StepResult:
-        """Take a step; `state` counts it.
+        """Take a step; the run's state counts it.
 
         Args:
-            state: of the run.
             batches: this rank's; None where the plan has none for it.
             micro_batches: of this step, over all ranks.
             stop: whether this rank was signalled to stop.

@@ -104,8 +104,9 @@ class Trainer:
                 self._record(result)
                 throughput.add(result)
                 logger.update(state.step)
-                if state.step % settings.checkpoint.log_every == 0:
-                    self._log_throughput(logger)
+                if state.step % settings.checkpoint.log_every == 0 and (values := throughput.flush()):
+                    learning_rate = self.model.optimizer.param_groups[0]["lr"]
+                    logger.log_metrics("train", state.step, **values, learning_rate=learning_rate)
                 epoch_ended = state.step_in_epoch == steps
                 if epoch_ended:
                     self._end_epoch(logger)
@@ -160,12 +161,6 @@ class Trainer:
                 f"{state.nonfinite_in_a_row} steps in a row without a finite loss and gradient, the last of "
                 f"{first_few(keys)}: all keys are in {self.run_dir.bad_batches}"
             )
-
-    def _log_throughput(self, logger: Logger) -> None:
-        values = self.throughput.flush()
-        if values:
-            learning_rate = self.model.optimizer.param_groups[0]["lr"]
-            logger.log_metrics("train", self.state.step, **values, learning_rate=learning_rate)
 
     def _end_epoch(self, logger: Logger) -> None:
         state, means = self.state, mean_losses(self.state.loss_sums, self.state.loss_counts)

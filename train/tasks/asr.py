@@ -44,5 +44,5 @@ class ASRTask(CtcTask):
             output = network(mel, lengths, valid)
         return output.logits, output.lengths
 
-    def dummy_inputs(self) -> tuple[Tensor, Tensor]:
+    def dummy_inputs(self) -> tuple[Tensor, ...]:
         return torch.zeros(1, self.settings.asr.n_mels, 20, device=self.device), torch.tensor([20])

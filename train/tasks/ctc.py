@@ -33,14 +33,6 @@ class CtcTask(Task):
     def forward(self, network: Any, batch: Batch, seed: int | None) -> tuple[Tensor, Tensor]:
         """Logits (B, T, vocabulary) and their lengths (B,); `seed`: of the augmentation, None: none."""
 
-    @abstractmethod
-    def dummy_inputs(self) -> tuple[Tensor, Tensor]:
-        """A clip of zeros as the network takes it, and its length (1,)."""
-
-    def dummy_loss(self, network: Any) -> Tensor:
-        zero: Tensor = 0.0 * network(*self.dummy_inputs()).logits.float().sum()
-        return zero
-
     def loss(self, network: Any, batch: Batch, seed: int, state: TrainState) -> Losses:
         """CTC of the texts."""
         logits, lengths = self.forward(network, batch, seed)

@@ -1,7 +1,4 @@
-"""The `Task` base class: what is particular to what is trained. The loop knows no more of a task than this.
-
-Each task is a file beside this one: vsr.py, asr.py, lip2speech.py; train/build.py finds them by name.
-"""
+"""The `Task` base class: what is particular to what is trained. The loop knows no more of a task than this."""
 
 from __future__ import annotations
 
@@ -69,8 +66,13 @@ class Task(ABC):
         """
 
     @abstractmethod
+    def dummy_inputs(self) -> tuple[Tensor, ...]:
+        """Inputs of the network: a clip of zeros."""
+
     def dummy_loss(self, network: Any) -> Tensor:
         """A scalar of zero gradient through all of the network, for a rank without a batch while others have one."""
+        output: tuple[Tensor, ...] = network(*self.dummy_inputs())
+        return 0.0 * torch.stack([x.float().sum() for x in output if x.requires_grad]).sum()
 
     @abstractmethod
     def validate(

@@ -39,6 +39,6 @@ class VSRTask(CtcTask):
         with self.autocast():
             return network(video, batch.lengths, valid).logits, batch.lengths
 
-    def dummy_inputs(self) -> tuple[Tensor, Tensor]:
+    def dummy_inputs(self) -> tuple[Tensor, ...]:
         size = self.settings.transforms.size
         return torch.zeros(1, 1, 5, size, size, device=self.device), torch.tensor([5])
