@@ -55,4 +55,6 @@ $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 	   || grep '^torch==' constraints.txt; } > $(VENV)/constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(VENV)/constraints.txt \
 		--editable '.[s3,test,lint]'
+	@# only the face networks in it are used: what it would bring along (jax, OpenCV) is not wanted
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps "$$(grep '^mediapipe==' constraints.txt)"
 	@touch $@

@@ -88,6 +88,61 @@ def build(arguments: Sequence[str]) -> int:
     return 0
 
 
+def track(arguments: Sequence[str]) -> int:
+    """Find the lips in videos: lip centers for `pipeline build`, and what was seen of each face."""
+    from pipeline.tracking.calibrate import calibrate
+    from pipeline.tracking.track_folder import TrackError, track_folder
+    from pipeline.tracking.tracks import SQUARE_EYE_DISTANCES, TrackSettings
+
+    parser = CommandParser("pipeline track", track.__doc__)
+    parser.add_argument("--root", type=str, required=True, help="folder or fsspec URL of the videos")
+    parser.add_argument(
+        "--out", type=str, default="coordinates.txt", help="file of lip centers; tracks.parquet is written beside it"
+    )
+    parser.add_settings(TrackSettings)
+    parser.add_argument("--all_faces", action="store_true", help="also write coordinates-face-N.txt of every face")
+    parser.add_argument(
+        "--calibrate",
+        type=str | None,
+        metavar="DATASET",
+        default=None,
+        help="write nothing: print how large the faces of a dataset are that was built from --root with coordinates",
+    )
+    parser.add_argument("--clips", type=int, default=200, help="clips that --calibrate looks at")
+    _add_job_arguments(parser)
+    values = parser.parse(arguments)
+    if values.calibrate is not None:
+        found = calibrate(values.calibrate, values.root, values.clips)
+        middle, low, high = found.eye_distances
+        _console.print(
+            f"lip square: {middle:.2f} eye distances (90% of clips: {low:.2f} to {high:.2f}), used are "
+            f"{SQUARE_EYE_DISTANCES}\n"
+            f"tracked against stored lip centers: x {found.error[0]:.2f}, y {found.error[1]:.2f} pixels apart on "
+            f"average, bias {found.bias[0]:+.2f}, {found.bias[1]:+.2f}\n"
+            f"{found.clips} clips, {found.skipped} without a usable face"
+        )
+        return 0
+    try:
+        tracked = track_folder(
+            values.root,
+            values.out,
+            settings_of(values, TrackSettings),
+            all_faces=values.all_faces,
+            address=values.address,
+            workers=values.workers,
+        )
+    except TrackError as error:
+        _say(f"error: {error}")
+        return 1
+    for reason, count in tracked.reasons.most_common():
+        _console.print(f"{count} skipped: {reason}")
+    _console.print(
+        f"tracked: {tracked.usable} of {tracked.videos} videos, {tracked.speed:.0f} video-s/s: "
+        f"{', '.join(tracked.files)}"
+    )
+    return 0 if tracked.usable else 1
+
+
 def verify(arguments: Sequence[str]) -> int:
     """Recheck every checksum, count, shape, type, index row and mel of a dataset."""
     from pipeline.verify import verify as recheck
@@ -175,7 +230,7 @@ def tokenizer(arguments: Sequence[str]) -> int:
     return 0
 
 
-COMMANDS = {each.__name__: each for each in (demo, build, verify, info, preview, tokenizer)}
+COMMANDS = {each.__name__: each for each in (demo, track, build, verify, info, preview, tokenizer)}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -193,7 +248,7 @@ def _add_job_arguments(parser: CommandParser) -> None:
         "--workers",
         type=int | None,
         default=None,
-        help="shards in flight; default: one a processor; 0: no Ray, in this process",
+        help="shards or videos in flight; default: one a processor; 0: no Ray, in this process",
     )
 
 

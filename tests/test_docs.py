@@ -46,6 +46,7 @@ FLAG = r"(?<![\w-])--[a-z][\w.-]*\w"
 
 # of other programs: Ray, TensorBoard, torchrun, sbatch, git, ruff
 FOREIGN = {
+    "--no-deps",
     "--head",
     "--port",
     "--logdir",

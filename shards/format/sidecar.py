@@ -18,7 +18,7 @@ from shards.format.store import Store
 
 FORMAT_VERSION = 1
 
-Stage = Literal["index", "read", "decode", "coordinates", "sound", "transcript"]
+Stage = Literal["index", "read", "decode", "tracking", "coordinates", "sound", "transcript"]
 """Where a clip can fall out."""
 
 Reason = Literal[
@@ -29,6 +29,8 @@ Reason = Literal[
     "video_truncated",
     "video_short",
     "times_broken",
+    "face_missing",
+    "scene_cut",
     "coordinates_missing",
     "coordinates_invalid",
     "coordinates_mismatch",

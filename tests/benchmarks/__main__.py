@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 ON_FOOTAGE = (
     "build_speed",
+    "tracking",
     "roi_codecs",
     "griffin_lim",
     "evaluation",

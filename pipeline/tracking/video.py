@@ -1,0 +1,137 @@
+"""Track the lips of one video file: decode it, follow its faces, choose the one that talks in each shot."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import av
+import numpy as np
+
+from pipeline.media.crop import UPRIGHT, Orientation
+from pipeline.media.decode import open_video
+from pipeline.media.errors import ClipError
+from pipeline.tracking.picture import Picture
+from pipeline.tracking.tracker import FaceTracker
+from pipeline.tracking.tracks import LipTrack, TrackSettings, choose_track, fault_of, shots_of, tracks_of
+from runtime.constants import FPS
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Shot:
+    """What was tracked between two cuts.
+
+    Attributes:
+        first, end: its frames in the video.
+        tracks: all its faces, left to right.
+        chosen: the track to use, or None.
+        error: why there is none to use.
+        notes: what was chosen between, in words.
+    """
+
+    first: int
+    end: int
+    tracks: list[LipTrack]
+    chosen: LipTrack | None
+    error: ClipError | None
+    notes: list[str]
+
+
+@dataclass
+class VideoTracker:
+    """Follows the faces of one video, frame after frame; `shots` then chooses among them.
+
+    Attributes:
+        settings: how.
+        width, height: of the picture as shown.
+        tracker: what was seen.
+    """
+
+    settings: TrackSettings
+    width: int = 0
+    height: int = 0
+    tracker: FaceTracker = field(default_factory=FaceTracker)
+    _first: float | None = None
+
+    def add(self, frame: av.VideoFrame, orientation: Orientation) -> None:
+        """Look at the next frame."""
+        picture = Picture(frame, orientation)
+        self.width, self.height = picture.width, picture.height
+        if frame.time is not None:
+            self._first = frame.time if self._first is None else self._first
+            if frame.time > self._first:
+                self.tracker.fps = self.tracker.count / (frame.time - self._first)
+        self.tracker.add(picture)
+
+    def shots(self) -> list[Shot]:
+        """The tracks of each shot.
+
+        Raises:
+            ClipError: there is a cut, and the settings do not say to split.
+        """
+        self.tracker.finish()
+        if self.tracker.cuts and self.settings.cuts == "skip":
+            seconds = ", ".join(f"{cut / self.tracker.fps:.2f}" for cut in self.tracker.cuts[:5])
+            detail = f"{len(self.tracker.cuts)} cuts, at {seconds} s: `--cuts split` makes a clip of each shot"
+            raise ClipError("tracking", "scene_cut", detail)
+        return [self._shot(number, *edges) for number, edges in enumerate(shots_of(self.tracker))]
+
+    def _shot(self, number: int, first: int, end: int) -> Shot:
+        tracks = tracks_of(self.tracker, number)
+        try:
+            chosen, notes = choose_track(tracks, self.settings.face, self.tracker.fps)
+        except ClipError as error:
+            return Shot(first, end, tracks, None, error, [])
+        return Shot(first, end, tracks, chosen, None, notes)
+
+
+def track_video(content: bytes, settings: TrackSettings) -> VideoTracker:
+    """Decode a video and follow its faces.
+
+    Raises:
+        ClipError: it cannot be decoded.
+        MissingModelsError: the face networks are not installed.
+    """
+    tracker = VideoTracker(settings)
+    try:
+        with open_video(io.BytesIO(content)) as container:
+            video = container.streams.best("video")
+            if video is None:
+                raise ClipError("decode", "video_unreadable", "the file has no video stream")
+            cast(av.VideoStream, video).thread_type = "NONE"
+            orientation = UPRIGHT
+            for frame in container.decode(video):
+                picture = cast(av.VideoFrame, frame)
+                if not tracker.tracker.count:
+                    orientation = Orientation.of(picture)
+                tracker.add(picture, orientation)
+    except av.FFmpegError as error:
+        raise ClipError("decode", "video_unreadable", f"{type(error).__name__}: {error.strerror}") from error
+    if not tracker.tracker.count:
+        raise ClipError("decode", "video_unreadable", "no frame could be decoded")
+    return tracker
+
+
+def whole_centers(shots: list[Shot], face: int | None = None, fps: float = FPS) -> Array | None:
+    """The lip centers of a whole video, shot after shot: those chosen, or of a face by its number where it can be used.
+
+    In shots without it, they go straight from the one before to the one after.
+
+    Returns:
+        int64 (frames, 2), or None: there is none in any shot.
+    """
+    rows = np.full((shots[-1].end, 2), np.nan)
+    for shot in shots:
+        usable = [track for track in shot.tracks if track.face == face and fault_of(track, fps) is None]
+        track = shot.chosen if face is None else next(iter(usable), None)
+        if track is not None:
+            rows[shot.first : shot.end] = track.centers
+    known = np.flatnonzero(~np.isnan(rows[:, 0]))
+    if not len(known):
+        return None
+    filled = [np.interp(np.arange(len(rows)), known, column[known]) for column in rows.T]
+    centers: Array = np.rint(np.stack(filled, axis=1)).astype(np.int64)
+    return centers
