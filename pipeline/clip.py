@@ -17,6 +17,7 @@ from pipeline.corpora.grid_transcripts import parse_grid_transcript
 from pipeline.corpora.transcripts import Transcript, parse_transcript
 from pipeline.media.audio import read_wav, stored_sound
 from pipeline.media.coordinates import OUTSIDE_SHARE, fit_coordinates, parse_coordinates
+from pipeline.media.crop import CenterCrop
 from pipeline.media.decode import decode_video
 from pipeline.media.errors import ClipError
 from pipeline.media.sync import frames_at_25
@@ -47,7 +48,8 @@ def build_sample(clip: CorpusClip, settings: BuildSettings, corpus: Corpus) -> S
     transcript = _read_transcript(clip, settings, corpus.videos)
     centers, center_of = _centers(clip, settings)
     content = _read(corpus.videos, clip.video, "video_unreadable")
-    picture, runs = decode_video(content, center_of, settings.crop_radius + ROI_MARGIN, with_sound=clip.audio is None)
+    crop = CenterCrop(center_of, settings.crop_radius + ROI_MARGIN)
+    picture, runs = decode_video(content, crop, with_sound=clip.audio is None)
     notes = [transcript.note] if transcript.note else []
     if clip.set == "pretrain" and not transcript.words:
         notes.append("the transcript has no word times")
@@ -58,11 +60,11 @@ def build_sample(clip: CorpusClip, settings: BuildSettings, corpus: Corpus) -> S
         centers, note = fit_coordinates(centers, decoded, settings.coordinate_tolerance)
     except ValueError as error:
         raise ClipError("coordinates", "coordinates_mismatch", str(error)) from error
-    if picture.outside > OUTSIDE_SHARE * decoded:
+    if crop.outside > OUTSIDE_SHARE * decoded:
         raise ClipError(
             "coordinates",
             "coordinates_outside",
-            f"lip center outside of the picture in {picture.outside} of {decoded} frames",
+            f"lip center outside of the picture in {crop.outside} of {decoded} frames",
         )
     notes += [note] if note else []
     notes += picture.notes

@@ -28,7 +28,7 @@ from pipeline.media.coordinates import (
     parse_coordinates,
     read_coordinate_file,
 )
-from pipeline.media.crop import Orientation
+from pipeline.media.crop import CenterCrop, Orientation
 from pipeline.media.decode import decode_plain
 from pipeline.media.errors import ClipError
 from pipeline.media.probe import probe_header
@@ -202,8 +202,9 @@ def read_lips(video: Path, info: VideoInfo, square: Square, pictures: TransformS
     _check(video, info, square, radius)
     last = len(square.centers) - 1
     pairs = [(x, y) for x, y in square.centers.tolist()]
+    crop = CenterCrop(lambda frame: pairs[min(frame, last)], radius)
     try:
-        picture, _ = decode_plain(info.path, lambda frame: pairs[min(frame, last)], radius, with_sound=False)
+        picture, _ = decode_plain(info.path, crop, with_sound=False)
         frames = frames_at_25(picture)
     except ClipError as error:
         raise ValueError(f"{video}: {error.detail}") from error
@@ -214,8 +215,8 @@ def read_lips(video: Path, info: VideoInfo, square: Square, pictures: TransformS
         except ValueError as error:
             raise ValueError(f"{video}: {error}: are they those of another video?") from error
         notes += [note] if note else []
-    if picture.outside > OUTSIDE_SHARE * decoded:
-        raise ValueError(f"{video}: lip center outside {_size(info)}, in {picture.outside} of {decoded} frames")
+    if crop.outside > OUTSIDE_SHARE * decoded:
+        raise ValueError(f"{video}: lip center outside {_size(info)}, in {crop.outside} of {decoded} frames")
     if len(frames) < _MIN_FRAMES:
         raise ValueError(f"{video}: {len(frames)} frames at 25 a second, and {_MIN_FRAMES} at least are needed")
     _check_length(video, len(frames) / FPS)

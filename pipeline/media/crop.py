@@ -8,6 +8,7 @@ Other ranges, matrices and bit depths take the general way through RGB, which is
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -91,6 +92,32 @@ def crop_gray(
     square = np.zeros((2 * radius, 2 * radius), np.uint8)
     square[max(-top, 0) :, max(-left, 0) :][: gray.shape[0], : gray.shape[1]] = gray
     return square
+
+
+Crop = Callable[[int, av.VideoFrame, Orientation], np.ndarray[Any, Any]]
+"""What is kept of a decoded frame: its number, the frame, how it is shown -> a picture. A video may be decoded twice,
+the second time again from frame 0."""
+
+
+@dataclass
+class CenterCrop:
+    """The gray square around a lip center that is known for each frame.
+
+    Attributes:
+        center_of: frame number -> x, y, in pixels of the picture as a player shows it.
+        radius: half the side in pixels.
+        outside: frames whose center lies outside the picture.
+    """
+
+    center_of: Callable[[int], tuple[int, int]]
+    radius: int
+    outside: int = 0
+
+    def __call__(self, number: int, frame: av.VideoFrame, orientation: Orientation) -> np.ndarray[Any, Any]:
+        x, y = self.center_of(number)
+        width, height = orientation.size(frame)
+        self.outside = (self.outside if number else 0) + (not (0 <= x < width and 0 <= y < height))
+        return crop_gray(frame, x, y, self.radius, orientation)
 
 
 def has_plain_luma(frame: av.VideoFrame) -> bool:

@@ -7,7 +7,7 @@ and then decoded in the same way.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from io import SEEK_END
@@ -19,7 +19,7 @@ import numpy as np
 from av.container import InputContainer
 
 from pipeline.media.channels import ChannelMixer
-from pipeline.media.crop import UPRIGHT, Orientation, crop_gray
+from pipeline.media.crop import UPRIGHT, Crop, Orientation
 from pipeline.media.errors import ClipError
 from pipeline.media.normalize import normalized
 from pipeline.media.probe import FrameProbe, Oddity, OddVideoError, PacketProbe, probe_header
@@ -37,12 +37,11 @@ class Picture:
     """The decoded picture of a clip.
 
     Attributes:
-        regions: N gray regions, uint8 (2r, 2r), one per decoded frame.
+        regions: what was kept of each of N decoded frames.
         ticks: N presentation times, in units of `time_base`.
         time_base: seconds a tick.
         duration: ticks that the last frame is shown.
         orientation: how the frames are turned before they are shown and cropped.
-        outside: frames whose lip center lies outside the picture.
         corrupt: frames that the decoder had to repair.
         notes: what was odd about the file, in words.
     """
@@ -52,7 +51,6 @@ class Picture:
     regions: list[np.ndarray[Any, Any]] = field(default_factory=list)
     ticks: list[int] = field(default_factory=list)
     orientation: Orientation = UPRIGHT
-    outside: int = 0
     corrupt: int = 0
     notes: list[str] = field(default_factory=list)
 
@@ -93,15 +91,12 @@ class SoundRun:
         return self.start + self.count / self.rate
 
 
-def decode_video(
-    video: bytes | Path, center_of: Callable[[int], tuple[int, int]], radius: int, with_sound: bool
-) -> tuple[Picture, list[SoundRun]]:
+def decode_video(video: bytes | Path, crop: Crop, with_sound: bool) -> tuple[Picture, list[SoundRun]]:
     """Decode picture and sound of a video file, which is normalized first if it is odd.
 
     Args:
         video: the content of the file, or its path.
-        center_of: frame number -> x, y of the lip center, in pixels of the picture as a player shows it.
-        radius: half the side of the region in pixels.
+        crop: what to keep of each frame.
         with_sound: whether to decode the sound too.
 
     Raises:
@@ -109,17 +104,15 @@ def decode_video(
         OSError: it cannot be read, or there is no room to normalize it.
     """
     try:
-        return decode_plain(video, center_of, radius, with_sound)
+        return decode_plain(video, crop, with_sound)
     except OddVideoError as odd:
         with normalized(video, odd) as (plain, note):
-            picture, runs = decode_plain(plain, center_of, radius, with_sound)
+            picture, runs = decode_plain(plain, crop, with_sound)
         picture.notes.insert(0, note)
         return picture, runs
 
 
-def decode_plain(
-    video: bytes | Path, center_of: Callable[[int], tuple[int, int]], radius: int, with_sound: bool
-) -> tuple[Picture, list[SoundRun]]:
+def decode_plain(video: bytes | Path, crop: Crop, with_sound: bool) -> tuple[Picture, list[SoundRun]]:
     """`decode_video` of a plain file.
 
     Raises:
@@ -129,7 +122,7 @@ def decode_plain(
     file: IO[bytes] = video.open("rb") if isinstance(video, Path) else io.BytesIO(video)
     with file:
         try:
-            return _decode(file, center_of, radius, with_sound)
+            return _decode(file, crop, with_sound)
         except (ClipError, OddVideoError):
             raise
         except av.FFmpegError as error:
@@ -139,9 +132,7 @@ def decode_plain(
             raise ClipError("decode", "video_unreadable", f"{type(error).__name__}: {error}") from error
 
 
-def _decode(
-    file: IO[bytes], center_of: Callable[[int], tuple[int, int]], radius: int, with_sound: bool
-) -> tuple[Picture, list[SoundRun]]:
+def _decode(file: IO[bytes], crop: Crop, with_sound: bool) -> tuple[Picture, list[SoundRun]]:
     size = file.seek(0, SEEK_END)
     if not size:
         raise ClipError("decode", "video_empty", "the file has no bytes")
@@ -149,7 +140,7 @@ def _decode(
     with open_video(file) as container:
         streams = choose_streams(container)
         probe_header(container, streams.video, file)
-        picture, runs, mixer = _decode_streams(container, streams, center_of, radius, with_sound, size)
+        picture, runs, mixer = _decode_streams(container, streams, crop, with_sound, size)
     single = mixer.levels.single_channel()
     if single is not None:
         channel, note = single
@@ -162,8 +153,7 @@ def _decode(
 def _decode_streams(
     container: InputContainer,
     streams: Streams,
-    center_of: Callable[[int], tuple[int, int]],
-    radius: int,
+    crop: Crop,
     with_sound: bool,
     bytes_there: int,
 ) -> tuple[Picture, list[SoundRun], ChannelMixer]:
@@ -196,7 +186,7 @@ def _decode_streams(
                 else:
                     shown = cast(av.VideoFrame, frame)
                     frames.check(shown)
-                    _add_picture(picture, shown, center_of(len(picture.regions)), radius)
+                    _add_picture(picture, shown, crop)
     except av.FFmpegError as error:
         where = f"after {len(picture.regions)} of {video.frames or 'an unknown number of'} frames"
         raise ClipError("decode", "video_damaged", f"{error.strerror} {where}") from error
@@ -239,14 +229,11 @@ def _set_avi_times(picture: Picture, decoding_times: list[int | None]) -> None:
         picture.notes.append(f"{dropped} frames were dropped when the AVI was made: the ones before stay on")
 
 
-def _add_picture(picture: Picture, frame: av.VideoFrame, center: tuple[int, int], radius: int) -> None:
-    x, y = center
+def _add_picture(picture: Picture, frame: av.VideoFrame, crop: Crop) -> None:
     if not picture.regions:
         picture.orientation = Orientation.of(frame)
-    width, height = picture.orientation.size(frame)
-    picture.outside += not (0 <= x < width and 0 <= y < height)
     picture.corrupt += frame.is_corrupt
-    picture.regions.append(crop_gray(frame, x, y, radius, picture.orientation))
+    picture.regions.append(crop(len(picture.regions), frame, picture.orientation))
     if frame.pts is not None:
         picture.ticks.append(frame.pts)
     else:  # containers without presentation times, such as raw AVI: frames follow each other

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass, field
-from typing import Any, cast
+from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 
-from pipeline.media.crop import UPRIGHT, Orientation
-from pipeline.media.decode import open_video
+from pipeline.media.crop import Orientation
+from pipeline.media.decode import decode_video
 from pipeline.media.errors import ClipError
 from pipeline.tracking.picture import Picture
 from pipeline.tracking.tracker import FaceTracker
@@ -18,6 +18,8 @@ from pipeline.tracking.tracks import LipTrack, TrackSettings, choose_track, faul
 from runtime.constants import FPS
 
 Array = np.ndarray[Any, Any]
+
+_NOTHING = np.empty(0, np.uint8)
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Shot:
 
 @dataclass
 class VideoTracker:
-    """Follows the faces of one video, frame after frame; `shots` then chooses among them.
+    """Follows the faces of one video while it is decoded; `shots` then chooses among them.
 
     Attributes:
         settings: how.
@@ -54,17 +56,18 @@ class VideoTracker:
     width: int = 0
     height: int = 0
     tracker: FaceTracker = field(default_factory=FaceTracker)
-    _first: float | None = None
+    _began: float = 0.0
 
-    def add(self, frame: av.VideoFrame, orientation: Orientation) -> None:
-        """Look at the next frame."""
+    def __call__(self, number: int, frame: av.VideoFrame, orientation: Orientation) -> Array:
+        """Look at the next frame, as a `Crop` that keeps nothing of it."""
+        if number == 0:
+            self.tracker, self._began = FaceTracker(), frame.time or 0.0
         picture = Picture(frame, orientation)
         self.width, self.height = picture.width, picture.height
-        if frame.time is not None:
-            self._first = frame.time if self._first is None else self._first
-            if frame.time > self._first:
-                self.tracker.fps = self.tracker.count / (frame.time - self._first)
+        if frame.time is not None and frame.time > self._began:
+            self.tracker.fps = number / (frame.time - self._began)
         self.tracker.add(picture)
+        return _NOTHING
 
     def shots(self) -> list[Shot]:
         """The tracks of each shot.
@@ -88,30 +91,20 @@ class VideoTracker:
         return Shot(first, end, tracks, chosen, None, notes)
 
 
-def track_video(content: bytes, settings: TrackSettings) -> VideoTracker:
+def track_video(video: bytes | Path, settings: TrackSettings) -> VideoTracker:
     """Decode a video and follow its faces.
+
+    Args:
+        video: the content of the file, or its path.
+        settings: how.
 
     Raises:
         ClipError: it cannot be decoded.
         MissingModelsError: the face networks are not installed.
+        OSError: it cannot be read, or there is no room to normalize it.
     """
     tracker = VideoTracker(settings)
-    try:
-        with open_video(io.BytesIO(content)) as container:
-            video = container.streams.best("video")
-            if video is None:
-                raise ClipError("decode", "video_unreadable", "the file has no video stream")
-            cast(av.VideoStream, video).thread_type = "NONE"
-            orientation = UPRIGHT
-            for frame in container.decode(video):
-                picture = cast(av.VideoFrame, frame)
-                if not tracker.tracker.count:
-                    orientation = Orientation.of(picture)
-                tracker.add(picture, orientation)
-    except av.FFmpegError as error:
-        raise ClipError("decode", "video_unreadable", f"{type(error).__name__}: {error.strerror}") from error
-    if not tracker.tracker.count:
-        raise ClipError("decode", "video_unreadable", "no frame could be decoded")
+    decode_video(video, tracker, with_sound=False)
     return tracker
 
 

@@ -15,6 +15,7 @@ from pipeline.clip import Corpus, build_sample, stored_mel
 from pipeline.config import BuildSettings
 from pipeline.corpora import CorpusClip
 from pipeline.media.coordinates import parse_coordinates
+from pipeline.media.crop import CenterCrop
 from pipeline.media.decode import decode_video
 from pipeline.plan import ShardPlan
 from pipeline.shard_task import ShardTask, build_shard
@@ -74,7 +75,8 @@ def decode_and_crop(settings: BuildSettings, clips: list[CorpusClip]) -> None:
     for clip in clips:
         centers = parse_coordinates(clip.coordinates or "").tolist()
         content = (Path(settings.root) / clip.video).read_bytes()
-        decode_video(content, centers.__getitem__, settings.crop_radius + ROI_MARGIN, with_sound=True)
+        crop = CenterCrop(centers.__getitem__, settings.crop_radius + ROI_MARGIN)
+        decode_video(content, crop, with_sound=True)
 
 
 def make_samples(settings: BuildSettings, clips: list[CorpusClip], corpus: Corpus) -> None:

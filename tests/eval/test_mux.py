@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from eval.synthesize.mux import check_container, mux_sound
+from pipeline.media.crop import CenterCrop
 from pipeline.media.decode import decode_video
 from pipeline.media.sync import sound_at_16k
 from tests.corpora import click_track, pictures, write_video
@@ -40,7 +41,7 @@ def test_mux_begins_sound_and_picture_at_0_whenever_the_source_begins(
     assert copied == packets(source)[0]
     assert sorted(shown) != shown
     assert sorted(shown) == [float(time - start) for time in times]
-    picture, runs = decode_video(out.read_bytes(), lambda frame: (80, 80), 8, with_sound=True)
+    picture, runs = decode_video(out.read_bytes(), CenterCrop(lambda frame: (80, 80), 8), with_sound=True)
     assert picture.start == 0
     sound, span = sound_at_16k(runs, float(picture.start), 50)
     assert span == (0, 32_000)
@@ -59,12 +60,12 @@ def test_mux_keeps_hidden_frames_hidden(tmp_path: Path) -> None:
     encoder = {"preset": "medium"}
     source = write_video(tmp_path / "source.mp4", pictures(50, range(13)), click_track(2.0, 1.0), encoder=encoder)
     trimmed = copied(source, tmp_path / "trimmed.mp4", before=["-ss", "0.5"])
-    shown, _ = decode_video(trimmed.read_bytes(), lambda frame: (80, 80), 8, with_sound=False)
+    shown, _ = decode_video(trimmed.read_bytes(), CenterCrop(lambda frame: (80, 80), 8), with_sound=False)
     assert len(shown.regions) < 40, "a key frame before the cut is there, and hidden"
     out = tmp_path / "out.mp4"
     check_container(trimmed, out)
     mux_sound(trimmed, np.zeros(16_000, np.int16), shown.start, out, out)
-    again, _ = decode_video(out.read_bytes(), lambda frame: (80, 80), 8, with_sound=False)
+    again, _ = decode_video(out.read_bytes(), CenterCrop(lambda frame: (80, 80), 8), with_sound=False)
     assert np.array_equal(again.regions, shown.regions)
     assert again.start == shown.start
     with pytest.raises(ValueError, match=r"hides its beginning, which a \.mkv file cannot: try \.mp4"):
