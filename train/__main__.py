@@ -16,6 +16,7 @@ from contextlib import ExitStack
 from typing import get_args
 
 from runtime.command_line import EXIT_FAILED, EXIT_USER, CommandParser, print_error, settings_of
+from shards.loading.workers import LoaderError
 from train.build import build_trainer
 from train.distributed import Device, DistributedContext, exit_process, process_group
 from train.logger import log_to_stderr
@@ -39,6 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.__cause__ is not None:  # an error in a step: where in the code, too
             traceback.print_exception(error.__cause__)
         print_error(error)
+        return EXIT_FAILED
+    except LoaderError as error:
+        print_error(f"{error} (--resume auto resumes)")
         return EXIT_FAILED
     except (ValueError, OSError) as error:
         print_error(error)

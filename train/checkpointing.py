@@ -29,7 +29,7 @@ from train.state import TrainedModel, TrainState
 from train.tasks.task import Task
 
 _MAY_CHANGE = (
-    *("out", "shards", "workers", "cache", "compile", "checkpoint", "validation", "schedule"),
+    *("out", "shards", "workers", "loader_timeout", "cache", "compile", "checkpoint", "validation", "schedule"),
     *("on_error", "max_nonfinite_steps", "init", "init_vsr", "init_asr"),
 )
 """Settings that a resumed run may have otherwise: they say where and how long, or have had their effect."""

@@ -125,6 +125,7 @@ class TrainSettings:
             by its own micro-batch, and rank 0's running statistics are saved, so that a run depends on the number of
             ranks.
         workers: loader processes a rank; 0: none.
+        loader_timeout: seconds that a batch of a local dataset is waited for, before that is an error.
         on_error: what cannot be read stops the run, or is skipped and counted.
         max_nonfinite_steps: steps in a row whose loss or gradient is not finite that stop the run; fewer are skipped.
         init_vsr, init_asr, init: checkpoints, ours or published, to start from: the visual encoder (and CTC head),
@@ -150,6 +151,7 @@ class TrainSettings:
     compile: bool = False
     sync_batch_norm: bool = False
     workers: int = 1
+    loader_timeout: float = 60.0
     on_error: Literal["raise", "skip"] = "raise"
     max_nonfinite_steps: int = 10
     init_vsr: str | None = None
@@ -188,4 +190,10 @@ class TrainSettings:
 
     def loader(self, contents: Contents) -> LoaderSettings:
         """How these members of clips are loaded."""
-        return LoaderSettings(workers=self.workers, on_error=self.on_error, contents=contents, cache=self.cache)
+        return LoaderSettings(
+            workers=self.workers,
+            on_error=self.on_error,
+            timeout=self.loader_timeout,
+            contents=contents,
+            cache=self.cache,
+        )

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import get_worker_info
 
 from runtime.constants import MEL_FRAMES_PER_VIDEO_FRAME, N_MELS, SAMPLES_PER_FRAME
 from shards.format.errors import DatasetError
@@ -124,11 +123,11 @@ class BatchReader:
         clips, reader, contents = micro_batch.clips, self._reader, self._contents
         frames = micro_batch.frames if contents.roi else 0
         sound_frames = micro_batch.frames if contents.sound else 0
-        roi = _empty((len(clips), frames, reader.side, reader.side), torch.uint8)
-        mel = _empty((len(clips), N_MELS, MEL_FRAMES_PER_VIDEO_FRAME * sound_frames), torch.float32)
+        roi = torch.empty((len(clips), frames, reader.side, reader.side), dtype=torch.uint8)
+        mel = torch.empty((len(clips), N_MELS, MEL_FRAMES_PER_VIDEO_FRAME * sound_frames), dtype=torch.float32)
         # of a clip that is not used whole the stored mel is of no use: its peak, to which a mel is scaled, is another
         has_mel = [clip.whole and contents.stored_mel for clip in clips]
-        wav = _empty((len(clips) - sum(has_mel), SAMPLES_PER_FRAME * sound_frames), torch.float32)
+        wav = torch.empty((len(clips) - sum(has_mel), SAMPLES_PER_FRAME * sound_frames), dtype=torch.float32)
         references = [clip.reference if contents.sound else None for clip in clips]
         longest = max((reference.stop - reference.start for reference in references if reference), default=0)
         reference_mel = torch.zeros(len(clips), N_MELS, longest)
@@ -190,12 +189,3 @@ class BatchReader:
         count = reference.stop - reference.start
         out[:, :count] = torch.from_numpy(mel[:, reference.start : reference.stop])
         return count
-
-
-def _empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """Memory for a result. A worker process takes it from what it shares with its parent: nothing is copied later."""
-    size = int(torch.Size(shape).numel()) * dtype.itemsize
-    if get_worker_info() is None or not size:
-        return torch.empty(shape, dtype=dtype)
-    storage = torch.UntypedStorage._new_shared(size, device="cpu")
-    return torch.empty(0, dtype=dtype).set_(storage).view(shape)

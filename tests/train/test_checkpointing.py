@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,7 +19,7 @@ import torch
 
 from model.checkpoint import load_checkpoint
 from shards import open_dataset
-from shards.loading.collate import Batch, ReadFailure
+from shards.loading.collate import Batch, BatchReader, ReadFailure
 from shards.loading.loader import load
 from tests.train.runs import ROOT, flags, logged, trainer_of
 from train.__main__ import EXIT_STOPPED, main
@@ -145,6 +147,17 @@ def test_run_dir_is_locked_against_a_second_process(
     another.kill()
     another.wait()
     assert _run(shards, tmp_path / "run", steps=1) == 0
+
+
+def test_run_whose_loader_worker_is_killed_ends_with_a_sentence(
+    shards: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BatchReader, "read", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    assert _run(shards, tmp_path / "run", workers=1) == 1
+    said = capsys.readouterr().err
+    assert "error: loader worker (pid " in said
+    assert "--resume auto" in said
+    assert "Traceback" not in said
 
 
 def test_step_error_names_rank_step_and_clips(

@@ -1,0 +1,223 @@
+"""Worker processes of the loader: they read planned micro-batches, a few ahead, and hand them over in the plan's order.
+
+By hand: torch's DataLoader hands tensors over by way of sockets that have names below TMPDIR, and of /dev/shm. A TMPDIR
+too long for a socket's name, a /tmp that is cleaned while a run lasts, or the small /dev/shm of a container ends it, or
+leaves it waiting. Here nothing has a name: each worker and its parent share a pair of sockets, over which micro-batches
+go one way, and the descriptors of memory that holds batches the other. So the death of a worker is noticed at once.
+"""
+
+from __future__ import annotations
+
+import mmap
+import multiprocessing
+import os
+import pickle
+import signal
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from itertools import accumulate
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from multiprocessing.reduction import recv_handle, send_handle
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+import torch
+
+from runtime.signals import exit_with_parent, outlive_sigterm
+from shards.format.errors import DatasetError, StorageError
+from shards.loading.batch_plan import MicroBatch
+from shards.loading.collate import Batch, BatchReader
+
+_ALIGNMENT = 64
+_POLL_SECONDS = 1.0
+_JOIN_SECONDS = 5.0
+_LESS_MEMORY = "use fewer workers, a smaller max_padded_frames, or more memory"
+
+
+class LoaderError(RuntimeError):
+    """Worker processes cannot be started, one has died, or gives nothing: the message says which, and what to do."""
+
+
+class _Worker(NamedTuple):
+    process: BaseProcess
+    connection: Connection
+
+
+class Workers:
+    """Processes that read micro-batches. Make it before threads are started, since a fork copies locks but no threads.
+
+    Args:
+        reader: what reads them.
+        planned: what is read, in order.
+        count: of processes.
+        prefetch: micro-batches that each reads ahead.
+        start_method: of the processes; None: the platform's own.
+        timeout: seconds that a batch is waited for.
+
+    Raises:
+        LoaderError: they cannot be started.
+    """
+
+    def __init__(
+        self,
+        reader: BatchReader,
+        planned: Sequence[MicroBatch],
+        count: int,
+        prefetch: int,
+        start_method: str | None,
+        timeout: float,
+    ) -> None:
+        self._planned, self._timeout = planned, timeout
+        self._sent = self._received = 0
+        self._workers: list[_Worker] = []
+        context: Any = multiprocessing.get_context(start_method)
+        try:
+            for _ in range(count):
+                ours, theirs = context.Pipe()
+                process = context.Process(target=_work, args=(theirs, reader), name="loader worker", daemon=True)
+                process.start()
+                theirs.close()  # before the next one is started: with its last holder's death the connection ends
+                self._workers.append(_Worker(process, ours))
+        except OSError as error:
+            self.close()
+            raise LoaderError(
+                f"loader worker {len(self._workers) + 1} of {count} cannot be started: {error}"
+            ) from error
+        for _ in range(count * prefetch):
+            self._send_next()
+
+    def next(self) -> Batch | Exception:
+        """The next micro-batch of the plan, or the `DatasetError` or `StorageError` that says why it cannot be read.
+
+        Raises:
+            LoaderError: the worker that reads it has died, failed, or given nothing in time.
+        """
+        worker = self._workers[self._received % len(self._workers)]
+        self._wait_for(worker)
+        try:
+            sizes: list[int] = worker.connection.recv()
+            descriptor = recv_handle(worker.connection)
+        except (EOFError, OSError, RuntimeError) as error:
+            raise _death_of(worker) from error
+        self._received += 1
+        self._send_next()
+        found = _unpacked(descriptor, sizes)
+        if isinstance(found, LoaderError):
+            raise found
+        return found
+
+    def close(self) -> None:
+        """End the processes, one that hangs too. A batch that another thread waits for is then a `LoaderError`."""
+        for worker in self._workers:
+            worker.process.kill()
+            worker.process.join()
+
+    def _send_next(self) -> None:
+        if self._sent < len(self._planned):
+            with suppress(OSError):  # of one that has died: `next` says so
+                self._workers[self._sent % len(self._workers)].connection.send(self._planned[self._sent])
+            self._sent += 1
+
+    def _wait_for(self, worker: _Worker) -> None:
+        waited = 0.0  # in short spans: while this process is stopped no time is to pass
+        while not (ready := wait([worker.connection, worker.process.sentinel], _POLL_SECONDS)):
+            waited += _POLL_SECONDS
+            if waited >= self._timeout:
+                raise LoaderError(
+                    f"loader worker (pid {worker.process.pid}) is alive, but has given no batch for {self._timeout:g} s"
+                    ": does the disk that it reads answer? A slow one takes a longer timeout of the loader"
+                )
+        if worker.connection not in ready:
+            raise _death_of(worker)
+
+
+def _death_of(worker: _Worker) -> LoaderError:
+    worker.process.join(_JOIN_SECONDS)
+    status = worker.process.exitcode
+    what = f"ended with status {status}" if status is None or status >= 0 else f"died of signal {-status}"
+    if status == -signal.SIGKILL:
+        what = f"was killed, as the system does where memory runs out: {_LESS_MEMORY}"
+    return LoaderError(f"loader worker (pid {worker.process.pid}) {what}")
+
+
+def _work(connection: Connection, reader: BatchReader) -> None:
+    """What a worker does: read each micro-batch that it is sent, and send what came of it."""
+    outlive_sigterm()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # its parent's to answer
+    exit_with_parent(os.getppid())
+    torch.set_num_threads(1)
+    with suppress(EOFError, ConnectionError):  # the parent is gone
+        while True:
+            _send(connection, _read(reader, connection.recv()))
+
+
+def _read(reader: BatchReader, micro_batch: MicroBatch) -> Batch | Exception:
+    try:
+        return reader.read(micro_batch)
+    except (DatasetError, StorageError) as error:
+        return error
+    except Exception as error:
+        why = f"{type(error).__name__}: {error}"
+        return LoaderError(f"loader worker (pid {os.getpid()}): {why} (without workers, it says where in the code)")
+
+
+def _send(connection: Connection, found: Batch | Exception) -> None:
+    """Send sizes of parts, and the descriptor of the memory that they lie in: few bytes, so that it never waits."""
+    with _memory() as memory:
+        try:
+            sizes = _pack(found, memory)
+        except OSError as error:
+            memory.truncate(0)
+            why = f"no memory to hand over a batch: {error.strerror}: {_LESS_MEMORY}"
+            sizes = _pack(LoaderError(f"loader worker (pid {os.getpid()}): {why}"), memory)
+        connection.send(sizes)
+        send_handle(connection, memory.fileno(), None)
+
+
+def _memory() -> IO[bytes]:
+    """A file without a name, in memory where the platform has that."""
+    if hasattr(os, "memfd_create"):
+        return open(os.memfd_create("batch"), "w+b", buffering=0)
+    return tempfile.TemporaryFile(buffering=0)
+
+
+def _pack(found: Batch | Exception, memory: IO[bytes]) -> list[int]:
+    """Write a batch to memory, each of its arrays as it is; the sizes of the parts that it is written in."""
+    value: Any = found
+    if isinstance(found, Batch):
+        value = {name: part.numpy() if isinstance(part, torch.Tensor) else part for name, part in vars(found).items()}
+    arrays: list[memoryview] = []
+    content = pickle.dumps(value, protocol=5, buffer_callback=lambda array: arrays.append(array.raw()))
+    parts = [memoryview(content), *arrays]
+    sizes = [len(part) for part in parts]
+    *places, end = _places(sizes)
+    memory.truncate(end)
+    for part, place in zip(parts, places, strict=True):
+        while part:
+            written = os.pwrite(memory.fileno(), part, place)
+            part, place = part[written:], place + written
+    return sizes
+
+
+def _unpacked(descriptor: int, sizes: list[int]) -> Batch | Exception:
+    """What was packed; arrays are views of that memory, which lives as long as one of them."""
+    *places, end = _places(sizes)
+    try:
+        memory = memoryview(mmap.mmap(descriptor, end))
+    finally:
+        os.close(descriptor)
+    content, *arrays = (memory[place : place + size] for place, size in zip(places, sizes, strict=True))
+    value: Any = pickle.loads(content, buffers=arrays)
+    if isinstance(value, Exception):
+        return value
+    parts: dict[str, Any] = {}
+    for name, part in value.items():
+        parts[name] = torch.from_numpy(part) if isinstance(part, np.ndarray) else part
+    return Batch(**parts)
+
+
+def _places(sizes: list[int]) -> list[int]:
+    """Where parts of these sizes begin, and the last one ends: tensors want their numbers aligned."""
+    return [0, *accumulate(-(-size // _ALIGNMENT) * _ALIGNMENT for size in sizes)]
