@@ -79,21 +79,22 @@ class ShardCache:
 
         Raises:
             DatasetError: the store has no such shard, or another than the manifest says.
-            StorageError: the store failed or stalled every time, or the cache's disk is full.
+            StorageError: the store failed or stalled every time, or the cache's disk fails.
         """
-        descriptor = self._opened(shard)
-        if descriptor is not None:
-            return descriptor
-        with self._locked(f"{self._name(shard)}.lock", how):
-            descriptor = self._opened(shard)  # fetched by another process in the meantime
-            return self._fetched(shard) if descriptor is None else descriptor
+        name = self._name(shard)
+        with _disk_named(self._folder):
+            descriptor = self._opened(name)
+            if descriptor is not None:
+                return descriptor
+            with self._locked(f"{name}.lock", how):
+                descriptor = self._opened(name)  # fetched by another process in the meantime
+                return self._fetched(shard) if descriptor is None else descriptor
 
     def fill(self, shard: str) -> bool:
         """Fetch a shard if it is not there; False if another process is doing that. Raises as `open`."""
-        if (self._folder / self._name(shard)).exists():
-            return True
-        with suppress(BlockingIOError):
-            os.close(self.open(shard, fcntl.LOCK_EX | fcntl.LOCK_NB))
+        with _disk_named(self._folder), suppress(BlockingIOError):
+            if not (self._folder / self._name(shard)).exists():
+                os.close(self.open(shard, fcntl.LOCK_EX | fcntl.LOCK_NB))
             return True
         return False
 
@@ -109,10 +110,10 @@ class ShardCache:
     def _name(self, shard: str) -> str:
         return f"{self._entry(shard).sha256[:16]}-{shard}"
 
-    def _opened(self, shard: str) -> int | None:
+    def _opened(self, name: str) -> int | None:
         """A descriptor of a shard that is there, from now on the one that was used last."""
         try:
-            descriptor = os.open(self._folder / self._name(shard), os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = os.open(self._folder / name, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return None
         _mark_used(descriptor)
@@ -130,7 +131,7 @@ class ShardCache:
                 time.sleep(self.settings.pause * 2 ** (attempt - 1))
             descriptor = self._room_for(entry, part)
             try:
-                self._download(entry, descriptor, part)
+                self._download(entry, descriptor)
                 os.rename(part, final)
                 _mark_used(descriptor)
                 return descriptor
@@ -147,19 +148,17 @@ class ShardCache:
             self._damaged[shard] = str(problem)
         raise problem
 
-    def _download(self, entry: ShardEntry, descriptor: int, part: Path) -> None:
+    def _download(self, entry: ShardEntry, descriptor: int) -> None:
         digest, count, where = hashlib.sha256(), 0, self._store.path(entry.name)
         for chunk in chunks(Store(self._store.url), entry.name, entry.bytes, self.settings.timeout):
             digest.update(chunk)
-            with _disk_named(part):
-                os.pwrite(descriptor, chunk, count)
+            os.pwrite(descriptor, chunk, count)
             count += len(chunk)
         if (count, digest.hexdigest()) != (entry.bytes, entry.sha256):
             raise DatasetError(
                 f"{where}: expected {entry.bytes} bytes of sha256 {entry.sha256}, found {count} of {digest.hexdigest()}"
             )
-        with _disk_named(part):
-            os.fsync(descriptor)
+        os.fsync(descriptor)
 
     def _room_for(self, entry: ShardEntry, part: Path) -> int:
         """Delete what was used longest ago until a shard fits, and take its place: an empty file of its size."""
@@ -173,9 +172,8 @@ class ShardCache:
                     path.unlink(missing_ok=True)
                     used -= size
                 if used + entry.bytes <= self.settings.max_bytes:
-                    with _disk_named(part):
-                        descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
-                        os.ftruncate(descriptor, entry.bytes)
+                    descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+                    os.ftruncate(descriptor, entry.bytes)
                     return descriptor
             time.sleep(_POLL_SECONDS)  # others are fetching: their shards can be deleted when they are whole
 
@@ -202,9 +200,8 @@ class ShardCache:
     @contextmanager
     def _locked(self, name: str, how: int = fcntl.LOCK_EX) -> Iterator[None]:
         """Hold a lock that all processes of the machine see; the system frees it when its holder dies."""
-        with _disk_named(self._folder):
-            self._folder.mkdir(parents=True, exist_ok=True)
-            lock = os.open(self._folder / f".{name}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(self._folder / f".{name}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(lock, how)
             yield
@@ -219,9 +216,12 @@ def _mark_used(descriptor: int) -> None:
 
 
 @contextmanager
-def _disk_named(path: Path) -> Iterator[None]:
-    """Errors of the cache's own disk: no fault of the store's."""
+def _disk_named(folder: Path) -> Iterator[None]:
+    """Errors of the cache's own disk, which may be full or know no locks (Lustre, NFS): no fault of the store's."""
     try:
         yield
+    except (StorageError, BlockingIOError):
+        raise
     except OSError as error:
-        raise StorageError(error.errno or 0, f"the cache cannot be written: {error.strerror}", str(path)) from error
+        what = f"the cache cannot be read, written or locked: {error.strerror}: name another folder with cache.folder"
+        raise StorageError(error.errno or 0, what, str(folder)) from error

@@ -180,7 +180,7 @@ class MemberReader:
                 raise
             except OSError as error:  # of a mounted disk, which may be back in a moment, with another handle
                 if attempt == _ATTEMPTS:
-                    what = f"reading failed: {error.strerror}"
+                    what = f"reading {'its copy in the cache ' if self._open_shard else ''}failed: {error.strerror}"
                     raise StorageError(error.errno or 0, what, self._shard(row)) from error
                 with suppress(KeyError):
                     os.close(self._open.pop(shard))

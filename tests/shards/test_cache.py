@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -24,6 +26,7 @@ from shards.loading.prefetch import Prefetcher, shard_uses
 from tests.processes import wait_for
 from tests.shards.datasets import small_dataset
 
+PLAN = BatchSettings(max_padded_frames=120, window_shards=2)
 SHARDS = [f"train-{number:06d}.tar" for number in range(4)]
 
 
@@ -237,10 +240,43 @@ def test_full_disk_is_named_as_the_caches(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "pwrite", full)
-        with pytest.raises(StorageError, match=r"cache.*the cache cannot be written: No space left on device"):
+        with pytest.raises(
+            StorageError, match=r"cache: the cache .*written.*: No space left .*cache\.folder"
+        ):
             cache_of(dataset, settings).open(SHARDS[0])
     assert not list(Path(settings.folder).glob(".*.part"))
     assert opened(cache_of(dataset, settings), SHARDS[0])
+
+
+@pytest.mark.parametrize(("call", "code"), [("flock", errno.ENOSYS), ("open", errno.EACCES), ("utime", errno.EROFS)])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_disk_of_the_cache_that_cannot_be_used_is_named_and_not_the_store(
+    dataset: Dataset,
+    settings: CacheSettings,
+    monkeypatch: pytest.MonkeyPatch,
+    call: str,
+    code: int,
+    workers: int,
+) -> None:
+    """Some network disks know no locks; of others only the owner may write."""
+
+    def refuse(path: Any, *arguments: Any, **named: Any) -> Any:
+        if call == "open" and not str(path).startswith(settings.folder):
+            return whole(path, *arguments, **named)
+        raise OSError(code, os.strerror(code))
+
+    module = fcntl if call == "flock" else os
+    whole = getattr(module, call)
+    unhandled: list[Any] = []
+    planned = plan_epoch(dataset.index, ["train"], 0, 0, settings=PLAN)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, call, refuse)
+        patch.setattr(threading, "excepthook", unhandled.append)
+        with pytest.raises(StorageError, match=rf"cache: the cache .*: {os.strerror(code)}: .*cache\.folder") as caught:
+            list(load(dataset, planned, LoaderSettings(workers=workers, cache=settings)))
+        wait_for(lambda: not any(t.name == "shard prefetch" for t in threading.enumerate()), "the threads to end")
+    assert ".tar" not in str(caught.value)
+    assert not unhandled, "nor does a thread of the prefetcher say anything"
 
 
 def test_leftovers_of_a_killed_process_are_deleted(dataset: Dataset, settings: CacheSettings) -> None:
@@ -292,9 +328,6 @@ def test_forked_process_does_not_keep_the_lock_of_a_fetch(
     finally:
         os.write(writing, b"x")
         os.waitpid(child[0], 0)
-
-
-PLAN = BatchSettings(max_padded_frames=120, window_shards=2)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
