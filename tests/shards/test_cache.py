@@ -240,9 +240,7 @@ def test_full_disk_is_named_as_the_caches(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "pwrite", full)
-        with pytest.raises(
-            StorageError, match=r"cache: the cache .*written.*: No space left .*cache\.folder"
-        ):
+        with pytest.raises(StorageError, match=r"cache: the cache .*written.*: No space left .*cache\.folder"):
             cache_of(dataset, settings).open(SHARDS[0])
     assert not list(Path(settings.folder).glob(".*.part"))
     assert opened(cache_of(dataset, settings), SHARDS[0])
