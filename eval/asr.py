@@ -15,6 +15,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -43,18 +44,12 @@ _PADDED_SECONDS = 240.0
 """Of a batch, unless a single waveform is longer."""
 
 
-def load_asr(
-    name: str,
-    device: torch.device,
-    tokenizer: Tokenizer | None = None,
-    beam: int = 1,
-) -> ASR:
+def load_asr(name: str, device: torch.device, tokenizer: Tokenizer | None = None, beam: int = 1) -> ASR:
     """The ASR model of a name.
 
     Args:
         name: a checkpoint file, `whisper:NAME` or `package.module:factory`. NAME is one of faster-whisper's models,
             which it fetches where it has it not yet, or a folder with one. factory(device) returns an `ASR`.
-        device: that it runs on.
         tokenizer: for a published checkpoint, whose file holds none: that of its training. A checkpoint's own goes
             before it.
         beam: size of the beam. 1: greedy; more: a prefix beam search for a checkpoint, Whisper's own for Whisper.
@@ -70,33 +65,42 @@ def load_asr(
             itself raises it for arrays of another kind, and where it has another number of texts than waveforms.
         PackageMissingError: faster-whisper is not installed.
     """
+    make, mel = _resolve(name, tokenizer, beam)
+    return _guarded(name, make(device), mel)
+
+
+def check_asr(name: str, tokenizer: Tokenizer | None, beam: int = 1) -> None:
+    """Say now what `load_asr` would trip over, as far as that is quick. Arguments and errors are its own."""
+    _resolve(name, tokenizer, beam)
+
+
+def _resolve(name: str, tokenizer: Tokenizer | None, beam: int) -> tuple[Callable[[torch.device], ASR], MelSettings]:
+    """What makes the ASR model of a name on a device, and the analysis of its mel."""
     if beam < 1:
         raise ValueError(f"beam: {beam} is too small, at least 1 was expected")
     if os.path.exists(name):
         checkpoint = load_checkpoint(name)
         _check(checkpoint, name)
-        return _guarded(name, _ours(checkpoint, name, device, tokenizer, beam), checkpoint.mel)
+        tokenizer = _tokenizer_of(checkpoint, name, tokenizer)
+        masked = replace(checkpoint, settings=replace(checkpoint.settings, padding="masked"))
+        built = build_network(masked, name)
+        assert isinstance(built, network.ASRModel)
+        return partial(_ours, built, tokenizer, checkpoint.mel, beam), checkpoint.mel
     if name.startswith(WHISPER):
-        return _guarded(name, _whisper(name.removeprefix(WHISPER), device, beam))
+        import_extra("faster_whisper", "whisper")
+        return partial(_whisper, name.removeprefix(WHISPER), beam), MelSettings()
     path = _IMPORT_PATH.fullmatch(name)
     if path is None:
         raise FileNotFoundError(
             f"asr: {name}: there is no such file; expected a checkpoint, {WHISPER}NAME or package.module:factory"
         )
-    _check_beam(name, beam)
-    return _guarded(name, _imported(name, path[1], path[2], device))
-
-
-def check_asr(name: str, tokenizer: Tokenizer | None, beam: int = 1) -> None:
-    """Say now what `load_asr` would trip over, as far as that is quick. Arguments and errors are its own."""
-    path = _IMPORT_PATH.fullmatch(name)
-    if name.startswith(WHISPER):
-        import_extra("faster_whisper", "whisper")
-    elif path is not None and not os.path.exists(name):
-        _check_beam(name, beam)
-        _factory(name, path[1], path[2])
-    else:
-        load_asr(name, torch.device("cpu"), tokenizer, beam)
+    if beam != 1:
+        raise ValueError(f"asr: {name}: beam {beam}, which is for checkpoints and Whisper: drop it")
+    try:
+        factory = getattr(import_module(path[1]), path[2])
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"asr: {name}: cannot be imported: {error}") from error
+    return partial(_custom, name, factory), MelSettings()
 
 
 def recognize_each(asr: ASR, waves: Sequence[Wave]) -> list[tuple[str | None, str]]:
@@ -119,12 +123,7 @@ def _recognize_one(asr: ASR, wave: Wave) -> tuple[str | None, str]:
         return None, f"{type(error).__name__}: {error}"
 
 
-def _check_beam(name: str, beam: int) -> None:
-    if beam != 1:
-        raise ValueError(f"asr: {name}: beam {beam}, which is for checkpoints and Whisper: drop it")
-
-
-def _guarded(name: str, asr: ASR, mel: MelSettings = MelSettings()) -> ASR:
+def _guarded(name: str, asr: ASR, mel: MelSettings) -> ASR:
     """The ASR model, given only waveforms with sound in them, and held to one text a waveform."""
 
     def recognize(waves: Sequence[Wave]) -> list[str]:
@@ -160,7 +159,6 @@ def _check(checkpoint: Checkpoint, path: str) -> None:
 
 
 def _tokenizer_of(checkpoint: Checkpoint, path: str, given: Tokenizer | None) -> Tokenizer:
-    """The checkpoint's own, or the given one."""
     if checkpoint.tokenizer is not None:
         return checkpoint.tokenizer
     pieces = checkpoint.settings.vocabulary
@@ -174,12 +172,9 @@ def _tokenizer_of(checkpoint: Checkpoint, path: str, given: Tokenizer | None) ->
     return given
 
 
-def _ours(checkpoint: Checkpoint, path: str, device: torch.device, given: Tokenizer | None, beam: int) -> ASR:
-    """A checkpoint's network with masked padding, batches of waveforms of nearly the same length."""
-    tokenizer = _tokenizer_of(checkpoint, path, given)
-    masked = replace(checkpoint, settings=replace(checkpoint.settings, padding="masked"))
-    built = build_network(masked, path).to(device)
-    assert isinstance(built, network.ASRModel)
+def _ours(built: network.ASRModel, tokenizer: Tokenizer, settings: MelSettings, beam: int, device: torch.device) -> ASR:
+    """A checkpoint's network, batches of waveforms of nearly the same length."""
+    built.to(device)
 
     def read(logits: Tensor, lengths: Tensor) -> list[list[int]]:
         if beam == 1:
@@ -195,8 +190,8 @@ def _ours(checkpoint: Checkpoint, path: str, device: torch.device, given: Tokeni
             padded = torch.zeros(len(rows), int(samples.max()))
             for place, row in enumerate(rows):
                 padded[place, : len(waves[row])] = torch.from_numpy(waves[row])
-            mel = clip_mels(padded.to(device), samples, checkpoint.mel)
-            output = built(mel, samples // checkpoint.mel.hop_length)
+            mel = clip_mels(padded.to(device), samples, settings)
+            output = built(mel, samples // settings.hop_length)
             for row, pieces in zip(rows, read(output.logits.float(), output.lengths), strict=True):
                 texts[row] = tokenizer.decode(pieces)
         return texts
@@ -213,7 +208,7 @@ def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
         rows = rows[fit:]
 
 
-def _whisper(model: str, device: torch.device, beam: int) -> ASR:
+def _whisper(model: str, beam: int, device: torch.device) -> ASR:
     """Whisper for English, waveform by waveform: temperature 0 alone, each window without a word of those before."""
     make = import_extra("faster_whisper", "whisper").WhisperModel
     compute = "float16" if device.type == "cuda" else "float32"
@@ -239,17 +234,8 @@ def _whisper(model: str, device: torch.device, beam: int) -> ASR:
     return recognize
 
 
-def _imported(name: str, module: str, factory: str, device: torch.device) -> ASR:
-    """What a custom factory makes."""
-    asr = _factory(name, module, factory)(device)
+def _custom(name: str, factory: Callable[[torch.device], Any], device: torch.device) -> ASR:
+    asr = factory(device)
     if not callable(asr):
         raise ValueError(f"asr: {name}: made {type(asr).__name__}: expected a function of waveforms")
     return asr  # type: ignore[no-any-return]
-
-
-def _factory(name: str, module: str, factory: str) -> Callable[[torch.device], Any]:
-    try:
-        found: Callable[[torch.device], Any] = getattr(import_module(module), factory)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"asr: {name}: cannot be imported: {error}") from error
-    return found

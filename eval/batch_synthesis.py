@@ -7,7 +7,7 @@ so that what is scored, what an ASR model recognizes and what lies in the files 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import Any
 
@@ -17,8 +17,15 @@ from torch import Tensor
 
 from eval.asr import ASR, load_asr, recognize_each
 from eval.settings import VOCODERS, EvaluationSettings
-from eval.shuffled_lips import fit_lips, with_partners
-from eval.systems import MEL_SYSTEMS, Models, SystemInputs, tokenizer_of, transforms_of
+from eval.systems import (
+    MEL_SYSTEMS,
+    SystemInputs,
+    fit_lips,
+    mel_of,
+    tokenizer_of,
+    transforms_of,
+    with_partners,
+)
 from model.checkpoint import Checkpoint
 from model.losses import mel_l1_per_clip
 from model.mel import clip_mels
@@ -37,33 +44,21 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class SynthesizedClip:
-    """A clip by every system.
-
-    Attributes:
-        key, speaker, text: of the clip; the text is None where it is not known.
-        frames: video frames that were synthesized.
-        speaker_reference: the key of the clip that the reference utterance is of; `self` or `file`.
-        waves: system -> int16 samples at 16 kHz; the original is always among them, to compare with.
-        l1: system -> mean absolute difference of its mel from the ground truth, natural-log units.
-        hypotheses: system -> what the ASR model recognized; empty without one.
-        asr_failures: system -> why the ASR model failed.
-        lips_hypothesis: what the CTC head of the network read from the lips; None without a tokenizer.
-        mels: system -> float32 (n_mels, 4 frames), where they are wanted.
-        failures: system -> why it has no waveform.
-    """
+    """A clip by every system."""
 
     key: str
     speaker: str
-    text: str | None
-    frames: int
-    speaker_reference: str
-    waves: dict[str, Array]
-    l1: dict[str, float]
-    hypotheses: dict[str, str]
-    asr_failures: dict[str, str]
-    lips_hypothesis: str | None
-    mels: dict[str, Array]
-    failures: dict[str, str]
+    text: str | None  # None where it is not known
+    frames: int  # video frames that were synthesized
+    speaker_reference: str  # the key of the clip that the reference utterance is of; `self` or `file`
+    waves: dict[str, Array]  # system -> int16 samples at 16 kHz; the original is always among them, to compare with
+    # system -> mean absolute difference of its mel from the ground truth, natural-log units
+    l1: dict[str, float] = field(default_factory=dict)
+    lips_hypothesis: str | None = None  # what the CTC head of the network read from the lips; None without a tokenizer
+    # system -> what the ASR model recognized; empty without one
+    hypotheses: dict[str, str] = field(default_factory=dict)
+    mels: dict[str, Array] = field(default_factory=dict)  # system -> float32 (n_mels, 4 frames), where they are wanted
+    failed: dict[str, dict[str, str]] = field(default_factory=dict)  # system -> figure -> why there is none
 
 
 @dataclass(frozen=True)
@@ -75,50 +70,35 @@ class SynthesizedBatch:
     damaged: list[ReadFailure]
 
 
-@dataclass(frozen=True)
-class Shared:
-    """What all micro-batches have in common, besides checkpoint and settings.
+class BatchSynthesizer:
+    """Synthesizes micro-batches. Two threads may do so at once: while one reads, the networks are the other's.
+    `ValueError` where the checkpoint is of another task, or an ASR model cannot be loaded.
 
-    Attributes:
+    Args:
         file_reference: (n_mels, 50), where the reference utterance is a file's.
         partners: row -> row whose lips it gets; empty without `shuffled_lips`.
         mean_mel: (n_mels,); None without `mean_mel`.
-    """
-
-    file_reference: Tensor | None = None
-    partners: Mapping[int, int] | None = None
-    mean_mel: Tensor | None = None
-
-
-class BatchSynthesizer:
-    """Synthesizes micro-batches. Two threads may do so at once: while one reads, the networks are the other's.
-
-    Args:
-        checkpoint: of a lip-to-speech network.
-        settings: of the evaluation.
-        shared: what was prepared for all of them.
-        device: for networks and vocoder.
         threads: of the CPU for torch; None: as it is.
-
-    Raises:
-        ValueError: the checkpoint is of another task, or an ASR model cannot be loaded.
     """
 
     def __init__(
         self,
         checkpoint: Checkpoint,
         settings: EvaluationSettings,
-        shared: Shared,
+        file_reference: Tensor | None,
+        partners: Mapping[int, int],
+        mean_mel: Tensor | None,
         device: str,
         threads: int | None = None,
     ) -> None:
-        self._threads, self._settings, self._shared = threads, settings, shared
+        self._threads, self._settings = threads, settings
+        self._file_reference, self._partners = file_reference, partners
         self._dataset = dataset = open_dataset(settings.shards)
         transforms, vocoder = transforms_of(checkpoint, dataset), VOCODERS[settings.vocoder]
         trained = Synthesizer.from_checkpoint(checkpoint, device, vocoder, transforms, settings.checkpoint)
         self._trained = replace(trained, tokenizer=tokenizer_of(checkpoint, dataset))
-        untrained = trained.untrained(settings.seed) if "untrained" in settings.systems else None
-        self._models = Models(self._trained, untrained, shared.mean_mel)
+        self._untrained = trained.untrained(settings.seed) if "untrained" in settings.systems else None
+        self._mean_mel = mean_mel
         self._asr = None
         if settings.asr is not None:
             self._asr = load_asr(settings.asr, trained.device, self._trained.tokenizer, settings.beam)
@@ -128,11 +108,7 @@ class BatchSynthesizer:
         self._reading, self._running = Lock(), Lock()
 
     def synthesize(self, micro_batch: MicroBatch) -> SynthesizedBatch:
-        """Every clip of a micro-batch by every system.
-
-        Raises:
-            StorageError: the disk or the store failed.
-        """
+        """Every clip of a micro-batch by every system; `StorageError` where the disk or the store failed."""
         if self._threads is not None:
             torch.set_num_threads(self._threads)  # of this thread alone, with OpenMP
         with self._reading:
@@ -148,8 +124,8 @@ class BatchSynthesizer:
         keys = {clip.row: self._dataset.index["key"][clip.row].as_py() for clip in micro_batch.clips}
         if self._settings.speaker_reference == "self":
             return {}, {}
-        if self._shared.file_reference is not None:
-            return dict.fromkeys(keys.values(), self._shared.file_reference), dict.fromkeys(keys.values(), "file")
+        if self._file_reference is not None:
+            return dict.fromkeys(keys.values(), self._file_reference), dict.fromkeys(keys.values(), "file")
         references, sources = {}, {}
         for row, single in plan_references(self._dataset.index, [micro_batch]).items():
             batch = self._references.read(single)
@@ -160,14 +136,14 @@ class BatchSynthesizer:
 
     def _read_shuffled(self, micro_batch: MicroBatch, batch: Batch) -> tuple[Tensor, dict[str, str]] | None:
         """Other clips' lips for those of a batch, and by key why there are none; None if no system asks for them."""
-        if not self._shared.partners or not batch.keys:
+        if not self._partners or not batch.keys:
             return None
         index, lips = self._dataset.index, batch.roi.clone()
         by_key = {index["key"][clip.row].as_py(): clip for clip in micro_batch.clips}
         failures: dict[str, str] = {}
         for at, key in enumerate(batch.keys):
             one = MicroBatch(micro_batch.number, micro_batch.frames, (by_key[key],))
-            other = self._lips.read(with_partners(index, one, self._shared.partners))
+            other = self._lips.read(with_partners(index, one, self._partners))
             if other.keys:
                 lips[at] = fit_lips(other.roi, other.lengths, batch.lengths[at : at + 1])[0]
             else:
@@ -189,59 +165,50 @@ class BatchSynthesizer:
         )
         assert video is not None
         reference = with_references(own_reference(target, lengths), batch.keys, references)
-        inputs = SystemInputs(video, other, batch.lengths, reference, target)
-        outputs = {name: run(self._models, inputs) for name, run in MEL_SYSTEMS.items() if name in settings.systems}
-        waves = {name: to_pcm16(trained.waveforms(out.mel, lengths, batch.keys)) for name, out in outputs.items()}
+        inputs = SystemInputs(trained, self._untrained, self._mean_mel, video, other, batch.lengths, reference, target)
+        outputs = {name: mel_of(name, inputs) for name in MEL_SYSTEMS if name in settings.systems}
+        mels = {name: mel for name, (mel, _) in outputs.items()}
+        waves = {name: to_pcm16(trained.waveforms(mel, lengths, batch.keys)) for name, mel in mels.items()}
         # the ceiling's is 0 by definition, and no figure
-        l1 = {
-            name: mel_l1_per_clip(out.mel, target, lengths).tolist()
-            for name, out in outputs.items()
-            if name != "ceiling"
-        }
-        logits = outputs["network"].logits
+        l1 = {name: mel_l1_per_clip(mel, target, lengths).tolist() for name, mel in mels.items() if name != "ceiling"}
+        logits = outputs["network"][1]
         read = None if logits is None else trained.hypotheses(logits, batch.lengths)
         ends = sample_counts(lengths).tolist()
         clips = []
         for at, key in enumerate(batch.keys):
-            failures = {"shuffled_lips": shuffled[1][key]} if shuffled is not None and key in shuffled[1] else {}
-            synthesized = [name for name in outputs if name not in failures]
+            failed = {}
+            if shuffled is not None and key in shuffled[1]:
+                failed["shuffled_lips"] = dict.fromkeys(["l1", *settings.metrics], shuffled[1][key])
+            synthesized = [name for name in mels if name not in failed]
             original = to_pcm16(batch.wav[at, : SAMPLES_PER_FRAME * int(batch.lengths[at])].numpy())
-            clips.append(
-                SynthesizedClip(
-                    key=key,
-                    speaker=batch.speakers[at],
-                    text=batch.texts[at],
-                    frames=int(batch.lengths[at]),
-                    speaker_reference=sources.get(key, "self"),
-                    waves={name: waves[name][at, : ends[at]] for name in synthesized} | {"original": original},
-                    l1={name: l1[name][at] for name in synthesized if name in l1},
-                    hypotheses={},
-                    asr_failures={},
-                    lips_hypothesis=None if read is None else read[at],
-                    mels={name: outputs[name].mel[at, :, : int(lengths[at])].cpu().numpy() for name in synthesized}
-                    if settings.mels
-                    else {},
-                    failures=failures,
-                )
+            clip = SynthesizedClip(
+                key=key,
+                speaker=batch.speakers[at],
+                text=batch.texts[at],
+                frames=int(batch.lengths[at]),
+                speaker_reference=sources.get(key, "self"),
+                waves={name: waves[name][at, : ends[at]] for name in synthesized} | {"original": original},
+                l1={name: l1[name][at] for name in synthesized if name in l1},
+                lips_hypothesis=None if read is None else read[at],
+                failed=failed,
             )
-        return clips if self._asr is None else _recognized(self._asr, clips, settings.systems)
+            if settings.mels:
+                clip.mels.update({name: mels[name][at, :, : int(lengths[at])].cpu().numpy() for name in synthesized})
+            clips.append(clip)
+        if self._asr is not None:
+            _recognize(self._asr, clips, settings.systems)
+        return clips
 
 
-def _recognized(asr: ASR, clips: list[SynthesizedClip], systems: list[str]) -> list[SynthesizedClip]:
-    """The same clips with what an ASR model recognizes of each system, or why it fails."""
-    pairs = [(at, system) for at, clip in enumerate(clips) for system in clip.waves if system in systems]
-    found = recognize_each(asr, [float_wave(clips[at].waves[system]) for at, system in pairs])
-    hypotheses: list[dict[str, str]] = [{} for _ in clips]
-    failures: list[dict[str, str]] = [{} for _ in clips]
-    for (at, system), (text, reason) in zip(pairs, found, strict=True):
+def _recognize(asr: ASR, clips: list[SynthesizedClip], systems: list[str]) -> None:
+    """Note in the clips what an ASR model recognizes of each system, or why it fails."""
+    pairs = [(clip, system) for clip in clips for system in clip.waves if system in systems]
+    found = recognize_each(asr, [float_wave(clip.waves[system]) for clip, system in pairs])
+    for (clip, system), (text, reason) in zip(pairs, found, strict=True):
         if text is None:
-            failures[at][system] = reason
+            clip.failed.setdefault(system, {}).update(wer=reason, cer=reason)
         else:
-            hypotheses[at][system] = text
-    return [
-        replace(clip, hypotheses=of, asr_failures=why)
-        for clip, of, why in zip(clips, hypotheses, failures, strict=True)
-    ]
+            clip.hypotheses[system] = text
 
 
 def float_wave(wave: Array) -> Array:

@@ -18,20 +18,18 @@ from typing import Any
 from torch import Tensor
 
 from eval.asr import WHISPER, check_asr
-from eval.batch_store import read_batch, write_batch
-from eval.batch_synthesis import BatchSynthesizer, Shared
+from eval.batch_synthesis import BatchSynthesizer
 from eval.executors import start_executor
 from eval.fingerprint import about_of, claim
-from eval.metrics import load_packages
+from eval.metrics.registry import load_packages
 from eval.metrics.text import normalizer_of
 from eval.reference_audio import reference_of
-from eval.report import write_report
+from eval.report.report import write_report
 from eval.results import SUMMARY_NAME, Evaluation, table_of, write_clips, write_json
-from eval.scoring import rows_of
+from eval.scoring import read_batch, rows_of, write_batch
 from eval.settings import EvaluationSettings
-from eval.shuffled_lips import partners_of
 from eval.summary import summarize
-from eval.systems import device_of, mean_mel_of, tokenizer_of, transforms_of
+from eval.systems import device_of, mean_mel_of, partners_of, tokenizer_of, transforms_of
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.segment_sampling import Segment
 from model.synthesis import Synthesizer
@@ -51,14 +49,8 @@ _LONGEST_NAME = 200
 
 
 def evaluate(settings: EvaluationSettings, command: str = "") -> Path:
-    """Evaluate a checkpoint; resumes where an evaluation of the same was stopped.
-
-    Args:
-        settings: what, and how.
-        command: as it was given, for the report.
-
-    Returns:
-        The report's page.
+    """Evaluate a checkpoint and return the report's page; resumes where an evaluation of the same was stopped. The
+    report shows `command`.
 
     Raises:
         ValueError: settings, checkpoint or dataset cannot be used, or `out` holds something else.
@@ -71,16 +63,21 @@ def evaluate(settings: EvaluationSettings, command: str = "") -> Path:
     checkpoint = dataclasses.replace(load_checkpoint(settings.checkpoint), training=None)  # it travels to every actor
     _check(checkpoint, dataset, settings)
     planned = plan(dataset, settings)
-    shared = _shared(settings, dataset, checkpoint, planned)
+    reference, partners = _file_reference(settings, checkpoint), {}
+    if "shuffled_lips" in settings.systems:
+        partners = partners_of(dataset.index, [clip.row for micro_batch in planned for clip in micro_batch.clips])
     mean_of = dataset.training_splits() if "mean_mel" in settings.systems else ()
     skipped = [entry for entry in read_skipped(dataset.store) if entry["split"] == settings.split]
     store = Store(str(Path(settings.out).absolute()))
     claim(store, about_of(settings, dataset, checkpoint, planned, command))
+    mean_mel = None
     if mean_of:
-        shared = dataclasses.replace(shared, mean_mel=_mean_mel(settings, dataset, mean_of))
+        workers = min(4, os.cpu_count() or 1) if settings.workers is None else settings.workers
+        mean_mel = mean_mel_of(dataset, mean_of, settings.max_padded_frames, workers)
     for unfinished in Path(store.path()).rglob(f".*{PART_SUFFIX}"):
         unfinished.unlink()
-    _run(store, partial(BatchSynthesizer, checkpoint, _anywhere(settings), shared), planned, settings)
+    make = partial(BatchSynthesizer, checkpoint, _anywhere(settings), reference, partners, mean_mel)
+    _run(store, make, planned, settings)
     damaged = _gather(store, planned, settings.metrics)
     evaluation = Evaluation.open(store.path())
     summary = {**summarize(evaluation), "damaged": damaged, "skipped": skipped}
@@ -89,12 +86,8 @@ def evaluate(settings: EvaluationSettings, command: str = "") -> Path:
 
 
 def plan(dataset: Dataset, settings: EvaluationSettings) -> list[MicroBatch]:
-    """The micro-batches of an evaluation: a function of index and settings.
-
-    Raises:
-        ValueError: there is no such split, or nothing in it.
-        DatasetError: a key that could name a file outside of a folder.
-    """
+    """The micro-batches of an evaluation: a function of index and settings. `ValueError` where there is no such split,
+    or nothing in it; `DatasetError` for a key that could name a file outside of a folder."""
     wrong = [key for key in dataset.index["key"].to_pylist() if not _names_a_file(key)]
     if wrong:
         raise DatasetError(
@@ -128,26 +121,16 @@ def _check(checkpoint: Checkpoint, dataset: Dataset, settings: EvaluationSetting
         device_of(settings.device)
 
 
-def _shared(
-    settings: EvaluationSettings, dataset: Dataset, checkpoint: Checkpoint, planned: Sequence[MicroBatch]
-) -> Shared:
-    """What systems need of other files and of the whole split."""
-    reference = partners = None
-    if settings.speaker_reference not in ("self", "other"):
-        file = Path(settings.speaker_reference)
-        if not file.is_file():
-            raise ValueError(f"speaker_reference: {file}: no such file; expected other, self or a file with sound")
-        reference = reference_of(file, checkpoint.mel)
-        if reference is None:
-            raise ValueError(f"speaker_reference: {file}: there is no sound in it")
-    if "shuffled_lips" in settings.systems:
-        partners = partners_of(dataset.index, [clip.row for micro_batch in planned for clip in micro_batch.clips])
-    return Shared(reference, partners)
-
-
-def _mean_mel(settings: EvaluationSettings, dataset: Dataset, splits: Sequence[str]) -> Tensor:
-    workers = min(4, os.cpu_count() or 1) if settings.workers is None else settings.workers
-    return mean_mel_of(dataset, splits, settings.max_padded_frames, workers)
+def _file_reference(settings: EvaluationSettings, checkpoint: Checkpoint) -> Tensor | None:
+    if settings.speaker_reference in ("self", "other"):
+        return None
+    file = Path(settings.speaker_reference)
+    if not file.is_file():
+        raise ValueError(f"speaker_reference: {file}: no such file; expected other, self or a file with sound")
+    reference = reference_of(file, checkpoint.mel)
+    if reference is None:
+        raise ValueError(f"speaker_reference: {file}: there is no sound in it")
+    return reference
 
 
 def _anywhere(settings: EvaluationSettings) -> EvaluationSettings:
@@ -163,16 +146,14 @@ def _anywhere(settings: EvaluationSettings) -> EvaluationSettings:
 def _run(
     store: Store, make: partial[BatchSynthesizer], planned: Sequence[MicroBatch], settings: EvaluationSettings
 ) -> None:
-    """Synthesize and score what is not finished, and write it batch by batch."""
     progress = JobProgress("evaluation", total=sum(len(micro_batch.clips) for micro_batch in planned))
-    todo = []
+    todo = {}
     for micro_batch in planned:
         record = read_batch(store, micro_batch.number)
         if record is None or record["damaged"]:  # what was damaged may be whole now
-            todo.append(micro_batch)
+            todo[micro_batch.number] = micro_batch
         else:
-            _count(progress, micro_batch, 0, reused=True)
-    by_number = {micro_batch.number: micro_batch for micro_batch in planned}
+            progress.add(len(micro_batch.clips), _seconds(micro_batch), 0, reused=True)
     with progress:
         if not todo:
             return
@@ -180,16 +161,15 @@ def _run(
             job_runner(settings.address, settings.workers) as runner,
             start_executor(runner, make, settings.device, len(todo)) as executor,
         ):
-            for batch, scores in executor.run(todo, settings.metrics, progress.update):
+            for batch, scores in executor.run(list(todo.values()), settings.metrics, progress.update):
                 rows = [row for clip in batch.clips for row in rows_of(clip, scores[clip.key], settings)]
                 write_batch(store, batch, rows)
-                _count(progress, by_number[batch.number], len(batch.damaged), reused=False)
+                progress.add(len(batch.clips), _seconds(todo[batch.number]), len(batch.damaged), reused=False)
                 progress.update()
 
 
-def _count(progress: JobProgress, micro_batch: MicroBatch, damaged: int, reused: bool) -> None:
-    seconds = sum(clip.stop - clip.start for clip in micro_batch.clips) / FPS
-    progress.add(len(micro_batch.clips) - damaged, seconds, damaged, reused)
+def _seconds(micro_batch: MicroBatch) -> float:
+    return sum(clip.stop - clip.start for clip in micro_batch.clips) / FPS
 
 
 def _gather(store: Store, planned: Sequence[MicroBatch], metrics: Sequence[str]) -> list[dict[str, str]]:

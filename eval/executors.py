@@ -1,7 +1,8 @@
 """Executors of an evaluation: this process alone, or Ray actors that synthesize and Ray tasks that score.
 
 An actor a GPU, or one for two cores where there is none, synthesizes whole micro-batches; each clip is then scored by a
-task of its own (eval/scheduler.py).
+task of its own. A metric that takes its process with it costs that clip, and of its figures only the one at fault: the
+clip is tried again metric by metric. What is in flight is bounded, whatever the length of the list.
 """
 
 from __future__ import annotations
@@ -9,61 +10,44 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from threading import Lock
-from typing import Any, Protocol
+from typing import Any
 
-from eval.batch_synthesis import SynthesizedBatch
-from eval.scheduler import BATCHES_IN_FLIGHT, Scheduler, ScoredBatch
-from eval.scoring import score_waves
+import torch
+
+from eval.batch_synthesis import BatchSynthesizer, SynthesizedBatch
+from eval.metrics.pool import PairScores
+from eval.scoring import Waves, metrics_for, score_waves
 from eval.systems import device_of
-from runtime.ray_jobs import Runner
+from runtime.ray_jobs import Runner, cause_of
 from shards.loading.batch_plan import MicroBatch
 
 _RETRIES = 5
+_BATCHES_IN_FLIGHT = 2
+"""Micro-batches that an actor has at once: it reads one while it synthesizes the other."""
+_CLIPS_IN_FLIGHT = 4
+"""Clips a core that may wait to be scored: each holds its waveforms."""
+_POLL_SECONDS = 1.0
 
+Scores = dict[str, PairScores]
+"""Scores of a clip by system."""
 
-class Synthesizes(Protocol):
-    """What synthesizes micro-batches: `BatchSynthesizer`."""
-
-    def synthesize(self, micro_batch: MicroBatch) -> SynthesizedBatch: ...
-
-
-class Executor(Protocol):
-    """Synthesizes and scores micro-batches."""
-
-    def run(
-        self, planned: Sequence[MicroBatch], metrics: Sequence[str], on_wait: Callable[[], None] = lambda: None
-    ) -> Iterator[ScoredBatch]:
-        """Synthesize and score micro-batches; they come as they are finished.
-
-        Args:
-            planned: what to synthesize.
-            metrics: names.
-            on_wait: called about once a second while nothing has finished.
-
-        Raises:
-            RuntimeError: an actor died time and again, or its node is gone.
-            ValueError, OSError: as `BatchSynthesizer` and its `synthesize`.
-        """
-        ...
+ScoredBatch = tuple[SynthesizedBatch, dict[str, Scores]]
+"""A micro-batch as synthesized, and the scores of its clips by key."""
 
 
 @contextmanager
 def start_executor(
-    runner: Runner, make: Callable[..., Synthesizes], device: str | None, batches: int
-) -> Iterator[Executor]:
+    runner: Runner, make: Callable[..., BatchSynthesizer], device: str | None, batches: int
+) -> Iterator[LocalExecutor | RayExecutor]:
     """An executor, whose actors live until the block ends.
 
     Args:
-        runner: of `runtime.ray_jobs.job_runner`.
-        make: makes what synthesizes (`BatchSynthesizer`), of keywords `device` and `threads`.
-        device: `cpu`, `cuda`, or None: GPUs if there are any.
+        make: makes what synthesizes, of keywords `device` and `threads`.
+        device: `cpu`, `cuda`, or None: GPUs if there are any; `ValueError` where one is asked for and there is none.
         batches: how many there are: no more actors are started.
-
-    Raises:
-        ValueError: a GPU is asked for, and there is none.
     """
     if runner.ray is None:
         yield LocalExecutor(make(device=device_of(device).type, threads=None))
@@ -75,7 +59,7 @@ def start_executor(
     actor = runner.ray.remote(
         num_cpus=0,  # tasks take the cores: an actor runs beside them
         num_gpus=int(on_gpus),
-        max_concurrency=BATCHES_IN_FLIGHT,
+        max_concurrency=_BATCHES_IN_FLIGHT,
         max_restarts=-1,
         max_task_retries=_RETRIES,
         scheduling_strategy="SPREAD",
@@ -90,12 +74,31 @@ def start_executor(
             runner.ray.kill(one)
 
 
+@dataclass(frozen=True)
+class LocalExecutor:
+    """Everything in this process, without Ray."""
+
+    synthesizer: BatchSynthesizer
+
+    def run(
+        self, planned: Sequence[MicroBatch], metrics: Sequence[str], on_wait: Callable[[], None] = lambda: None
+    ) -> Iterator[ScoredBatch]:
+        """Synthesize and score micro-batches; they come as they are finished.
+
+        `on_wait` is called about once a second while nothing has finished. `RuntimeError` where an actor died time and
+        again, or its node is gone; `ValueError` and `OSError` as `BatchSynthesizer` and its `synthesize`.
+        """
+        for micro_batch in planned:
+            batch = self.synthesizer.synthesize(micro_batch)
+            yield batch, {clip.key: score_waves(clip.waves, metrics) for clip in batch.clips}
+
+
 class _Actor:
     """A `BatchSynthesizer` in a process of its own. It is made with the first micro-batch, and again after a restart:
     made in `__init__`, an error of the user's would look like an actor that died."""
 
     def __init__(self) -> None:
-        self._synthesizes: Synthesizes | None = None
+        self._synthesizer: BatchSynthesizer | None = None
         self._making = Lock()
 
     def synthesize(self, make: list[Any], micro_batch: MicroBatch) -> SynthesizedBatch:
@@ -103,34 +106,122 @@ class _Actor:
         import ray
 
         with self._making:
-            if self._synthesizes is None:
-                self._synthesizes = ray.get(make[0])()
-        return self._synthesizes.synthesize(micro_batch)
+            if self._synthesizer is None:
+                self._synthesizer = ray.get(make[0])()
+        return self._synthesizer.synthesize(micro_batch)
 
 
-@dataclass(frozen=True)
-class LocalExecutor:
-    """Everything in this process, without Ray."""
+@dataclass
+class _Scoring:
+    """A batch whose clips are being scored: how many tasks are in flight, and the scores so far."""
 
-    synthesizes: Synthesizes
-
-    def run(
-        self, planned: Sequence[MicroBatch], metrics: Sequence[str], on_wait: Callable[[], None] = lambda: None
-    ) -> Iterator[ScoredBatch]:
-        for micro_batch in planned:
-            batch = self.synthesizes.synthesize(micro_batch)
-            yield batch, {clip.key: score_waves(clip.waves, metrics) for clip in batch.clips}
+    batch: SynthesizedBatch
+    left: int = 0
+    scores: dict[str, Scores] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass
+class _Task:
+    """Scores some metrics of a clip of a batch; `tried`: once with all of them, and its process died."""
+
+    number: int
+    key: str
+    waves: Waves
+    metrics: list[str]
+    tried: bool
+
+
+class _ProcessDiedError(RuntimeError):
+    """The process of a task is gone."""
+
+
 class RayExecutor:
-    """Actors synthesize, and tasks score."""
+    """Actors synthesize, and tasks score; some of both die."""
 
-    runner: Runner
-    actors: list[Any]
-    make: Any
+    def __init__(self, runner: Runner, actors: list[Any], make: Any) -> None:
+        self._runner, self._ray, self._actors, self._make = runner, runner.ray, actors, make
+        self._score = runner.ray.remote(num_cpus=1, max_retries=0)(_score_on_one_thread)
 
     def run(
         self, planned: Sequence[MicroBatch], metrics: Sequence[str], on_wait: Callable[[], None] = lambda: None
     ) -> Iterator[ScoredBatch]:
-        yield from Scheduler(self.runner, self.actors, self.make, deque(planned), list(metrics)).finished(on_wait)
+        """As `LocalExecutor.run`."""
+        waiting, self._metrics = deque(planned), list(metrics)
+        self._idle = deque(self._actors * _BATCHES_IN_FLIGHT)
+        self._synthesizing: dict[Any, Any] = {}
+        self._scoring: dict[Any, _Task] = {}
+        self._batches: dict[int, _Scoring] = {}
+        while waiting or self._synthesizing or self._scoring:
+            while waiting and self._idle and len(self._scoring) < _CLIPS_IN_FLIGHT * self._runner.slots():
+                actor = self._idle.popleft()
+                self._synthesizing[actor.synthesize.remote([self._make], waiting.popleft())] = actor
+            in_flight = [*self._synthesizing, *self._scoring]
+            ready, _ = self._ray.wait(in_flight, num_returns=1, timeout=_POLL_SECONDS)
+            if not ready:
+                on_wait()
+            for reference in ready:
+                finished = self._scored(reference) if reference in self._scoring else self._synthesized(reference)
+                if finished is not None:
+                    yield finished
+
+    def _synthesized(self, reference: Any) -> ScoredBatch | None:
+        self._idle.append(self._synthesizing.pop(reference))
+        try:
+            batch: SynthesizedBatch = self._result(reference)
+        except _ProcessDiedError as error:
+            raise RuntimeError(
+                f"an actor that synthesizes died: {error}; is there memory for fewer --max-padded-frames?"
+            ) from error
+        if not batch.clips:
+            return batch, {}
+        self._batches[batch.number] = _Scoring(batch)
+        for clip in batch.clips:
+            self._begin(_Task(batch.number, clip.key, clip.waves, self._metrics, False))
+        return None
+
+    def _begin(self, task: _Task) -> None:
+        self._batches[task.number].left += 1
+        self._scoring[self._score.remote(task.waves, task.metrics)] = task
+
+    def _scored(self, reference: Any) -> ScoredBatch | None:
+        task = self._scoring.pop(reference)
+        of = self._batches[task.number]
+        of.left -= 1
+        scores: Scores = {}
+        try:
+            scores = self._result(reference)
+        except _ProcessDiedError as error:
+            if task.tried or not task.metrics:
+                why = f"the process that measured it died: {error}"
+                scores = {
+                    system: PairScores({}, dict.fromkeys(metrics_for(system, task.metrics), why))
+                    for system in task.waves
+                }
+            else:
+                for name in task.metrics:
+                    self._begin(_Task(task.number, task.key, task.waves, [name], True))
+        known = of.scores.setdefault(task.key, {})
+        for system, scored in scores.items():
+            values, failed = known.setdefault(system, PairScores({}, {}))
+            values.update(scored.values)
+            failed.update(scored.failed)
+        if of.left:
+            return None
+        del self._batches[task.number]
+        return of.batch, of.scores
+
+    def _result(self, reference: Any) -> Any:
+        exceptions = self._ray.exceptions
+        try:
+            return self._ray.get(reference)
+        except exceptions.RayTaskError as error:
+            raise cause_of(error) from error
+        except (exceptions.WorkerCrashedError, exceptions.NodeDiedError, exceptions.OutOfMemoryError) as error:
+            raise _ProcessDiedError(str(error).splitlines()[0]) from error
+        except exceptions.RayError as error:
+            raise RuntimeError(f"an actor that synthesizes died: {error}") from error
+
+
+def _score_on_one_thread(waves: Waves, metrics: list[str]) -> Scores:
+    torch.set_num_threads(1)
+    return score_waves(waves, metrics)

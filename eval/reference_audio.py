@@ -26,18 +26,10 @@ _FORMATS = "wav,w64,aiff,flac,mp3,aac,ogg,mov,mp4,matroska,webm,avi,mpegts,mpeg,
 
 
 def reference_of(file: Path, mel: MelSettings) -> Tensor | None:
-    """The speaker reference that a file of sound or a video gives: the loudest 50 mel frames of it.
+    """(n_mels, 50), the speaker reference that a file of sound or a video gives: the loudest 50 mel frames of its first
+    ten minutes, by the analysis that the network was trained with. None where it has no sound, or nothing but zeros.
 
-    Args:
-        file: its first ten minutes are read.
-        mel: the analysis that the network was trained with.
-
-    Returns:
-        (n_mels, 50), or None where the file has no sound, or nothing but zeros.
-
-    Raises:
-        OSError: it cannot be read.
-        ValueError: it holds no media, or too little sound.
+    `OSError` where it cannot be read, `ValueError` where it holds no media, or too little sound.
     """
     sound = torch.from_numpy(_sound_of(file))
     if not sound.any():

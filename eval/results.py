@@ -45,25 +45,6 @@ RATES = {
 """Error rates by name: columns of errors and of what they are counted over. The rate of many clips is that of their
 sums."""
 
-_ABOUT_CLIP = [
-    ("key", pa.string()),
-    ("split", pa.string()),
-    ("speaker", pa.string()),
-    ("frames", pa.int32()),
-    ("seconds", pa.float64()),
-    ("text", pa.string()),
-    ("speaker_reference", pa.string()),
-    ("system", pa.string()),
-]
-_RECOGNIZED = [
-    ("hypothesis", pa.string()),
-    *((column, pa.int32()) for column in (*RATES["wer"], *RATES["cer"])),
-    ("lips_hypothesis", pa.string()),
-    *((column, pa.int32()) for column in (*RATES["lips_wer"], *RATES["lips_cer"])),
-    ("failed", pa.string()),
-    ("wav", pa.string()),
-]
-
 
 class ResultsError(ValueError):
     """A folder that holds no evaluation, or a damaged one; names the file."""
@@ -74,13 +55,23 @@ def schema_of(metrics: Sequence[str]) -> pa.Schema:
     `text`, `speaker_reference` (the key of the clip that it is of, `self` or `file`), `system`; a float64 a metric;
     `hypothesis` and `lips_hypothesis` with the counts of `RATES`; `failed`, JSON of metric -> reason; `wav`, the
     waveform's path in the folder. What does not apply is null."""
-    return pa.schema([*_ABOUT_CLIP, *((name, pa.float64()) for name in metrics), *_RECOGNIZED])
+    text, count, number = pa.string(), pa.int32(), pa.float64()
+    columns = dict.fromkeys(("key", "split", "speaker"), text) | {"frames": count, "seconds": number}
+    columns |= dict.fromkeys(("text", "speaker_reference", "system"), text) | dict.fromkeys(metrics, number)
+    columns |= {"hypothesis": text} | dict.fromkeys((*RATES["wer"], *RATES["cer"]), count)
+    columns |= {"lips_hypothesis": text} | dict.fromkeys((*RATES["lips_wer"], *RATES["lips_cer"]), count)
+    return pa.schema(columns | {"failed": text, "wav": text})
 
 
 def table_of(rows: Iterable[dict[str, Any]], metrics: Sequence[str]) -> pa.Table:
     """Rows (columns that lack are null) as a table, by key and by the order of `SYSTEMS`."""
     ordered = sorted(rows, key=lambda row: (row["key"], SYSTEMS.index(row["system"])))
     return pa.Table.from_pylist(ordered, schema=schema_of(metrics))
+
+
+def wav_name(system: str, key: str) -> str:
+    """Where a waveform lies in the folder of an evaluation."""
+    return f"wav/{system}/{key}.wav"
 
 
 def make_folder(folder: Path) -> None:
@@ -104,33 +95,35 @@ def write_clips(store: Store, table: pa.Table) -> None:
         store.write(name, content.getvalue())
 
 
+def plain(content: Any) -> Any:
+    """Nested content as JSON can hold it: what is not a finite number is None."""
+    if isinstance(content, dict):
+        return {str(name): plain(value) for name, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [plain(value) for value in content]
+    if isinstance(content, float | np.floating):
+        return float(content) if np.isfinite(content) else None
+    return content
+
+
 def write_json(store: Store, name: str, content: Any) -> None:
     """Write JSON, with what is not a number as null."""
-    text = json.dumps(_plain(content), indent=1, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(plain(content), indent=1, ensure_ascii=False, allow_nan=False)
     store.write(name, f"{text}\n".encode("utf-8", "replace"))
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A finished evaluation: `Evaluation.open(folder)`.
-
-    Attributes:
-        folder: where it lies.
-        about: what was evaluated (`evaluation.json`): identity, settings, checkpoint, dataset, versions, command.
-        clips: the rows, `schema_of` its metrics.
-    """
+    """A finished evaluation: `Evaluation.open(folder)`."""
 
     folder: Path
+    # what was evaluated (`evaluation.json`): identity, settings, checkpoint, dataset, versions, command
     about: dict[str, Any]
-    clips: pa.Table
+    clips: pa.Table  # the rows, `schema_of` its metrics
 
     @classmethod
     def open(cls, folder: str | Path) -> Evaluation:
-        """Read a report's folder.
-
-        Raises:
-            ResultsError: there is none, it is not finished, or it is damaged.
-        """
+        """Read a report's folder; `ResultsError` where there is none, it is not finished, or it is damaged."""
         folder = Path(folder)
         try:
             about = json.loads((folder / ABOUT_NAME).read_text("utf-8"))
@@ -181,11 +174,11 @@ class Evaluation:
         rows = self.rows(system)
         keys = np.array(rows["key"].to_pylist(), dtype=object)
         if metric in RATES:
-            errors, weights = (_floats(rows[column]) for column in RATES[metric])
+            errors, weights = (rows[column].cast(pa.float64()).to_numpy() for column in RATES[metric])
             with np.errstate(divide="ignore", invalid="ignore"):
                 values = errors / np.where(weights > 0, weights, np.nan)
         else:
-            values = _floats(rows[metric])
+            values = rows[metric].cast(pa.float64()).to_numpy()
             weights = np.ones(len(values))
         known = ~np.isnan(values)
         return keys[known].tolist(), values[known], weights[known]
@@ -198,17 +191,3 @@ class Evaluation:
             for metric, reason in json.loads(text or "{}").items():
                 found.setdefault(metric, {})[key] = reason
         return found
-
-
-def _floats(column: pa.ChunkedArray) -> np.ndarray[Any, Any]:
-    return np.array([np.nan if value is None else value for value in column.to_pylist()], np.float64)
-
-
-def _plain(content: Any) -> Any:
-    if isinstance(content, dict):
-        return {str(name): _plain(value) for name, value in content.items()}
-    if isinstance(content, list | tuple):
-        return [_plain(value) for value in content]
-    if isinstance(content, float | np.floating):
-        return float(content) if np.isfinite(content) else None
-    return content

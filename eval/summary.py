@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from eval.bootstrap import bootstrap
-from eval.paired import pair
 from eval.results import Evaluation
+from eval.statistics import bootstrap, pair
 
 
 def summarize(evaluation: Evaluation) -> dict[str, Any]:

@@ -12,13 +12,15 @@ An untrained network alone reaches STOI 0.43 on synthetic speech, so a figure by
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import NamedTuple
 
+import pyarrow as pa
 import torch
 from torch import Tensor
 
+from eval.results import SYSTEMS
 from model.checkpoint import Checkpoint
 from model.lip_to_speech import LipToSpeechSettings
 from model.padding import valid_mask
@@ -27,92 +29,101 @@ from model.tokenizer import FILE_NAME, Tokenizer
 from model.transforms import TransformSettings
 from runtime.constants import MEL_FRAMES_PER_VIDEO_FRAME, N_MELS
 from shards import Dataset
-from shards.loading.batch_plan import BatchSettings, plan_epoch
+from shards.loading.batch_plan import BatchSettings, MicroBatch, PlannedClip, plan_epoch
 from shards.loading.collate import Contents
 from shards.loading.loader import LoaderSettings, load
 
 
 class SystemInputs(NamedTuple):
-    """What systems are given of a batch of clips.
-
-    Attributes:
-        video, shuffled_video: (B, 1, T, size, size) of each clip, and of another clip in its place; None if no system
-            asks for it.
-        lengths: (B,) video frames, on the CPU.
-        reference: (B, n_mels, S) of the reference utterances.
-        target: (B, n_mels, 4T) ground-truth mels.
-    """
-
-    video: Tensor
-    shuffled_video: Tensor | None
-    lengths: Tensor
-    reference: Tensor
-    target: Tensor
-
-
-class SystemOutput(NamedTuple):
-    """(B, n_mels, 4T) mels of a batch; (B, T, vocabulary) CTC logits where a network read the lips."""
-
-    mel: Tensor
-    logits: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class Models:
-    """What systems synthesize with; None for what no system asks for.
-
-    Attributes:
-        trained, untrained: of the checkpoint, and of its network with new weights.
-        mean_mel: (n_mels,).
-    """
+    """What systems synthesize a batch of clips with; None for what no system asks for."""
 
     trained: Synthesizer
     untrained: Synthesizer | None
-    mean_mel: Tensor | None
+    mean_mel: Tensor | None  # (n_mels,)
+    video: Tensor  # (B, 1, T, size, size)
+    shuffled_video: Tensor | None  # as `video`, of another clip in the place of each
+    lengths: Tensor  # (B,) video frames, on the CPU
+    reference: Tensor  # (B, n_mels, S) of the reference utterances
+    target: Tensor  # (B, n_mels, 4T) ground-truth mels
 
 
-def _network(models: Models, inputs: SystemInputs) -> SystemOutput:
-    output = models.trained.mels(inputs.video, inputs.lengths, inputs.reference)
-    return SystemOutput(output.mel, output.logits)
-
-
-def _shuffled_lips(models: Models, inputs: SystemInputs) -> SystemOutput:
-    assert inputs.shuffled_video is not None
-    return SystemOutput(models.trained.mels(inputs.shuffled_video, inputs.lengths, inputs.reference).mel)
-
-
-def _untrained(models: Models, inputs: SystemInputs) -> SystemOutput:
-    assert models.untrained is not None
-    return SystemOutput(models.untrained.mels(inputs.video, inputs.lengths, inputs.reference).mel)
-
-
-def _mean_mel(models: Models, inputs: SystemInputs) -> SystemOutput:
-    assert models.mean_mel is not None
-    return SystemOutput(models.mean_mel.to(inputs.target.device)[None, :, None].expand_as(inputs.target))
-
-
-def _ceiling(_: Models, inputs: SystemInputs) -> SystemOutput:
-    return SystemOutput(inputs.target)
-
-
-MEL_SYSTEMS: dict[str, Callable[[Models, SystemInputs], SystemOutput]] = {
-    "network": _network,
-    "shuffled_lips": _shuffled_lips,
-    "untrained": _untrained,
-    "mean_mel": _mean_mel,
-    "ceiling": _ceiling,
-}
+MEL_SYSTEMS = SYSTEMS[:-1]
 """Systems whose mel goes through the vocoder; `original` alone has a waveform of its own."""
 
 
-def mean_mel_of(dataset: Dataset, splits: Sequence[str], max_padded_frames: int, workers: int) -> Tensor:
-    """(n_mels,) the mean over all mel frames of splits, each clip used whole.
+def mel_of(system: str, inputs: SystemInputs) -> tuple[Tensor, Tensor | None]:
+    """(B, n_mels, 4T) mels that a system of `MEL_SYSTEMS` makes of a batch; (B, T, vocabulary) CTC logits of `network`,
+    None of the others."""
+    lengths, reference = inputs.lengths, inputs.reference
+    match system:
+        case "network":
+            output = inputs.trained.mels(inputs.video, lengths, reference)
+            return output.mel, output.logits
+        case "shuffled_lips":
+            assert inputs.shuffled_video is not None
+            return inputs.trained.mels(inputs.shuffled_video, lengths, reference).mel, None
+        case "untrained":
+            assert inputs.untrained is not None
+            return inputs.untrained.mels(inputs.video, lengths, reference).mel, None
+        case "mean_mel":
+            assert inputs.mean_mel is not None
+            return inputs.mean_mel.to(inputs.target.device)[None, :, None].expand_as(inputs.target), None
+        case _:  # the ceiling
+            return inputs.target, None
+
+
+def partners_of(index: pa.Table, rows: Sequence[int]) -> dict[int, int]:
+    """For each row another one of them: of the same speaker where there is one, of nearly the same length.
+
+    Neighbors in length are each other's partners; of an odd number the last three go round. Clips that are alone with
+    their speaker are paired among themselves. `ValueError` for a single clip.
+    """
+    if len(rows) < 2:
+        raise ValueError("systems: shuffled_lips takes another clip's lips, and there is a single clip")
+    keys, speakers, frames = (index[name].take(list(rows)).to_pylist() for name in ("key", "speaker", "frames"))
+    order = sorted(range(len(rows)), key=lambda at: (speakers[at], frames[at], keys[at]))
+    groups = [list(group) for _, group in groupby(order, key=lambda at: speakers[at])]
+    alone = sorted((group[0] for group in groups if len(group) == 1), key=lambda at: (frames[at], keys[at]))
+    partner: dict[int, int] = {}
+    for group in [*(group for group in groups if len(group) > 1), alone]:
+        for first in range(0, len(group) - 1, 2):
+            ring = group[first:] if len(group) - first == 3 else group[first : first + 2]
+            partner |= {rows[a]: rows[b] for a, b in zip(ring, [*ring[1:], ring[0]], strict=True)}
+    if len(alone) == 1:
+        mine = rows[alone[0]]
+        nearest = min((at for at in order if at != alone[0]), key=lambda at: abs(frames[at] - frames[alone[0]]))
+        partner[mine] = rows[nearest]
+    return partner
+
+
+def with_partners(index: pa.Table, micro_batch: MicroBatch, partners: Mapping[int, int]) -> MicroBatch:
+    """The same micro-batch with each clip's partner in its place, cut where the clip itself ends."""
+    others = [partners[clip.row] for clip in micro_batch.clips]
+    frames = index["frames"].take(pa.array(others, pa.int64())).to_pylist()
+    clips = tuple(
+        PlannedClip(other, 0, min(clip.stop, length), None, False)
+        for clip, other, length in zip(micro_batch.clips, others, frames, strict=True)
+    )
+    return MicroBatch(micro_batch.number, micro_batch.frames, clips)
+
+
+def fit_lips(other: Tensor, other_lengths: Tensor, lengths: Tensor) -> Tensor:
+    """Lips of other clips fitted to the clips in whose place they stand: a shorter one holds its last frame.
 
     Args:
-        dataset: of the splits.
-        splits: that the network may have been trained on.
-        max_padded_frames: of a batch; longer clips are batches of their own.
-        workers: processes that read.
+        other: (B, T, R, R) crops.
+        other_lengths, lengths: (B,) frames of them, and of the clips themselves.
+
+    Returns:
+        (B, T, R, R), 0 beyond the clips' lengths.
+    """
+    frames = torch.arange(other.shape[1])
+    held = other[torch.arange(len(other))[:, None], torch.minimum(frames, (other_lengths - 1)[:, None])]
+    return held * valid_mask(lengths, len(frames))[:, :, None, None]
+
+
+def mean_mel_of(dataset: Dataset, splits: Sequence[str], max_padded_frames: int, workers: int) -> Tensor:
+    """(n_mels,) the mean over all mel frames of splits, each clip used whole; `workers` processes read.
 
     Raises:
         DatasetError, StorageError: a clip cannot be read.
@@ -133,11 +144,8 @@ def device_of(wanted: str | None, gpus: int | None = None) -> torch.device:
     """What networks run on: a GPU if there is one, unless the CPU is wanted.
 
     Args:
-        wanted: `cpu`, `cuda`, or None for either.
+        wanted: `cpu`, `cuda`, or None for either; `ValueError` for `cuda` where there is none.
         gpus: how many are free; default: as torch finds them here.
-
-    Raises:
-        ValueError: `cuda`, and there is none.
     """
     found = torch.cuda.is_available() if gpus is None else gpus > 0
     if wanted == "cuda" and not found:
@@ -148,8 +156,7 @@ def device_of(wanted: str | None, gpus: int | None = None) -> torch.device:
 def transforms_of(checkpoint: Checkpoint, dataset: Dataset) -> TransformSettings:
     """How crops become what the network was trained on. A published file does not say: as published, of this crop.
 
-    Raises:
-        ValueError: the shards hold crops of another size.
+    `ValueError` where the shards hold crops of another size.
     """
     crop_radius = dataset.manifest.features["crop"]["crop_radius"]
     transforms = checkpoint.transforms or TransformSettings(crop_radius=crop_radius)
@@ -163,11 +170,7 @@ def transforms_of(checkpoint: Checkpoint, dataset: Dataset) -> TransformSettings
 
 def tokenizer_of(checkpoint: Checkpoint, dataset: Dataset) -> Tokenizer | None:
     """The tokenizer of a network's CTC head: its own, or, since a published file has none, the dataset's if it has as
-    many pieces; None without either.
-
-    Raises:
-        ValueError: the dataset's is no SentencePiece model.
-    """
+    many pieces; None without either. `ValueError` where the dataset's is no SentencePiece model."""
     settings = checkpoint.settings
     if checkpoint.tokenizer is not None or not dataset.store.exists(FILE_NAME):
         return checkpoint.tokenizer

@@ -25,10 +25,8 @@ JSON_NAME, MARKDOWN_NAME = "comparison.json", "comparison.md"
 def run(arguments: Sequence[str]) -> int:
     """Compare evaluations clip by clip: print the table and write the folder; returns the exit status.
 
-    Raises:
-        ValueError: fewer than two evaluations, a folder that holds none, nothing that they have in common, names that
-            do not fit, or `--out` is an evaluation's own folder.
-        OSError: a file cannot be read or written.
+    `ValueError` for fewer than two evaluations, a folder that holds none, nothing that they have in common, names that
+    do not fit, or an evaluation's own folder as `--out`; `OSError` where a file cannot be read or written.
     """
     values = _parse(arguments)
     folders = [Path(report) for report in values.reports]
@@ -42,7 +40,7 @@ def run(arguments: Sequence[str]) -> int:
             f"--out {out}: an evaluation lies there, whose report would be overwritten; name another folder"
         )
     evaluations = {
-        name: Evaluation.open(folder) for name, folder in zip(_names(folders, values.names), folders, strict=True)
+        name: Evaluation.open(folder) for name, folder in zip(names_of(folders, values.names), folders, strict=True)
     }
     comparison = compare(evaluations)
     lines = list(markdown(comparison))
@@ -68,28 +66,20 @@ def _parse(arguments: Sequence[str]) -> Namespace:
     return parser.parse(arguments)
 
 
-def names_of(folders: Sequence[Path]) -> list[str]:
-    """A name for each folder: its own, with as many of those above as it takes to tell them apart.
-
-    Raises:
-        ValueError: a folder is named twice.
-    """
+def names_of(folders: Sequence[Path], given: Sequence[str] | None = None) -> list[str]:
+    """A name for each folder: the given one, or its own, with as many of those above as it takes to tell them apart;
+    `ValueError` where one is named twice."""
     parts = [folder.resolve().parts for folder in folders]
     twice = [str(folder) for place, folder in enumerate(folders) if parts[place] in parts[:place]]
     if twice:
         raise ValueError(f"{twice[0]}: named twice, and an evaluation does not differ from itself")
+    if given is not None:
+        if len(given) != len(folders) or len(set(given)) < len(given):
+            raise ValueError(f"--names {' '.join(given)}: {len(folders)} names were expected, each another one")
+        return list(given)
     depth = 1
     while True:
         names = ["/".join(of[-depth:]) for of in parts]
         if len(set(names)) == len(names):
             return names
         depth += 1
-
-
-def _names(folders: Sequence[Path], given: Sequence[str] | None) -> list[str]:
-    found = names_of(folders)
-    if given is None:
-        return found
-    if len(given) != len(folders) or len(set(given)) < len(given):
-        raise ValueError(f"--names {' '.join(given)}: {len(folders)} names were expected, each another one")
-    return list(given)

@@ -23,11 +23,8 @@ Clips = dict[str, dict[str, Any]]
 
 
 def clips_of(evaluation: Evaluation) -> Clips:
-    """The network's rows by key, in the columns that tell one clip from another.
-
-    Raises:
-        ValueError: there are none, or one occurs twice.
-    """
+    """The network's rows by key, in the columns that tell one clip from another; `ValueError` where there are none, or
+    one occurs twice."""
     rows = evaluation.rows("network").select(["key", "split", *_CLIP]).to_pylist()
     clips = {row["key"]: row for row in rows}
     if not rows:

@@ -2,8 +2,8 @@
 
 The first evaluation is the one that the others are compared with; a difference is another's figure less the first's,
 both of the network. A metric is compared on the clips that every evaluation has a figure of, the same ones for all
-(`eval.paired`), and the rest are counted by reason. The test flips signs clip by clip, for the errors in the words of
-one clip depend on each other.
+(`eval.statistics.pair`), and the rest are counted by reason. The test flips signs clip by clip, for the errors in the
+words of one clip depend on each other.
 
 Holm's correction is over all tests of the comparison, every metric and every evaluation: all are in one table, and the
 reader looks for the small ones.
@@ -13,17 +13,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from eval.bootstrap import Figures, bootstrap
 from eval.compare.comparability import Clips, clip_differences, clips_of, no_shared_clip, settings_differences
-from eval.compare.significance import FLIPS, holm, sign_flip_p
-from eval.metrics import Display, display_of
-from eval.paired import PairedFigures, pair
+from eval.metrics import Display
+from eval.metrics.registry import display_of
 from eval.results import RATES, Evaluation
+from eval.statistics import FLIPS, Figures, PairedFigures, bootstrap, holm, pair, sign_flip_p
 
 RANKING_METRICS = ("estoi", "stoi")
 """Clips are chosen by the first of these that there are figures of; else by the first metric."""
@@ -38,44 +37,28 @@ class ExcludedClips:
     clips: int
 
 
-@dataclass(frozen=True)
+@dataclass
 class PairedDifference:
-    """An evaluation's figures beside the first one's.
+    """An evaluation's figures beside the first one's."""
 
-    Attributes:
-        mean, low, high: of the difference, and its 95% bootstrap interval over clips.
-        p: of the two-sided sign-flip test.
-        p_holm: corrected for the number of tests in the comparison.
-        win_rate: share of the clips where this evaluation is better, equal ones as one half.
-        ties: clips that are equal.
-    """
-
-    mean: float
-    low: float
+    mean: float  # of the difference
+    low: float  # of its 95% bootstrap interval over clips
     high: float
-    p: float
-    p_holm: float
-    win_rate: float
-    ties: int
+    p: float  # of the two-sided sign-flip test
+    p_holm: float  # corrected for the number of tests in the comparison, once all have been made
+    win_rate: float  # share of the clips where this evaluation is better, equal ones as one half
+    ties: int  # clips that are equal
 
 
 @dataclass(frozen=True)
 class MetricComparison:
-    """A metric on the clips that every evaluation has a figure of.
-
-    Attributes:
-        display: how it is shown, and which direction is better.
-        paired: the figures of every evaluation; a rate's weight is what its errors are counted over, any other's is 1.
-        excluded: the other clips that are in every evaluation.
-        means: of every evaluation, weighted.
-        differences: of every evaluation but the first.
-    """
+    """A metric on the clips that every evaluation has a figure of."""
 
     display: Display
-    paired: PairedFigures
-    excluded: list[ExcludedClips]
-    means: dict[str, float]
-    differences: dict[str, PairedDifference]
+    paired: PairedFigures  # a rate's weight is what its errors are counted over, any other's is 1
+    excluded: list[ExcludedClips]  # the other clips that are in every evaluation
+    means: dict[str, float]  # of every evaluation, weighted
+    differences: dict[str, PairedDifference]  # of every evaluation but the first
 
     def changes(self, name: str) -> Figures:
         """Clip by clip, the figure of evaluation `name` less that of the first."""
@@ -89,25 +72,15 @@ class MetricComparison:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `compare` found.
+    """What `compare` found."""
 
-    Attributes:
-        names: of the evaluations; the first is what the others are compared with.
-        clips: that are in all of them.
-        excluded: clips that are not.
-        ranked_by: the metric that clips are chosen by.
-        metrics: what was compared, by name.
-        not_compared: metric -> why it was not.
-        warnings: what differs besides the network, in words.
-    """
-
-    names: list[str]
-    clips: int
-    excluded: list[ExcludedClips]
-    ranked_by: str
+    names: list[str]  # of the evaluations; the first is what the others are compared with
+    clips: int  # that are in all of them
+    excluded: list[ExcludedClips]  # clips that are not
+    ranked_by: str  # the metric that clips are chosen by
     metrics: dict[str, MetricComparison]
-    not_compared: dict[str, str]
-    warnings: list[str]
+    not_compared: dict[str, str]  # metric -> why it was not
+    warnings: list[str]  # what differs besides the network, in words
 
     def as_json(self) -> dict[str, Any]:
         """All figures, but for those of single clips: they lie in each evaluation's `clips.parquet`."""
@@ -134,13 +107,10 @@ class Comparison:
 
 
 def compare(evaluations: Mapping[str, Evaluation]) -> Comparison:
-    """Compare the network's figures of several evaluations; the same ones have the same figures again.
+    """Compare the network's figures of several evaluations, at least two, by the name that each is to have; the others
+    are compared with the first. The same evaluations have the same figures again.
 
-    Args:
-        evaluations: two at least, by the name that each is to have; the first is what the others are compared with.
-
-    Raises:
-        ValueError: fewer than two; no clip, or no metric with figures, that all have.
+    `ValueError` for fewer than two, and where there is no clip, or no metric with figures, that all have.
     """
     if len(evaluations) < 2:
         raise ValueError(f"{len(evaluations)} evaluation to compare: two at least were expected")
@@ -158,23 +128,22 @@ def compare(evaluations: Mapping[str, Evaluation]) -> Comparison:
     if not metrics:
         reasons = "; ".join(f"{metric}: {reason}" for metric, reason in not_compared.items())
         raise ValueError(f"no metric can be compared: {reasons or 'nothing was measured'}")
+    tests = [difference for of in metrics.values() for difference in of.differences.values()]
+    for difference, p_holm in zip(tests, holm([difference.p for difference in tests]), strict=True):
+        difference.p_holm = p_holm
     return Comparison(
         names=list(evaluations),
         clips=len(shared),
         excluded=_absent(clips, shared),
         ranked_by=next((metric for metric in RANKING_METRICS if metric in metrics), next(iter(metrics))),
-        metrics=_correct(metrics),
+        metrics=metrics,
         not_compared=not_compared,
         warnings=warnings + clip_differences(clips, shared),
     )
 
 
 def _compare_metric(evaluations: Mapping[str, Evaluation], metric: str, shared: set[str]) -> MetricComparison:
-    """One metric, its p values not yet corrected.
-
-    Raises:
-        ValueError: there is nothing to compare; says why.
-    """
+    """One metric, its p values not yet corrected; `ValueError` where there is nothing to compare, and why."""
     without = [name for name, evaluation in evaluations.items() if metric not in evaluation.measured]
     if without:
         raise ValueError(f"not measured in {' and '.join(without)}")
@@ -187,7 +156,8 @@ def _compare_metric(evaluations: Mapping[str, Evaluation], metric: str, shared: 
         raise ValueError(f"no clip has a figure in every evaluation: {reasons}")
     means = {name: float(np.average(of, weights=paired.weights)) for name, of in paired.figures.items()}
     compared = MetricComparison(display_of(metric), paired, excluded, means, {})
-    return replace(compared, differences={name: _difference(compared, name) for name in list(evaluations)[1:]})
+    compared.differences.update({name: _difference(compared, name) for name in list(evaluations)[1:]})
+    return compared
 
 
 def _difference(compared: MetricComparison, name: str) -> PairedDifference:
@@ -221,14 +191,3 @@ def _excluded(
         else:
             reasons["errors are not counted over the same length: text or normalizer differ", tuple(measured)] += 1
     return [ExcludedClips(reason, names, count) for (reason, names), count in reasons.most_common()]
-
-
-def _correct(metrics: dict[str, MetricComparison]) -> dict[str, MetricComparison]:
-    """With Holm's correction over all tests."""
-    tests = [(metric, name) for metric, of in metrics.items() for name in of.differences]
-    p = holm([metrics[metric].differences[name].p for metric, name in tests])
-    for (metric, name), p_holm in zip(tests, p, strict=True):
-        of = metrics[metric]
-        differences = of.differences | {name: replace(of.differences[name], p_holm=p_holm)}
-        metrics = metrics | {metric: replace(of, differences=differences)}
-    return metrics

@@ -10,55 +10,33 @@ from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
-from markupsafe import Markup
 
 from eval.compare.comparison import Comparison, MetricComparison
 from eval.compare.table import exclusions, heading, notes_of, rows_of
-from eval.metrics import Display
 from eval.report.about import settings_of
 from eval.report.alignment import normalizer_used
 from eval.report.charts import beyond, distribution
 from eval.report.clip_cards import MAX_SECONDS, ClipCard, Rank, cut_note, hypothesis_of, player_of
 from eval.report.report import PAGE_NAME
 from eval.report.waveforms import draw_scale
-from eval.results import Evaluation
-from eval.scoring import wav_name
+from eval.results import Evaluation, wav_name
 from runtime.constants import FPS, SAMPLES_PER_FRAME
 from runtime.html_page import write_page
 
 _LABEL = 11  # letters that have room beside a chart
 
 
-class DifferenceChart(NamedTuple):
-    """How the clips' differences in a metric are distributed: drawn, and in words how many are better."""
-
-    display: Display
-    drawn: Markup
-    better: str
-    beyond: int
-
-
 def write_comparison(
     folder: Path, comparison: Comparison, evaluations: Mapping[str, Evaluation], shown: int = 2
 ) -> Path:
-    """Write `report.html` into a folder; it appears whole or not at all, and fetches nothing.
+    """Write `report.html` into a folder and return its path; it appears whole or not at all, and fetches nothing.
 
-    Args:
-        folder: of the comparison.
-        comparison: of these evaluations.
-        evaluations: by the names that it has.
-        shown: clips of the largest gain, of the median and of the largest loss, of each evaluation.
-
-    Returns:
-        The page's path.
-
-    Raises:
-        ValueError: the page cannot be a file.
-        StorageError: the disk failed.
+    `evaluations` are by the names that the comparison has; `shown` clips each have the largest gain, the median and the
+    largest loss of an evaluation. `ValueError` where the page cannot be a file, `StorageError` where the disk failed.
     """
     first, *others = comparison.names
     chosen: dict[str, list[Rank]] = {}
@@ -123,7 +101,8 @@ def _systems(comparison: Comparison) -> dict[str, str]:
     return {f"network of{place}": name for place, name in enumerate(comparison.names)}
 
 
-def _chart(comparison: Comparison, of: MetricComparison) -> DifferenceChart:
+def _chart(comparison: Comparison, of: MetricComparison) -> dict[str, Any]:
+    """How the clips' differences in a metric are distributed: drawn, and in words how many are better."""
     display = replace(of.display, title=f"difference in {of.display.title}")
     figures = {}
     for system, name in _systems(comparison).items():
@@ -132,7 +111,12 @@ def _chart(comparison: Comparison, of: MetricComparison) -> DifferenceChart:
             figures[system] = (label, of.changes(name), of.differences[name].mean)
     better = [f"{100 * one.win_rate:.1f}% of clips better in {name}" for name, one in of.differences.items()]
     outside = beyond(display, np.concatenate([changes for _, changes, _ in figures.values()]))
-    return DifferenceChart(of.display, distribution(display, figures), ", ".join(better), outside)
+    return {
+        "display": of.display,
+        "drawn": distribution(display, figures),
+        "better": ", ".join(better),
+        "beyond": outside,
+    }
 
 
 def _card(ranks: list[Rank], key: str, comparison: Comparison, evaluations: Mapping[str, Evaluation]) -> ClipCard:

@@ -3,58 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from eval.compare.comparison import Comparison, ExcludedClips, MetricComparison
-from eval.compare.significance import FLIPS
+from eval.statistics import FLIPS
 from runtime.html_page import counted
 
 ALPHA = 0.05
 _MAX_REASONS = 5  # of a metric's excluded clips; the rest is summed up
 
 
-class TableRow(NamedTuple):
-    """A row of the table, an evaluation beside the first in a metric: cells as text."""
-
-    metric: str
-    evaluation: str
-    first: str
-    mean: str
-    difference: str
-    interval: str
-    p: str
-    p_holm: str
-    wins: str
-    verdict: str
-    clips: str
-
-
-def heading(comparison: Comparison) -> TableRow:
+def heading(comparison: Comparison) -> list[str]:
     """The table's header."""
     means = f"Mean of {comparison.names[0]}", "Mean"
-    return TableRow(
-        "Metric", "Evaluation", *means, "Difference", "95% interval", "p", "p, Holm", "Wins", "Verdict", "Clips"
-    )
+    return ["Metric", "Evaluation", *means, "Difference", "95% interval", "p", "p, Holm", "Wins", "Verdict", "Clips"]
 
 
-def rows_of(comparison: Comparison, metric: str) -> list[TableRow]:
-    """The rows of a metric."""
+def rows_of(comparison: Comparison, metric: str) -> list[dict[str, str]]:
+    """The rows of a metric, an evaluation beside the first in each: cells as text, in the order of the header."""
     of = comparison.metrics[metric]
     display, difference = of.display, of.display.format_difference
     return [
-        TableRow(
-            metric=f"{display.label} ({display.better})",
-            evaluation=name,
-            first=display.format(of.means[comparison.names[0]]),
-            mean=display.format(of.means[name]),
-            difference=difference(one.mean),
-            interval=f"{difference(one.low)} to {difference(one.high)}",
-            p=f"{one.p:.4f}",
-            p_holm=f"{one.p_holm:.4f}",
-            wins=f"{100 * one.win_rate:.1f}%",
-            verdict=verdict(of, name),
-            clips=f"{len(of.paired.keys):,}",
-        )
+        {
+            "metric": f"{display.label} ({display.better})",
+            "evaluation": name,
+            "first": display.format(of.means[comparison.names[0]]),
+            "mean": display.format(of.means[name]),
+            "difference": difference(one.mean),
+            "interval": f"{difference(one.low)} to {difference(one.high)}",
+            "p": f"{one.p:.4f}",
+            "p_holm": f"{one.p_holm:.4f}",
+            "wins": f"{100 * one.win_rate:.1f}%",
+            "verdict": verdict(of, name),
+            "clips": f"{len(of.paired.keys):,}",
+        }
         for name, one in of.differences.items()
     ]
 
@@ -104,7 +85,7 @@ def markdown(comparison: Comparison) -> Iterator[str]:
     yield f"|---|---|{'---:|' * 7}---|---:|"
     for metric in comparison.metrics:
         for row in rows_of(comparison, metric):
-            yield f"| {' | '.join(_plain(cell) for cell in row)} |"
+            yield f"| {' | '.join(_plain(cell) for cell in row.values())} |"
     yield ""
     for metric, of in comparison.metrics.items():
         if of.excluded:

@@ -14,12 +14,8 @@ class MetricError(ValueError):
 
 
 def crop_to_common_length(original: Wave, generated: Wave) -> tuple[Wave, Wave]:
-    """Both (L,) float32, L the shorter one's length.
-
-    Raises:
-        MetricError: a waveform that is empty, silent throughout or not finite.
-        ValueError: not one-dimensional arrays of floating point.
-    """
+    """Both (L,) float32, L the shorter one's length; `MetricError` for a waveform that is empty, silent throughout or
+    not finite, `ValueError` for what is no one-dimensional array of floating point."""
     for side, wave in (("original", original), ("generated", generated)):
         check_dtype(side, wave)
     common = min(len(original), len(generated))

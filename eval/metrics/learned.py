@@ -1,8 +1,7 @@
 """Learned metrics: speaker similarity by Resemblyzer, and predicted MOS by DNSMOS.
 
-Both are pretrained networks whose weights come inside their packages (the extra `judges`): nothing is
-downloaded. They are loaded once a process, when the first figure is asked for, and run on the CPU in one thread, for
-processes to be the parallelism.
+Both are pretrained networks whose weights come inside their packages (the extra `judges`): nothing is downloaded. They
+are loaded once a process, for the first figure, and run on the CPU in one thread: processes are the parallelism.
 """
 
 from __future__ import annotations
@@ -31,10 +30,7 @@ def similarity(original: Wave, generated: Wave) -> float:
     """Cosine of the two speaker embeddings of Resemblyzer (Wan et al., "Generalized End-to-End Loss", 2018), 0 to 1.
 
     Each waveform is embedded as a whole, after Resemblyzer's own preparation: its volume, and pauses shortened.
-
-    Raises:
-        MetricError: under 0.4 s of voice in either, or a waveform that is empty, silent or not finite.
-        PackageMissingError: Resemblyzer is not installed.
+    `MetricError` under 0.4 s of voice in either, or for a waveform that is empty, silent or not finite.
     """
     first, second = _embedding("original", original), _embedding("generated", generated)
     return float(np.clip(first @ second, -1.0, 1.0))  # each is of length 1
@@ -44,10 +40,7 @@ def mos(original: Wave, generated: Wave) -> float:
     """The overall quality, OVRL, of the generated waveform by DNSMOS P.835, about 1 to 5 (Reddy et al., 2022).
 
     The original is ignored. DNSMOS takes windows of 9.01 s, and repeats a shorter clip until it fills one.
-
-    Raises:
-        MetricError: the generated is under 0.4 s, empty, silent or not finite.
-        PackageMissingError: speechmos, or onnxruntime, is not installed.
+    `MetricError` if the generated is under 0.4 s, empty, silent or not finite.
     """
     wave = _clipped("generated", generated)
     figure = float(load_dnsmos()(wave, SAMPLE_RATE, False)["ovrl_mos"])
@@ -79,7 +72,7 @@ def _clipped(side: str, wave: Wave) -> Wave:
 
 @cache
 def load_voice_encoder() -> tuple[Any, Any]:
-    """Resemblyzer, and its network."""
+    """Resemblyzer, and its network (`PackageMissingError` without it)."""
     resemblyzer = import_extra("resemblyzer", EXTRA)
     with threadpool_limits(1):
         return resemblyzer, resemblyzer.VoiceEncoder("cpu", verbose=False)
@@ -87,7 +80,8 @@ def load_voice_encoder() -> tuple[Any, Any]:
 
 @cache
 def load_dnsmos() -> Any:
-    """Takes a waveform, its rate, and whether to use the model of personalized MOS."""
+    """Takes a waveform, its rate, and whether to use the model of personalized MOS (`PackageMissingError` without
+    it)."""
     module, runtime = (import_extra(name, EXTRA) for name in PACKAGES["mos"])
     folder = Path(module.__file__).parent / "dnsmos_models"
     paths = [str(folder / name) for name in ("sig_bak_ovr.onnx", "model_v8.onnx")]

@@ -12,11 +12,7 @@ class PackageMissingError(ValueError):
 
 
 def import_extra(name: str, extra: str) -> Any:
-    """Import a package, or a module in it, of an extra.
-
-    Raises:
-        PackageMissingError: it is not installed; says how to install it.
-    """
+    """Import a package, or a module in it, of an extra; `PackageMissingError` says how to install what is missing."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # deprecations inside these packages: setup.cfg says what works together

@@ -31,11 +31,7 @@ Track = np.ndarray[Any, np.dtype[np.float64]]
 
 def f0_error(original: Wave, generated: Wave) -> float:
     """F0 error in cents, hundredths of a semitone: the RMS of 1200 log2(generated / original), over frames voiced in
-    both.
-
-    Raises:
-        MetricError: no frame is voiced in both; waveforms that cannot be compared.
-    """
+    both; `MetricError` where there is none, or for waveforms that cannot be compared."""
     one, other = _tracks(original, generated)
     both = (one > 0) & (other > 0)
     if not both.any():
@@ -45,11 +41,8 @@ def f0_error(original: Wave, generated: Wave) -> float:
 
 
 def voicing_error(original: Wave, generated: Wave) -> float:
-    """Voicing error in percent: the share of all frames that are voiced in one and not in the other.
-
-    Raises:
-        MetricError: waveforms that cannot be compared.
-    """
+    """Voicing error in percent: the share of all frames that are voiced in one and not in the other; `MetricError` for
+    waveforms that cannot be compared."""
     one, other = _tracks(original, generated)
     return float(100 * ((one > 0) != (other > 0)).mean())
 

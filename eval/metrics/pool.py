@@ -1,7 +1,5 @@
 """Scoring of waveform pairs: one at once, or many in a pool of processes, in parallel to the caller.
 
-    score(["stoi", "estoi", "pesq"], original, generated)
-
     with ScoringPool(["stoi", "estoi", "pesq"], processes=4) as pool:
         for key, original, generated in pairs:
             pool.submit(key, original, generated)        # returns at once
@@ -46,15 +44,11 @@ class PairScores(NamedTuple):
 
 
 def score(names: Sequence[str], original: Wave, generated: Wave) -> PairScores:
-    """Score one pair in this process. An error in a metric costs its figure only, and is the reason in `failed`.
+    """Score one pair, float32 (L,) at 16 kHz, compared over their common length, in this process. An error in a metric
+    costs its figure only, and is the reason in `failed`.
 
-    Args:
-        names: of metrics, as `metric_of` takes them.
-        original, generated: float32 (L,) at 16 kHz; compared over their common length.
-
-    Raises:
-        ValueError: a name that is no metric.
-        PackageMissingError: a metric's package is not installed. Any ImportError is raised: all pairs would fail.
+    `ValueError` for a name that is no metric; `PackageMissingError` where a metric's package is not installed. Any
+    ImportError is raised: all pairs would fail.
     """
     scored = PairScores({}, {})
     for name, metric in {name: metric_of(name) for name in names}.items():
@@ -77,13 +71,8 @@ def score(names: Sequence[str], original: Wave, generated: Wave) -> PairScores:
 class ScoringPool:
     """A pool of processes that score pairs; they start here and end with `close`.
 
-    Args:
-        names: of metrics, as `metric_of` takes them.
-        processes: how many; 0: none but this one, and `submit` returns when the pair is scored.
-
-    Raises:
-        ValueError: a name that is no metric, or fewer than 0 processes.
-        PackageMissingError: a metric's package is not installed.
+    With 0 processes there is none but this one, and `submit` returns when the pair is scored. `ValueError` for a name
+    that is no metric, or fewer than 0 processes; `PackageMissingError` where a metric's package is not installed.
     """
 
     def __init__(self, names: Sequence[str], processes: int) -> None:
@@ -108,11 +97,8 @@ class ScoringPool:
                 self._pool.submit(os.getpid)  # the first task, whatever it is, forks them all
 
     def submit(self, key: str, original: Wave, generated: Wave) -> None:
-        """Submit a pair; returns at once, or, with many pairs in flight, when one is done.
-
-        Args:
-            key: its name, given once between two `results`.
-            original, generated: float32 (L,) at 16 kHz; compared over their common length. They are copied.
+        """Submit a pair, float32 (L,) at 16 kHz, which is copied; returns at once, or, with many in flight, when one is
+        done. `key` is its name, given once between two `results`.
 
         Raises:
             ValueError: a key given before, arrays of another shape or kind.
@@ -141,8 +127,7 @@ class ScoringPool:
     def results(self) -> dict[str, PairScores]:
         """The scores of all pairs since the last call, in the order submitted; waits for those in flight.
 
-        Raises:
-            RuntimeError: a process has died; names what it may have been scoring.
+        `RuntimeError` where a process has died; names what it may have been scoring.
         """
         try:
             scored = {key: future.result() for key, future in self._scored.items()}
@@ -173,17 +158,14 @@ class ScoringPool:
 
     @property
     def pids(self) -> list[int]:
-        """Ids of the processes."""
         return [child.pid for child in self._children() if child.pid is not None]
 
     def _children(self) -> list[multiprocessing.process.BaseProcess]:
         return list((getattr(self._pool, "_processes", None) or {}).values())
 
     def _died(self) -> RuntimeError:
-        """The error to raise when a process has died; kills the others: the broken pool would wait for them.
-
-        Pairs are taken in order, so those in flight are among the first that have no scores.
-        """
+        """The error to raise when a process has died; kills the others: the broken pool would wait for them. Pairs are
+        taken in order, so those in flight are among the first that have no scores."""
         without = [key for key, future in self._scored.items() if not future.done() or future.exception()]
         children = self._children()
         dead = [str(child.pid) for child in children if connection.wait([child.sentinel], timeout=0)]
@@ -196,7 +178,6 @@ class ScoringPool:
 
 
 def _initialize(parent: int) -> None:
-    """First call in a new process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the parent answers it
     outlive_sigterm()
     exit_with_parent(parent)

@@ -24,30 +24,20 @@ from eval.metrics.speech import estoi, pesq_narrow, pesq_wide, stoi
 
 @dataclass(frozen=True)
 class Display:
-    """How the figures of a metric are displayed.
-
-    Attributes:
-        title: of the metric.
-        digits: after the point.
-        higher_is_better: else lower is.
-        unit: empty where there is none.
-        scale: that a stored figure is multiplied by: error rates are stored as shares and displayed in percent.
-    """
+    """How the figures of a metric are displayed."""
 
     title: str
-    digits: int
-    higher_is_better: bool
-    unit: str = ""
-    scale: float = 1.0
+    digits: int  # after the point
+    higher_is_better: bool  # else lower is
+    unit: str = ""  # empty where there is none
+    scale: float = 1.0  # of stored figures: error rates are stored as shares and displayed in percent
 
     @property
     def label(self) -> str:
-        """Title and unit."""
         return f"{self.title}, {self.unit}" if self.unit else self.title
 
     @property
     def better(self) -> str:
-        """Which direction is better, in words."""
         return "higher is better" if self.higher_is_better else "lower is better"
 
     @property
@@ -70,21 +60,13 @@ class Display:
 
 @dataclass(frozen=True)
 class Metric:
-    """A score of a pair of waveforms.
-
-    Attributes:
-        display: how its figures are displayed.
-        function: of the original and the generated waveform.
-        packages: that it imports on first use.
-        extra: of ours, that installs them; empty: they come with ours.
-        alone: whether it scores the generated waveform by itself, so that the original, too, can be given its score.
-    """
+    """A score of a pair of waveforms."""
 
     display: Display
-    function: Callable[[Wave, Wave], float]
-    packages: tuple[str, ...] = ()
-    extra: str = ""
-    alone: bool = False
+    function: Callable[[Wave, Wave], float]  # of the original and the generated waveform
+    packages: tuple[str, ...] = ()  # that it imports on first use
+    extra: str = ""  # of ours, that installs them; empty: they come with ours
+    alone: bool = False  # scores the generated waveform by itself: the original, too, can be given its score
 
 
 SPEECH_METRICS: dict[str, Metric] = {
@@ -115,10 +97,7 @@ def metric_of(name: str) -> Metric:
     """A metric by its name in `SPEECH_METRICS`, or by its import path `package.module:name`.
 
     A function found there is displayed under its own name with three digits, and higher is taken to be better; whoever
-    wants it otherwise puts a `Metric` there.
-
-    Raises:
-        ValueError: no such name, module or function.
+    wants it otherwise puts a `Metric` there. `ValueError` where there is no such name, module or function.
     """
     if name in SPEECH_METRICS:
         return SPEECH_METRICS[name]
@@ -138,21 +117,14 @@ def metric_of(name: str) -> Metric:
 
 
 def display_of(name: str) -> Display:
-    """How figures are displayed: of any name that `metric_of` takes, or of l1, wer, cer, lips_wer and lips_cer.
-
-    Raises:
-        ValueError: there are no such figures.
-    """
+    """How figures are displayed: of any name that `metric_of` takes, or of l1, wer, cer, lips_wer and lips_cer;
+    `ValueError` where there are no such figures."""
     return _OTHERS[name] if name in _OTHERS else metric_of(name).display
 
 
 def load_packages(names: Iterable[str]) -> None:
-    """Import what these metrics need, so that a missing package fails now, and not at the first clip.
-
-    Raises:
-        ValueError: a name that is no metric.
-        PackageMissingError: a package of an extra that is not installed.
-    """
+    """Import what these metrics need, so that a missing package (`PackageMissingError`) and a name that is no metric
+    (`ValueError`) fail now, and not at the first clip."""
     for metric in [metric_of(name) for name in names]:
         for needed in metric.packages:
             if metric.extra:

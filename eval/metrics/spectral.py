@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from eval.metrics.audio import MetricError, Wave, crop_to_common_length
-from eval.metrics.dtw import dtw
 from runtime.constants import SAMPLE_RATE
 
 Spectrum = np.ndarray[Any, np.dtype[np.float64]]
@@ -29,6 +28,9 @@ _MCD_BANDS = 40
 _MCD_ORDER = 24
 _MCD_FLOOR = 1e-8  # -80 dB, relative to the strongest band, so that neither level nor digital silence matters
 
+MAX_FRAMES = 2000
+"""In a stretch aligned at once, 10 s of 5 ms: librosa holds the whole matrix, 28 bytes for each pair of frames."""
+
 
 def lsd(original: Wave, generated: Wave) -> float:
     """Log-spectral distance in dB: of each frame the RMS, over frequency, of the difference of both power spectra in dB
@@ -36,10 +38,7 @@ def lsd(original: Wave, generated: Wave) -> float:
 
     Frames of 32 ms (Hann) every 8 ms, 0 to 8 kHz in 257 bins; power below what rounding to 16 bits leaves counts as
     that much. Levels count: a wave and its double are 6.02 dB apart, so scale both alike first. Frame stands against
-    frame, without alignment.
-
-    Raises:
-        MetricError: less than 32 ms; waveforms that cannot be compared.
+    frame, without alignment. `MetricError` under 32 ms, and for waveforms that cannot be compared.
     """
     one, other = (
         10 * np.log10(np.maximum(_power(wave, _LSD_WINDOW, _LSD_HOP, _LSD_WINDOW), _LSD_FLOOR))
@@ -59,9 +58,7 @@ def mcd(original: Wave, generated: Wave) -> float:
 
     Frames are aligned by dynamic time warping (steps of one frame in either or both, of equal weight): the figure is
     the mean over the pairs of frames on the path of least sum. Clips of 20 s and more are aligned in stretches of 10 s.
-
-    Raises:
-        MetricError: less than 25 ms; waveforms that cannot be compared.
+    `MetricError` under 25 ms, and for waveforms that cannot be compared.
     """
     total, pairs = dtw(*(mel_cepstrum(wave) for wave in crop_to_common_length(original, generated)))
     return 10 / math.log(10) * math.sqrt(2) * total / pairs
@@ -90,3 +87,23 @@ def mel_cepstrum(wave: Wave) -> Spectrum:
     floor = max(power.max() * _MCD_FLOOR, np.finfo(np.float64).tiny)  # of what is silent in every whole frame, too
     cepstrum: Spectrum = fft.dct(np.log(np.maximum(power, floor)), norm="forward")[:, 1 : _MCD_ORDER + 1]
     return cepstrum
+
+
+def dtw(one: Spectrum, other: Spectrum) -> tuple[float, int]:
+    """Cost of the path of least cost between float64 (N, C) and (M, C), N and M at least 1, and the number of pairs on
+    it.
+
+    A path leads from the first pair to the last; each step advances by one frame in either sequence or in both, and
+    costs the Euclidean distance of the pair it leads to. From 2 `MAX_FRAMES` on, sequences are aligned in stretches of
+    `MAX_FRAMES`, the last one with the remainder: they are in step, so no warp is nearly as long as a stretch.
+    """
+    import librosa  # takes seconds, and compiles on its first use
+
+    cost, pairs = 0.0, 0
+    stretches = max(1, min(len(one), len(other)) // MAX_FRAMES)
+    for stretch in range(stretches):
+        start = stretch * MAX_FRAMES
+        stop = start + MAX_FRAMES if stretch < stretches - 1 else None
+        summed, path = librosa.sequence.dtw(one[start:stop].T, other[start:stop].T)
+        cost, pairs = cost + float(summed[-1, -1]), pairs + len(path)
+    return cost, pairs

@@ -22,39 +22,28 @@ from runtime.constants import SAMPLE_RATE
 def stoi(original: Wave, generated: Wave) -> float:
     """Short-time objective intelligibility (Taal et al., 2011), of 1 at most.
 
-    Raises:
-        MetricError: under 0.4 s of sound in the original, without pauses; waveforms that cannot be compared.
+    `MetricError` under 0.4 s of sound in the original, without pauses; for waveforms that cannot be compared.
     """
     return _stoi(original, generated, extended=False)
 
 
 def estoi(original: Wave, generated: Wave) -> float:
-    """Extended STOI (Jensen and Taal, 2016), of 1 at most.
-
-    Raises:
-        MetricError: as `stoi`.
-    """
+    """Extended STOI (Jensen and Taal, 2016), of 1 at most; `MetricError` as `stoi`."""
     return _stoi(original, generated, extended=True)
 
 
 def pesq_narrow(original: Wave, generated: Wave) -> float:
     """Narrow-band PESQ as MOS-LQO (ITU-T P.862.1) at 8 kHz, the published figure: about 1.0 to 4.5.
 
-    Both are resampled by soxr in the quality that librosa resamples in by default.
-
-    Raises:
-        MetricError: PESQ finds no utterance; under 0.25 s or over 20 s; waveforms that cannot be compared.
+    Both are resampled by soxr in the quality that librosa resamples in by default. `MetricError` where PESQ finds no
+    utterance, under 0.25 s or over 20 s, and for waveforms that cannot be compared.
     """
     original, generated = crop_to_common_length(original, generated)
     return _pesq(8000, resample_to_8_khz(original), resample_to_8_khz(generated), "nb")
 
 
 def pesq_wide(original: Wave, generated: Wave) -> float:
-    """Wide-band PESQ as MOS-LQO (ITU-T P.862.2) at 16 kHz: about 1.0 to 4.6.
-
-    Raises:
-        MetricError: as `pesq_narrow`.
-    """
+    """Wide-band PESQ as MOS-LQO (ITU-T P.862.2) at 16 kHz: about 1.0 to 4.6; `MetricError` as `pesq_narrow`."""
     original, generated = crop_to_common_length(original, generated)
     return _pesq(SAMPLE_RATE, original, generated, "wb")
 

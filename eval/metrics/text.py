@@ -1,14 +1,12 @@
 """Word and character errors (WER, CER) of a hypothesis against its reference, and the text normalization before it.
 
-Errors are counted, not averaged: the rate of a test set is that of its `total_errors`, all errors over the length of
-all references.
+Errors are counted, not averaged: the rate of a test set is all errors over the length of all references.
 """
 
 from __future__ import annotations
 
-import math
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -20,19 +18,6 @@ class ErrorCount(NamedTuple):
 
     errors: int
     length: int
-
-    @property
-    def rate(self) -> float:
-        """Errors over length; may pass 1. Of an empty reference: 0 for an empty hypothesis, else infinite."""
-        if self.length:
-            return self.errors / self.length
-        return math.inf if self.errors else 0.0
-
-
-def total_errors(counts: Iterable[ErrorCount]) -> ErrorCount:
-    """The errors of several texts as those of one."""
-    counted = list(counts)
-    return ErrorCount(sum(one.errors for one in counted), sum(one.length for one in counted))
 
 
 def normalize_text(text: str) -> str:
@@ -51,9 +36,7 @@ def whisper_english(text: str) -> str:
 
     Numbers become digits ("twenty one" is "21", and "o" and "oh" are "0"), contractions are written out ("it's" is "it
     is"), titles too, British spelling becomes American, and hesitations and what stands in brackets vanish.
-
-    Raises:
-        PackageMissingError: whisper-normalizer is not installed.
+    `PackageMissingError` without whisper-normalizer.
     """
     return str(load_whisper_english()(text))
 
@@ -73,12 +56,8 @@ compared."""
 
 
 def normalizer_of(name: str) -> Callable[[str], str]:
-    """The normalizer of a name, ready to use.
-
-    Raises:
-        ValueError: there is none of this name.
-        PackageMissingError: the package that it needs is not installed.
-    """
+    """The normalizer of a name, ready to use; `ValueError` where there is none, `PackageMissingError` where the package
+    that it needs is not installed."""
     if name not in NORMALIZERS:
         raise ValueError(f"normalizer {name!r}: expected one of {', '.join(NORMALIZERS)}")
     if name == "whisper-english":
@@ -91,24 +70,24 @@ def word_errors(reference: str, hypothesis: str) -> ErrorCount:
 
     Texts are compared as they are: give both through the same of `NORMALIZERS`.
     """
-    import jiwer
+    from jiwer import process_words
 
-    words = reference.split()
-    if not words:  # jiwer refuses an empty reference
-        return ErrorCount(len(hypothesis.split()), 0)
-    counts = jiwer.process_words(" ".join(words), " ".join(hypothesis.split()))
-    return ErrorCount(counts.substitutions + counts.deletions + counts.insertions, len(words))
+    return _counted(process_words, reference, hypothesis, len(reference.split()), len(hypothesis.split()))
 
 
 def character_errors(reference: str, hypothesis: str) -> ErrorCount:
     """Errors in characters, the space between words among them; else as `word_errors`."""
-    import jiwer
+    from jiwer import process_characters
 
     reference, hypothesis = " ".join(reference.split()), " ".join(hypothesis.split())
-    if not reference:
-        return ErrorCount(len(hypothesis), 0)
-    counts = jiwer.process_characters(reference, hypothesis)
-    return ErrorCount(counts.substitutions + counts.deletions + counts.insertions, len(reference))
+    return _counted(process_characters, reference, hypothesis, len(reference), len(hypothesis))
+
+
+def _counted(process: Callable[..., Any], reference: str, hypothesis: str, length: int, inserted: int) -> ErrorCount:
+    if not length:  # jiwer refuses an empty reference
+        return ErrorCount(inserted, 0)
+    counts = process(" ".join(reference.split()), " ".join(hypothesis.split()))
+    return ErrorCount(counts.substitutions + counts.deletions + counts.insertions, length)
 
 
 def _replaced(text: str, place: int) -> str:

@@ -4,38 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from eval.results import Evaluation
 from runtime.html_page import counted
 
-TITLES = {
-    "network": "Network",
-    "shuffled_lips": "Shuffled lips",
-    "untrained": "Untrained",
-    "mean_mel": "Mean mel",
-    "ceiling": "Ceiling",
-    "original": "Original",
+_WORDS = {
+    "network": ("Network", "the checkpoint", "the network"),
+    "shuffled_lips": ("Shuffled lips", "the checkpoint with another clip's lips", "the network with shuffled lips"),
+    "untrained": ("Untrained", "the same network, new weights", "the untrained network"),
+    "mean_mel": ("Mean mel", "the mean mel of the training splits, same vocoder", "the mean mel"),
+    "ceiling": ("Ceiling", "the ground-truth mel, same vocoder", "the ceiling"),
+    "original": ("Original", "the recording itself", "the original"),
 }
-MEANING = {
-    "network": "the checkpoint",
-    "shuffled_lips": "the checkpoint with another clip's lips",
-    "untrained": "the same network, new weights",
-    "mean_mel": "the mean mel of the training splits, same vocoder",
-    "ceiling": "the ground-truth mel, same vocoder",
-    "original": "the recording itself",
-}
-
-NAMES = {
-    "network": "the network",
-    "shuffled_lips": "the network with shuffled lips",
-    "untrained": "the untrained network",
-    "mean_mel": "the mean mel",
-    "ceiling": "the ceiling",
-    "original": "the original",
-}
-"""Systems inside a sentence."""
+TITLES, MEANING, NAMES = ({system: words[place] for system, words in _WORDS.items()} for place in range(3))
+"""What systems are called in headings, what they are, and what they are called inside a sentence."""
 
 _REFERENCES = {
     "self": "the first frames of the very clip that is scored, as published",
@@ -45,22 +28,13 @@ _REFERENCES = {
 _LEAK = {"masked": "without the leak", "published": "the leak included"}
 """By what the checkpoint's networks do with padding (`model.padding`)."""
 
-_SECTIONS = ("settings", "checkpoint", "dataset", "versions")
 
+class PublishedFigures(NamedTuple):
+    """Figures of the published system on a test split (docs/method.md, From mel to waveform, and scores)."""
 
-@dataclass(frozen=True)
-class PublishedFigures:
-    """Figures of the published system on a test split (docs/method.md, From mel to waveform, and scores).
-
-    Attributes:
-        corpus, split: what they are of, in words.
-        figures: metric -> mean.
-        clips: in the split as its owners list it; None where docs/method.md and the corpus do not say.
-    """
-
-    corpus: str
-    figures: dict[str, float]
-    clips: int | None
+    corpus: str  # and split, in words
+    figures: dict[str, float]  # metric -> mean
+    clips: int | None  # in the split as its owners list it; None where docs/method.md and the corpus do not say
 
 
 _PUBLISHED = {
@@ -72,11 +46,8 @@ _PUBLISHED = {
 def published_of(evaluation: Evaluation, listed: int) -> tuple[PublishedFigures | None, str]:
     """The published figures, if this evaluation is of their clips, and a note on them.
 
-    Any corpus can be laid out as LRS2 is, and a part of a split is not the split: the number of clips tells.
-
-    Args:
-        evaluation: what it is of.
-        listed: clips of the split, those included that are not in the shards or could not be read.
+    Any corpus can be laid out as LRS2 is, and a part of a split is not the split: the number of clips `listed` in the
+    split tells, those included that are not in the shards or could not be read.
     """
     dataset, settings = evaluation.about.get("dataset", {}), evaluation.about.get("settings", {})
     found = _PUBLISHED.get(str(dataset.get("recipe"))) if dataset.get("split") == "test" else None
@@ -138,7 +109,8 @@ def _speaker_reference(evaluation: Evaluation, name: str) -> str:
 
 def settings_of(about: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     """What `evaluation.json` says of settings, checkpoint, dataset and versions, nested names joined by dots."""
-    sections = {name.capitalize(): flatten(about.get(name, {})) for name in _SECTIONS}
+    names = ("settings", "checkpoint", "dataset", "versions")
+    sections = {name.capitalize(): flatten(about.get(name, {})) for name in names}
     return {title: values for title, values in sections.items() if values}
 
 

@@ -3,36 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from typing import NamedTuple
 
 from eval.metrics.text import NORMALIZERS, normalizer_of
 from eval.results import Evaluation
 
 
-@dataclass(frozen=True)
-class Edit:
+class Edit(NamedTuple):
     """Consecutive words of one kind; `reference` or `hypothesis` is empty where words are inserted or deleted."""
 
-    kind: Literal["equal", "substitute", "delete", "insert"]
+    kind: str  # equal, substitute, delete or insert
     reference: str
     hypothesis: str
 
 
-@dataclass(frozen=True)
-class WordAlignment:
-    """Two texts aligned word by word, and the number of words substituted, deleted and inserted."""
+class WordAlignment(NamedTuple):
+    """Two texts aligned word by word, and the errors in words, such as `1 substituted, 2 deleted`."""
 
     edits: list[Edit]
-    substitutions: int
-    deletions: int
-    insertions: int
-
-    @property
-    def counts(self) -> str:
-        """The errors in words, such as `1 substituted, 2 deleted`."""
-        kinds = ((self.substitutions, "substituted"), (self.deletions, "deleted"), (self.insertions, "inserted"))
-        return ", ".join(f"{count} {kind}" for count, kind in kinds if count) or "no error"
+    counts: str
 
 
 def align_words(reference: str, hypothesis: str) -> WordAlignment:
@@ -42,18 +31,20 @@ def align_words(reference: str, hypothesis: str) -> WordAlignment:
 
     said, recognized = reference.split(), hypothesis.split()
     if not said:  # jiwer refuses an empty reference
+        inserted = len(recognized)
         edits = [Edit("insert", "", " ".join(recognized))] if recognized else []
-        return WordAlignment(edits, 0, 0, len(recognized))
+        return WordAlignment(edits, f"{inserted} inserted" if inserted else "no error")
     found = jiwer.process_words(" ".join(said), " ".join(recognized))
     edits = [
         Edit(
-            chunk.type,  # type: ignore[arg-type]
+            chunk.type,
             " ".join(said[chunk.ref_start_idx : chunk.ref_end_idx]),
             " ".join(recognized[chunk.hyp_start_idx : chunk.hyp_end_idx]),
         )
         for chunk in found.alignments[0]
     ]
-    return WordAlignment(edits, found.substitutions, found.deletions, found.insertions)
+    kinds = {"substituted": found.substitutions, "deleted": found.deletions, "inserted": found.insertions}
+    return WordAlignment(edits, ", ".join(f"{count} {kind}" for kind, count in kinds.items() if count) or "no error")
 
 
 def normalizer_used(evaluation: Evaluation) -> Callable[[str], str]:

@@ -32,14 +32,9 @@ _LARGE_POINTS = 300  # fewer points are drawn larger
 
 
 def distribution(display: Display, figures: Mapping[str, tuple[str, Array, float]]) -> Markup:
-    """Histograms of figures, a row a system.
+    """Histograms of figures, a row a system: an svg element that says in words what it shows.
 
-    Args:
-        display: of the metric.
-        figures: system -> its title, its figures and its mean, in stored units; at least one has figures.
-
-    Returns:
-        An svg element that says in words what it shows.
+    `figures`: system -> its title, its figures and its mean, in stored units; at least one has figures.
     """
     of = {
         system: (title, values * display.scale, mean * display.scale)
@@ -61,8 +56,8 @@ def distribution(display: Display, figures: Mapping[str, tuple[str, Array, float
         parts.append(Markup('<path class="bars {}" d="M{} {}{}V{}Z"/>').format(system, _LEFT, base, steps, base))
         parts.append(Markup('<path class="base" d="M{} {}h{}"/>').format(_LEFT, base, _PIXELS))
         if math.isfinite(mean):
-            x = _LEFT + _PIXELS * min(1.0, max(0.0, (mean - low) / (high - low)))
-            parts.append(Markup('<path class="mean" d="M{} {}v{}"/>').format(_short(x), base - _ROW + 8, _ROW - 8))
+            x = _short(_x(mean, low, high))
+            parts.append(Markup('<path class="mean" d="M{} {}v{}"/>').format(x, base - _ROW + 8, _ROW - 8))
             said.append(f"{title}: mean {mean:.{display.digits}f} of {len(values):,}")
     height = len(of) * _ROW + _AXIS
     parts.append(_across(low, high, len(of) * _ROW, display.label))
@@ -72,27 +67,19 @@ def distribution(display: Display, figures: Mapping[str, tuple[str, Array, float
 def against_length(display: Display, seconds: Array, values: Array, weights: Array) -> Markup:
     """A point a clip, and the running mean over clips of about the same length.
 
-    Args:
-        display: of the metric.
-        seconds, values, weights: (N,) of the clips, N > 0; values in stored units, weights in the mean.
+    `seconds`, `values` (in stored units) and `weights` in the mean are (N,) of the clips, N > 0.
     """
     values = values * display.scale
     low, high = _range(values)
     first, last = _range(seconds)
-    x = _LEFT + _PIXELS * ((seconds - first) / (last - first)).clip(0, 1)
-    y = 8 + (_PLOT - 8) * (1 - ((values - low) / (high - low)).clip(0, 1))
+    x, y = _x(seconds, first, last), _y(values, low, high)
     points = dict.fromkeys(f"M{_short(one)} {_short(other)}h0" for one, other in zip(x, y, strict=True))
-    parts = [_down(low, high)]
-    parts.append(
-        Markup('<path class="points{}" d="{}"/>').format(" few" * (len(points) < _LARGE_POINTS), "".join(points))
-    )
+    size = " few" * (len(points) < _LARGE_POINTS)
+    parts = [_down(low, high), Markup('<path class="points{}" d="{}"/>').format(size, "".join(points))]
     if len(values) >= _MIN_CLIPS:
         along, means = _running_mean(seconds, values, weights)
-        line = [
-            f"{_short(_LEFT + _PIXELS * min(1.0, max(0.0, (at - first) / (last - first))))} "
-            f"{_short(8 + (_PLOT - 8) * (1 - min(1.0, max(0.0, (mean - low) / (high - low)))))}"
-            for at, mean in zip(along, means, strict=True)
-        ]
+        x, y = _x(along, first, last), _y(means, low, high)
+        line = [f"{_short(one)} {_short(other)}" for one, other in zip(x, y, strict=True)]
         parts.append(Markup('<path class="running" d="M{}"/>').format("L".join(line)))
     parts.append(_across(first, last, _PLOT, "length of the clip, s"))
     said = (
@@ -121,6 +108,14 @@ def _running_mean(seconds: Array, values: Array, weights: Array) -> tuple[Array,
     return (timed[ends] - timed[starts]) / size, (summed[ends] - summed[starts]) / (weighed[ends] - weighed[starts])
 
 
+def _x(values: Any, low: float, high: float) -> Any:
+    return _LEFT + _PIXELS * np.clip((values - low) / (high - low), 0, 1)
+
+
+def _y(values: Any, low: float, high: float) -> Any:
+    return 8 + (_PLOT - 8) * (1 - np.clip((values - low) / (high - low), 0, 1))
+
+
 def _range(values: Array) -> tuple[float, float]:
     """What an axis spans: all values, but for a few that lie far from the rest."""
     low, high = float(values.min()), float(values.max())
@@ -145,7 +140,7 @@ def _across(low: float, high: float, top: int, title: str) -> Markup:
     """The axis below a chart."""
     parts = [Markup('<path class="base" d="M{} {}h{}"/>').format(_LEFT, top, _PIXELS)]
     for tick in _ticks(low, high, 5):
-        x = _short(_LEFT + _PIXELS * (tick - low) / (high - low))
+        x = _short(_x(tick, low, high))
         parts.append(Markup('<path class="tick" d="M{} {}v4"/>').format(x, top))
         parts.append(Markup('<text class="at" x="{}" y="{}">{:g}</text>').format(x, top + 16, round(tick, 9)))
     parts.append(Markup('<text class="at title" x="{}" y="{}">{}</text>').format(_LEFT + _PIXELS / 2, top + 31, title))
@@ -156,7 +151,7 @@ def _down(low: float, high: float) -> Markup:
     """The axis at the left, with lines across."""
     parts = []
     for tick in _ticks(low, high, 5):
-        y = 8 + (_PLOT - 8) * (1 - (tick - low) / (high - low))
+        y = _y(tick, low, high)
         parts.append(Markup('<path class="grid" d="M{} {}h{}"/>').format(_LEFT, _short(y), _PIXELS))
         where = _LEFT - 8, _short(y + 4), round(tick, 9)
         parts.append(Markup('<text class="label" x="{}" y="{}">{:g}</text>').format(*where))

@@ -20,8 +20,7 @@ from eval.report.about import NAMES
 from eval.report.alignment import WordAlignment, align_words
 from eval.report.tables import Displays, display_or_name
 from eval.report.waveforms import Array, WaveformError, draw_mel, draw_wave, read_waveform
-from eval.results import RATES, SYSTEMS, Evaluation
-from eval.scoring import wav_name
+from eval.results import RATES, SYSTEMS, Evaluation, wav_name
 from runtime.constants import FPS, SAMPLES_PER_FRAME
 from runtime.images import data_uri, jpeg, make_tiles, strip
 from shards import Dataset, DatasetError, Sample
@@ -66,27 +65,16 @@ class Hypothesis(NamedTuple):
 
 @dataclass(frozen=True)
 class ClipCard:
-    """What a template shows of a clip.
+    """What a template shows of a clip."""
 
-    Attributes:
-        ranks: why it is shown.
-        row: the network's; of a comparison, the first evaluation's.
-        seconds: of the time axis.
-        players: the original's first.
-        hypotheses: what was recognized.
-        figures: metric -> how it is displayed, and system -> figure.
-        notes: what is missing, and why.
-        strip, narrow_strip: data URIs of lips; empty where there are none to be had.
-    """
-
-    ranks: list[Rank]
-    row: Row
-    seconds: float
-    players: list[Player]
+    ranks: list[Rank]  # why it is shown
+    row: Row  # the network's; of a comparison, the first evaluation's
+    seconds: float  # of the time axis
+    players: list[Player]  # the original's first
     hypotheses: list[Hypothesis]
-    figures: list[tuple[Display, dict[str, float | None]]]
-    notes: list[str]
-    strip: str = ""
+    figures: list[tuple[Display, dict[str, float | None]]]  # metric -> how it is displayed, and system -> figure
+    notes: list[str]  # what is missing, and why
+    strip: str = ""  # a data URI of lips; empty where there are none to be had
     narrow_strip: str = ""
 
 
@@ -111,15 +99,9 @@ def card_of(
     displays: Displays,
     normalize: Callable[[str], str],
 ) -> ClipCard:
-    """A clip, read from the report's folder and, for its lips, from the dataset.
+    """A clip, read from the report's folder and, for its lips, from the dataset; without one, no lips are shown.
 
-    Args:
-        rank: best, median or worst.
-        key: of the clip.
-        evaluation: it is of.
-        dataset: it is of; None: no lips are shown.
-        displays: of the metrics.
-        normalize: the text normalizer of the error rates.
+    `rank` is best, median or worst; `normalize` is the text normalizer of the error rates.
     """
     rows: dict[str, Row] = {row["system"]: row for row in evaluation.clips.filter(pc.field("key") == key).to_pylist()}
     network, notes = rows["network"], list[str]()
@@ -164,15 +146,8 @@ def cut_note(frames: int) -> list[str]:
 
 
 def player_of(system: str, folder: Path, name: str | None, length: int, fallback: Array | None = None) -> Player:
-    """The player of a system.
-
-    Args:
-        system: it is of.
-        folder: of the evaluation.
-        name: of the file in it; None where none was kept.
-        length: samples of the time axis, that it is cut to.
-        fallback: int16 (L,) that are played where there is no such file.
-    """
+    """The player of a system: `length` samples of the file in the evaluation's folder (None where none was kept), or of
+    the `fallback`, int16 (L,), where there is no such file."""
     try:
         samples = read_waveform(folder, name)
     except WaveformError as error:
@@ -194,16 +169,14 @@ def hypothesis_of(
 
 
 def _sample(dataset: Dataset | None, key: str, notes: list[str]) -> Sample | None:
-    reason = "the report was made without the dataset"
+    sample, reason = None, "the report was made without the dataset"
     if dataset is not None:
         try:
-            sample = dataset.sample(key)
+            sample, reason = dataset.sample(key), "the clip has no pictures"
         except DatasetError as error:
             reason = str(error)
-        else:
-            if sample.roi.size:
-                return sample
-            reason = "the clip has no pictures"
+    if sample is not None and sample.roi.size:
+        return sample
     notes.append(f"The lips are not shown: {reason}.")
     return None
 

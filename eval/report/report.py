@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from markupsafe import Markup
 
 from eval.metrics import Display
 from eval.report import about
@@ -19,7 +16,7 @@ from eval.report.charts import against_length, beyond, distribution
 from eval.report.clip_cards import NARROW_STRIP, STRIP, card_of, choose
 from eval.report.tables import Displays, clips_table, display_or_name, failures_table, missing_table, speakers_table
 from eval.report.waveforms import draw_scale
-from eval.results import Evaluation
+from eval.results import Evaluation, plain
 from runtime.html_page import write_page
 from runtime.images import TILE
 from shards import Dataset
@@ -30,49 +27,21 @@ _RANKING_METRICS = ("estoi", "stoi", "pesq", "pesq_wide")
 _FIRST_CHARTS = ("estoi", "stoi", "pesq", "wer")  # metrics whose charts are open
 
 
-class Mean(NamedTuple):
-    """A mean of a system, or of its differences, with its interval; None where there is none."""
-
-    metric: str
-    display: Display
-    mean: float | None
-    low: float | None
-    high: float | None
-    failed: int
-
-
-@dataclass(frozen=True)
-class MetricCharts:
-    """A metric's charts; `beyond` figures lie outside of them."""
-
-    metric: str
-    display: Display
-    distribution: Markup
-    against_length: Markup | None
-    beyond: int
-
-
 def write_report(evaluation: Evaluation, dataset: Dataset | None, summary: Mapping[str, Any], shown: int = 3) -> Path:
-    """Write `report.html` into the evaluation's folder; it appears whole or not at all.
+    """Write `report.html` into the evaluation's folder and return its path; it appears whole or not at all.
 
-    The same evaluation gives the same bytes, but for the dates that it has (with the same libraries).
+    The same evaluation gives the same bytes, but for the dates that it has (with the same libraries). `ValueError`
+    where `shown` is below 1, or the page cannot be a file; `StorageError` where the disk failed.
 
     Args:
-        evaluation: finished.
         dataset: whose lips are shown; None: none are.
         summary: `summarize(evaluation)`, and `skipped` (key, stage, reason, detail of each clip of the split that is
             not in the shards) and `damaged` (key and reason of each that could not be read).
         shown: clips shown of the best, of the median and of the worst.
-
-    Returns:
-        The page's path.
-
-    Raises:
-        ValueError: `shown` is below 1, or the page cannot be a file.
-        StorageError: the disk failed.
     """
     if shown < 1:
         raise ValueError(f"shown: {shown} clips cannot be shown, at least 1 was expected")
+    summary = plain(summary)
     displays = {metric: display_or_name(metric) for metric in evaluation.measured}
     missing = missing_table(summary)
     published, note = about.published_of(evaluation, summary["clips"] + len(missing.rows))
@@ -118,24 +87,20 @@ def write_report(evaluation: Evaluation, dataset: Dataset | None, summary: Mappi
     )
 
 
-def _means(systems: Mapping[str, Any], displays: Displays) -> dict[str, list[Mean | None]]:
-    """System -> a mean a metric, None where it was not measured; only systems that have one."""
+def _means(systems: Mapping[str, Any], displays: Displays) -> dict[str, list[dict[str, Any] | None]]:
+    """System -> what the table shows of each metric, None where it was not measured; only systems that have any."""
     return {
-        system: [_mean(metric, display, of[metric]) if metric in of else None for metric, display in displays.items()]
+        system: [
+            {"failed": 0, **of[metric], "metric": metric, "display": display} if metric in of else None
+            for metric, display in displays.items()
+        ]
         for system, of in systems.items()
         if of
     }
 
 
-def _mean(metric: str, display: Display, found: Mapping[str, Any]) -> Mean:
-    mean, low, high = (
-        found[name] if found[name] is not None and math.isfinite(found[name]) else None
-        for name in ("mean", "low", "high")
-    )
-    return Mean(metric, display, mean, low, high, found.get("failed", 0))
-
-
-def _charts(evaluation: Evaluation, summary: Mapping[str, Any], metric: str, display: Display) -> MetricCharts:
+def _charts(evaluation: Evaluation, summary: Mapping[str, Any], metric: str, display: Display) -> dict[str, Any]:
+    """A metric's charts; `beyond` figures lie outside of them."""
     figures = {}
     for system in evaluation.systems:
         _, values, _ = evaluation.figures(system, metric)
@@ -145,10 +110,11 @@ def _charts(evaluation: Evaluation, summary: Mapping[str, Any], metric: str, dis
     lengths = dict(zip(rows["key"].to_pylist(), rows["seconds"].to_pylist(), strict=True))
     keys, values, weights = evaluation.figures("network", metric)
     seconds = np.array([lengths[key] for key in keys], np.float64)
-    return MetricCharts(
-        metric,
-        display,
-        distribution(display, figures),
-        against_length(display, seconds, values, weights) if len(set(seconds.tolist())) > 1 else None,
-        beyond(display, np.concatenate([values for _, values, _ in figures.values()])),
-    )
+    several = len(set(seconds.tolist())) > 1
+    return {
+        "metric": metric,
+        "display": display,
+        "distribution": distribution(display, figures),
+        "against_length": against_length(display, seconds, values, weights) if several else None,
+        "beyond": beyond(display, np.concatenate([values for _, values, _ in figures.values()])),
+    }

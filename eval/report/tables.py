@@ -6,12 +6,12 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from eval.metrics import Display, display_of
+from eval.metrics import Display
+from eval.metrics.registry import display_of
 from eval.results import Evaluation
 
 ROWS_PER_PAGE = 50
@@ -30,31 +30,20 @@ def display_or_name(metric: str) -> Display:
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table.
+    """A column of a table."""
 
-    Attributes:
-        name: in the data.
-        title: its heading.
-        note: a word beneath it.
-        digits: after the point, of numbers; None: it holds text.
-        scale: that a number is multiplied by.
-        screen_only: whether it is missing on paper, for want of room.
-    """
-
-    name: str
+    name: str  # in the data
     title: str
-    note: str = ""
-    digits: int | None = None
-    scale: float = 1.0
-    screen_only: bool = False
+    note: str = ""  # a word beneath its heading
+    digits: int | None = None  # after the point, of numbers; None: it holds text
+    scale: float = 1.0  # that a number is multiplied by
+    screen_only: bool = False  # whether it is missing on paper, for want of room
 
     @classmethod
     def of(cls, metric: str, display: Display) -> Column:
-        """The column of a metric."""
         return cls(metric, display.title, display.note, display.digits, display.scale)
 
     def format(self, value: Any) -> str:
-        """A value as text."""
         if value is None:
             return "\N{EN DASH}"
         return str(value) if self.digits is None else f"{value * self.scale:,.{self.digits}f}"
@@ -62,21 +51,13 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A table; the first column names the row.
+    """A table; the first column names the row."""
 
-    Attributes:
-        name: unique in the page, of letters.
-        caption: what it shows.
-        columns: of it.
-        rows: a value a column; None where there is none.
-        unit: what a row is, in the singular.
-    """
-
-    name: str
+    name: str  # unique in the page, of letters
     caption: str
     columns: Sequence[Column]
-    rows: Sequence[Sequence[Any]]
-    unit: str = "clip"
+    rows: Sequence[Sequence[Any]]  # a value a column; None where there is none
+    unit: str = "clip"  # what a row is, in the singular
 
     @property
     def first_rows(self) -> Sequence[Sequence[Any]]:
@@ -127,7 +108,7 @@ def speakers_table(speakers: Mapping[str, Mapping[str, Any]], displays: Displays
     """Means of the network's figures by speaker."""
     columns = [Column("speaker", "Speaker"), Column("clips", "Clips", digits=0)]
     rows = [
-        (speaker or "unknown", found["clips"], *(_finite(found.get(metric)) for metric in displays))
+        (speaker or "unknown", found["clips"], *(found.get(metric) for metric in displays))
         for speaker, found in speakers.items()
     ]
     columns += [Column.of(*of) for of in displays.items()]
@@ -162,7 +143,3 @@ def missing_table(summary: Mapping[str, Any]) -> Table:
 def _reasons(text: str | None) -> str | None:
     found = json.loads(text or "{}")
     return "; ".join(f"{display_or_name(metric).title}: {reason}" for metric, reason in found.items()) or None
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None

@@ -25,10 +25,7 @@ class WaveformError(ValueError):
 
 def read_waveform(folder: Path, name: str | None) -> Array:
     """int16 (L,) at 16 kHz of a file in the folder; the name comes from a table, and may not lead out of the folder.
-
-    Raises:
-        WaveformError: there is none, or it is not 16 kHz mono.
-    """
+    `WaveformError` where there is none, or it is not 16 kHz mono."""
     if not name:
         raise WaveformError("no sound was kept")
     file = folder / name

@@ -44,12 +44,8 @@ _GAP = 12  # white pixels between rows
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Inference on one video: its picture with speech synthesized from the lips.
-
-    Raises:
-        OSError: a file cannot be read or written.
-        ValueError: whatever else is wrong with what was given; the message names the file.
-    """
+    """Inference on one video: its picture with speech synthesized from the lips. `OSError` where a file cannot be read
+    or written, `ValueError` for whatever else is wrong with what was given; the message names the file."""
     values = _parse(arguments)
     try:
         return _synthesize(values, values.video)
@@ -119,7 +115,6 @@ def _parse(arguments: Sequence[str]) -> Namespace:
 
 
 def _places(out: Path) -> list[Path]:
-    """What is written: the video, the sound and the mel."""
     return [out, out.with_suffix(".wav"), out.with_suffix(".png")]
 
 

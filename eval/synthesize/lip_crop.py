@@ -50,15 +50,10 @@ _MOST_BYTES = 4 << 30
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a video shows.
+    """The size in pixels of a video's picture as a player shows it; frames and seconds as far as the file says them,
+    else 0."""
 
-    Attributes:
-        path: the plain file that is decoded: the video itself, or a normalized copy of it.
-        width, height: pixels of the picture as a player shows it.
-        frames, seconds: as far as the file says it, else 0.
-    """
-
-    path: Path
+    path: Path  # the plain file that is decoded: the video itself, or a normalized copy of it
     width: int
     height: int
     frames: int
@@ -67,42 +62,25 @@ class VideoInfo:
 
 @dataclass(frozen=True)
 class Square:
-    """Where the lips are.
+    """Where the lips are."""
 
-    Attributes:
-        centers: (n, 2) x, y of the lip center in each frame of the video; of fixed squares (1, 2), that of all.
-        side: of the lip square, in pixels of the video.
-        fixed: whether it is in the same place in every frame.
-    """
-
-    centers: Array
-    side: int
-    fixed: bool
+    centers: Array  # (n, 2) x, y of the lip center in each frame of the video; of fixed squares (1, 2), that of all
+    side: int  # of the lip square, in pixels of the video
+    fixed: bool  # whether it is in the same place in every frame
 
 
 @dataclass(frozen=True)
 class LipCrops:
-    """What a network is to read.
+    """What a network is to read."""
 
-    Attributes:
-        roi: uint8 (T, R, R) at 25 frames a second, R the stored side.
-        start: seconds at which the first frame is info.
-        notes: what was mended, in words.
-    """
-
-    roi: Array
-    start: Fraction
-    notes: list[str]
+    roi: Array  # uint8 (T, R, R) at 25 frames a second, R the stored side
+    start: Fraction  # seconds at which the first frame is info
+    notes: list[str]  # what was mended, in words
 
 
 def probe_video(video: Path) -> VideoInfo:
-    """What a plain video shows, from its header and its first frame.
-
-    Raises:
-        OddVideoError: it is to be normalized first.
-        OSError: it cannot be read.
-        ValueError: it is none, or has no picture.
-    """
+    """What a plain video shows, from its header and its first frame. `OddVideoError` where it is to be normalized first,
+    `OSError` where it cannot be read, `ValueError` where it is none, or has no picture."""
     with video.open("rb") as file:
         try:
             with open_video(file) as container:
@@ -123,11 +101,8 @@ def probe_video(video: Path) -> VideoInfo:
 
 
 def read_box(box: str) -> Square:
-    """`84,110,80` -> the same square in every frame: x and y of its center, and its side.
-
-    Raises:
-        ValueError: something else.
-    """
+    """`84,110,80` -> the same square in every frame, x and y of its center and its side; `ValueError` for anything
+    else."""
     match = re.fullmatch(r"\s*(-?\d{1,6})\s*,\s*(-?\d{1,6})\s*,\s*(\d{1,6})\s*", box)
     if match is None:
         raise ValueError(
@@ -138,22 +113,12 @@ def read_box(box: str) -> Square:
 
 
 def read_track(file: Path, video: Path, side: int) -> tuple[Square, list[str]]:
-    """The lip centers of a video from a file: a corpus's, a line a clip, or the bare numbers of this video.
+    """The squares of `side` pixels from a file of lip centers, a corpus's, a line a clip, or the bare numbers of this
+    video, and notices of lines that could not be used.
 
     Of several lines, the one is taken whose path the video's ends with, else the one of the same file name; a single
-    line is taken whatever its path.
-
-    Args:
-        file: the coordinates.
-        video: whose they are.
-        side: of the lip square, in pixels of the video.
-
-    Returns:
-        The squares, and notices of lines that could not be used.
-
-    Raises:
-        OSError: the file cannot be read.
-        ValueError: no line is the video's, several may be, or the numbers make no sense.
+    line is taken whatever its path. `OSError` where the file cannot be read; `ValueError` where no line is the video's,
+    several may be, or the numbers make no sense.
     """
     lines, notices = read_coordinate_file(Store(str(file.absolute().parent)), file.name)
     if lines:
@@ -183,19 +148,11 @@ def _line_of(lines: dict[str, str], file: Path, video: Path) -> str:
 
 
 def read_lips(video: Path, info: VideoInfo, square: Square, pictures: TransformSettings) -> LipCrops:
-    """Decode a video and cut its lips out, at 25 frames a second.
+    """Decode a video and cut its lips out, at 25 frames a second, into the crops that the network was trained on.
 
-    Args:
-        video: the file as its user knows it, for messages.
-        info: what is decoded, and what it shows.
-        square: where the lips are.
-        pictures: what the network was trained on.
-
-    Raises:
-        OddVideoError: the video is to be normalized first.
-        OSError: the video cannot be read.
-        ValueError: it is damaged, too short or too long, its lips are outside the picture, or the coordinates are
-            those of another video.
+    `video` is the file as its user knows it, for messages. `OddVideoError` where it is to be normalized first; `OSError`
+    where it cannot be read; `ValueError` where it is damaged, too short or too long, its lips are outside the picture,
+    or the coordinates are those of another video.
     """
     exact = square.side / 2 * (pictures.crop_radius + pictures.margin) / pictures.crop_radius
     radius = math.ceil(exact)

@@ -26,12 +26,8 @@ COMMENT = "The speech is synthetic: made from the movements of the lips by lip-t
 
 
 class _Container(NamedTuple):
-    """A container that can be written.
-
-    Attributes:
-        format, codec: FFmpeg's names of it, and of what sound in it is encoded with.
-        hides: whether it can say that frames are not to be shown, as in files that a phone has trimmed.
-    """
+    """FFmpeg's names of a container and of what sound in it is encoded with; `hides`: whether it can say that frames
+    are not to be shown, as in files that a phone has trimmed."""
 
     format: str
     codec: str
@@ -50,20 +46,15 @@ _CONTAINERS = {
 def check_container(video: Path, out: Path) -> None:
     """Whether the picture of a video can be put into the container that a file name asks for, before any work is done.
 
-    Raises:
-        ValueError: the suffix of `out` is of no container that is written here, or that container cannot hold the
-            picture.
-        OSError: the video cannot be read.
+    `ValueError` where the suffix of `out` is of no container that is written here, or that container cannot hold the
+    picture; `OSError` where the video cannot be read.
     """
     container = _container_of(out)
-    with video.open("rb") as file, open_video(file) as source:
-        stream = source.streams.best("video")
-        assert stream is not None, "the video was decoded before"
-        codec = stream.codec_context.name
-        if not container.hides and next(source.demux(stream)).is_discard:
-            raise ValueError(f"{out}: {video} hides its beginning, which a {out.suffix} file cannot: try .mp4 or .mov")
+    picture, codec, hidden = _picture_of(video)
+    if hidden and not container.hides:
+        raise ValueError(f"{out}: {video} hides its beginning, which a {out.suffix} file cannot: try .mp4 or .mov")
     try:
-        _run(_picture_of(video), Path(os.devnull), container, {"frames:v": 1})
+        _run(picture, Path(os.devnull), container, {"frames:v": 1})
     except ffmpeg.Error as error:
         raise ValueError(
             f"{out}: a {out.suffix} file cannot hold the {codec} picture of {video} without encoding it again: try a "
@@ -72,18 +63,14 @@ def check_container(video: Path, out: Path) -> None:
 
 
 def mux_sound(video: Path, sound: np.ndarray[Any, Any], start: Fraction, out: Path, container_of: Path) -> None:
-    """Write the picture of a video with another sound.
+    """Write the picture of a video with another sound. `ValueError` where the container cannot hold the picture, or its
+    packets have no times; `OSError` where the video cannot be read.
 
     Args:
-        video: whose picture is copied.
         sound: int16 (L,), 16 kHz.
         start: seconds at which the first frame is shown in the source; it becomes 0.
         out: the file to write.
         container_of: the name that it will have in the end: its suffix says which container to write.
-
-    Raises:
-        ValueError: the container cannot hold the picture, or its packets have no times.
-        OSError: the video cannot be read.
     """
     # -itsoffset is without effect beside -copyts, and -output_ts_offset moves the speech too
     speech = ffmpeg.input("pipe:0", f="s16le", ar=SAMPLE_RATE, ac=1).filter(
@@ -100,7 +87,7 @@ def mux_sound(video: Path, sound: np.ndarray[Any, Any], start: Fraction, out: Pa
         "metadata:s:a:0": "title=synthetic speech",
     }
     try:
-        _run(_picture_of(video), out, container, options, speech, sound.astype("<i2").tobytes())
+        _run(_picture_of(video)[0], out, container, options, speech, sound.astype("<i2").tobytes())
     except ffmpeg.Error as error:
         reason = (error.stderr.decode("utf-8", "replace").splitlines() or ["FFmpeg failed"])[0]
         raise ValueError(f"{container_of}: the picture of {video} cannot be copied into it: {reason}") from error
@@ -114,14 +101,16 @@ def _container_of(out: Path) -> _Container:
     return container
 
 
-def _picture_of(video: Path) -> Any:
-    """The stream that the pipeline decodes, too. A file is only ever a file, whatever its name looks like."""
+def _picture_of(video: Path) -> tuple[Any, str, bool]:
+    """The stream that the pipeline decodes, too, its codec, and whether its beginning is not to be shown. A file is
+    only ever a file, whatever its name looks like."""
     with video.open("rb") as file, open_video(file) as source:
         stream = source.streams.best("video")
         assert stream is not None, "the video was decoded before"
         # the format that PyAV found, among those that are allowed: FFmpeg also reads playlists, and follows them
         options = {"protocol_whitelist": "file", "format_whitelist": source.format.name}
-        return ffmpeg.input(f"file:{video}", **options)[str(stream.index)]
+        picture = ffmpeg.input(f"file:{video}", **options)[str(stream.index)]
+        return picture, stream.codec_context.name, bool(next(source.demux(stream)).is_discard)
 
 
 def _run(

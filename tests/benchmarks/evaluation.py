@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from eval.batch_synthesis import SynthesizedBatch, SynthesizedClip
-from eval.executors import Executor, start_executor
+from eval.batch_synthesis import BatchSynthesizer, SynthesizedBatch, SynthesizedClip
+from eval.executors import LocalExecutor, RayExecutor, start_executor
 from model.vocoders.mel_to_wav import PUBLISHED_VOCODER, VocoderSettings, mel_to_wav, sample_counts
 from pipeline.clip import Corpus, build_sample
 from pipeline.config import BuildSettings
@@ -68,7 +68,7 @@ def plain(samples: list[Sample]) -> None:
         scored(by_librosa(sample), sample.wav / 32768)
 
 
-def ours(everyone: Executor, planned: list[MicroBatch]) -> None:
+def ours(everyone: LocalExecutor | RayExecutor, planned: list[MicroBatch]) -> None:
     """Actors make sound of batches of mels, tasks score it."""
     for batch, scores in everyone.run(planned, METRICS):
         assert len(scores) == len(batch.clips)
@@ -80,7 +80,7 @@ def batches_of(samples: list[Sample]) -> list[list[Sample]]:
     return [ordered[first : first + BATCH] for first in range(0, len(ordered), BATCH)]
 
 
-class Sounds:
+class Sounds(BatchSynthesizer):
     """Stands for `BatchSynthesizer`: the waveforms of ground-truth mels."""
 
     def __init__(self, batches: list[list[Sample]], vocoder: VocoderSettings, device: str, threads: int) -> None:
@@ -101,4 +101,4 @@ class Sounds:
 
 def _clip(sample: Sample, wave: np.ndarray[Any, Any]) -> SynthesizedClip:
     waves = {"ceiling": wave, "original": sample.wav}
-    return SynthesizedClip(sample.key, "", None, sample.meta.frames, "self", waves, {}, {}, {}, None, {}, {})
+    return SynthesizedClip(sample.key, "", None, sample.meta.frames, "self", waves)

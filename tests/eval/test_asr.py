@@ -17,7 +17,7 @@ import torch
 
 from eval import asr
 from eval.asr import check_asr, load_asr
-from eval.metrics import PackageMissingError
+from eval.metrics.optional import PackageMissingError
 from model.asr import ASRModel as Network
 from model.checkpoint import Checkpoint, build_network, save_checkpoint
 from model.ctc import BeamSettings, beam_search, greedy

@@ -16,9 +16,9 @@ import pytest
 
 from eval.compare.command import names_of, run
 from eval.compare.comparison import ExcludedClips, compare
-from eval.compare.significance import FLIPS, holm, sign_flip_p
 from eval.compare.table import markdown, rows_of
 from eval.results import ABOUT_NAME, FORMAT, Evaluation, schema_of, table_of, write_clips, write_json
+from eval.statistics import FLIPS, holm, sign_flip_p
 from shards import Store
 from shards.format.wav import encode_wav
 from tests.eval.browser import chromium, opened
@@ -81,7 +81,7 @@ def test_compare_takes_the_better_direction_from_the_metric(metric: str, wins: f
     assert found.metrics[metric].differences["b"].win_rate == wins
     assert found.metrics[metric].differences["b"].mean == pytest.approx(0.1)
     assert (found.metrics[metric].gains("b") > 0).all() == bool(wins)
-    assert rows_of(found, metric)[0].verdict == ("better" if wins else "worse")
+    assert rows_of(found, metric)[0]["verdict"] == ("better" if wins else "worse")
 
 
 def test_compare_of_word_error_rates_is_that_of_the_pooled_rates() -> None:

@@ -18,7 +18,7 @@ import torch
 
 from eval.__main__ import main, parse
 from eval.evaluation import evaluate, plan
-from eval.metrics import estoi, stoi
+from eval.metrics.speech import estoi, stoi
 from eval.results import Evaluation
 from model.checkpoint import Checkpoint, save_checkpoint
 from pipeline.corpora.clips import make_key

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from eval.metrics import MetricError, PackageMissingError
+from eval.metrics import MetricError
 from eval.metrics.learned import load_dnsmos, load_voice_encoder, mos, similarity
+from eval.metrics.optional import PackageMissingError
 from pipeline.demo.speech import Voice, synthesize
 from tests.eval.sounds import Wave, noisy, sentence
 

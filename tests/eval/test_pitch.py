@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eval.metrics import MetricError, f0_error, voicing_error
-from eval.metrics.pitch import f0_track
+from eval.metrics import MetricError
+from eval.metrics.pitch import f0_error, f0_track, voicing_error
 from tests.eval.sounds import Wave, sentence
 
 

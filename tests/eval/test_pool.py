@@ -14,16 +14,10 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from eval.metrics import (
-    SPEECH_METRICS,
-    Display,
-    PackageMissingError,
-    PairScores,
-    ScoringPool,
-    display_of,
-    metric_of,
-    score,
-)
+from eval.metrics import Display
+from eval.metrics.optional import PackageMissingError
+from eval.metrics.pool import PairScores, ScoringPool, score
+from eval.metrics.registry import SPEECH_METRICS, display_of, metric_of
 from tests.eval.sounds import Wave, noisy, sentence
 from tests.processes import alive, wait_for
 
@@ -229,7 +223,7 @@ def test_pool_processes_use_one_thread_each_and_the_caller_as_many_as_before(pai
 def test_pool_processes_end_when_their_program_is_killed() -> None:
     program = (
         "import os, signal\n"
-        "from eval.metrics import ScoringPool\n"
+        "from eval.metrics.pool import ScoringPool\n"
         "pool = ScoringPool(['stoi'], 2)\n"
         "print(*pool.pids, flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"

@@ -13,12 +13,12 @@ import pytest
 import torch
 from PIL import Image
 
-from eval.metrics import display_of
-from eval.report import write_report
+from eval.metrics.registry import display_of
 from eval.report.about import published_of
 from eval.report.alignment import align_words
 from eval.report.charts import against_length, beyond, distribution
 from eval.report.clip_cards import choose
+from eval.report.report import write_report
 from eval.results import SYSTEMS, Evaluation, table_of, write_clips
 from model.mel import log_mel
 from runtime.images import color_map

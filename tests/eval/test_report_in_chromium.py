@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from eval.report import write_report
+from eval.report.report import write_report
 from eval.report.tables import ROWS_PER_PAGE as ROWS
 from eval.results import Evaluation
 from tests.eval.browser import chromium, opened

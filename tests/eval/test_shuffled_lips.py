@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from eval.shuffled_lips import fit_lips, partners_of, with_partners
+from eval.systems import fit_lips, partners_of, with_partners
 from shards.loading.batch_plan import MicroBatch, PlannedClip
 
 

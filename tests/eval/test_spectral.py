@@ -9,9 +9,8 @@ import librosa
 import numpy as np
 import pytest
 
-from eval.metrics import MetricError, lsd, mcd
-from eval.metrics.dtw import MAX_FRAMES, dtw
-from eval.metrics.spectral import mel_cepstrum
+from eval.metrics import MetricError
+from eval.metrics.spectral import MAX_FRAMES, dtw, lsd, mcd, mel_cepstrum
 from tests.eval.sounds import Wave, noisy, sentence
 
 

@@ -12,8 +12,9 @@ import pesq
 import pystoi
 import pytest
 
-from eval.metrics import SPEECH_METRICS, MetricError, estoi, pesq_narrow, pesq_wide, stoi
-from eval.metrics.speech import resample_to_8_khz
+from eval.metrics import MetricError
+from eval.metrics.registry import SPEECH_METRICS
+from eval.metrics.speech import estoi, pesq_narrow, pesq_wide, resample_to_8_khz, stoi
 from tests.eval.sounds import noisy, sentence
 
 # learned metrics need packages of an extra

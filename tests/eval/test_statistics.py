@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from eval.bootstrap import bootstrap
+from eval.statistics import bootstrap
 
 
 def test_intervals_hold_the_mean_of_most_samples() -> None:
