@@ -18,8 +18,9 @@ import torch
 from eval.evaluation import evaluate
 from eval.results import Evaluation
 from shards import Dataset
-from tests.eval.small import digests, small_checkpoint, small_evaluation, spoken_dataset
+from tests.eval.small import digests, small_checkpoint, small_evaluation, spoken_clip, spoken_dataset
 from tests.processes import alive, descendants, end, freeze_worker, wait_for
+from tests.shards.datasets import write_dataset
 
 pytest.importorskip("pystoi")
 pytestmark = pytest.mark.slow
@@ -30,6 +31,15 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return spoken_dataset(tmp_path_factory.mktemp("dataset"))
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """One short clip and two long ones: a process that dies is started again, which takes seconds."""
+    folder = tmp_path_factory.mktemp("few")
+    (folder / "errors.jsonl").touch()
+    clips = [spoken_clip(f"main/a/{frames}", "test", frames) for frames in (40, 55, 60)]
+    return write_dataset(str(folder), {"test-000000.tar": clips})
 
 
 @pytest.fixture(scope="module")
@@ -77,24 +87,24 @@ def test_ray_executor_leaves_the_files_of_the_local_one(
     assert digests(tmp_path / "x") == straight
 
 
-def test_metric_that_kills_its_process_costs_its_own_figure(dataset: Dataset, checkpoint: Path, tmp_path: Path) -> None:
+def test_metric_that_kills_its_process_costs_its_own_figure(few: Dataset, checkpoint: Path, tmp_path: Path) -> None:
     names = ["stoi", "tests.eval.plugs:deadly", "tests.eval.plugs:deadly_alone"]
-    evaluate(small_evaluation(dataset, checkpoint, tmp_path / "x", metrics=names, workers=2))
+    evaluate(small_evaluation(few, checkpoint, tmp_path / "x", metrics=names, workers=2))
     evaluation = Evaluation.open(tmp_path / "x")
     failed = evaluation.failures("network")["tests.eval.plugs:deadly"]
-    assert failed
+    assert set(failed) == {"main/a/40"}
     assert all("died" in reason for reason in failed.values())
     assert set(evaluation.failures("original")) == {"tests.eval.plugs:deadly_alone"}, "nothing is lost without a word"
-    assert len(evaluation.figures("network", "stoi")[0]) == 8
-    assert len(evaluation.figures("network", "tests.eval.plugs:deadly")[0]) == 8 - len(failed)
+    assert len(evaluation.figures("network", "stoi")[0]) == 3
+    assert len(evaluation.figures("network", "tests.eval.plugs:deadly")[0]) == 2
 
 
 def test_metric_that_kills_every_process_leaves_a_report_without_its_figures(
-    dataset: Dataset, checkpoint: Path, tmp_path: Path
+    few: Dataset, checkpoint: Path, tmp_path: Path
 ) -> None:
-    settings = small_evaluation(dataset, checkpoint, tmp_path / "x", metrics=["tests.eval.plugs:deadly"], workers=2)
-    evaluate(replace(settings, max_seconds=1.5))
-    assert len(Evaluation.open(tmp_path / "x").failures("network")["tests.eval.plugs:deadly"]) == 8
+    settings = small_evaluation(few, checkpoint, tmp_path / "x", metrics=["tests.eval.plugs:deadly"], workers=2)
+    evaluate(replace(settings, max_seconds=1.5, clips=2))
+    assert len(Evaluation.open(tmp_path / "x").failures("network")["tests.eval.plugs:deadly"]) == 2
 
 
 def test_actor_that_is_killed_is_made_again(
