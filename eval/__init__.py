@@ -2,6 +2,5 @@
 
 evaluation.py plans, has micro-batches synthesized (batch_synthesis.py) by every system (systems.py), recognized
 (asr.py) and scored (scoring.py, metrics/) on executors (executors.py), and gathers the rows (results.py) into a summary
-(summary.py, statistics.py) and a page (report/). compare/ sets evaluations beside each other; synthesize/ is inference
-on one video.
+(summary.py, statistics.py) and a page (report/). compare/ compares evaluations; synthesize/ is inference on one video.
 """
