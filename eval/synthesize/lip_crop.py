@@ -79,8 +79,8 @@ class LipCrops:
 
 
 def probe_video(video: Path) -> VideoInfo:
-    """What a plain video shows, from its header and its first frame. `OddVideoError` where it is to be normalized first,
-    `OSError` where it cannot be read, `ValueError` where it is none, or has no picture."""
+    """What a plain video shows, from its header and its first frame. `OddVideoError` where it is to be normalized
+    first, `OSError` where it cannot be read, `ValueError` where it is none, or has no picture."""
     with video.open("rb") as file:
         try:
             with open_video(file) as container:
@@ -150,9 +150,9 @@ def _line_of(lines: dict[str, str], file: Path, video: Path) -> str:
 def read_lips(video: Path, info: VideoInfo, square: Square, pictures: TransformSettings) -> LipCrops:
     """Decode a video and cut its lips out, at 25 frames a second, into the crops that the network was trained on.
 
-    `video` is the file as its user knows it, for messages. `OddVideoError` where it is to be normalized first; `OSError`
-    where it cannot be read; `ValueError` where it is damaged, too short or too long, its lips are outside the picture,
-    or the coordinates are those of another video.
+    `video` is the file as its user knows it, for messages. `OddVideoError` where it is to be normalized first;
+    `OSError` where it cannot be read; `ValueError` where it is damaged, too short or too long, its lips are outside the
+    picture, or the coordinates are those of another video.
     """
     exact = square.side / 2 * (pictures.crop_radius + pictures.margin) / pictures.crop_radius
     radius = math.ceil(exact)
