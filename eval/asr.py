@@ -45,7 +45,8 @@ _PADDED_SECONDS = 240.0
 
 
 def load_asr(name: str, device: torch.device, tokenizer: Tokenizer | None = None, beam: int = 1) -> ASR:
-    """The ASR model of a name.
+    """The ASR model of a name: a function of each waveform alone, whose hypothesis is the same alone and in a batch,
+    but for float32's rounding, where two pieces are equally likely.
 
     Args:
         name: a checkpoint file, `whisper:NAME` or `package.module:factory`. NAME is one of faster-whisper's models,
@@ -53,10 +54,6 @@ def load_asr(name: str, device: torch.device, tokenizer: Tokenizer | None = None
         tokenizer: for a published checkpoint, whose file holds none: that of its training. A checkpoint's own goes
             before it.
         beam: size of the beam. 1: greedy; more: a prefix beam search for a checkpoint, Whisper's own for Whisper.
-
-    Returns:
-        A function of each waveform alone: its hypothesis is the same alone and in a batch, but for float32's rounding,
-        where two pieces are equally likely.
 
     Raises:
         FileNotFoundError: there is no such file.

@@ -49,13 +49,11 @@ _LONGEST_NAME = 200
 
 
 def evaluate(settings: EvaluationSettings, command: str = "") -> Path:
-    """Evaluate a checkpoint and return the report's page; resumes where an evaluation of the same was stopped. The
-    report shows `command`.
+    """Evaluate a checkpoint and return the report's page, which shows `command`; resumes where an evaluation of the
+    same was stopped.
 
-    Raises:
-        ValueError: settings, checkpoint or dataset cannot be used, or `out` holds something else.
-        OSError: a file cannot be read or written.
-        RuntimeError: a process that synthesizes died time and again.
+    `ValueError` where settings, checkpoint or dataset cannot be used, or `out` holds something else; `OSError` where a
+    file cannot be read or written; `RuntimeError` where a process that synthesizes died time and again.
     """
     load_packages(settings.metrics)
     normalizer_of(settings.normalizer)

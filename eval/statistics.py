@@ -29,13 +29,11 @@ def bootstrap(
     weights: Sequence[float] | Figures | None = None,
     resamples: int = 10_000,
 ) -> Interval:
-    """The mean, and the 95% percentile interval of means of clips drawn with replacement (Efron, 1979); NaN for all
-    three where there is no value.
+    """The mean, and the 95% percentile interval of means of clips drawn with replacement (Efron, 1979), of `values`,
+    one a clip, where NaN is ignored; NaN for all three where there is no value.
 
-    Args:
-        values: one a clip; NaN where there is none, which is ignored.
-        weights: of the clips in the mean, such as the words that errors are counted over; default: all the same.
-        resamples: how many, at most: of 2000 clips and more it is fewer, but never under 1000.
+    `weights` are of the clips in the mean, such as the words that errors are counted over; default: all the same. Of
+    2000 clips and more, fewer than `resamples` are drawn, but never under 1000.
     """
     known = np.asarray(values, np.float64)
     weight = np.ones(len(known)) if weights is None else np.asarray(weights, np.float64)
@@ -93,10 +91,8 @@ def sign_flip_p(differences: Figures, flips: int = FLIPS, seed: int = 0) -> floa
     value is the share of flips whose mean is as far from 0 as the observed one, which is counted among them, so that it
     is never 0 (Phipson and Smyth, 2010).
 
-    Args:
-        differences: one a clip, one at least; for a weighted mean, each times its weight.
-        flips: how often all signs are drawn; all 2 ** clips are taken where they are not more.
-        seed: of the draws: the same differences in the same order have the same p.
+    `differences` are one a clip, one at least; for a weighted mean, each times its weight. All signs are drawn `flips`
+    times; all 2 ** clips are taken where they are not more. The same differences in the same order have the same p.
     """
     if len(differences) == 1:
         return 1.0  # SciPy refuses a single observation; either sign is as far from 0

@@ -108,26 +108,17 @@ def with_partners(index: pa.Table, micro_batch: MicroBatch, partners: Mapping[in
 
 
 def fit_lips(other: Tensor, other_lengths: Tensor, lengths: Tensor) -> Tensor:
-    """Lips of other clips fitted to the clips in whose place they stand: a shorter one holds its last frame.
-
-    Args:
-        other: (B, T, R, R) crops.
-        other_lengths, lengths: (B,) frames of them, and of the clips themselves.
-
-    Returns:
-        (B, T, R, R), 0 beyond the clips' lengths.
-    """
+    """Lips of other clips, (B, T, R, R) crops, fitted to the clips in whose place they stand, 0 beyond their lengths: a
+    shorter one holds its last frame. `other_lengths` and `lengths` are (B,) frames of them, and of the clips
+    themselves."""
     frames = torch.arange(other.shape[1])
     held = other[torch.arange(len(other))[:, None], torch.minimum(frames, (other_lengths - 1)[:, None])]
     return held * valid_mask(lengths, len(frames))[:, :, None, None]
 
 
 def mean_mel_of(dataset: Dataset, splits: Sequence[str], max_padded_frames: int, workers: int) -> Tensor:
-    """(n_mels,) the mean over all mel frames of splits, each clip used whole; `workers` processes read.
-
-    Raises:
-        DatasetError, StorageError: a clip cannot be read.
-    """
+    """(n_mels,) the mean over all mel frames of splits, each clip used whole; `workers` processes read. `DatasetError`
+    or `StorageError` where a clip cannot be read."""
     batching = BatchSettings(max_padded_frames=max_padded_frames, long_alone=True)
     planned = plan_epoch(dataset.index, splits, 0, 0, settings=batching)
     total, count = torch.zeros(N_MELS, dtype=torch.float64), 0
@@ -141,12 +132,8 @@ def mean_mel_of(dataset: Dataset, splits: Sequence[str], max_padded_frames: int,
 
 
 def device_of(wanted: str | None, gpus: int | None = None) -> torch.device:
-    """What networks run on: a GPU if there is one, unless the CPU is wanted.
-
-    Args:
-        wanted: `cpu`, `cuda`, or None for either; `ValueError` for `cuda` where there is none.
-        gpus: how many are free; default: as torch finds them here.
-    """
+    """What networks run on: a GPU if there is one (`gpus` are free; default: as torch finds them here), unless `wanted`
+    is `cpu`; `ValueError` for `cuda` where there is none."""
     found = torch.cuda.is_available() if gpus is None else gpus > 0
     if wanted == "cuda" and not found:
         raise ValueError("device: cuda, and there is no free GPU here: leave it out to run on the CPU")

@@ -70,10 +70,8 @@ def write_comparison(
 
 
 def choose(of: MetricComparison, name: str, shown: int) -> dict[str, Rank]:
-    """Up to `shown` clips each of the largest gain, of the median and of the largest loss, by key, in this order.
-
-    No clip occurs twice; of equal ones, the first by key counts as the larger gain.
-    """
+    """Up to `shown` clips each of the largest gain, of the median and of the largest loss, by key, in this order. No
+    clip occurs twice; of equal ones, the first by key counts as the larger gain."""
     gains, changes = of.gains(name), of.changes(name)
     ranked = sorted(range(len(gains)), key=lambda place: (-gains[place], place))
     each = min(shown, -(-len(ranked) // 3))

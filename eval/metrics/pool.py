@@ -98,11 +98,10 @@ class ScoringPool:
 
     def submit(self, key: str, original: Wave, generated: Wave) -> None:
         """Submit a pair, float32 (L,) at 16 kHz, which is copied; returns at once, or, with many in flight, when one is
-        done. `key` is its name, given once between two `results`.
+        done.
 
-        Raises:
-            ValueError: a key given before, arrays of another shape or kind.
-            RuntimeError: a process has died; names what it may have been scoring.
+        `key` is its name, given once between two `results`. `ValueError` for a key given before, or arrays of another
+        shape or kind; `RuntimeError` where a process has died; names what it may have been scoring.
         """
         if key in self._scored:
             raise ValueError(f"{key} was given before: expected a name of its own for each pair")

@@ -30,14 +30,11 @@ _FIRST_CHARTS = ("estoi", "stoi", "pesq", "wer")  # metrics whose charts are ope
 def write_report(evaluation: Evaluation, dataset: Dataset | None, summary: Mapping[str, Any], shown: int = 3) -> Path:
     """Write `report.html` into the evaluation's folder and return its path; it appears whole or not at all.
 
-    The same evaluation gives the same bytes, but for the dates that it has (with the same libraries). `ValueError`
-    where `shown` is below 1, or the page cannot be a file; `StorageError` where the disk failed.
-
-    Args:
-        dataset: whose lips are shown; None: none are.
-        summary: `summarize(evaluation)`, and `skipped` (key, stage, reason, detail of each clip of the split that is
-            not in the shards) and `damaged` (key and reason of each that could not be read).
-        shown: clips shown of the best, of the median and of the worst.
+    The same evaluation gives the same bytes, but for the dates that it has (with the same libraries). Lips are shown
+    with a `dataset`, and `shown` clips of the best, of the median and of the worst. `summary` is
+    `summarize(evaluation)`, and `skipped` (key, stage, reason, detail of each clip of the split that is not in the
+    shards) and `damaged` (key and reason of each that could not be read). `ValueError` where `shown` is below 1, or the
+    page cannot be a file; `StorageError` where the disk failed.
     """
     if shown < 1:
         raise ValueError(f"shown: {shown} clips cannot be shown, at least 1 was expected")

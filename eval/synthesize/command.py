@@ -150,11 +150,8 @@ def _reference(video: Path, file: Path | None, checkpoint: Checkpoint) -> torch.
 
 
 def mel_image(mel: Array) -> Image.Image:
-    """A mel as a picture: ten seconds a row, low bands at the bottom, a pixel a mel frame and three a band.
-
-    Args:
-        mel: (n_mels, S) in the network's units; -1 to 1 over the colour map, whatever the clip.
-    """
+    """A mel, (n_mels, S) in the network's units, as a picture: ten seconds a row, low bands at the bottom, a pixel a
+    mel frame and three a band; -1 to 1 over the colour map, whatever the clip."""
     rows = -(-mel.shape[1] // _ROW)
     width = min(mel.shape[1], _ROW)
     coloured = color_map()[mel_levels(mel)].repeat(_TALL, axis=0)

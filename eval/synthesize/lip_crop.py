@@ -74,7 +74,7 @@ class LipCrops:
     """What a network is to read."""
 
     roi: Array  # uint8 (T, R, R) at 25 frames a second, R the stored side
-    start: Fraction  # seconds at which the first frame is info
+    start: Fraction  # seconds at which the first frame is shown
     notes: list[str]  # what was mended, in words
 
 
@@ -219,10 +219,8 @@ def _size(info: VideoInfo) -> str:
 
 
 def _resized(region: Array, exact: float, side: int) -> Array:
-    """The square of 2 `exact` pixels in the middle of a region, by Pillow, as the networks' own pictures are resized.
-
-    Where both sides are the same, nothing is changed.
-    """
+    """The square of 2 `exact` pixels in the middle of a region, by Pillow, as the networks' own pictures are resized;
+    where both sides are the same, nothing is changed."""
     radius = len(region) // 2
     box = (radius - exact, radius - exact, radius + exact, radius + exact)
     return np.asarray(Image.fromarray(region).resize((side, side), Image.Resampling.BILINEAR, box=box))
