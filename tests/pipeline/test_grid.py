@@ -189,3 +189,11 @@ def test_build_of_shipped_files_has_words_times_and_all_frames(grid: Path, tmp_p
     assert samples["main/s1/srbb4n"].meta.frames == 74
     assert samples["main/s20/brbk7n"].text == "bin red by k seven now"
     assert samples["main/s20/brbk7n"].meta.words == []
+
+
+def test_index_of_grid_takes_ready_made_wavs_by_speaker_and_name(tmp_path: Path) -> None:
+    settings = corpus(tmp_path / "grid", "s1/video/bbaf2n.mpg", "s1/video/bbaf3n.mpg")
+    corpus(tmp_path / "audio_25k", "s1/bbaf2n.wav", "s2/bbaf3n.wav")
+    index = index_corpus(replace(settings, audio=str(tmp_path / "audio_25k")))
+    assert [(clip.key, clip.audio) for clip in index.clips] == [("main/s1/bbaf2n", "s1/bbaf2n.wav")]
+    assert [(entry.key, entry.reason) for entry in index.skipped] == [("main/s1/bbaf3n", "sound_missing")]
