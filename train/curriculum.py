@@ -14,6 +14,8 @@ from shards.loading.batch_plan import Draw
 from shards.loading.index_view import IndexedClip
 from train.settings import Stage, TrainSettings
 
+_SEGMENTED_SET = "pretrain"
+
 
 def stage_at(curriculum: tuple[Stage, ...], epoch: int) -> Stage | None:
     """The stage that an epoch, counted from 1, belongs to; None after the last."""
@@ -25,7 +27,11 @@ def stage_at(curriculum: tuple[Stage, ...], epoch: int) -> Stage | None:
 
 
 def segment_of(settings: TrainSettings, epoch: int) -> Draw:
-    """How a clip's segment is drawn in an epoch: a run of words where there are word times, otherwise all of it."""
+    """How a clip's segment is drawn in an epoch.
+
+    A run of words of clips of the set `pretrain`, others whole, as published; in a stage of the curriculum a run of
+    words wherever there are word times, and otherwise only clips that are short enough.
+    """
     stage, ranges = stage_at(settings.curriculum, epoch), settings.segments
     if stage is not None:
         ranges = replace(
@@ -36,26 +42,24 @@ def segment_of(settings: TrainSettings, epoch: int) -> Draw:
         )
 
     def draw(clip: IndexedClip, random: Random) -> Segment | None:
-        if clip.words:
+        if clip.words and (stage is not None or clip.set == _SEGMENTED_SET):
             return draw_words(clip.words, clip.frames, random, ranges)
         if stage is not None and clip.frames > stage.max_frames:
             return None
-        return whole_clip(clip.text, clip.frames, ranges)
+        return _whole(clip, ranges)
 
     return draw
 
 
 def whole_clips(ranges: SegmentSettings) -> Draw:
-    """Every clip from its first frame on, cut at the longest segment: what is validated on.
+    """Every clip from its first frame on, cut at the longest segment: what is validated on."""
+    return lambda clip, random: _whole(clip, ranges)
 
-    Where word times are known, the text of a clip that is cut is cut with it; otherwise it has none.
-    """
 
-    def draw(clip: IndexedClip, random: Random) -> Segment:
-        segment = whole_clip(clip.text, clip.frames, ranges)
-        if segment.stop_frame == clip.frames or not clip.words:
-            return segment
-        said = " ".join(word for word, _, end in clip.words if ranges.fps * end <= segment.stop_frame)
-        return segment._replace(text=said or None)
-
-    return draw
+def _whole(clip: IndexedClip, ranges: SegmentSettings) -> Segment:
+    """A clip whole. One that is cut has the words before the cut as its text, or none without word times."""
+    segment = whole_clip(clip.text, clip.frames, ranges)
+    if segment.stop_frame == clip.frames or not clip.words:
+        return segment
+    said = " ".join(word for word, _, end in clip.words if ranges.fps * end <= segment.stop_frame)
+    return segment._replace(text=said or None)

@@ -63,6 +63,14 @@ def test_segment_of_draws_runs_of_words_as_long_as_the_stage_says(epoch: int, mo
         assert (part.start_frame, part.stop_frame) == (5 * first, 5 * stop)
 
 
+def test_segment_of_uses_clips_of_other_sets_whole_after_the_curriculum() -> None:
+    timed = TIMED._replace(key="trainval/a/0", set="trainval")
+    assert {(part.start_frame, part.stop_frame, part.text) for part in drawn(timed, 4)} == {(0, 60, "all of it")}
+    assert {stop - first for first, stop in map(run_of, drawn(timed, 1))} == {1, 2}
+    long = timed._replace(frames=400)
+    assert {part.text for part in drawn(long, 4)} == {" ".join(word for word, _, _ in WORDS)}
+
+
 def test_segment_of_never_draws_longer_than_the_settings_say() -> None:
     settings = dataclasses.replace(
         SETTINGS, segments=SegmentSettings(min_words=1, max_words=1), curriculum=(Stage(1, 9, 500),)
