@@ -21,8 +21,9 @@ class WrittenNames:
     r"""Files below a root, found by what people write for them.
 
     As written comes first. Then names are compared as `clean_path` writes them (`\`, `./`, composed or decomposed
-    accents, the extension's case); a path that leads through the root's own folder (absolute, or from another working
-    directory or machine) means what follows it; last, a name in another case, if only one file is meant.
+    accents, the extension's case), and last in any case, if only one file is meant. A path through the root's
+    own folder (absolute, or from another working directory or machine) means what follows it. Of another absolute path
+    the longest end that is there is meant, if it has a folder in it: the corpus was moved.
 
     Attributes:
         names: name -> the file it means, a path below the root. One file may have several names.
@@ -42,21 +43,24 @@ class WrittenNames:
         exact = self.names.get(prefix + written.removeprefix(prefix))
         if exact is not None:
             return exact
-        for form in self.forms(written):
+        for form in self._forms(written, moved=not prefix):
             path = prefix + form.removeprefix(prefix)
             found = self._by_clean_name.get(path) or self._by_case.get(path.casefold())
             if found is not None:
                 return found
         return None
 
-    def forms(self, written: str) -> Iterator[str]:
-        """What a written path may be below the root: itself, cleaned, and what follows the root or its own name."""
+    def _forms(self, written: str, moved: bool) -> Iterator[str]:
+        """What a written path may be below the root, the likeliest first."""
         path = clean_path(written.removeprefix(self.root.rstrip("/") + "/"))
         yield path.lstrip("/")
         parts = path.split("/")
         for position, part in enumerate(parts[:-1]):
             if part.casefold() in self._root_names:
                 yield "/".join(parts[position + 1 :])
+        if moved and path.startswith("/"):
+            for position in range(2, len(parts) - 1):
+                yield "/".join(parts[position:])
 
     def nearest(self, written: str) -> str | None:
         """The name that looks most like a written one, or None where there are no names."""

@@ -44,6 +44,7 @@ LISTS = {
     "from above": "".join(f"videos/{clip}.mp4\n" for clip in CLIPS).encode(),
     "drive": "".join(f"C:\\Users\\me\\Videos\\{clip}.MP4\n" for clip in CLIPS).replace("/", "\\").encode(),
     "other machine": "".join(f"/home/me/videos/{clip}.mp4\n" for clip in CLIPS).encode(),
+    "moved": "".join(f"/scratch/me/corpus/{clip}.mp4\n" for clip in CLIPS).encode(),
     "extension": "".join(f"{clip}.MP4  \n\n" for clip in CLIPS).encode(),
     "case": "\n".join(CLIPS).upper().replace("SS", "ß").encode(),
     "quotes": "".join(f'"{clip}.mp4"\n' for clip in CLIPS).encode(),
@@ -119,6 +120,8 @@ def test_written_names_may_leave_out_the_folder_of_a_list() -> None:
     assert names.find("a\\1", "main/") == "main/a/1.mp4"
     assert names.find("E:\\LRS2-BBC\\main\\a\\1", "main/") == "main/a/1.mp4"
     assert names.find("a/1") is None
+    assert names.find("/elsewhere/main/a/1") == "main/a/1.mp4"
+    assert names.find("/elsewhere/pretrain/a/1", "main/") is None
 
 
 def test_written_names_follow_a_link_to_the_root(tmp_path: Path) -> None:
