@@ -16,8 +16,9 @@ from pipeline.merge import merge
 from pipeline.plan import Plan, make_plan
 from pipeline.shard_task import ShardTask, build_shard
 from runtime.atomic import PART_SUFFIX
+from runtime.constants import FPS
 from runtime.progress import JobProgress
-from runtime.ray_jobs import job_runner
+from runtime.ray_jobs import WorkerKilledError, job_runner
 from runtime.renamed import refuse_renamed
 from shards import DatasetError, Manifest, SkippedClip, StorageError, Store, read_manifest
 from shards.format.manifest import ERRORS_NAME, PLAN_NAME, read_plan
@@ -96,7 +97,7 @@ def run_build(
                     progress.add(*outcome.result)
                     reused += outcome.result.reused
                 elif outcome.error is not None:
-                    failed[outcome.item.shard.name] = outcome.error
+                    failed[outcome.item.shard.name] = _with_longest_clip(outcome.error, outcome.item)
                 update()
         if failed:
             raise BuildError(_describe(failed, len(tasks), out))
@@ -156,7 +157,7 @@ def _describe(failed: dict[str, Exception], total: int, out: str) -> str:
     causes: dict[str, list[str]] = {}
     for shard, error in sorted(failed.items()):
         notes = " ".join(getattr(error, "__notes__", []))
-        kind = "" if isinstance(error, StorageError) else f"{type(error).__name__}: "
+        kind = "" if isinstance(error, StorageError | WorkerKilledError) else f"{type(error).__name__}: "
         causes.setdefault(f"{kind}{error} {notes}".strip(), []).append(shard)
     lines = [f"  {', '.join(shards)}: {cause}" for cause, shards in causes.items()]
     return (
@@ -164,6 +165,17 @@ def _describe(failed: dict[str, Exception], total: int, out: str) -> str:
         f"The other {total - len(failed)} are in {out}. "
         "Mend the cause and run the same command: only what is missing is built."
     )
+
+
+def _with_longest_clip(error: Exception, task: ShardTask) -> Exception:
+    """Name the clip that takes the most memory where that has run out."""
+    if isinstance(error, WorkerKilledError):
+        clip = max(task.shard.clips, key=lambda clip: clip.frames)
+        error.add_note(
+            f"while building {len(task.shard.clips)} clips, the longest {clip.key}, {clip.frames / FPS:.0f} s: "
+            "where memory does not suffice for it, cut it into parts, or build on a larger machine"
+        )
+    return error
 
 
 def count_reasons(skipped: list[SkippedClip]) -> Counter[str]:

@@ -1,7 +1,8 @@
 """Run one function over many items with Ray, on this machine or on a cluster; the same code on both.
 
-When a worker or node dies, or the function fails in a way that passes, the item is tried again; what still fails comes
-back as the item's error and the others continue. Ray is imported here, and only when a job starts.
+When a worker or node dies, or the function fails in a way that passes, the item is tried again, a bounded number of
+times; what still fails comes back as the item's error and the others continue. An item whose worker is killed for
+memory is tried again while no other runs. Ray is imported here, and only when a job starts.
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ from typing import Any, Generic, TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_TRIES_AFTER_A_CRASH = 5
+_TRIES_OF_A_CRASH = 6
 _TRIES = 3
 PAUSE_SECONDS = 1.0
 """Before what failed is tried again; twice as long each time."""
 _POLL_SECONDS = 1.0
 _CONNECT_SECONDS = 10.0
+_LONGEST_TMPDIR = 38
+"""Characters: the name of a socket has 107, and Ray adds `/ray/session_<date>_<time>_<pid>/sockets/plasma_store`."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,10 @@ class Outcome(Generic[Item, Result]):
     item: Item
     result: Result | None
     error: Exception | None
+
+
+class WorkerKilledError(RuntimeError):
+    """The process that ran an item was killed, time and again: the system does so where memory runs out."""
 
 
 @contextmanager
@@ -54,7 +61,9 @@ def job_runner(address: str | None, workers: int | None) -> Iterator[Runner]:
     if workers == 0:
         yield Runner(None, 0)
         return
-    # both must be set before Ray is first imported
+    # all must be set before Ray is first imported
+    if len(os.fsencode(os.environ.get("TMPDIR", ""))) > _LONGEST_TMPDIR:
+        os.environ.setdefault("RAY_TMPDIR", "/tmp")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
@@ -99,14 +108,14 @@ class Runner:
         """Apply `function` to every item.
 
         Args:
-            function: importable where the workers run; best idempotent, since an item may be tried twice.
+            function: importable where the workers run; best idempotent, since an item may be tried again.
             items: what it is given.
             on_wait: called about once a second while nothing has finished.
             retry_on: errors of `function` after which an item is tried again: networks stumble, and a full disk may be
                 emptied.
 
         Returns:
-            Outcomes, in the order in which they finish.
+            Outcomes, in the order in which they finish; the error is a `WorkerKilledError` where workers died of it.
         """
         job = _retrying(function, retry_on, PAUSE_SECONDS, one_thread=self.ray is not None)
         if self.ray is None:
@@ -117,24 +126,36 @@ class Runner:
                     outcome = Outcome(item, None, failure)
                 yield outcome
             return
-        task = self.ray.remote(num_cpus=1, max_retries=_TRIES_AFTER_A_CRASH)(job)
-        waiting = list(reversed(items))
-        running: dict[Any, Item] = {}
-        while waiting or running:
-            while waiting and len(running) < self.slots():
-                item = waiting.pop()
-                running[task.remote(item)] = item
+        # tried again here: after a kill for memory Ray itself would do so without end, beside the others
+        task, exceptions = self.ray.remote(num_cpus=1, max_retries=0)(job), self.ray.exceptions
+        waiting = [(item, 0) for item in reversed(items)]  # and how often its worker died
+        alone: list[tuple[Item, int]] = []
+        running: dict[Any, tuple[Item, int]] = {}
+        while waiting or alone or running:
+            ready = [alone.pop()] if alone and not waiting and not running else []
+            while waiting and len(running) + len(ready) < self.slots():
+                ready.append(waiting.pop())
+            for item, deaths in ready:
+                running[task.remote(item)] = item, deaths
             finished, _ = self.ray.wait(list(running), timeout=_POLL_SECONDS)
             if not finished:
                 on_wait()
             for reference in finished:
-                item, result, error = running.pop(reference), None, None
+                (item, deaths), result, error = running.pop(reference), None, None
                 try:
                     result = self.ray.get(reference)
-                except self.ray.exceptions.RayTaskError as failure:
+                except exceptions.RayTaskError as failure:
                     error = cause_of(failure)
-                except self.ray.exceptions.RayError as failure:
-                    error = failure
+                except exceptions.RayError as failure:
+                    deaths += 1
+                    for_memory = isinstance(failure, exceptions.OutOfMemoryError)
+                    if deaths < (_TRIES if for_memory else _TRIES_OF_A_CRASH):
+                        (alone if for_memory or deaths > 1 else waiting).append((item, deaths))
+                        continue
+                    why = "for want of memory" if for_memory else f"or died ({str(failure).splitlines()[0]})"
+                    error = WorkerKilledError(
+                        f"its process was killed {why}, {deaths} times, at last with no other beside it"
+                    )
                 yield Outcome(item, result, error)
 
     def slots(self) -> int:

@@ -7,17 +7,19 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from pipeline.build import plan_build, run_build
+from pipeline.build import BuildError, plan_build, run_build
 from pipeline.config import BuildSettings
 from pipeline.verify import verify
-from runtime.ray_jobs import job_runner
+from runtime.ray_jobs import Outcome, Runner, WorkerKilledError, job_runner
 from shards import StorageError, Store
 from tests.corpora import Lrs2Corpus, coordinate_line
 from tests.processes import alive, descendants, end, freeze_worker, title, wait_for
@@ -244,6 +246,117 @@ def test_job_runner_continues_after_an_item_that_fails(workers: int) -> None:
     assert str(outcomes[3].error) == "three is not welcome"
     assert isinstance(outcomes[4].error, StorageError)
     assert str(outcomes[4].error) == "/data/x.tar: Input/output error"
+
+
+@pytest.mark.parametrize("folder", ["short", "a folder for temporary files whose name is much longer than most names"])
+def test_job_runner_keeps_its_sockets_below_a_short_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    """The name of a socket has 107 characters, and Ray's take some 70 of them."""
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setenv("TMPDIR", f"/tmp/{folder}")
+    with job_runner(None, 1) as runner:
+        assert [outcome.result for outcome in runner.map(len, ["abc"])] == [3]
+    assert os.environ.pop("RAY_TMPDIR", None) == (None if folder == "short" else "/tmp")
+
+
+class FakeRay:
+    """Ray as `Runner` sees it, in this process; a task ends at once, with what `function` returns or raises."""
+
+    class RayError(Exception):
+        pass
+
+    class OutOfMemoryError(RayError):
+        pass
+
+    class RayTaskError(RayError):
+        pass
+
+    def __init__(self) -> None:
+        self.exceptions = self
+        self.in_flight: list[list[Any]] = []
+        self._running: dict[int, Callable[[], Any]] = {}
+
+    def remote(self, **options: Any) -> Callable[[Callable[[Any], Any]], Any]:
+        assert options["max_retries"] == 0
+        return lambda function: SimpleNamespace(remote=lambda item: self._begin(function, item))
+
+    def _begin(self, function: Callable[[Any], Any], item: Any) -> int:
+        number = len(self.in_flight) + 1
+        self._running[number] = lambda: function(item)
+        self.in_flight.append([item, len(self._running)])
+        return number
+
+    def wait(self, references: list[int], timeout: float) -> tuple[list[int], list[int]]:
+        return references[:1], references[1:]
+
+    def get(self, reference: int) -> Any:
+        return self._running.pop(reference)()
+
+
+@pytest.mark.parametrize(("kind", "tries"), [(FakeRay.OutOfMemoryError, 3), (FakeRay.RayError, 6)])
+def test_job_runner_tries_an_item_whose_worker_is_killed_a_few_times_and_at_last_alone(
+    kind: type[Exception], tries: int
+) -> None:
+    def too_large(item: str) -> str:
+        if item == "large":
+            raise kind("killed\na page of text")
+        return item
+
+    ray = FakeRay()
+    outcomes = {o.item: o for o in Runner(ray, 2).map(too_large, ["a", "large", "b", "c"])}
+    assert {item: outcome.result for item, outcome in outcomes.items()} == {"a": "a", "b": "b", "c": "c", "large": None}
+    assert isinstance(outcomes["large"].error, WorkerKilledError)
+    assert f"{tries} times" in str(outcomes["large"].error)
+    assert "\n" not in str(outcomes["large"].error)
+    begun = [others for item, others in ray.in_flight if item == "large"]
+    assert len(begun) == tries
+    assert begun[-1] == 1, "it is alone"
+    assert [item for item, _ in ray.in_flight[-2:]] == ["large"] * 2
+
+
+def test_job_runner_gives_the_result_of_an_item_that_goes_through_alone() -> None:
+    tried: list[str] = []
+
+    def at_the_second_try(item: str) -> str:
+        tried.append(item)
+        if tried.count(item) < 2:
+            raise FakeRay.OutOfMemoryError("killed")
+        return item
+
+    assert sorted(str(o.result) for o in Runner(FakeRay(), 4).map(at_the_second_try, ["a", "b"])) == ["a", "b"]
+    assert tried == ["a", "b", "b", "a"]
+
+
+def test_build_names_the_longest_clip_where_workers_are_killed_for_memory(
+    small_settings: BuildSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(self: Runner, function: Any, items: Any, *_: Any, **__: Any) -> Iterator[Outcome[Any, Any]]:
+        yield from (Outcome(item, None, WorkerKilledError("killed 3 times")) for item in items)
+
+    monkeypatch.setattr(Runner, "map", killed)
+    with pytest.raises(
+        BuildError, match=r"train-000002\.tar: killed 3 times while .* main/speaker1/00005, 1 s: .*cut it"
+    ):
+        run_build(plan_build(small_settings, print), small_settings, str(tmp_path / "out"), workers=0)
+
+
+def wait_a_while(item: int) -> int:
+    time.sleep(3)
+    return item
+
+
+@pytest.mark.slow
+def test_job_runner_ends_where_rays_memory_monitor_kills_every_try(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RAY_memory_usage_threshold", "0.001")
+    monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "100")
+    with job_runner(None, 1) as runner:
+        (outcome,) = runner.map(wait_a_while, [1])
+    assert isinstance(outcome.error, WorkerKilledError)
+    assert "for want of memory, 3 times" in str(outcome.error)
+    assert "OOM" not in "".join(capfd.readouterr()), "Ray's own text of each kill is a page"
 
 
 def test_job_runner_names_an_address_where_no_cluster_answers() -> None:
