@@ -189,11 +189,14 @@ def preview(arguments: Sequence[str]) -> int:
     parser.add_argument("--split", type=str | None, default=None, help="only this split")
     parser.add_argument("--seed", type=int, default=0, help="which clips are drawn")
     parser.add_argument(
+        "--root", type=str | None, default=None, help="folder of the videos: shows whole frames with the lip square"
+    )
+    parser.add_argument(
         "--html", type=str, nargs="?", default=None, const=None, help="file to write; default: DATASET-preview.html"
     )
     values = parser.parse(arguments)
     page = values.html or f"{values.dataset.rstrip('/').split('://')[-1]}-preview.html"
-    clips = write_preview(values.dataset, page, n=values.n, split=values.split, seed=values.seed)
+    clips = write_preview(values.dataset, page, n=values.n, split=values.split, seed=values.seed, root=values.root)
     _console.print(f"preview of {clips} clips, to open in a browser: {page}")
     return 0
 

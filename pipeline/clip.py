@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
 from model.mel import log_mel
-from pipeline.config import BuildSettings, parse_lip_box
+from pipeline.config import BuildSettings
 from pipeline.corpora import CorpusClip
 from pipeline.corpora.grid_transcripts import parse_grid_transcript
 from pipeline.corpora.transcripts import Transcript, parse_transcript
+from pipeline.lip_regions import LipRegions, given_regions, is_tracked, tracked_regions
 from pipeline.media.audio import read_wav, stored_sound
-from pipeline.media.coordinates import OUTSIDE_SHARE, fit_coordinates, parse_coordinates
-from pipeline.media.crop import CenterCrop
-from pipeline.media.decode import decode_video
+from pipeline.media.decode import SoundRun
 from pipeline.media.errors import ClipError
 from pipeline.media.sync import frames_at_25
-from runtime.constants import FPS, MEL_FRAMES_PER_VIDEO_FRAME, ROI_MARGIN, SAMPLES_PER_FRAME
+from runtime.constants import FPS, MEL_FRAMES_PER_VIDEO_FRAME, SAMPLES_PER_FRAME
 from shards import Sample, SampleMeta, StorageError, Store
 from shards.format.sidecar import Reason
 
@@ -39,34 +37,69 @@ class Corpus:
 
 
 def build_sample(clip: CorpusClip, settings: BuildSettings, corpus: Corpus) -> Sample:
-    """Read, decode, crop and analyze one clip.
+    """`build_samples` of a clip that is not split.
+
+    Raises:
+        ClipError: the clip cannot be built; says at which stage and why.
+        StorageError: the disk or network failed: the clip may be fine.
+    """
+    (built,) = build_samples(clip, settings, corpus)
+    if isinstance(built, ClipError):
+        raise built
+    return built
+
+
+def build_samples(clip: CorpusClip, settings: BuildSettings, corpus: Corpus) -> list[Sample | ClipError]:
+    """Read, decode, crop and analyze one clip: a sample, or one for each of its shots where it is split at cuts.
+
+    A shot that cannot be built has its error in its place.
 
     Raises:
         ClipError: the clip cannot be built; says at which stage and why.
         StorageError: the disk or network failed: the clip may be fine.
     """
     transcript = _read_transcript(clip, settings, corpus.videos)
-    centers, center_of = _centers(clip, settings)
     content = _read(corpus.videos, clip.video, "video_unreadable")
-    crop = CenterCrop(center_of, settings.crop_radius + ROI_MARGIN)
-    picture, runs = decode_video(content, crop, with_sound=clip.audio is None)
+    parts: list[LipRegions | ClipError]
+    if is_tracked(clip, settings):
+        parts, runs = tracked_regions(content, settings, with_sound=clip.audio is None)
+    else:
+        whole, runs = given_regions(clip, content, settings, with_sound=clip.audio is None)
+        parts = [whole]
+    source_sha256 = hashlib.sha256(content).hexdigest()
+    built: list[Sample | ClipError] = []
+    for number, part in enumerate(parts, 1):
+        try:
+            if isinstance(part, ClipError):
+                raise part
+            split = len(parts) > 1
+            named = replace(clip, key=shot_key(clip, number)) if split else clip
+            said = _words_of_shot(transcript, part) if split else transcript
+            built.append(_sample(named, part, runs, said, source_sha256, settings, corpus))
+        except ClipError as fault:
+            built.append(fault)
+    return built
+
+
+def shot_key(clip: CorpusClip, number: int) -> str:
+    """The key of a shot, numbered from 1, of a clip that is split."""
+    return f"{clip.key}-shot{number}"
+
+
+def _sample(
+    clip: CorpusClip,
+    lips: LipRegions,
+    runs: list[SoundRun],
+    transcript: Transcript,
+    source_sha256: str,
+    settings: BuildSettings,
+    corpus: Corpus,
+) -> Sample:
+    picture, decoded = lips.picture, len(lips.centers)
     notes = [transcript.note] if transcript.note else []
     if clip.set == "pretrain" and not transcript.words:
         notes.append("the transcript has no word times")
-    decoded = len(picture.regions)
-    if centers is None:
-        centers = np.tile(center_of(0), (decoded, 1))
-    try:
-        centers, note = fit_coordinates(centers, decoded, settings.coordinate_tolerance)
-    except ValueError as error:
-        raise ClipError("coordinates", "coordinates_mismatch", str(error)) from error
-    if crop.outside > OUTSIDE_SHARE * decoded:
-        raise ClipError(
-            "coordinates",
-            "coordinates_outside",
-            f"lip center outside of the picture in {crop.outside} of {decoded} frames",
-        )
-    notes += [note] if note else []
+    notes += lips.notes
     notes += picture.notes
     notes += [f"{picture.corrupt} frames were repaired by the decoder"] if picture.corrupt else []
     shown = frames_at_25(picture)
@@ -80,11 +113,12 @@ def build_sample(clip: CorpusClip, settings: BuildSettings, corpus: Corpus) -> S
         raise ClipError("transcript", "transcript_invalid", detail)
     if clip.audio is not None:
         assert corpus.wavs is not None, "a clip with a wav comes with a folder of wav files"
-        runs = read_wav(_read(corpus.wavs, clip.audio, "sound_unreadable"), float(picture.start))
+        begins = float(picture.start) - lips.first_seconds
+        runs = read_wav(_read(corpus.wavs, clip.audio, "sound_unreadable"), begins)
     wav, span = stored_sound(runs, picture, frames)
     return Sample(
         key=clip.key,
-        roi=np.stack([picture.regions[index] for index in shown]),
+        roi=np.stack([lips.region(index) for index in shown]),
         mel=stored_mel(wav),
         wav=wav,
         text=transcript.text,
@@ -93,16 +127,30 @@ def build_sample(clip: CorpusClip, settings: BuildSettings, corpus: Corpus) -> S
             split=clip.split,
             speaker=clip.speaker,
             source=clip.video,
-            source_sha256=hashlib.sha256(content).hexdigest(),
+            source_sha256=source_sha256,
             frames=frames,
             fps=FPS,
             crop_radius=settings.crop_radius,
-            lips=[(x, y) for x, y in centers[shown].tolist()],
+            lips=[(x, y) for x, y in lips.centers[shown].tolist()],
             words=transcript.words,
             sound=span,
             notes=notes,
+            lip_square=lips.square,
+            source_start=lips.first_seconds or None,
         ),
     )
+
+
+def _words_of_shot(transcript: Transcript, shot: LipRegions) -> Transcript:
+    """What is said in a shot, by the words' times; nothing where there are none."""
+    first, last = shot.first_seconds, shot.first_seconds + float(shot.picture.length)
+    if not transcript.words:
+        note = "the transcript is the whole video's, without times of its words: not used for its shots"
+        return Transcript("", [], note if transcript.text else transcript.note)
+    inside = [
+        (word, start - first, end - first) for word, start, end in transcript.words if first < (start + end) / 2 < last
+    ]
+    return Transcript(" ".join(word for word, _, _ in inside), inside, transcript.note)
 
 
 def stored_mel(wav: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -139,19 +187,3 @@ def _read_transcript(clip: CorpusClip, settings: BuildSettings, store: Store) ->
             return Transcript("", [], f"transcript not used: {error}")
         reason: Reason = "transcript_missing" if content is None else "transcript_invalid"
         raise ClipError("transcript", reason, f"{clip.transcript or clip.video}: {error}") from error
-
-
-def _centers(
-    clip: CorpusClip, settings: BuildSettings
-) -> tuple[np.ndarray[Any, Any] | None, Callable[[int], tuple[int, int]]]:
-    """The coordinates of a clip, if it has any, and the lip center of its n-th frame."""
-    if clip.coordinates is None:
-        assert settings.lip_box is not None, "a clip without coordinates comes with a lip box"
-        box = parse_lip_box(settings.lip_box)
-        return None, lambda frame: box
-    try:
-        centers = parse_coordinates(clip.coordinates)
-    except ValueError as error:
-        raise ClipError("coordinates", "coordinates_invalid", str(error)) from error
-    pairs = centers.tolist()
-    return centers, lambda frame: pairs[min(frame, len(pairs) - 1)]

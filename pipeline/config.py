@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from pipeline.media.coordinates import COORDINATE_TOLERANCE
+from pipeline.tracking.tracks import SQUARE_EYE_DISTANCES, TrackSettings
 from shards.format.roi import RoiCodec
 
 DatasetName = Literal["demo", "lrs2", "lrs3", "grid", "folder"]
@@ -25,7 +26,8 @@ class BuildSettings:
             (any videos).
         root: folder of the videos, a local path or an fsspec URL (LRS2-BBC, LRS3-TED, or any folder).
         coordinates: folder of the coordinate files; for `folder` and `grid`, the coordinate file. Default: LRS2_crop or
-            LRS3_crop beside the root; for `folder`, coordinates.txt in the root; `grid` has none.
+            LRS3_crop beside the root; for `folder`, coordinates.txt in the root if it is there. `folder` and `grid`
+            without: lips are tracked.
         split_lists: folder of the split lists. Default: the folder that the root lies in; for `folder` and `grid`, the
             root.
         audio: folder of ready-made wav files, laid out as the videos are, used instead of the videos' own sound. Their
@@ -34,7 +36,13 @@ class BuildSettings:
         protocol: for `grid`: the splits of the literature. `four` speakers, sentences held out; `unseen`: no speaker in
             two splits; `overlap`: 255 sentences of every speaker held out. Default: every speaker, split as in `four`.
         crop_radius: h, half the side of the published lip crop in pixels (40 for LRS2, 50 for LRS3).
-        lip_box: for `folder` without coordinates: one lip center for all frames, as X,Y in pixels.
+        lip_box: for `folder` and `grid`, instead of coordinates: one lip center for all frames, as X,Y in pixels.
+        face: where lips are tracked, which is where there are neither coordinates nor a lip box: the number of the face
+            to take where there are several, from 1, left to right; default: the one that talks.
+        scene_cuts: where lips are tracked: `skip` a video with a cut in it, or `split` it into a clip a shot.
+        square_eye_distances: where lips are tracked: side of the lip square in eye distances. It is resized to
+            2 crop_radius pixels; the default fits networks trained on LRS2.
+        rotate: where lips are tracked: turn the lip square with the head. Published crops are not turned.
         transcripts: `required` skips a clip without a transcript, `optional` keeps it with an empty one.
         roi_codec: how lip regions are stored: npy (raw), ffv1 (lossless video), h264 (near-lossless video).
         shard_mb: size at which a new shard begins, in megabytes of raw lip regions, mel and sound.
@@ -54,6 +62,10 @@ class BuildSettings:
     protocol: ProtocolName | None = None
     crop_radius: int = 40
     lip_box: str | None = None
+    face: int | None = None
+    scene_cuts: Literal["skip", "split"] = "skip"
+    square_eye_distances: float = SQUARE_EYE_DISTANCES
+    rotate: bool = False
     transcripts: Literal["required", "optional"] = "required"
     roi_codec: RoiCodec = "npy"
     shard_mb: float = 256
@@ -72,10 +84,15 @@ class BuildSettings:
             raise ValueError(f"shard_mb: {self.shard_mb} is not a size, a number of megabytes above 0 was expected")
         if self.lip_box is not None:
             parse_lip_box(self.lip_box)
+        self.track_settings()
         if self.protocol is not None and self.dataset != "grid":
             raise ValueError(f"protocol: {self.protocol} is one of GRID's, and dataset is {self.dataset}")
         for entry in self.split:
             parse_split(entry)
+
+    def track_settings(self) -> TrackSettings:
+        """How lips are tracked, where they are (ValueError: not so)."""
+        return TrackSettings(self.face, self.scene_cuts, self.square_eye_distances)
 
 
 def config_file(dataset: str) -> Path:

@@ -17,12 +17,15 @@ from typing import Any
 from model.mel import MelSettings
 from pipeline.config import BuildSettings
 from pipeline.corpora import CorpusClip, CorpusIndex
+from pipeline.lip_regions import is_tracked
+from pipeline.tracking.models import WHEEL, model_file
 from runtime.constants import FPS, MEL_FRAMES_PER_VIDEO_FRAME, N_MELS, ROI_MARGIN, SAMPLE_RATE, SAMPLES_PER_FRAME
 from shards import SkippedClip
 from shards.format.sample import roi_side
 from shards.format.sidecar import FORMAT_VERSION
 
 _LOCATIONS = ("root", "coordinates", "split_lists", "audio", "split")
+_OF_TRACKING = ("face", "scene_cuts", "square_eye_distances", "rotate")
 _OVERHEAD_BYTES = 6 * 1024  # tar headers, padding and the small members of one clip
 
 
@@ -62,7 +65,7 @@ def make_plan(index: CorpusIndex, settings: BuildSettings) -> Plan:
     """Spread the clips of an index over shards.
 
     Raises:
-        ValueError: there is no clip to build.
+        ValueError: there is no clip to build, or lips are to be tracked and the face networks are not installed.
     """
     if not index.clips:
         reasons = ", ".join(sorted({entry.reason for entry in index.skipped})) or "the split lists name none"
@@ -70,6 +73,12 @@ def make_plan(index: CorpusIndex, settings: BuildSettings) -> Plan:
     deciding = {name: value for name, value in asdict(settings).items() if name not in _LOCATIONS}
     if settings.protocol is None:  # as in plans from before there were protocols
         del deciding["protocol"]
+    if any(is_tracked(clip, settings) for clip in index.clips):
+        model_file("mesh")  # before any work is done
+        deciding["tracking"] = WHEEL
+    else:  # likewise
+        for name in _OF_TRACKING:
+            del deciding[name]
     deciding["audio"] = "wav folder" if settings.audio else "video"
     features = {
         "mel": asdict(MelSettings()),

@@ -15,10 +15,11 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from pipeline.whole_frame import SIDE, draw_lip_square
 from runtime.constants import FPS, MEL_FRAMES_PER_VIDEO_FRAME, N_MELS, SAMPLE_RATE, SAMPLES_PER_FRAME
 from runtime.html_page import check_page, write_page
 from runtime.images import COLORS, COLUMNS, TILE, data_uri, jpeg, make_tiles, mel_data_uri, sheet, strip
-from shards import Dataset, DatasetError, Sample, open_dataset
+from shards import Dataset, DatasetError, Sample, Store, open_dataset
 from shards.format.manifest import read_skipped
 from shards.format.wav import encode_wav
 
@@ -27,7 +28,13 @@ _STRIP, _NARROW_STRIP = 12, 6  # frames in a strip, on a wide screen and on a ph
 
 
 def write_preview(
-    dataset_url: str, page: str | os.PathLike[str], *, n: int = 24, split: str | None = None, seed: int = 0
+    dataset_url: str,
+    page: str | os.PathLike[str],
+    *,
+    n: int = 24,
+    split: str | None = None,
+    seed: int = 0,
+    root: str | None = None,
 ) -> int:
     """Write the page; it appears whole or not at all, and the folders it lies in are made.
 
@@ -37,6 +44,7 @@ def write_preview(
         n: how many clips, taken from splits and speakers in turn; all of them where there are fewer.
         split: only clips of this one.
         seed: another seed draws other clips.
+        root: folder or fsspec URL of the videos: a whole frame of each clip is then shown, with its lip square.
 
     Returns:
         The number of clips on the page.
@@ -55,6 +63,7 @@ def write_preview(
     shown = sum(len(keys) for keys in drawn.values())
     if not shown:
         raise ValueError(f"{dataset_url}: no clips to show{f' in split {split}' if split else ''}")
+    videos = Store(root) if root is not None else None
     name = dataset.store.path().rstrip("/").rpartition("/")[2] or dataset_url
     write_page(
         Path(page),
@@ -70,7 +79,8 @@ def write_preview(
         shown=shown,
         seed=seed,
         drawn=drawn,
-        make_card=lambda key: _card(dataset.sample(key)),
+        make_card=lambda key: _card(dataset.sample(key), videos),
+        frame_side=SIDE,
         fps=FPS,
         bands=N_MELS,
         colors=[f"rgb{color}" for color in COLORS],
@@ -112,7 +122,7 @@ def _split_totals(dataset: Dataset) -> list[dict[str, Any]]:
     return [counted.get(split, {"split": split, **empty}) for split in dataset.manifest.splits]
 
 
-def _card(sample: Sample) -> dict[str, Any]:
+def _card(sample: Sample, videos: Store | None) -> dict[str, Any]:
     """What the template shows of a clip: how much of it, what is written along the time axis, and data URIs."""
     if not sample.roi.size:
         raise DatasetError(f"{sample.key}: its lip region is {sample.roi.shape}: there is nothing to show")
@@ -135,9 +145,23 @@ def _card(sample: Sample) -> dict[str, Any]:
         ],
         "ticks": [tick * step for tick in range(int(seconds / step) + 1) if tick * step < 0.97 * seconds],
         "notes": notes,
+        "frame": _whole_frame(sample, videos),
         "sheet": jpeg(sheet(tiles)),
         "strip": jpeg(strip(tiles, _STRIP)),
         "narrow_strip": jpeg(strip(tiles, _NARROW_STRIP)),
         "mel": mel_data_uri(sample.mel[:, : MEL_FRAMES_PER_VIDEO_FRAME * frames]),
         "sound": data_uri("audio/wav", encode_wav(sample.wav[: frames * SAMPLES_PER_FRAME])),
     }
+
+
+def _whole_frame(sample: Sample, videos: Store | None) -> str | None:
+    """A data URI of a frame with the lip square (ValueError: the video is not there)."""
+    if videos is None:
+        return None
+    try:
+        content = videos.read(sample.meta.source)
+    except FileNotFoundError as error:
+        path = videos.path(sample.meta.source)
+        raise ValueError(f"{path}: no such file: name the folder of the dataset's videos with --root") from error
+    drawn = draw_lip_square(content, sample.meta)
+    return None if drawn is None else jpeg(drawn)

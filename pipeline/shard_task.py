@@ -6,11 +6,12 @@ written first and the sidecar after it, each whole or not at all, so a sidecar m
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from pipeline.clip import Corpus, build_sample
+from pipeline.clip import Corpus, build_samples, shot_key
 from pipeline.config import BuildSettings
+from pipeline.lip_regions import is_tracked
 from pipeline.media.errors import ClipError
 from pipeline.plan import ShardPlan
 from runtime.constants import FPS
@@ -19,7 +20,8 @@ from shards import DatasetError, ShardWriter, Sidecar, SkippedClip, Store, read_
 from shards.format.sidecar import encode_sidecar, sidecar_name
 
 _LIBRARIES = ("av", "numpy", "soxr", "torch", "webdataset")
-"""What a shard's bytes depend on besides the plan."""
+_TRACKING_LIBRARIES = ("ai-edge-litert", "mediapipe", "pillow")
+"""What a shard's bytes depend on besides the plan, and where lips are tracked."""
 
 
 @dataclass(frozen=True)
@@ -68,11 +70,18 @@ def _finished_sidecar(task: ShardTask, out: Store) -> Sidecar | None:
 
 def _write(task: ShardTask, out: Store) -> Sidecar:
     corpus = Corpus.of(task.settings)
+    tracked = any(is_tracked(clip, task.settings) for clip in task.shard.clips)
     skipped: list[SkippedClip] = []
     with ShardWriter.create(out, task.shard.name, task.settings.roi_codec) as writer:
         for clip in task.shard.clips:
             try:
-                writer.write(build_sample(clip, task.settings, corpus))
+                built = build_samples(clip, task.settings, corpus)
+                for number, part in enumerate(built, 1):
+                    if isinstance(part, ClipError):
+                        named = replace(clip, key=shot_key(clip, number)) if len(built) > 1 else clip
+                        skipped.append(named.skipped(part.stage, part.reason, part.detail))
+                    else:
+                        writer.write(part)
             except ClipError as fault:
                 skipped.append(clip.skipped(fault.stage, fault.reason, fault.detail))
             except Exception as error:
@@ -86,7 +95,7 @@ def _write(task: ShardTask, out: Store) -> Sidecar:
         sha256=writer.sha256,
         rows=writer.rows,
         skipped=skipped,
-        versions=versions_of(_LIBRARIES),
+        versions=versions_of(_LIBRARIES + (_TRACKING_LIBRARIES if tracked else ())),
     )
     out.write(sidecar_name(task.shard.name), encode_sidecar(sidecar))
     return sidecar

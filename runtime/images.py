@@ -62,7 +62,7 @@ def strip(tiles: Array, count: int) -> Array:
 
 
 def jpeg(picture: Array) -> str:
-    """A data URI of a gray picture."""
+    """A data URI of a picture, gray or RGB."""
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "JPEG", quality=80, optimize=True)
     return data_uri("image/jpeg", buffer.getvalue())

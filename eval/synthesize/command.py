@@ -21,7 +21,8 @@ from PIL import Image
 from eval.reference_audio import reference_of
 from eval.results import make_folder
 from eval.settings import VOCODERS
-from eval.synthesize.lip_crop import Square, VideoInfo, probe_video, read_box, read_lips, read_track
+from eval.synthesize.lip_crop import Square, probe_video, read_box, read_lips, read_track
+from eval.synthesize.lip_track import track_lips
 from eval.synthesize.mux import check_container, mux_sound
 from eval.systems import device_of
 from model.checkpoint import Checkpoint, load_checkpoint
@@ -69,12 +70,15 @@ def _synthesize(values: Namespace, plain: Path) -> int:
     checkpoint = load_checkpoint(values.checkpoint)
     # a published file does not say what crops it was trained on: LRS2's, unless --size says otherwise
     synthesizer = Synthesizer.from_checkpoint(checkpoint, device, VOCODERS[values.vocoder], name=values.checkpoint)
-    square, notes = _square(values, info, synthesizer.transforms)
+    square, notes = _square(values, synthesizer.transforms)
     reference = _reference(video, values.speaker_reference, checkpoint)
     make_folder(out.parent)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
         began = time.perf_counter()
-        lips = read_lips(video, info, square, synthesizer.transforms)
+        if square is None:
+            lips = track_lips(video, info, values.face, synthesizer.transforms)
+        else:
+            lips = read_lips(video, info, square, synthesizer.transforms)
         if values.speaker_reference is None:
             print(
                 f"speaker reference: the loudest half second of {video} itself; --speaker-reference names another file"
@@ -105,7 +109,8 @@ def _parse(arguments: Sequence[str]) -> Namespace:
     add("--checkpoint", type=Path, required=True, help="of a lip2speech network, ours or published")
     add("--video", type=Path, required=True, help="of one face; any frame rate and size")
     add("--out", type=Path, required=True, help="video to write: .mp4, .m4v, .mov, .mkv or .webm")
-    add("--coordinates", type=Path | None, help="file of lip centers, a line a clip or this video's alone")
+    add("--face", type=int | None, help="lips are tracked; of several faces this one, from 1, left to right")
+    add("--coordinates", type=Path | None, help="instead: file of lip centers, a line a clip or this video's alone")
     add("--size", type=int | None, help="side of the lip square around --coordinates, pixels; default: as in training")
     add("--lip_box", type=str | None, metavar="X,Y,SIZE", help="instead: lip center and side, the same in every frame")
     add("--speaker_reference", type=Path | None, help="file with speech of the speaker; default: the video's own sound")
@@ -125,17 +130,18 @@ def _check_not_over(out: Path, inputs: list[Path | None]) -> None:
                 raise ValueError(f"--out {out}: {place} would be written over what is read: choose another name")
 
 
-def _square(values: Namespace, info: VideoInfo, transforms: TransformSettings) -> tuple[Square, list[str]]:
-    if (values.coordinates is None) == (values.lip_box is None):
-        found = "neither is given" if values.lip_box is None else "both are given"
-        raise ValueError(
-            f"{values.video}: where are the lips? --coordinates FILE or --lip-box X,Y,SIZE says it, and {found}; the "
-            f"picture is {info.width}x{info.height} pixels"
-        )
+def _square(values: Namespace, transforms: TransformSettings) -> tuple[Square | None, list[str]]:
+    """Where the lips are, and notices; None: they are to be tracked."""
+    if values.coordinates is not None and values.lip_box is not None:
+        raise ValueError(f"{values.video}: --coordinates and --lip-box both say where the lips are: give one of them")
+    if values.size is not None and values.coordinates is None:
+        raise ValueError(f"--size {values.size}: belongs to --coordinates; --lip-box has its own, X,Y,SIZE")
+    if values.face is not None and (values.coordinates is not None or values.lip_box is not None):
+        raise ValueError(f"--face {values.face}: is for lips that are tracked, without --coordinates and --lip-box")
     if values.lip_box is not None:
-        if values.size is not None:
-            raise ValueError(f"--size {values.size}: belongs to --coordinates; --lip-box has its own, X,Y,SIZE")
         return read_box(values.lip_box), []
+    if values.coordinates is None:
+        return None, []
     side = 2 * transforms.crop_radius if values.size is None else values.size
     return read_track(values.coordinates, values.video, side)
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from pipeline.media.coordinates import (
     read_coordinate_file,
 )
 from pipeline.media.crop import CenterCrop, Orientation
-from pipeline.media.decode import decode_plain
+from pipeline.media.decode import Picture, decode_plain
 from pipeline.media.errors import ClipError
 from pipeline.media.probe import probe_header
 from pipeline.media.streams import choose_streams, open_video
@@ -162,10 +163,9 @@ def read_lips(video: Path, info: VideoInfo, square: Square, pictures: TransformS
     crop = CenterCrop(lambda frame: pairs[min(frame, last)], radius)
     try:
         picture, _ = decode_plain(info.path, crop, with_sound=False)
-        frames = frames_at_25(picture)
     except ClipError as error:
         raise ValueError(f"{video}: {error.detail}") from error
-    decoded, notes = len(picture.regions), list(picture.notes)
+    decoded, notes = len(picture.regions), []
     if not square.fixed:
         try:
             _, note = fit_coordinates(square.centers, decoded, COORDINATE_TOLERANCE)
@@ -174,17 +174,34 @@ def read_lips(video: Path, info: VideoInfo, square: Square, pictures: TransformS
         notes += [note] if note else []
     if crop.outside > OUTSIDE_SHARE * decoded:
         raise ValueError(f"{video}: lip center outside {_size(info)}, in {crop.outside} of {decoded} frames")
+    lips = crops_at_25(video, picture, lambda frame: _resized(picture.regions[frame], exact, pictures.stored_side))
+    return replace(lips, notes=notes + lips.notes)
+
+
+def crops_at_25(video: Path, picture: Picture, region: Callable[[int], Array]) -> LipCrops:
+    """The lip crops to read, 25 a second, of those of the decoded frames.
+
+    Args:
+        video: for messages.
+        picture: the frames' times.
+        region: decoded frame -> uint8 (R, R).
+
+    Raises:
+        ValueError: they are too few or too many, or the times are broken.
+    """
+    try:
+        frames = frames_at_25(picture)
+    except ClipError as error:
+        raise ValueError(f"{video}: {error.detail}") from error
+    decoded, notes = len(picture.ticks), list(picture.notes)
     if len(frames) < _MIN_FRAMES:
         raise ValueError(f"{video}: {len(frames)} frames at 25 a second, and {_MIN_FRAMES} at least are needed")
-    _check_length(video, len(frames) / FPS)
+    check_length(video, len(frames) / FPS)
     if len(frames) != decoded or (frames != np.arange(decoded)).any():
         notes.append(f"{decoded} frames were resampled to {len(frames)} at 25 a second")
     if picture.corrupt:
         notes.append(f"{picture.corrupt} frames were repaired by the decoder")
-    regions = (picture.regions[frame] for frame in frames)
-    return LipCrops(
-        np.stack([_resized(region, exact, pictures.stored_side) for region in regions]), picture.start, notes
-    )
+    return LipCrops(np.stack([region(frame) for frame in frames]), picture.start, notes)
 
 
 def _check(video: Path, info: VideoInfo, square: Square, radius: int) -> None:
@@ -196,7 +213,7 @@ def _check(video: Path, info: VideoInfo, square: Square, radius: int) -> None:
     x, y = square.centers[0]
     if len(square.centers) == 1 and not (0 <= x < info.width and 0 <= y < info.height):
         raise ValueError(f"{video}: the lip center {x},{y} lies outside {_size(info)}")
-    _check_length(video, info.seconds)
+    check_length(video, info.seconds)
     needed = info.frames * (2 * radius) ** 2
     if needed > _MOST_BYTES:
         raise ValueError(
@@ -206,7 +223,8 @@ def _check(video: Path, info: VideoInfo, square: Square, radius: int) -> None:
         )
 
 
-def _check_length(video: Path, seconds: float) -> None:
+def check_length(video: Path, seconds: float) -> None:
+    """Refuse a video that is too long to be synthesized at once (ValueError)."""
     if seconds > MAX_SECONDS:
         raise ValueError(
             f"{video}: {seconds / 60:.0f} minutes, and {MAX_SECONDS // 60} at most are synthesized at once: cut it "

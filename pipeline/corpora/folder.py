@@ -1,7 +1,8 @@
 """Index any folder of videos: `<speaker>/<clip>.mp4` or flat, any container, with optional transcripts beside.
 
 Lip centers come from one coordinate file (`coordinates.txt` in the root unless `--coordinates` names another), or
-from a fixed lip box. Without split lists (`--split NAME=FILE`) every clip goes to the split `all`.
+from a fixed lip box; where there is neither, lips are tracked. Without split lists (`--split NAME=FILE`) every clip
+goes to the split `all`.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def index_folder(settings: BuildSettings) -> CorpusIndex:
     """Index a folder of videos.
 
     Raises:
-        ValueError: no videos, neither coordinates nor a lip box, a list that names nothing found, or a clip in two
+        ValueError: no videos, no coordinates where they are named, a list that names nothing found, or a clip in two
             splits. The message names the file and what to do.
         StorageError: the disk or network failed.
     """
@@ -50,14 +51,14 @@ def index_folder(settings: BuildSettings) -> CorpusIndex:
     described = [corpus.clip(video, split, SET) for video, split in split_of.items()]
     index.skipped += [clip for clip in described if isinstance(clip, SkippedClip)]
     clips = [clip for clip in described if isinstance(clip, CorpusClip)]
-    if settings.lip_box is not None:
+    if settings.lip_box is not None or corpus.coordinates is None:
         clips = _with_probed_frames(root, clips)
     index.clips = separate_keys(clips)
     return index
 
 
 def _read_coordinates(settings: BuildSettings, videos: WrittenNames, index: CorpusIndex) -> dict[str, str] | None:
-    """Lines of the coordinate file by video path, or None where a fixed lip box is used."""
+    """Lines of the coordinate file by video path, or None where lips are tracked, or a fixed lip box is used."""
     if settings.lip_box is not None:
         return None
     folder, name = posixpath.split(settings.coordinates) if settings.coordinates else (settings.root, "coordinates.txt")
@@ -65,10 +66,9 @@ def _read_coordinates(settings: BuildSettings, videos: WrittenNames, index: Corp
     try:
         lines, notices = read_coordinate_file(store, name)
     except FileNotFoundError as error:
-        raise ValueError(
-            f"{store.path(name)}: no coordinate file: name one with --coordinates (lines <path>.mp4:<x0>/<y0>/...), "
-            "or give one lip center for all frames with --lip-box X,Y"
-        ) from error
+        if not settings.coordinates:
+            return None
+        raise ValueError(f"{store.path(name)}: no coordinate file (without --coordinates lips are tracked)") from error
     coordinates, repeated = lines_by_video(lines, videos, store.path(name))
     index.notices += notices + repeated
     return coordinates

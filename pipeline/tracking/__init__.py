@@ -9,6 +9,7 @@ mesh.py       FaceMesh: a square around a face -> landmarks, and what is read fr
 tracker.py    frame after frame -> observations of every face
 cuts.py       where the scene changes
 tracks.py     observations -> the track of the face that talks: choice, gaps, smoothing, scale
+face_crops.py   what is kept of each frame, and lip regions out of it
 video.py      one file -> tracks of each of its shots
 track_folder.py, calibrate.py   the command `pipeline track`
 """

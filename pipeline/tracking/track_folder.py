@@ -162,7 +162,7 @@ def _track_one(content: bytes, path: str, task: TrackTask) -> TrackedVideo:
     except ClipError as error:
         row = _row(path, frames=video.tracker.count, reason=error.reason, detail=error.detail, **about)
         return TrackedVideo([row], {}, seconds)
-    rows = [row for number, shot in enumerate(shots) for row in _rows(path, number, shot, about)]
+    rows = [row for number, shot in enumerate(shots) for row in _rows(path, number, shot, about, task.settings)]
     lines = {}
     most = max(len(shot.tracks) for shot in shots) if task.all_faces else 0
     for face in (None, *range(1, most + 1)):
@@ -172,23 +172,23 @@ def _track_one(content: bytes, path: str, task: TrackTask) -> TrackedVideo:
     return TrackedVideo(rows, lines, seconds)
 
 
-def _rows(path: str, number: int, shot: Shot, about: dict[str, Any]) -> list[dict[str, Any]]:
+def _rows(path: str, number: int, shot: Shot, about: dict[str, Any], settings: TrackSettings) -> list[dict[str, Any]]:
     about = {"shot": number, "first_frame": shot.first, "frames": shot.end - shot.first, **about}
     about["reason"] = None if shot.error is None else shot.error.reason
     about["detail"] = "; ".join(shot.notes) or None if shot.error is None else shot.error.detail
     if not shot.tracks:
         return [_row(path, **about)]
-    return [_row(path, chosen=track is shot.chosen, **about, **_columns(track)) for track in shot.tracks]
+    return [_row(path, chosen=track is shot.chosen, **about, **_columns(track, settings)) for track in shot.tracks]
 
 
-def _columns(track: LipTrack) -> dict[str, Any]:
+def _columns(track: LipTrack, settings: TrackSettings) -> dict[str, Any]:
     x, y = track.centers.mean(axis=0).tolist()
     return {
         "face": track.face,
         "x": x,
         "y": y,
         "scale": track.scale,
-        "size": track.side,
+        "size": settings.square_eye_distances * track.scale,
         "score": track.score,
         "motion": track.motion,
         "missing": track.missing,

@@ -114,6 +114,11 @@ class FaceTracker:
             self._detect(picture, frame)
         return [(log, log.seen[frame]) for log in self._live if frame in log.seen]
 
+    @property
+    def has_lost_a_face(self) -> bool:
+        """Whether a face was seen a second or less before the last frame, and not in it."""
+        return self._was_lost_recently(self.count - 1)
+
     def finish(self) -> None:
         """After the last frame: a second or less at either end in which hardly any face was seen is no shot.
 

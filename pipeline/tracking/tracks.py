@@ -41,13 +41,18 @@ class TrackSettings:
 
     Attributes:
         face: the number of the face to take where there are several, from 1, left to right; None: the one that talks.
-        cuts: what becomes of a video with a cut in it: `skip`, or `split`, where each shot is a clip of its own.
+        scene_cuts: what becomes of a video with a cut in it: `skip`, or `split`, where each shot is a clip of its own.
+        square_eye_distances: side of the lip square in eye distances; the default fits networks trained on LRS2.
     """
 
     face: int | None = None
-    cuts: Literal["skip", "split"] = "skip"
+    scene_cuts: Literal["skip", "split"] = "skip"
+    square_eye_distances: float = SQUARE_EYE_DISTANCES
 
     def __post_init__(self) -> None:
+        if not 0.5 <= self.square_eye_distances <= 10:
+            found = self.square_eye_distances
+            raise ValueError(f"square_eye_distances: {found} is no lip square, 0.5 to 10 was expected")
         if self.face is not None and self.face < 1:
             raise ValueError(f"face: {self.face} is no face, numbers from 1 were expected, left to right")
 
@@ -77,11 +82,6 @@ class LipTrack:
     motion: float
     gaps: tuple[tuple[int, int], ...]
     log: FaceLog
-
-    @property
-    def side(self) -> float:
-        """Side of the lip square in pixels of the picture as shown."""
-        return SQUARE_EYE_DISTANCES * self.scale
 
     @property
     def missing(self) -> int:

@@ -12,6 +12,7 @@ import numpy as np
 from pipeline.media.crop import Orientation
 from pipeline.media.decode import decode_video
 from pipeline.media.errors import ClipError
+from pipeline.tracking.face_crops import FaceCrops
 from pipeline.tracking.picture import Picture
 from pipeline.tracking.tracker import FaceTracker
 from pipeline.tracking.tracks import LipTrack, TrackSettings, choose_track, fault_of, shots_of, tracks_of
@@ -50,23 +51,29 @@ class VideoTracker:
         settings: how.
         width, height: of the picture as shown.
         tracker: what was seen.
+        crops: what is kept of each frame, if anything is.
     """
 
     settings: TrackSettings
+    crops: FaceCrops | None = None
     width: int = 0
     height: int = 0
     tracker: FaceTracker = field(default_factory=FaceTracker)
     _began: float = 0.0
 
     def __call__(self, number: int, frame: av.VideoFrame, orientation: Orientation) -> Array:
-        """Look at the next frame, as a `Crop` that keeps nothing of it."""
+        """Look at the next frame, as a `Crop`; what is kept of it is kept in `crops`."""
         if number == 0:
             self.tracker, self._began = FaceTracker(), frame.time or 0.0
+            if self.crops is not None:
+                self.crops.clear()
         picture = Picture(frame, orientation)
         self.width, self.height = picture.width, picture.height
         if frame.time is not None and frame.time > self._began:
             self.tracker.fps = number / (frame.time - self._began)
-        self.tracker.add(picture)
+        seen = self.tracker.add(picture)
+        if self.crops is not None:
+            self.crops.keep(number, frame, orientation, seen, self.tracker.has_lost_a_face)
         return _NOTHING
 
     def shots(self) -> list[Shot]:
@@ -76,9 +83,9 @@ class VideoTracker:
             ClipError: there is a cut, and the settings do not say to split.
         """
         self.tracker.finish()
-        if self.tracker.cuts and self.settings.cuts == "skip":
+        if self.tracker.cuts and self.settings.scene_cuts == "skip":
             seconds = ", ".join(f"{cut / self.tracker.fps:.2f}" for cut in self.tracker.cuts[:5])
-            detail = f"{len(self.tracker.cuts)} cuts, at {seconds} s: `--cuts split` makes a clip of each shot"
+            detail = f"{len(self.tracker.cuts)} cuts, at {seconds} s: `--scene-cuts split` makes a clip of each shot"
             raise ClipError("tracking", "scene_cut", detail)
         return [self._shot(number, *edges) for number, edges in enumerate(shots_of(self.tracker))]
 

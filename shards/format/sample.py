@@ -24,6 +24,9 @@ def roi_side(crop_radius: int) -> int:
 _STORED_NAMES = {"crop_radius": "half"}
 """Fields whose name in a sample's json is older than their name here: another would change every shard's bytes."""
 
+_OPTIONAL = ("lip_square", "source_start")
+"""Fields that are stored only where they say something."""
+
 
 @dataclass(frozen=True)
 class SampleMeta:
@@ -42,6 +45,9 @@ class SampleMeta:
         words: (word, start, end) in seconds from frame 0; empty where the corpus has no word times.
         sound: [first, last) sample of the stored sound that the source really had; silence was put around it.
         notes: what was mended on the way, in words.
+        lip_square: side of the square in pixels of the source picture that was resized to 2 h, where the size of the
+            face was tracked; None: it is 2 h, at native resolution.
+        source_start: seconds of the source at which the clip begins, where it is one of its shots.
     """
 
     set: str
@@ -56,6 +62,8 @@ class SampleMeta:
     words: list[tuple[str, float, float]]
     sound: tuple[int, int]
     notes: list[str]
+    lip_square: float | None = None
+    source_start: float | None = None
 
 
 @dataclass(frozen=True)
@@ -109,6 +117,9 @@ def encode_sample(sample: Sample, codec: RoiCodec) -> dict[str, bytes]:
     """
     check_sample(sample)
     values = {_STORED_NAMES.get(name, name): value for name, value in vars(sample.meta).items()}
+    for name in _OPTIONAL:
+        if values[name] is None:  # as in shards from before there was tracking
+            del values[name]
     meta = json.dumps(values, ensure_ascii=False, separators=(",", ":"))
     members = {
         "json": meta.encode(),
@@ -151,7 +162,7 @@ def _decode_meta(content: bytes, name: str) -> SampleMeta:
         stored = json.loads(content)
         names = {stored_as: name for name, stored_as in _STORED_NAMES.items()}
         values = {names.get(name, name): value for name, value in stored.items()}
-        unknown = set(values) ^ {field.name for field in fields(SampleMeta)}
+        unknown = (set(values) ^ {field.name for field in fields(SampleMeta)}) - set(_OPTIONAL)
         if unknown:
             raise DatasetError(f"{name}: missing or unknown field {', '.join(sorted(unknown))}")
         values["lips"] = [(int(x), int(y)) for x, y in values["lips"]]
@@ -160,4 +171,6 @@ def _decode_meta(content: bytes, name: str) -> SampleMeta:
         values["sound"] = (int(first), int(last))
         for field in ("frames", "fps", "crop_radius"):
             values[field] = int(values[field])
+        for field in values.keys() & set(_OPTIONAL):
+            values[field] = float(values[field])
     return SampleMeta(**values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from model.checkpoint import Checkpoint, save_checkpoint
 from model.transforms import TransformSettings
 from tests.corpora import click_track, coordinate_line, pictures, write_video
 from tests.eval.test_mux import copied, packets
+from tests.faces import talking_face
 from tests.model.networks import small_asr, small_lip_to_speech
 
 PICTURES = TransformSettings(crop_radius=12, size=32)
@@ -97,6 +99,31 @@ def test_synthesize_gives_the_same_again_and_something_else_with_another_referen
         "--checkpoint", checkpoint, "--video", silent, "--lip-box", BOX, "--speaker-reference", voice, "--out", out
     )
     assert packets(out) == packets(silent)
+
+
+def test_synthesize_tracks_lips_and_takes_another_face_by_its_number(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (one, centers), (other, _) = talking_face(0, 10), talking_face(1, 10)
+    video = write_video(tmp_path / "two.mp4", np.concatenate([one, other], axis=2), click_track(1.0, 0.2))
+    sounds = {}
+    for face in ("1", "2"):
+        out = tmp_path / f"{face}.mp4"
+        synthesize("--checkpoint", checkpoint, "--video", video, "--out", out, "--face", face)
+        sounds[face] = soundfile.read(out.with_suffix(".wav"), dtype="int16")[0]
+    assert not np.array_equal(sounds["1"], sounds["2"])
+    found = re.findall(r"lips found around (\d+),(\d+), in a square of (\d+) pixels", capsys.readouterr().out)
+    assert np.abs(np.array(found[0][:2], int) - centers.mean(axis=0)).max() < 3
+    assert (int(found[1][0]) > 160, 70 < int(found[0][2]) < 95) == (True, True)
+
+
+def test_synthesize_tracks_lips_anew_after_a_cut(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures_of_two = np.concatenate([talking_face(0, 10)[0], talking_face(1, 10)[0]])
+    video = write_video(tmp_path / "cut.mp4", pictures_of_two, click_track(1.0, 0.2))
+    assert synthesize("--checkpoint", checkpoint, "--video", video, "--out", tmp_path / "out.mp4") == 0
+    assert "cuts before frames 10: lips tracked anew" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
@@ -208,8 +235,9 @@ BROKEN: dict[str, tuple[Broken, str]] = {
     "no media": (with_file("page.mp4", b"<html>" * 99, "--video", "FILE", "--lip-box", BOX), r"page\.mp4: not a video"),
     "empty": (with_file("none.mp4", b"", "--video", "FILE", "--lip-box", BOX), r"none\.mp4: not a video"),
     "sound alone": (sound_alone, r"sound\.wav: not a video"),
-    "no place": (lambda *_: [], r"talking\.mp4: where are the lips\? .*neither is given; the picture is 136x96 pixels"),
-    "two places": (lambda *_: ["--lip-box", BOX, "--coordinates", "c.txt"], "both are given"),
+    "no face": (lambda *_: [], r"talking\.mp4: no face was found: --lip-box X,Y,SIZE or --coordinates"),
+    "two places": (lambda *_: ["--lip-box", BOX, "--coordinates", "c.txt"], "give one of them"),
+    "face and box": (lambda *_: ["--lip-box", BOX, "--face", "2"], "--face 2"),
     "no box": (lambda *_: ["--lip-box", "20,30"], "--lip-box '20,30': expected X,Y,SIZE"),
     "box outside": (lambda *_: ["--lip-box", "136,50,30"], r"talking\.mp4: the lip center 136,50 .* 136x96 pixels"),
     "box too large": (lambda *_: ["--lip-box", "68,50,300"], r"talking\.mp4: a lip square of 300 pixels .* 136x96"),

@@ -252,12 +252,18 @@ def test_make_key_makes_a_key_of_any_name(name: str) -> None:
     assert not any(ord(character) < 32 for character in key)
 
 
-def test_index_refuses_a_folder_without_coordinates_or_videos(tmp_path: Path) -> None:
+def test_index_refuses_a_folder_without_videos_or_the_coordinates_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no videos here"):
         index_corpus(BuildSettings(dataset="folder", root=str(tmp_path)))
     touch(tmp_path / "a.mp4")
-    with pytest.raises(ValueError, match=r"coordinates\.txt: .*--lip-box"):
-        index_corpus(BuildSettings(dataset="folder", root=str(tmp_path)))
+    with pytest.raises(ValueError, match=r"none\.txt: no coordinate file"):
+        index_corpus(BuildSettings(dataset="folder", root=str(tmp_path), coordinates=str(tmp_path / "none.txt")))
+
+
+def test_index_of_a_folder_without_coordinates_leaves_lips_to_tracking(tmp_path: Path) -> None:
+    touch(tmp_path / "a.mp4")
+    (clip,) = index_corpus(BuildSettings(dataset="folder", root=str(tmp_path))).clips
+    assert (clip.coordinates, clip.frames) == (None, 75)
 
 
 def test_index_of_a_folder_takes_split_lists(tmp_path: Path) -> None:

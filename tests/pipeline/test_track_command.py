@@ -68,7 +68,17 @@ def test_track_says_of_each_video_what_was_seen(
 
 
 def test_track_splits_at_cuts_and_takes_every_face(videos: Path, tmp_path: Path) -> None:
-    arguments = ["--out", str(tmp_path / "c.txt"), "--workers", "0", "--cuts", "split", "--all-faces", "--face", "1"]
+    arguments = [
+        "--out",
+        str(tmp_path / "c.txt"),
+        "--workers",
+        "0",
+        "--scene-cuts",
+        "split",
+        "--all-faces",
+        "--face",
+        "1",
+    ]
     assert main(["track", "--root", str(videos / "b"), *arguments]) == 0
     rows = pq.read_table(tmp_path / "tracks.parquet").to_pylist()
     assert [(row["shot"], row["first_frame"], row["frames"]) for row in rows if row["path"] == "cut.mp4"] == [

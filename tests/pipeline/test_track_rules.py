@@ -187,7 +187,7 @@ def test_track_takes_the_face_of_a_number() -> None:
 
 
 def tracked(frames: Iterable[Frame], cuts: Any) -> VideoTracker:
-    return VideoTracker(TrackSettings(cuts=cuts), tracker=track(frames))
+    return VideoTracker(TrackSettings(scene_cuts=cuts), tracker=track(frames))
 
 
 def test_track_skips_a_clip_with_a_cut_or_splits_it() -> None:
