@@ -11,5 +11,5 @@ cuts.py       where the scene changes
 tracks.py     observations -> the track of the face that talks: choice, gaps, smoothing, scale
 face_crops.py   what is kept of each frame, and lip regions out of it
 video.py      one file -> tracks of each of its shots
-track_folder.py, calibrate.py   the command `pipeline track`
+track_folder.py, track_videos.py, calibrate.py   the command `pipeline track`
 """

@@ -12,6 +12,9 @@ from pipeline.build import plan_build, run_build
 from pipeline.cli import main
 from pipeline.config import BuildSettings
 from pipeline.media.coordinates import parse_coordinates, read_coordinate_file
+from pipeline.tracking import track_folder
+from pipeline.tracking.tracks import TrackSettings
+from pipeline.tracking.video import VideoTracker, track_video
 from shards import Store
 from tests.corpora import click_track, pictures, write_video
 from tests.faces import talking_face
@@ -110,6 +113,27 @@ def test_track_calibrates_on_a_dataset_with_coordinates(
     assert "lip square: 2.0" in capsys.readouterr().out
     assert main(["track", "--root", str(videos / "b"), "--calibrate", str(tmp_path / "shards")]) == 2
     assert "--root" in capsys.readouterr().err
+
+
+def test_track_resumes_with_what_is_missing(videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ["track", "--root", str(videos), "--out", str(tmp_path / "c.txt"), "--workers", "0"]
+    monkeypatch.setattr(track_folder, "_VIDEOS_A_TASK", 1)
+    tracked: list[str] = []
+
+    def stumble(content: bytes, settings: TrackSettings) -> VideoTracker:
+        if len(tracked) == 4:
+            raise KeyboardInterrupt
+        tracked.append("")
+        return track_video(content, settings)
+
+    monkeypatch.setattr("pipeline.tracking.track_videos.track_video", stumble)
+    assert main(arguments) == 130
+    assert len(list((tmp_path / "c.txt.parts").iterdir())) == 4
+    monkeypatch.setattr("pipeline.tracking.track_videos.track_video", track_video)
+    assert main(arguments) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["c.txt", "tracks.parquet"]
+    lines, _ = read_coordinate_file(Store(str(tmp_path)), "c.txt")
+    assert sorted(lines) == ["a/1.mp4", "a/2.mp4", "b/both.mp4"]
 
 
 def test_track_refuses_a_folder_without_videos(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
