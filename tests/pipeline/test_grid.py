@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pipeline.build import plan_build, run_build
@@ -177,6 +178,19 @@ def test_index_of_grid_takes_coordinates(tmp_path: Path) -> None:
     index = index_corpus(replace(settings, coordinates=str(tmp_path / "c.txt")))
     assert [clip.frames for clip in index.clips] == [74]
     assert [entry.reason for entry in index.skipped] == ["coordinates_missing"]
+
+
+def test_build_of_shipped_files_tracks_the_lips(grid: Path, tmp_path: Path) -> None:
+    settings = BuildSettings(dataset="grid", root=str(grid), protocol="unseen", limit=2, min_frames=70)
+    built = run_build(plan_build(settings, lambda _: None), settings, str(tmp_path), workers=0)
+    assert {entry.reason for entry in built.skipped} <= {"face_missing"}
+    samples = list(open_dataset(str(tmp_path)).samples())
+    assert {sample.meta.split for sample in samples} == {"train", "val", "test"}
+    for sample in samples:
+        lips = np.array(sample.meta.lips)
+        assert (lips.min(0) > (140, 190)).all()
+        assert (lips.max(0) < (205, 235)).all()
+        assert sample.roi.shape == (75, 90, 90)
 
 
 def test_build_of_shipped_files_has_words_times_and_all_frames(grid: Path, tmp_path: Path) -> None:
