@@ -34,6 +34,10 @@ _FLAGS_FIELDS = ("h264", "hevc", "mpeg2video", "dvvideo", "vc1", "mpeg4")
 
 _LINES_QUOTED = 3
 
+_LEAP_SECONDS = 1
+"""Where parts were joined, a packet that is this far from where it is expected leaps. By FFmpeg's own 10 seconds, the
+last sound of a part, which its parser hands over after the first picture of the next, would lengthen both by a part."""
+
 _Filter = tuple[str, tuple[Any, ...], dict[str, Any]]
 """Name, positional and named arguments of a filter."""
 
@@ -85,12 +89,21 @@ def _normalize(source: Path, out: Path, odd: OddVideoError) -> None:
         streams = choose_streams(container)
         # the format that PyAV found, among those that are allowed: FFmpeg also reads playlists, and follows them
         form = container.format.name
-        opened = ffmpeg.input(f"file:{path}", protocol_whitelist="file", format_whitelist=form, threads=1)
+        leaps = {"dts_delta_threshold": _LEAP_SECONDS} if odd.clock else {}
+        opened = ffmpeg.input(f"file:{path}", protocol_whitelist="file", format_whitelist=form, threads=1, **leaps)
         picture = opened[str(streams.video.index)]
         for name, positional, named in _filters(container, streams.video, odd):
             picture = picture.filter(name, *positional, **named)
         sound = [] if streams.audio is None else [opened[str(streams.audio.index)]]
-    options = {"fps_mode": "vfr", "c:a": "pcm_s16le", "map_metadata": -1, "map_chapters": -1, "f": "matroska"}
+    # by default times are rounded to the rate that the header says, and of frames with the same time one is kept
+    options = {
+        "fps_mode": "vfr",
+        "enc_time_base:v": "demux",
+        "c:a": "pcm_s16le",
+        "map_metadata": -1,
+        "map_chapters": -1,
+        "f": "matroska",
+    }
     job = ffmpeg.output(picture, *sound, f"file:{out}", **_ENCODER, **options).global_args("-v", "error", "-nostdin")
     try:
         ffmpeg.run(job, cmd=get_ffmpeg_exe(), capture_stdout=True, capture_stderr=True)
@@ -105,11 +118,13 @@ def _normalize(source: Path, out: Path, odd: OddVideoError) -> None:
 
 def _filters(container: InputContainer, video: av.VideoStream, odd: OddVideoError) -> list[_Filter]:
     filters: list[_Filter] = []
+    if container.format.name == "avi":
+        filters.append(("setpts", (f"PTS-STARTPTS+{_first_time(container, video)}",), {}))
     if odd.interlaced:
         deint = "interlaced" if video.codec_context.name in _FLAGS_FIELDS else "all"
         filters.append(("bwdif", (), {"mode": "send_frame", "deint": deint}))
     filters += [("scale", ("round(iw*sar)", "ih"), {}), ("setsar", (1,), {})]
-    if odd.resized:
+    if odd.resized or odd.clock:  # parts that were joined may each have a size of their own
         first = next(container.decode(video))
         aspect, orientation = aspect_of(video), Orientation.of(first)
         width, height = orientation.size(first)
@@ -119,4 +134,12 @@ def _filters(container: InputContainer, video: av.VideoStream, odd: OddVideoErro
         filters.append(("pad", (*size, "(ow-iw)/2", "(oh-ih)/2"), {}))
     else:
         filters.append(("pad", ("2*ceil(iw/2)", "2*ceil(ih/2)"), {}))
+    filters.append(("setpts", ("if(N,max(PTS,PREV_OUTPTS+1),PTS)",), {}))  # FFmpeg drops a frame that is not later
     return filters
+
+
+def _first_time(container: InputContainer, video: av.VideoStream) -> int:
+    """The time of the first picture of an AVI, in units of its stream: with B-frames, FFmpeg makes up a later one."""
+    first = next((packet.dts for packet in container.demux(video) if packet.size), None)
+    container.seek(0)
+    return first or 0

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import IO, TypeVar
 
 import av
+from av.codec.context import Flags
 from av.container import InputContainer
 from av.stream import Disposition
 
@@ -37,7 +38,12 @@ class Streams:
 
 def open_video(file: IO[bytes]) -> InputContainer:
     """Open a video file for demuxing; any readable, seekable file will do (av.FFmpegError: it is none)."""
-    return av.open(file, "r", metadata_errors="ignore", options=_OPTIONS)
+    container = av.open(file, "r", metadata_errors="ignore", options=_OPTIONS)
+    for stream in container.streams.video:
+        if stream.codec_context is not None:
+            # what a stream crops on its left is else rounded down to aligned memory, and the picture is some pixels off
+            stream.codec_context.flags |= Flags.unaligned
+    return container
 
 
 def choose_streams(container: InputContainer) -> Streams:
@@ -68,11 +74,12 @@ def _choose(container: InputContainer, streams: list[_AnyStream], kind: str, not
         return None
     best = container.streams.best("video" if kind == "video" else "audio")
     chosen = next((stream for stream in usable if best is not None and stream.index == best.index), None)
-    if chosen is None:
-        chosen = max(usable, key=lambda stream: (_rank(stream), -stream.index))
-        if best is not None and not _is_cover(best):
-            notes.append(f"{kind} stream {best.index} is in an unknown codec: stream {chosen.index} was taken")
-    return chosen
+    if chosen is not None and _rank(chosen)[0]:
+        return chosen
+    other = max(usable, key=lambda stream: (_rank(stream), -stream.index))
+    if chosen is None and best is not None and not _is_cover(best):
+        notes.append(f"{kind} stream {best.index} is in an unknown codec: stream {other.index} was taken")
+    return other
 
 
 def _rank(stream: av.VideoStream | av.AudioStream) -> tuple[bool, bool]:

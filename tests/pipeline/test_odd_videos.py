@@ -13,6 +13,7 @@ import pytest
 from pipeline.clip import Corpus, build_sample
 from pipeline.config import BuildSettings
 from pipeline.corpora import CorpusClip
+from pipeline.media.decode import decode_video
 from pipeline.media.errors import ClipError
 from shards import Sample
 from tests.corpora import click_track, pictures, write_video
@@ -103,16 +104,40 @@ def test_avi_with_dropped_frames_shows_the_ones_before_for_longer(ffmpeg: Ffmpeg
     assert "10 frames were dropped when the AVI was made" in sample.meta.notes[0]
 
 
-@pytest.mark.parametrize(("suffix", "codec"), [("ts", "libx264"), ("mpg", "mpeg2video")])
-def test_parts_joined_end_to_end_follow_each_other(ffmpeg: Ffmpeg, source: Path, suffix: str, codec: str) -> None:
-    part = ffmpeg("-i", source, "-c:v", codec, "-q:v", "2", "-ar", "48000", "-c:a", "mp2", f"part.{suffix}")
+@pytest.mark.parametrize(
+    ("suffix", "codec", "audio"),
+    [("ts", "libx264", "mp2"), ("mpg", "mpeg2video", "mp2"), ("vob", "mpeg2video", "ac3"), ("m2ts", "libx264", "ac3")],
+)
+def test_parts_joined_end_to_end_follow_each_other(
+    ffmpeg: Ffmpeg, source: Path, suffix: str, codec: str, audio: str
+) -> None:
+    part = ffmpeg("-i", source, "-c:v", codec, "-q:v", "2", "-ar", "48000", "-c:a", audio, f"part.{suffix}")
     part.write_bytes(2 * part.read_bytes())
     sample = sample_of(part)
-    assert sample.meta.frames == pytest.approx(100, abs=1)
+    assert sample.meta.frames == pytest.approx(100, abs=2)
     flashes, clicks = flashes_and_clicks(sample)
-    assert flashes == pytest.approx([1.0, 3.0], abs=0.041)
+    assert flashes == pytest.approx([1.0, 3.0], abs=0.081)
     assert clicks == pytest.approx(flashes, abs=0.02)
     assert "parts were joined" in sample.meta.notes[0]
+
+
+def test_normalized_frames_are_those_of_the_source_each_at_its_time(ffmpeg: Ffmpeg, source: Path) -> None:
+    # four frames within a fortieth of a second, of a file that says 25 frames a second
+    times = [40 * number - 30 * max(number - 19, 0) * (number < 24) for number in range(50)]
+    pts = "settb=1/1000,setpts='40*N-if(between(N,20,23),30*(N-19),0)',setsar=2/1"
+    form = ["-fps_mode", "vfr", "-enc_time_base", "1/1000", "-c:v", "libx264", "-c:a", "aac"]
+    path = ffmpeg("-i", source, "-vf", pts, *form, "vary.mkv")
+    picture, _ = decode_video(path, lambda number, frame, orientation: np.empty(0, np.uint8), with_sound=False)
+    assert "normalized" in picture.notes[0]
+    assert [float((tick - picture.ticks[0]) * picture.time_base * 1000) for tick in picture.ticks] == times
+
+
+def test_normalized_avi_with_b_frames_begins_with_its_sound(ffmpeg: Ffmpeg, source: Path) -> None:
+    form = ["-vf", "setsar=2/1", "-c:v", "mpeg4", "-bf", "2", "-q:v", "2", "-c:a", "pcm_s16le"]
+    sample = sample_of(ffmpeg("-i", source, *form, "wide.avi"), box=(160, 80))
+    flashes, clicks = flashes_and_clicks(sample)
+    assert (sample.meta.frames, flashes) == (50, [1.0])
+    assert clicks == pytest.approx([1.0], abs=0.002)
 
 
 def test_parts_joined_where_ffmpeg_drops_them_are_skipped_with_the_reason(ffmpeg: Ffmpeg, source: Path) -> None:
@@ -211,6 +236,13 @@ def test_container_crop_is_cut_off(ffmpeg: Ffmpeg, sound: Path, name: str, crop:
     assert "the container crops the picture" in sample.meta.notes[0]
 
 
+def test_crop_of_the_stream_on_its_left_is_exact(ffmpeg: Ffmpeg, sound: Path) -> None:
+    crop = "h264_metadata=crop_left=8:crop_right=8:crop_top=8:crop_bottom=8"
+    form = ["-vf", "format=yuv420p", "-c:v", "libx264", "-c:a", "aac", "-bsf:v", crop, "stream.mp4"]
+    sample = sample_of(ffmpeg("-i", sound, *form, frames=with_square(at=(80, 60))), box=(72, 52), crop_radius=15)
+    assert np.argwhere(sample.roi[0] > 150).mean(axis=0) == pytest.approx((19.5, 19.5), abs=0.5)
+
+
 @pytest.mark.parametrize(("width", "height"), [(320, 240), (120, 160)])
 def test_picture_that_changes_its_size_keeps_that_of_the_first_frame(
     ffmpeg: Ffmpeg, sound: Path, tmp_path: Path, width: int, height: int
@@ -276,6 +308,16 @@ def test_sound_of_two_good_channels_is_mixed(ffmpeg: Ffmpeg, source: Path) -> No
     for mix in ("c0=c0|c1=c0", "c0=c0|c1=0.1*c0"):
         stereo = ffmpeg("-i", source, "-af", f"pan=stereo|{mix}", "-c:v", "copy", "-c:a", "aac", "clip.mp4")
         assert sample_of(stereo).meta.notes == []
+
+
+@pytest.mark.parametrize("flags", ["comment", "comment+default", "visual_impaired+default"])
+def test_sound_of_a_commentary_is_passed_over_for_another(ffmpeg: Ffmpeg, source: Path, flags: str) -> None:
+    mix = ["-filter_complex", "[0:a]volume=0.1[low]", "-map", "0:v", "-map", "[low]", "-map", "0:a"]
+    coded = ["-c:v", "copy", "-c:a", "pcm_s16le", "-disposition:a:0", flags, "-disposition:a:1", "0"]
+    found = sample_of(ffmpeg("-i", source, *mix, *coded, "two.mkv"))
+    assert np.abs(found.wav.astype(int)).max() == pytest.approx(
+        np.abs(sample_of(source).wav.astype(int)).max(), rel=0.1
+    )
 
 
 @pytest.mark.parametrize("unknown", [0, 1])
