@@ -95,7 +95,7 @@ class FaceCrops:
             around = _SURROUNDINGS * side / 2
             x, y = face.lips
             box = (int(x - around), int(y - around), int(x + around) + 1, int(y + around) + 1)
-            self._of_faces[number, id(log)] = gray.part(box, max(1, int(side / self.pixels)))
+            self._of_faces[number, log.number] = gray.part(box, max(1, int(side / self.pixels)))
         if lost or not seen:
             width, height = orientation.size(frame)
             shrink = -(-max(width, height) // _WHOLE_SIDE)
@@ -108,11 +108,11 @@ class FaceCrops:
         return self._around(track, track.first + number).cut(x, y, self.eye_distances * track.scale, angle, self.pixels)
 
     def _around(self, track: LipTrack, frame: int) -> Surroundings:
-        kept = self._of_faces.get((frame, id(track.log))) or self._whole.get(frame)
+        kept = self._of_faces.get((frame, track.log.number)) or self._whole.get(frame)
         if kept is not None:
             return kept
         nearest = min(track.log.seen, key=lambda seen: abs(seen - frame))  # before it was seen, others were
-        return self._of_faces[nearest, id(track.log)]
+        return self._of_faces[nearest, track.log.number]
 
 
 class _Gray:

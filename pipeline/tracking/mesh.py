@@ -7,7 +7,7 @@ facial surface geometry from monocular video on mobile GPUs", 2019). Landmark nu
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,9 @@ EYE_MOUTH_RATIO = 0.8
 
 _FACE_SQUARE = 1.5
 """The mesh looks at a square of this many times the longer side of the box around the landmarks."""
+
+_LARGEST = 1.5
+"""Eye distance over the picture's longer side from which on what is seen is no face: nobody could tell."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,10 @@ def fit_mesh(picture: Picture, square: Square) -> Face:
     landmarks, flag = sorted((output.ravel().astype(np.float64) for output in outputs), key=len, reverse=True)
     points = landmarks.reshape(-1, 3)[:, :2]
     matrix = square.matrix(net.side)
-    return face_of(points @ matrix[:, :2].T + matrix[:, 2], 1 / (1 + math.exp(-float(np.clip(flag[0], -50, 50)))))
+    score = 1 / (1 + math.exp(-float(np.clip(flag[0], -50, 50))))
+    face = face_of(points @ matrix[:, :2].T + matrix[:, 2], score)
+    too_large = face.scale > _LARGEST * max(picture.width, picture.height)
+    return replace(face, score=0.0) if too_large else face
 
 
 def face_of(points: Array, score: float) -> Face:

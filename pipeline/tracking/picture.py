@@ -120,23 +120,28 @@ def _warp(plane: Array, matrix: Array, pixels: int, outside: int | None) -> Imag
         outside: level outside of the plane; None: that of its nearest edge.
     """
     corners = matrix @ np.array([[0, pixels, 0, pixels], [0, 0, pixels, pixels], [1, 1, 1, 1]])
-    left, top = (int(value) for value in np.floor(corners.min(axis=1)) - 1)
-    right, bottom = (int(value) for value in np.ceil(corners.max(axis=1)) + 1)
-    part = Image.fromarray(_cut(plane, left, top, right, bottom, outside))
     field = max(1, int(math.hypot(matrix[0, 0], matrix[1, 0])))
+    (left, before, right, after), (top, above, bottom, below) = (
+        _span(float(along.min()), float(along.max()), length, field)
+        for along, length in zip(corners, (plane.shape[1], plane.shape[0]), strict=True)
+    )
+    part = np.ascontiguousarray(plane[top:bottom, left:right])
     if field > 1:
-        part = part.reduce(field)
+        part = np.asarray(Image.fromarray(part).reduce(field))
+    if before or after or above or below:
+        margins = ((above, below), (before, after))
+        part = np.pad(part, margins, "edge") if outside is None else np.pad(part, margins, constant_values=outside)
     (a, b, c), (d, e, f) = (matrix - np.array([[0, 0, left], [0, 0, top]])) / field
-    return part.transform((pixels, pixels), Image.Transform.AFFINE, (a, b, c, d, e, f), Image.Resampling.BILINEAR)
+    placed = (a, b, c + before, d, e, f + above)
+    return Image.fromarray(part).transform((pixels, pixels), Image.Transform.AFFINE, placed, Image.Resampling.BILINEAR)
 
 
-def _cut(plane: Array, left: int, top: int, right: int, bottom: int, outside: int | None) -> Array:
-    height, width = plane.shape
-    if left >= 0 and top >= 0 and right <= width and bottom <= height:
-        return np.ascontiguousarray(plane[top:bottom, left:right])
-    rows, columns = np.arange(top, bottom), np.arange(left, right)
-    part: Array = plane[np.clip(rows, 0, height - 1)][:, np.clip(columns, 0, width - 1)]
-    if outside is not None:
-        part[(rows < 0) | (rows >= height)] = outside
-        part[:, (columns < 0) | (columns >= width)] = outside
-    return part
+def _span(first: float, last: float, length: int, field: int) -> tuple[int, int, int, int]:
+    """Of an interval along a plane: first pixel of what lies in it, fields missing before, end, fields missing after.
+
+    With a field more on either side, for bilinear sampling; at least a pixel lies in it.
+    """
+    begin, end = math.floor(first) - field, math.ceil(last) + field
+    inner = min(max(begin, 0), length - 1)
+    outer = max(min(end, length), inner + 1)
+    return inner, -(min(begin - inner, 0) // field), outer, max(math.ceil((end - outer) / field), 0)

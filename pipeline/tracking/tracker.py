@@ -7,8 +7,9 @@ same one. A cut begins new faces, unless it is undone within a fifth of a second
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -45,10 +46,12 @@ class FaceLog:
     """All that was seen of one face.
 
     Attributes:
+        number: its own in this video.
         shot: number of the shot that it is seen in, from 0.
         seen: frame number -> the face, in order.
     """
 
+    number: int
     shot: int
     seen: dict[int, Face] = field(default_factory=dict)
 
@@ -98,6 +101,7 @@ class FaceTracker:
     _before: _Before | None = None
     _detected: int | None = None
     _searched: int | None = None
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def add(self, picture: Thumbnailed) -> list[tuple[FaceLog, Face]]:
         """Look at the next frame; returns the faces that are seen in it."""
@@ -199,7 +203,7 @@ class FaceTracker:
         lost = [log for log in self._live if log.last_frame < frame and is_same_face(face, log.last, _FOUND_AGAIN)]
         if lost:
             return min(lost, key=lambda log: math.dist(face.lips, log.last.lips))
-        log = FaceLog(len(self.cuts))
+        log = FaceLog(next(self._numbers), len(self.cuts))
         self.faces.append(log)
         self._live.append(log)
         return log

@@ -64,6 +64,8 @@ def test_picture_beyond_its_edge_goes_on_or_is_black() -> None:
     white = Picture(frame_of(np.full((32, 32, 3), 255, np.uint8)))
     assert white.sample(Square(0, 0, 20), 20).min() > 250
     assert white.sample(Square(0, 0, 20), 20, beyond=False)[:8, :8].max() < 5
+    assert white.sample(Square(-300, 300, 20), 20).min() > 250
+    assert white.sample(Square(0, 0, 4000), 20, beyond=False).max() < 250
 
 
 def test_lips_of_drawn_faces_are_found() -> None:
