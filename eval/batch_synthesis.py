@@ -171,8 +171,7 @@ class BatchSynthesizer:
         waves = {name: to_pcm16(trained.waveforms(mel, lengths, batch.keys)) for name, mel in mels.items()}
         # the ceiling's is 0 by definition, and no figure
         l1 = {name: mel_l1_per_clip(mel, target, lengths).tolist() for name, mel in mels.items() if name != "ceiling"}
-        logits = outputs["network"][1]
-        read = None if logits is None else trained.hypotheses(logits, batch.lengths)
+        read = trained.hypotheses(outputs["network"][1], batch.lengths)
         ends = sample_counts(lengths).tolist()
         clips = []
         for at, key in enumerate(batch.keys):

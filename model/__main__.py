@@ -81,6 +81,8 @@ def export(arguments: Sequence[str]) -> int:
 def _summary(checkpoint: Checkpoint) -> str:
     numbers = sum(x.numel() for x in checkpoint.weights.values())
     text = "no tokenizer" if checkpoint.tokenizer is None else f"{checkpoint.tokenizer.vocabulary_size} pieces"
+    if not checkpoint.settings.vocabulary:
+        text = "no CTC head"
     return f"{checkpoint.kind}, {numbers:,} numbers, step {checkpoint.step}, {text}"
 
 

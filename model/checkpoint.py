@@ -51,7 +51,8 @@ class Checkpoint:
     Attributes:
         settings: of the network; their type says which network it is.
         weights: its state dict.
-        tokenizer: that the CTC head's pieces are of; None where it is not known, as in published files.
+        tokenizer: that the CTC head's pieces are of; None where there is no head, or it is not known, as in published
+            files.
         mel: the analysis that the network was trained with.
         step: training steps behind it.
         metrics: what it scored in validation, by name.

@@ -21,7 +21,7 @@ def export_lip_to_speech(network: LipToSpeech, path: str | os.PathLike[str], sid
     """Write a network as a `torch.export` program, for batches of any size and clips of 2 to 1500 frames.
 
     Its inputs are video (B, 1, T, side, side), lengths (B,) and reference (B, n_mels, 50); its outputs the mel
-    (B, n_mels, 4 T), the logits and the features. It runs on the device that the network is on.
+    (B, n_mels, 4 T), the logits (None without a CTC head) and the features. It runs on the device of the network.
     """
     device = next(network.parameters()).device
     inputs = (
@@ -48,6 +48,6 @@ class _TupleOutput(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, video: Tensor, lengths: Tensor, reference: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, video: Tensor, lengths: Tensor, reference: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
         output = self.network(video, lengths, reference)
         return output.mel, output.logits, output.features

@@ -25,7 +25,7 @@ class LipToSpeechSettings:
 
     Attributes:
         visual, speaker, decoder: of the parts.
-        vocabulary: pieces of the tokenizer, the blank among them.
+        vocabulary: pieces of the tokenizer, the blank among them. 0: no CTC head, as trained without transcripts.
         n_mels: bands of the mel.
         padding: what frames beyond a clip's length may do.
     """
@@ -46,12 +46,12 @@ class LipToSpeechOutput(NamedTuple):
 
     Attributes:
         mel: (B, n_mels, 4 T'), T' the frames of the largest window; beyond a window's size it means nothing.
-        logits: (B, T, vocabulary) of the whole segment.
+        logits: (B, T, vocabulary) of the whole segment; None without a CTC head.
         features: (B, T, width) of the whole segment.
     """
 
     mel: Tensor
-    logits: Tensor
+    logits: Tensor | None
     features: Tensor
 
 
@@ -63,7 +63,7 @@ class LipToSpeech(nn.Module):
         self.settings = settings
         width = settings.visual.conformer.width
         self.visual = VisualEncoder(settings.visual, settings.padding)
-        self.head = CTCHead(width, settings.vocabulary)
+        self.head = CTCHead(width, settings.vocabulary) if settings.vocabulary else None
         self.speaker = SpeakerEncoder(settings.speaker, settings.n_mels)
         self.decoder = MelDecoder(width, settings.speaker.width, settings.decoder, settings.n_mels, settings.padding)
 
@@ -93,4 +93,4 @@ class LipToSpeech(nn.Module):
         if windows is not None:
             windowed, sizes = take_window(features, *windows, length=window_frames or features.shape[1]), windows.sizes
         mel = self.decoder(windowed, self.speaker(reference, reference_lengths, reference_valid), sizes)
-        return LipToSpeechOutput(mel, self.head(features), features)
+        return LipToSpeechOutput(mel, None if self.head is None else self.head(features), features)

@@ -144,7 +144,7 @@ class Synthesizer:
             reference: (B, n_mels, S) mels of the reference utterances, unpadded: every frame counts.
 
         Returns:
-            mel float32 (B, n_mels, 4 T), logits (B, T, vocabulary), features; on `device`.
+            mel float32 (B, n_mels, 4 T), logits (B, T, vocabulary) or None without a CTC head, features; on `device`.
         """
         video = video.to(self.device)
         if video.dtype == torch.uint8:
@@ -153,9 +153,9 @@ class Synthesizer:
             output = self.network(video, lengths, reference.to(self.device))
         return output._replace(mel=output.mel.float())
 
-    def hypotheses(self, logits: Tensor, lengths: Tensor) -> list[str] | None:
-        """What the CTC head reads from the lips, greedily; None without a tokenizer."""
-        if self.tokenizer is None:
+    def hypotheses(self, logits: Tensor | None, lengths: Tensor) -> list[str] | None:
+        """What the CTC head reads from the lips, greedily; None without a head or a tokenizer."""
+        if self.tokenizer is None or logits is None:
             return None
         return [self.tokenizer.decode(pieces) for pieces in greedy(logits.float(), lengths)]
 

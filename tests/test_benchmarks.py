@@ -81,6 +81,7 @@ def test_training_vs_plain_trains_both_ways_on_the_same_inputs(
     assert size == 4 * len(sample.roi)
     assert torch.allclose(inputs.target, example.target[:, :, :size], atol=1e-4)  # float32, read from 16 bits
     assert torch.equal(inputs.windows.sizes, example.window[:, 1])
+    assert trainer.task.tokenizer is not None
     pieces, piece_lengths = encode_texts(batch.texts, trainer.task.tokenizer)
     assert torch.equal(pieces, example.pieces)
     assert torch.equal(piece_lengths, example.piece_lengths)

@@ -38,8 +38,8 @@ def build_trainer(settings: TrainSettings, resume: str | None, context: Distribu
     if settings.sync_batch_norm and context.device.type == "cpu":
         raise ValueError("sync_batch_norm: PyTorch has it on GPUs only")
     dataset = open_dataset(settings.shards)
-    tokenizer = load_tokenizer(dataset, settings)
     settings = take_from_manifest(settings, dataset)
+    tokenizer = load_tokenizer(dataset, settings)
     run_dir = RunDir(settings.out)
     checkpointer = Checkpointer(run_dir, settings.checkpoint)
     # rank 0's choices: files may appear or vanish between one rank's look and another's

@@ -132,13 +132,13 @@ class Checkpointer:
         return Path(resume)
 
 
-def fingerprint_of(settings: TrainSettings, dataset: Dataset, tokenizer: Tokenizer) -> dict[str, Any]:
+def fingerprint_of(settings: TrainSettings, dataset: Dataset, tokenizer: Tokenizer | None) -> dict[str, Any]:
     """What has to be the same for a run to resume as if it had not stopped."""
     fixed = _flat({name: x for name, x in dataclasses.asdict(settings).items() if name not in _MAY_CHANGE})
     return {
         "settings": json.loads(json.dumps(fixed)),
         "index": dataset.manifest.sha256[INDEX_NAME],
-        "tokenizer": hashlib.sha256(tokenizer.model_bytes).hexdigest(),
+        "tokenizer": None if tokenizer is None else hashlib.sha256(tokenizer.model_bytes).hexdigest(),
         "asr": None if settings.init_asr is None else sha256_of(settings.init_asr),
     }
 

@@ -20,6 +20,7 @@ from model.tokenizer import FILE_NAME, Tokenizer
 from model.vsr import VSRModel
 from runtime.atomic import atomic_write
 from shards import Dataset
+from shards.loading.index_view import rows_by_shard
 from train.checkpointing import sha256_of
 from train.run_dir import RunDir
 from train.settings import TrainSettings
@@ -28,17 +29,31 @@ from train.tasks.task import Task
 log = logging.getLogger(__name__)
 
 
-def load_tokenizer(dataset: Dataset, settings: TrainSettings) -> Tokenizer:
-    """The tokenizer that settings name, or the dataset's own.
+def load_tokenizer(dataset: Dataset, settings: TrainSettings) -> Tokenizer | None:
+    """The tokenizer that settings name, or the dataset's own. None: `lip2speech` is trained without a CTC head, since
+    there is no tokenizer, and no transcript to train one on or no weight of CTC.
 
     Raises:
-        ValueError: there is none, or it is no SentencePiece model.
+        ValueError: there is none and the task needs one, it is no SentencePiece model, or the splits have no clip, or
+            no transcript where the task needs them.
         StorageError: the store does not answer.
     """
+    where, store = dataset.store.url, dataset.store
+    rows = rows_by_shard(dataset.index, settings.splits)
+    has_texts = any(text.strip() for shard in rows for text in dataset.index["text"].take(shard).to_pylist())
+    no_texts = f"no clip of {', '.join(settings.splits)} has a transcript"
+    if settings.task != "lip2speech" and not has_texts:
+        raise ValueError(
+            f"{where}: {no_texts}, and the task {settings.task} learns from nothing else: put a .txt file beside each "
+            "video and build again, or train --task lip2speech, which needs none"
+        )
     if settings.tokenizer is not None:
         return Tokenizer.load(settings.tokenizer)
-    where, store = dataset.store.url, dataset.store
     if not store.exists(FILE_NAME):
+        if settings.task == "lip2speech" and not (has_texts and settings.losses.ctc):
+            why = "losses.ctc is 0" if has_texts else no_texts
+            log.info("trained without a CTC head and its loss: %s, and there is no tokenizer", why)
+            return None
         raise ValueError(
             f"{where}: there is no {FILE_NAME}: run `pipeline tokenizer {where}`, or name one with --tokenizer"
         )
@@ -84,21 +99,27 @@ def init_network(settings: TrainSettings, task: Task) -> Network:
         checkpoint = _checkpoint_of(settings.init, settings.task)
         if settings.task != "asr":
             _check_transforms(checkpoint, settings, settings.init)
-        if _has_other_pieces(checkpoint, task.tokenizer):
+        weights = dict(checkpoint.weights)
+        if task.tokenizer is None:
+            weights = {name: x for name, x in weights.items() if not name.startswith("head.")}
+        elif _has_other_pieces(checkpoint, task.tokenizer):
             raise ValueError(f"{settings.init}: trained with another tokenizer: its CTC head means other pieces")
-        check_weights(network, checkpoint.weights, settings.init)
-        network.load_state_dict(dict(checkpoint.weights))
-        log.info("all weights from %s", settings.init)
+        check_weights(network, weights, settings.init)
+        network.load_state_dict(weights)
+        log.info("all weights from %s%s", settings.init, ", without its CTC head" if task.tokenizer is None else "")
     if settings.init_vsr is not None:
-        if not isinstance(network, VSRModel | LipToSpeech) or network.head is None:
+        if not isinstance(network, VSRModel | LipToSpeech):
             raise ValueError(f"init_vsr: the task {settings.task} has no visual encoder")
         checkpoint = _checkpoint_of(settings.init_vsr, "vsr", "lip2speech")
         _check_transforms(checkpoint, settings, settings.init_vsr)
         visual, head = (_part(checkpoint, name) for name in ("visual", "head"))
         check_weights(network.visual, visual, settings.init_vsr)
         network.visual.load_state_dict(visual)
-        fits = head and all(head[name].shape == x.shape for name, x in network.head.state_dict().items())
-        if fits and not _has_other_pieces(checkpoint, task.tokenizer):
+        new = {} if network.head is None else network.head.state_dict()
+        fits = head and all(head[name].shape == x.shape for name, x in new.items())
+        if network.head is None or task.tokenizer is None:
+            log.info("visual encoder from %s", settings.init_vsr)
+        elif fits and not _has_other_pieces(checkpoint, task.tokenizer):
             network.head.load_state_dict(head)
             log.info("visual encoder and CTC head from %s", settings.init_vsr)
         else:

@@ -116,8 +116,8 @@ class Logger:
 
 def mean_losses(sums: dict[str, float], counts: dict[str, float]) -> dict[str, float]:
     """Means over micro-batches by name; of `ctc_skipped`, which counts clips, the sum."""
-    means = {name: total / counts[name] for name, total in sums.items() if counts[name]}
-    return means | {"ctc_skipped": sums.get("ctc_skipped", 0.0)}
+    measured = {name: total for name, total in sums.items() if counts[name]}
+    return {name: total if name == "ctc_skipped" else total / counts[name] for name, total in measured.items()}
 
 
 class Throughput:

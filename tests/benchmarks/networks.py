@@ -59,7 +59,8 @@ def parts() -> dict[str, Part]:
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):  # at first the residual branches are zero
             nn.init.ones_(module.weight)
-    visual, bands = network.visual.eval(), network.settings.n_mels
+    visual, head, bands = network.visual.eval(), network.head, network.settings.n_mels
+    assert head is not None
     front = front_of(visual)
     video, reference = torch.randn(CLIPS, 1, FRAMES, SIDE, SIDE), torch.randn(CLIPS, bands, 50)
     mel = torch.randn(CLIPS, bands, 4 * FRAMES, requires_grad=True)
@@ -78,7 +79,7 @@ def parts() -> dict[str, Part]:
         vectors = visual.project(visual.resnet(plain_maps(visual, video[clips])))[None]
         features = visual.conformer(visual.dropout(vectors), lengths[clips])
         mel = network.decoder(features, network.speaker(reference[clips]), lengths[clips])
-        return torch.cat([mel.flatten(1), network.head(features).flatten(1)], dim=1)
+        return torch.cat([mel.flatten(1), head(features).flatten(1)], dim=1)
 
     def plain_resnet(clips: slice) -> Tensor:
         vectors: Tensor = visual.resnet(maps.unflatten(0, (CLIPS, FRAMES))[clips].flatten(0, 1).contiguous())
@@ -86,7 +87,7 @@ def parts() -> dict[str, Part]:
 
     same: list[tuple[str, nn.Module, Run]] = [
         ("Conformer", visual.conformer, lambda clips: visual.conformer(features[clips], lengths[clips])),
-        ("CTC head", network.head, lambda clips: network.head(features[clips])),
+        ("CTC head", head, lambda clips: head(features[clips])),
         ("speaker encoder", network.speaker, lambda clips: network.speaker(reference[clips])),
         ("mel decoder", network.decoder, lambda c: network.decoder(features[c], voice[c], lengths[c])),
         ("recogniser, beside the whole", recogniser, lambda clips: recogniser(mel[clips], 4 * lengths[clips]).logits),

@@ -203,6 +203,7 @@ def from_shards(trainer: Trainer) -> Way:
 def plainly(built: BuildSettings, samples: list[Sample], trainer: Trainer, folder: str) -> Way:
     """The plain way, in as many steps an epoch."""
     settings, steps, tokenizer = trainer.settings, len(from_shards(trainer).plan(1)), trainer.task.tokenizer
+    assert tokenizer is not None
     videos = [str(Path(built.root) / sample.meta.source) for sample in samples]
     clips = PlainClips(videos, samples, tokenizer, settings.transforms, folder)
 

@@ -21,13 +21,15 @@ from eval.evaluation import evaluate, plan
 from eval.metrics.speech import estoi, stoi
 from eval.results import Evaluation
 from model.checkpoint import Checkpoint, save_checkpoint
+from model.lip_to_speech import LipToSpeech
+from model.transforms import TransformSettings
 from pipeline.corpora.clips import make_key
 from shards import Dataset, DatasetError
 from shards.loading.reference_clips import reference_rows
 from tests.eval.small import digests, small_checkpoint, small_evaluation, spoken_clip, spoken_dataset
 from tests.eval.sounds import sentence
-from tests.model.networks import small_asr
-from tests.shards.datasets import write_dataset
+from tests.model.networks import small_asr, small_lip_to_speech
+from tests.shards.datasets import HALF, write_dataset
 
 pytest.importorskip("pystoi")
 
@@ -70,6 +72,21 @@ def test_clips_have_a_row_a_system_with_their_figures_and_their_sound(
     of = [row["estoi"] for row in rows if row["system"] == "ceiling"]
     assert summary["systems"]["ceiling"]["estoi"]["mean"] == pytest.approx(np.mean(of))
     assert summary["systems"]["ceiling"]["estoi"]["mean"] > summary["systems"]["untrained"]["estoi"]["mean"] + 0.3
+
+
+def test_network_without_a_ctc_head_is_evaluated_on_clips_without_transcripts(tmp_path: Path) -> None:
+    clips = [replace(spoken_clip(f"main/a/{number}", "test", 40 + number), text="") for number in range(3)]
+    dataset = write_dataset(str(tmp_path / "dataset"), {"test-000000.tar": clips})
+    (tmp_path / "dataset/errors.jsonl").touch()
+    network = LipToSpeech(replace(small_lip_to_speech().settings, vocabulary=0))
+    pictures = TransformSettings(crop_radius=HALF, size=32)
+    save_checkpoint(tmp_path / "x.pt", Checkpoint(network.settings, network.state_dict(), transforms=pictures))
+    page = evaluate(small_evaluation(dataset, tmp_path / "x.pt", tmp_path / "report"))
+    rows = Evaluation.open(tmp_path / "report").clips.to_pylist()
+    assert page.exists()
+    assert len(rows) == 9
+    assert all(0 < row["stoi"] < 1 for row in rows if row["system"] != "original")
+    assert not [row for row in rows if row.get("lips_hypothesis")]
 
 
 def test_speaker_reference_is_never_of_the_clip_itself_but_where_its_speaker_has_no_other(

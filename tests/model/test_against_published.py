@@ -194,7 +194,7 @@ def _step(network: LipToSpeech, asr_model: ASRModel, inputs: Arrays, trained: Ar
     """Losses of the published training step: L1, CTC, content, total. It leaves gradients in the network."""
     windows = Windows(trained[f"{case}_start"], trained[f"{case}_window"])
     output = network(
-        inputs["vid"].to(network.head.weight.dtype),
+        inputs["vid"].to(next(network.parameters()).dtype),
         inputs["vid_len"],
         inputs["sp_mel_train"][:, 0],
         windows=windows,
@@ -246,6 +246,7 @@ def test_training_step(
         absolute = CANCELLING if "spatial_gate.norm" in name else GRADIENT_ABSOLUTE
         assert norm == pytest.approx(theirs[name], rel=GRADIENT, abs=absolute), name
     assert all(parameter.grad is None for parameter in asr_model.parameters())
+    assert network.head is not None
     _assert_equal(network.head.weight.grad, trained[f"{case}_grad_ctc_w"], GRADIENT)  # type: ignore[arg-type]
     _assert_equal(network.visual.front.weight.grad, trained[f"{case}_grad_conv3d"], GRADIENT)  # type: ignore[arg-type]
     _assert_equal(network.visual.front_norm.running_mean, trained[f"{case}_bn0_running_mean"])  # type: ignore[arg-type]

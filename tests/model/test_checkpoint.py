@@ -365,6 +365,15 @@ def test_import_makes_a_checkpoint_of_ours(tmp_path: Path, capsys: pytest.Captur
     assert "nothing.pt" in capsys.readouterr().err
 
 
+def test_info_says_that_there_is_no_ctc_head(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    network = LipToSpeech(dataclasses.replace(small_lip_to_speech().settings, vocabulary=0))
+    save_checkpoint(tmp_path / "x.pt", Checkpoint(network.settings, network.state_dict()))
+    assert main(["info", str(tmp_path / "x.pt")]) == 0
+    shown = capsys.readouterr().out
+    assert "step 0, no CTC head" in shown
+    assert "head " not in shown
+
+
 def test_import_keeps_the_tokenizer_that_the_head_was_trained_with(tmp_path: Path) -> None:
     settings = dataclasses.replace(small_asr("published").settings, vocabulary=TOKENIZER.vocabulary_size)
     content = {"asr_model_state_dict": _published("asr", ASRModel(settings).state_dict())}

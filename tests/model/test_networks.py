@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from model.padding import Padding
 from model.segment_sampling import Windows, draw_windows, whole_windows
 from model.visual_encoder import VisualSettings
 from model.vsr import VSRModel, VSRSettings
-from tests.model.networks import VISUAL, small_asr, small_lip_to_speech, without_dropout
+from tests.model.networks import VISUAL, lively, small_asr, small_lip_to_speech, without_dropout
 
 SIDE = 48
 
@@ -218,10 +219,22 @@ torch.save([program(*inputs) for inputs in torch.load(sys.argv[2])], sys.argv[3]
 """
 
 
-@pytest.mark.slow
 @torch.no_grad()
-def test_exported_network_computes_the_same_in_a_fresh_process(tmp_path: Path) -> None:
-    network = small_lip_to_speech()
+def test_lip_to_speech_without_vocabulary_has_no_ctc_head_and_the_same_mel() -> None:
+    whole = small_lip_to_speech()
+    network = LipToSpeech(replace(whole.settings, vocabulary=0)).eval()
+    network.load_state_dict({name: x for name, x in whole.state_dict().items() if not name.startswith("head.")})
+    output = network(*_inputs(2, 12))
+    assert output.logits is None
+    assert torch.equal(output.mel, whole(*_inputs(2, 12)).mel)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("vocabulary", [30, 0])
+@torch.no_grad()
+def test_exported_network_computes_the_same_in_a_fresh_process(tmp_path: Path, vocabulary: int) -> None:
+    """Without a vocabulary there are no logits."""
+    network = lively(LipToSpeech(replace(small_lip_to_speech().settings, vocabulary=vocabulary)))
     export_lip_to_speech(network, tmp_path / "network.pt2", SIDE)
     batches = [_inputs(2, 12), _inputs(3, 25), _inputs(1, 7)]
     torch.save(batches, tmp_path / "inputs.pt")
@@ -229,4 +242,7 @@ def test_exported_network_computes_the_same_in_a_fresh_process(tmp_path: Path) -
     subprocess.run(command, check=True, cwd=tmp_path)
     for inputs, theirs in zip(batches, torch.load(tmp_path / "outputs.pt"), strict=True):
         for ours, exported in zip(network(*inputs), theirs, strict=True):
-            torch.testing.assert_close(exported, ours, atol=1e-5, rtol=1e-5)
+            if ours is None:
+                assert exported is None
+            else:
+                torch.testing.assert_close(exported, ours, atol=1e-5, rtol=1e-5)

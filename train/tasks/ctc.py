@@ -25,9 +25,13 @@ from train.validation_metrics import ValidationMetrics
 class CtcTask(Task):
     """A task whose network recognizes the text: its only loss is CTC."""
 
+    tokenizer: Tokenizer
     loss_names: ClassVar[tuple[str, ...]] = ("ctc", "ctc_skipped")
-    scores: ClassVar[tuple[Score, ...]] = ("ctc", "wer", "cer")
     default_best: ClassVar[Score] = "wer"
+
+    @property
+    def scores(self) -> tuple[Score, ...]:
+        return "ctc", "wer", "cer"
 
     @abstractmethod
     def forward(self, network: Any, batch: Batch, seed: int | None) -> tuple[Tensor, Tensor]:

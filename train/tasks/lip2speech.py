@@ -31,18 +31,22 @@ from train.validation_metrics import Example, ValidationMetrics
 
 @dataclass
 class Lip2SpeechTask(Task):
-    """Lip regions and a speaker reference to speech."""
+    """Lip regions and a speaker reference to speech. Without a tokenizer there is no CTC head, and no loss of it."""
 
     contents: ClassVar[Contents] = Contents()
     validation_contents: ClassVar[Contents] = Contents(stored_mel=False)
     uses_speaker_reference: ClassVar[bool] = True
     loss_names: ClassVar[tuple[str, ...]] = ("l1", "ctc", "content", "delta", "ctc_skipped")
-    scores: ClassVar[tuple[Score, ...]] = ("l1", "ctc", "wer", "cer")
     default_best: ClassVar[Score] = "stoi"
+
+    @property
+    def scores(self) -> tuple[Score, ...]:
+        return ("l1",) if self.tokenizer is None else ("l1", "ctc", "wer", "cer")
 
     def build_model(self) -> LipToSpeech:
         """The network of the settings, of the tokenizer's vocabulary."""
-        return LipToSpeech(dataclasses.replace(self.settings.network, vocabulary=self.tokenizer.vocabulary_size))
+        vocabulary = 0 if self.tokenizer is None else self.tokenizer.vocabulary_size
+        return LipToSpeech(dataclasses.replace(self.settings.network, vocabulary=vocabulary))
 
     def loss(self, network: Any, batch: Batch, seed: int, state: TrainState) -> Losses:
         """The losses that are on, weighted and added."""
@@ -64,9 +68,11 @@ class Lip2SpeechTask(Task):
             if self.asr is not None and state.content_on:
                 content = content_loss(self.asr, output.mel, inputs.target, mel_lengths)
         l1 = mel_l1(output.mel.float(), inputs.target, mel_lengths, padding)
-        ctc = ctc_loss(output.logits, inputs.lengths, *encode_texts(batch.texts, self.tokenizer))
-        total = weights.mel * l1 + weights.ctc * ctc.loss
-        parts = {"l1": l1.detach(), "ctc": ctc.loss.detach(), "ctc_skipped": ctc.skipped.detach().float()}
+        total, parts = weights.mel * l1, {"l1": l1.detach()}
+        if self.tokenizer is not None and output.logits is not None:
+            ctc = ctc_loss(output.logits, inputs.lengths, *encode_texts(batch.texts, self.tokenizer))
+            total = total + weights.ctc * ctc.loss
+            parts |= {"ctc": ctc.loss.detach(), "ctc_skipped": ctc.skipped.detach().float()}
         if weights.delta:
             delta = delta_l1(output.mel, inputs.target, mel_lengths)
             total = total + weights.delta * delta
@@ -96,7 +102,8 @@ class Lip2SpeechTask(Task):
         output = synthesizer.mels(inputs.video, inputs.lengths, with_references(own, batch.keys, references))
         l1 = mel_l1_per_clip(output.mel, inputs.target, mel_lengths)
         metrics.add("l1", float(l1.sum()), len(l1))
-        score_ctc(metrics, batch, output.logits, inputs.lengths, self.tokenizer)
+        if self.tokenizer is not None and output.logits is not None:
+            score_ctc(metrics, batch, output.logits, inputs.lengths, self.tokenizer)
         if metrics.scorers is not None or metrics.shown & set(batch.keys):
             _score_speech(synthesizer, output.mel, inputs, batch, metrics)
 

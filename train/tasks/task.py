@@ -33,26 +33,29 @@ class Task(ABC):
 
     Attributes:
         settings: of the run.
-        tokenizer: of the texts.
+        tokenizer: of the texts; None: there is no CTC head.
         device: that the network is on.
         asr: the frozen ASR model of the output content loss; None: that loss stays off.
         contents, validation_contents: which members of a clip are read.
-        loss_names: parts of the loss.
-        scores: measured in validation, scores of speech apart.
+        loss_names: parts of the loss, some of which a micro-batch may not have.
         default_best: the score that the best checkpoint is chosen by, unless the settings name another.
         uses_speaker_reference: whether a clip may come with a reference utterance of another.
     """
 
     settings: TrainSettings
-    tokenizer: Tokenizer
+    tokenizer: Tokenizer | None
     device: torch.device
     asr: ASRModel | None = None
     contents: ClassVar[Contents]
     validation_contents: ClassVar[Contents]
     loss_names: ClassVar[tuple[str, ...]]
-    scores: ClassVar[tuple[Score, ...]]
     default_best: ClassVar[Score]
     uses_speaker_reference: ClassVar[bool] = False
+
+    @property
+    @abstractmethod
+    def scores(self) -> tuple[Score, ...]:
+        """Measured in validation, scores of speech apart."""
 
     @abstractmethod
     def build_model(self) -> Network:
@@ -71,8 +74,8 @@ class Task(ABC):
 
     def dummy_loss(self, network: Any) -> Tensor:
         """A scalar of zero gradient through all of the network, for a rank without a batch while others have one."""
-        output: tuple[Tensor, ...] = network(*self.dummy_inputs())
-        return 0.0 * torch.stack([x.float().sum() for x in output if x.requires_grad]).sum()
+        output: tuple[Tensor | None, ...] = network(*self.dummy_inputs())
+        return 0.0 * torch.stack([x.float().sum() for x in output if x is not None and x.requires_grad]).sum()
 
     @abstractmethod
     def validate(
