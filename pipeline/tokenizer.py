@@ -57,7 +57,10 @@ def train_on_dataset(
     clips = dataset.index.select(["key", "split", "text"]).filter(pc.field("split").isin(chosen)).sort_by("key")
     texts = [text for text in clips["text"].to_pylist() if text.strip()]
     if not texts:
-        raise ValueError(f"{url}: no transcript in {', '.join(chosen)}: a tokenizer needs text to be trained on")
+        raise ValueError(
+            f"{url}: no transcript in {', '.join(chosen)}: a tokenizer needs text to be trained on; without text "
+            "`python -m train --task lip2speech` trains without a tokenizer"
+        )
     tokenizer = train_tokenizer(texts, vocabulary_size)
     store.write(name, tokenizer.model_bytes)
     return TrainedTokenizer(tokenizer, chosen, len(texts), sum(len(text.split()) for text in texts), store.path(name))

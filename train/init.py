@@ -99,14 +99,14 @@ def init_network(settings: TrainSettings, task: Task) -> Network:
         checkpoint = _checkpoint_of(settings.init, settings.task)
         if settings.task != "asr":
             _check_transforms(checkpoint, settings, settings.init)
-        weights = dict(checkpoint.weights)
-        if task.tokenizer is None:
-            weights = {name: x for name, x in weights.items() if not name.startswith("head.")}
-        elif _has_other_pieces(checkpoint, task.tokenizer):
+        if _has_other_pieces(checkpoint, task.tokenizer):
             raise ValueError(f"{settings.init}: trained with another tokenizer: its CTC head means other pieces")
+        left_out = "head." if network.head is None else ()
+        weights = {name: x for name, x in checkpoint.weights.items() if not name.startswith(left_out)}
         check_weights(network, weights, settings.init)
         network.load_state_dict(weights)
-        log.info("all weights from %s%s", settings.init, ", without its CTC head" if task.tokenizer is None else "")
+        without = ", without its CTC head" if len(weights) < len(checkpoint.weights) else ""
+        log.info("all weights from %s%s", settings.init, without)
     if settings.init_vsr is not None:
         if not isinstance(network, VSRModel | LipToSpeech):
             raise ValueError(f"init_vsr: the task {settings.task} has no visual encoder")
@@ -117,7 +117,7 @@ def init_network(settings: TrainSettings, task: Task) -> Network:
         network.visual.load_state_dict(visual)
         new = {} if network.head is None else network.head.state_dict()
         fits = head and all(head[name].shape == x.shape for name, x in new.items())
-        if network.head is None or task.tokenizer is None:
+        if network.head is None:
             log.info("visual encoder from %s", settings.init_vsr)
         elif fits and not _has_other_pieces(checkpoint, task.tokenizer):
             network.head.load_state_dict(head)
@@ -151,9 +151,9 @@ def _checkpoint_of(path: str, *kinds: str) -> Checkpoint:
     return checkpoint
 
 
-def _has_other_pieces(checkpoint: Checkpoint, tokenizer: Tokenizer) -> bool:
+def _has_other_pieces(checkpoint: Checkpoint, tokenizer: Tokenizer | None) -> bool:
     """Whether the checkpoint's CTC head is known to mean other pieces: published files do not say."""
-    return checkpoint.tokenizer is not None and checkpoint.tokenizer.model_bytes != tokenizer.model_bytes
+    return None not in (checkpoint.tokenizer, tokenizer) and checkpoint.tokenizer != tokenizer
 
 
 def own_asr(run_dir: RunDir, settings: TrainSettings, resuming: bool) -> str | None:
