@@ -66,6 +66,10 @@ def assign_splits(
         if not lines:
             raise ValueError(f"{where}: the list is empty")
         found = {number: find(line, split) for number, line in lines.items()}
+        # a path may begin with # too, but what is not there is a comment
+        found = {number: video for number, video in found.items() if video or not lines[number].startswith("#")}
+        if not found:
+            raise ValueError(f"{where}: the list holds comments only")
         for number, video in found.items():
             if video is None:
                 key, path = missing(lines[number], split)
@@ -81,9 +85,9 @@ def assign_splits(
         if not lost:
             continue
         first = f"line {lost[0]}, {videos.quote_missing(lines[lost[0]])}"
-        if len(lost) == len(lines):
-            raise ValueError(f"{where}: none of its {len(lines)} clips is there; {first}{hint}")
-        index.notices.append(f"{where}: {len(lost)} of its {len(lines)} clips are not there; the first is {first}")
+        if len(lost) == len(found):
+            raise ValueError(f"{where}: none of its {len(found)} clips is there; {first}{hint}")
+        index.notices.append(f"{where}: {len(lost)} of its {len(found)} clips are not there; the first is {first}")
     return split_of
 
 

@@ -31,7 +31,8 @@ def decode_text(content: bytes) -> tuple[str, str | None]:
     for mark, encoding, name in _MARKS:
         if content.startswith(mark):
             return content.decode(encoding, errors="replace"), f"was {name}"
-    if b"\0" in content[:4096]:  # UTF-16 without a mark: every other byte of Latin letters is zero
+    # UTF-16 without a mark: every other byte of Latin letters is zero. A file that was padded has zeros at its end
+    if b"\0" in content[:4096].rstrip(b"\0"):
         encoding = "utf-16-be" if content[0:4096:2].count(0) > content[1:4096:2].count(0) else "utf-16-le"
         return content.decode(encoding, errors="replace"), "was UTF-16 without a byte-order mark"
     try:

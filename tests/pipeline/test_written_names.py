@@ -49,6 +49,8 @@ LISTS = {
     "case": "\n".join(CLIPS).upper().replace("SS", "ß").encode(),
     "quotes": "".join(f'"{clip}.mp4"\n' for clip in CLIPS).encode(),
     "pasted": b"\n".join(clip.encode("utf-8-sig") for clip in CLIPS),
+    "comments": "\n".join(["# the clips", *CLIPS, "#end"]).encode(),
+    "padded": "\n".join([*CLIPS, "\0\0\0\0"]).encode(),
     "decomposed": "\n".join([*CLIPS[:2], DECOMPOSED]).encode(),
 }
 
@@ -58,6 +60,7 @@ def test_index_reads_a_list_however_it_was_written(videos: BuildSettings, listed
     (Path(videos.root) / "train.txt").write_bytes(listed)
     index = index_corpus(videos)
     assert {clip.key for clip in index.clips} == {"main/ann/1", "main/ann/2", f"main/{COMPOSED}"}
+    assert index.skipped == []
     assert {clip.transcript for clip in index.clips} == {"ann/1.TXT", "ann/2.txt", f"{DECOMPOSED}.txt"}
     assert (index.skipped, index.notices) == ([], [])
 
