@@ -96,7 +96,7 @@ def load(
             batches = (workers.next() for _ in planned)
             if pin_memory:
                 batches = stack.enter_context(closing(_pinned_ahead(workers, len(planned))))
-            stack.callback(workers.close)  # before a thread ends that may wait for one
+            stack.callback(workers.close)
         else:
             read = map(reader.read, planned)
             batches = (batch.pin_memory() if pin_memory else batch for batch in read)
@@ -124,10 +124,13 @@ def _pinned_ahead(workers: Workers, count: int) -> Generator[Batch | Exception, 
         return batch.pin_memory() if isinstance(batch, Batch) else batch
 
     # a thread begins with the first GPU, whatever that of the others
-    with ThreadPoolExecutor(1, "pin memory", torch.cuda.set_device, (torch.cuda.current_device(),)) as thread:
+    thread = ThreadPoolExecutor(1, "pin memory", torch.cuda.set_device, (torch.cuda.current_device(),))
+    try:
         ahead = thread.submit(pinned)
         for left in reversed(range(count)):
             batch = ahead.result()
             if left:
                 ahead = thread.submit(pinned)
             yield batch
+    finally:
+        thread.shutdown(wait=False)  # it ends with the workers, should it wait for one that hangs

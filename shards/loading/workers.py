@@ -2,8 +2,8 @@
 
 By hand: torch's DataLoader hands tensors over by way of sockets that have names below TMPDIR, and of /dev/shm. A TMPDIR
 too long for a socket's name, a /tmp that is cleaned while a run lasts, or the small /dev/shm of a container ends it, or
-leaves it waiting. Here nothing has a name: each worker and its parent share a pair of sockets, over which micro-batches
-go one way, and the descriptors of memory that holds batches the other. So the death of a worker is noticed at once.
+leaves it waiting. Here nothing has a name: each worker and its parent share a pair of sockets, over which go requests
+one way, and the descriptors of memory that holds batches the other. So the death of a worker is noticed at once.
 """
 
 from __future__ import annotations
@@ -69,14 +69,14 @@ class Workers:
         start_method: str | None,
         timeout: float,
     ) -> None:
-        self._planned, self._timeout = planned, timeout
-        self._sent = self._received = 0
+        self._timeout, self._received = timeout, 0
         self._workers: list[_Worker] = []
         context: Any = multiprocessing.get_context(start_method)
         try:
-            for _ in range(count):
+            for number in range(count):
                 ours, theirs = context.Pipe()
-                process = context.Process(target=_work, args=(theirs, reader), name="loader worker", daemon=True)
+                arguments = theirs, reader, planned[number::count]
+                process = context.Process(target=_work, args=arguments, name="loader worker", daemon=True)
                 process.start()
                 theirs.close()  # before the next one is started: with its last holder's death the connection ends
                 self._workers.append(_Worker(process, ours))
@@ -85,8 +85,8 @@ class Workers:
             raise LoaderError(
                 f"loader worker {len(self._workers) + 1} of {count} cannot be started: {error}"
             ) from error
-        for _ in range(count * prefetch):
-            self._send_next()
+        for worker in self._workers * prefetch:
+            _request(worker)
 
     def next(self) -> Batch | Exception:
         """The next micro-batch of the plan, or the `DatasetError` or `StorageError` that says why it cannot be read.
@@ -102,7 +102,7 @@ class Workers:
         except (EOFError, OSError, RuntimeError) as error:
             raise _death_of(worker) from error
         self._received += 1
-        self._send_next()
+        _request(worker)
         found = _unpacked(descriptor, sizes)
         if isinstance(found, LoaderError):
             raise found
@@ -113,12 +113,6 @@ class Workers:
         for worker in self._workers:
             worker.process.kill()
             worker.process.join()
-
-    def _send_next(self) -> None:
-        if self._sent < len(self._planned):
-            with suppress(OSError):  # of one that has died: `next` says so
-                self._workers[self._sent % len(self._workers)].connection.send(self._planned[self._sent])
-            self._sent += 1
 
     def _wait_for(self, worker: _Worker) -> None:
         waited = 0.0  # in short spans: while this process is stopped no time is to pass
@@ -133,6 +127,12 @@ class Workers:
             raise _death_of(worker)
 
 
+def _request(worker: _Worker) -> None:
+    """Ask for one more batch: a few bytes, so that it never waits."""
+    with suppress(OSError):  # of one that has died, which `next` says, or has read all that is its to read
+        worker.connection.send(None)
+
+
 def _death_of(worker: _Worker) -> LoaderError:
     worker.process.join(_JOIN_SECONDS)
     status = worker.process.exitcode
@@ -142,15 +142,16 @@ def _death_of(worker: _Worker) -> LoaderError:
     return LoaderError(f"loader worker (pid {worker.process.pid}) {what}")
 
 
-def _work(connection: Connection, reader: BatchReader) -> None:
-    """What a worker does: read each micro-batch that it is sent, and send what came of it."""
+def _work(connection: Connection, reader: BatchReader, planned: Sequence[MicroBatch]) -> None:
+    """What a worker does: read a micro-batch whenever it is asked, and send what came of it."""
     outlive_sigterm()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # its parent's to answer
     exit_with_parent(os.getppid())
     torch.set_num_threads(1)
     with suppress(EOFError, ConnectionError):  # the parent is gone
-        while True:
-            _send(connection, _read(reader, connection.recv()))
+        for micro_batch in planned:
+            connection.recv()
+            _send(connection, _read(reader, micro_batch))
 
 
 def _read(reader: BatchReader, micro_batch: MicroBatch) -> Batch | Exception:

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 import torch
 
 from shards import Dataset
+from shards.loading import workers
 from shards.loading.batch_plan import MicroBatch, plan_epoch
 from shards.loading.collate import Batch, BatchReader
 from shards.loading.loader import LoaderSettings, load
@@ -98,6 +100,15 @@ def test_worker_that_hangs_is_named_in_time(dataset: Dataset, planned: list[Micr
     assert not multiprocessing.active_children()
 
 
+def test_worker_that_hangs_from_birth_is_named_in_time(
+    dataset: Dataset, planned: list[MicroBatch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a fork of a process with threads may."""
+    monkeypatch.setattr(workers, "_work", lambda *_: time.sleep(60))
+    with pytest.raises(LoaderError, match="alive, but has given no batch for 1 s"):
+        read(dataset, planned * 100, LoaderSettings(workers=1, prefetch=100, timeout=1.0, start_method="fork"))
+
+
 @pytest.mark.parametrize(
     ("number", "what"),
     [(signal.SIGKILL, "was killed, .* memory .*max_padded_frames"), (signal.SIGUSR1, "died of signal 10")],
@@ -165,9 +176,9 @@ def test_workers_that_cannot_be_started_are_one_sentence(
     assert not multiprocessing.active_children()
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("count", [0, 2])
 def test_pinned_batches_come_in_order_and_a_dead_worker_ends_them(
-    dataset: Dataset, planned: list[MicroBatch], monkeypatch: pytest.MonkeyPatch, workers: int
+    dataset: Dataset, planned: list[MicroBatch], monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
     """As far as it can be seen without a GPU."""
     pinned: list[int] = []
@@ -179,11 +190,11 @@ def test_pinned_batches_come_in_order_and_a_dead_worker_ends_them(
     monkeypatch.setattr(Batch, "pin_memory", pin)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
-    settings = LoaderSettings(workers=workers, prefetch=1)
+    settings = LoaderSettings(workers=count, prefetch=1)
     found = [content(batch) for batch in load(dataset, planned, settings, pin_memory=True) if batch]
     assert found == [content(batch) for batch in read(dataset, planned)]
     assert pinned == [micro_batch.number for micro_batch in planned]
-    if workers:
+    if count:
         batches = load(dataset, planned * 9, settings, pin_memory=True)
         next(batches)
         for worker in multiprocessing.active_children():
