@@ -136,9 +136,12 @@ def _request(worker: _Worker) -> None:
 def _death_of(worker: _Worker) -> LoaderError:
     worker.process.join(_JOIN_SECONDS)
     status = worker.process.exitcode
-    what = f"ended with status {status}" if status is None or status >= 0 else f"died of signal {-status}"
-    if status == -signal.SIGKILL:
+    if status is None:
+        what = "is alive, but its batch cannot be taken over: may this process open more files (ulimit -n)?"
+    elif status == -signal.SIGKILL:
         what = f"was killed, as the system does where memory runs out: {_LESS_MEMORY}"
+    else:
+        what = f"ended with status {status}" if status >= 0 else f"died of signal {-status}"
     return LoaderError(f"loader worker (pid {worker.process.pid}) {what}")
 
 
@@ -160,7 +163,7 @@ def _read(reader: BatchReader, micro_batch: MicroBatch) -> Batch | Exception:
     except (DatasetError, StorageError) as error:
         return error
     except Exception as error:
-        why = f"{type(error).__name__}: {error}"
+        why = f"{type(error).__name__}: {' '.join(str(error).split())}"
         return LoaderError(f"loader worker (pid {os.getpid()}): {why} (without workers, it says where in the code)")
 
 

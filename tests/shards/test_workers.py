@@ -133,11 +133,23 @@ def test_worker_that_ends_by_itself_is_named(
         read(dataset, planned, ONE)
 
 
+def test_batch_that_cannot_be_taken_over_is_one_sentence(
+    dataset: Dataset, planned: list[MicroBatch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_descriptor(_: object) -> int:
+        raise RuntimeError("received 0 items of ancdata")  # of a process that has as many files open as it may
+
+    monkeypatch.setattr(workers, "recv_handle", without_descriptor)
+    monkeypatch.setattr(workers, "_JOIN_SECONDS", 0.1)
+    with pytest.raises(LoaderError, match=r"is alive, but its batch cannot be taken over: .* \(ulimit -n\)"):
+        read(dataset, planned * 9, ONE)
+
+
 def test_error_of_a_worker_that_nobody_foresaw_is_one_sentence(
     dataset: Dataset, planned: list[MicroBatch], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def unforeseen(*_: object) -> Batch:
-        raise ZeroDivisionError("by nothing")
+        raise ZeroDivisionError("by\nnothing")
 
     monkeypatch.setattr(BatchReader, "read", unforeseen)
     with pytest.raises(LoaderError, match=r"loader worker \(pid \d+\): ZeroDivisionError: by nothing") as caught:
