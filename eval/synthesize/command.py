@@ -32,6 +32,7 @@ from pipeline.media.errors import ClipError
 from pipeline.media.normalize import normalized
 from pipeline.media.probe import OddVideoError
 from pipeline.media.sync import to_pcm16
+from pipeline.tracking.tracks import SQUARE_EYE_DISTANCES, TrackSettings
 from runtime.command_line import CommandParser
 from runtime.constants import FPS
 from runtime.images import color_map, mel_levels
@@ -76,7 +77,7 @@ def _synthesize(values: Namespace, plain: Path) -> int:
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
         began = time.perf_counter()
         if square is None:
-            lips = track_lips(video, info, values.face, synthesizer.transforms)
+            lips = track_lips(video, info, _tracking(values), synthesizer.transforms)
         else:
             lips = read_lips(video, info, square, synthesizer.transforms)
         if values.speaker_reference is None:
@@ -110,6 +111,12 @@ def _parse(arguments: Sequence[str]) -> Namespace:
     add("--video", type=Path, required=True, help="of one face; any frame rate and size")
     add("--out", type=Path, required=True, help="video to write: .mp4, .m4v, .mov, .mkv or .webm")
     add("--face", type=int | None, help="lips are tracked; of several faces this one, from 1, left to right")
+    add(
+        "--square_eye_distances",
+        type=float,
+        default=SQUARE_EYE_DISTANCES,
+        help="side of the square around tracked lips in eye distances; the default fits networks trained on LRS2",
+    )
     add("--coordinates", type=Path | None, help="instead: file of lip centers, a line a clip or this video's alone")
     add("--size", type=int | None, help="side of the lip square around --coordinates, pixels; default: as in training")
     add("--lip_box", type=str | None, metavar="X,Y,SIZE", help="instead: lip center and side, the same in every frame")
@@ -144,6 +151,10 @@ def _square(values: Namespace, transforms: TransformSettings) -> tuple[Square | 
         return None, []
     side = 2 * transforms.crop_radius if values.size is None else values.size
     return read_track(values.coordinates, values.video, side)
+
+
+def _tracking(values: Namespace) -> TrackSettings:
+    return TrackSettings(values.face, "split", values.square_eye_distances)
 
 
 def _reference(video: Path, file: Path | None, checkpoint: Checkpoint) -> torch.Tensor:

@@ -14,13 +14,13 @@ from pipeline.tracking.tracks import TrackSettings
 from pipeline.tracking.video import VideoTracker
 
 
-def track_lips(video: Path, info: VideoInfo, face: int | None, pictures: TransformSettings) -> LipCrops:
+def track_lips(video: Path, info: VideoInfo, settings: TrackSettings, pictures: TransformSettings) -> LipCrops:
     """Decode a video, track its lips and cut them out, at 25 frames a second. After a cut they are tracked anew.
 
     Args:
         video: the file as its user knows it, for messages.
         info: what is decoded, and what it shows.
-        face: the number of the face to take of several, from 1, left to right; None: the one that talks.
+        settings: how; cuts are to split.
         pictures: what the network was trained on.
 
     Raises:
@@ -30,7 +30,6 @@ def track_lips(video: Path, info: VideoInfo, face: int | None, pictures: Transfo
             installed.
     """
     check_length(video, info.seconds)
-    settings = TrackSettings(face, scene_cuts="split")
     side = pictures.stored_side
     crops = FaceCrops(side, settings.square_eye_distances * side / (2 * pictures.crop_radius))
     tracker = VideoTracker(settings, crops)
