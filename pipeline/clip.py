@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from model.mel import log_mel
+from model.mel import MelSettings, log_mel
 from pipeline.config import BuildSettings
 from pipeline.corpora import CorpusClip
 from pipeline.corpora.grid_transcripts import parse_grid_transcript
 from pipeline.corpora.transcripts import Transcript, parse_transcript
 from pipeline.lip_regions import LipRegions, given_regions, is_tracked, tracked_regions
 from pipeline.media.audio import read_wav, stored_sound
-from pipeline.media.decode import SoundRun
 from pipeline.media.errors import ClipError
+from pipeline.media.sound import SoundRun
 from pipeline.media.sync import frames_at_25
-from runtime.constants import FPS, MEL_FRAMES_PER_VIDEO_FRAME, SAMPLES_PER_FRAME
-from shards import Sample, SampleMeta, StorageError, Store
+from pipeline.parts import part_edges, part_of_transcript, regions_of
+from pipeline.video_file import read_file, video_file
+from runtime.constants import FPS, HOP_LENGTH, MEL_FRAMES_PER_VIDEO_FRAME, N_MELS, SAMPLES_PER_FRAME
+from shards import Sample, SampleMeta, SkippedClip, StorageError, Store
 from shards.format.sidecar import Reason
+
+_MOST_MEL_FRAMES_AT_ONCE = 12_000
+"""Two minutes: the analysis takes 2 MB a second."""
+_MEL_FRAMES_OF_A_PIECE = 6_000
+_MEL_FRAMES_BEYOND = 8
 
 
 @dataclass(frozen=True)
@@ -43,82 +50,132 @@ def build_sample(clip: CorpusClip, settings: BuildSettings, corpus: Corpus) -> S
         ClipError: the clip cannot be built; says at which stage and why.
         StorageError: the disk or network failed: the clip may be fine.
     """
-    (built,) = build_samples(clip, settings, corpus)
-    if isinstance(built, ClipError):
-        raise built
-    return built
+    (sample,) = build_samples(clip, settings, corpus)
+    assert isinstance(sample, Sample), "of a clip that is not split, the error is raised"
+    return sample
 
 
-def build_samples(clip: CorpusClip, settings: BuildSettings, corpus: Corpus) -> list[Sample | ClipError]:
-    """Read, decode, crop and analyze one clip: a sample, or one for each of its shots where it is split at cuts.
+def build_samples(clip: CorpusClip, settings: BuildSettings, corpus: Corpus) -> Iterator[Sample | SkippedClip]:
+    """Read, decode, crop and analyze one clip: a sample, or one for each part where it is split, at cuts or for length.
 
-    A shot that cannot be built has its error in its place.
+    A part that cannot be built is skipped by itself. A sample is to be written before the next is asked for: of a long
+    clip, lip regions lie in a temporary file.
 
     Raises:
         ClipError: the clip cannot be built; says at which stage and why.
         StorageError: the disk or network failed: the clip may be fine.
     """
     transcript = _read_transcript(clip, settings, corpus.videos)
-    content = _read(corpus.videos, clip.video, "video_unreadable")
-    parts: list[LipRegions | ClipError]
-    if is_tracked(clip, settings):
-        parts, runs = tracked_regions(content, settings, with_sound=clip.audio is None)
-    else:
-        whole, runs = given_regions(clip, content, settings, with_sound=clip.audio is None)
-        parts = [whole]
-    source_sha256 = hashlib.sha256(content).hexdigest()
-    built: list[Sample | ClipError] = []
-    for number, part in enumerate(parts, 1):
+    with video_file(corpus.videos, clip.video, clip.sizes[0]) as (video, source_sha256):
+        shots: list[LipRegions | ClipError]
         try:
-            if isinstance(part, ClipError):
-                raise part
-            split = len(parts) > 1
-            named = replace(clip, key=shot_key(clip, number)) if split else clip
-            said = _words_of_shot(transcript, part) if split else transcript
-            built.append(_sample(named, part, runs, said, source_sha256, settings, corpus))
-        except ClipError as fault:
-            built.append(fault)
-    return built
+            if is_tracked(clip, settings):
+                shots, runs = tracked_regions(video, settings, with_sound=clip.audio is None)
+            else:
+                whole, runs = given_regions(clip, video, settings, with_sound=clip.audio is None)
+                shots = [whole]
+        except OSError as error:
+            raise StorageError(error.errno or 0, f"decoding failed: {error.strerror}", clip.video) from error
+        parts = [
+            part for number, shot in enumerate(shots, 1) for part in _parts(clip, number, len(shots), shot, settings)
+        ]
+        for part in parts:
+            try:
+                if isinstance(part.lips, ClipError):
+                    raise part.lips
+                yield _sample(part, part.lips, transcript, runs, source_sha256, settings, corpus)
+            except ClipError as fault:
+                if len(parts) == 1:
+                    raise
+                yield part.clip.skipped(fault.stage, fault.reason, fault.detail)
 
 
-def shot_key(clip: CorpusClip, number: int) -> str:
-    """The key of a shot, numbered from 1, of a clip that is split."""
-    return f"{clip.key}-shot{number}"
+@dataclass(frozen=True)
+class _Part:
+    """What becomes one sample: frames from `first` up to `end`, at 25 a second, of a shot.
+
+    Attributes:
+        clip: with the key of the part.
+        lips: the shot, or why it has none.
+        shown: frames of the shot, one for each 25th of a second.
+        first, end: of those, what belongs to the part.
+        split: whether there are others.
+        note: which part it is, or None.
+    """
+
+    clip: CorpusClip
+    lips: LipRegions | ClipError
+    shown: np.ndarray[Any, Any]
+    first: int
+    end: int
+    split: bool
+    note: str | None = None
+
+
+def _parts(
+    clip: CorpusClip, number: int, count: int, shot: LipRegions | ClipError, settings: BuildSettings
+) -> list[_Part]:
+    """The parts of a shot, which is number `number` of `count`."""
+    if count > 1:
+        clip = replace(clip, key=f"{clip.key}-shot{number}")
+    try:
+        if isinstance(shot, ClipError):
+            raise shot
+        shown = frames_at_25(shot.picture)
+    except ClipError as fault:
+        return [_Part(clip, fault, np.zeros(0, np.int64), 0, 0, count > 1)]
+    edges = part_edges(len(shown), settings.max_minutes)
+    if len(edges) == 1:
+        return [_Part(clip, shot, shown, 0, len(shown), count > 1)]
+    return [
+        _Part(
+            replace(clip, key=f"{clip.key}-part{part:03}"),
+            shot,
+            shown,
+            *edge,
+            split=True,
+            note=f"part {part + 1} of {len(edges)}, from {edge[0] / FPS:.2f} s on",
+        )
+        for part, edge in enumerate(edges)
+    ]
 
 
 def _sample(
-    clip: CorpusClip,
+    part: _Part,
     lips: LipRegions,
-    runs: list[SoundRun],
     transcript: Transcript,
+    runs: list[SoundRun],
     source_sha256: str,
     settings: BuildSettings,
     corpus: Corpus,
 ) -> Sample:
-    picture, decoded = lips.picture, len(lips.centers)
-    notes = [transcript.note] if transcript.note else []
+    clip, picture, decoded = part.clip, lips.picture, len(lips.centers)
+    shown, frames = part.shown[part.first : part.end], part.end - part.first
+    begins = lips.first_seconds + part.first / FPS
+    if part.split:
+        transcript = part_of_transcript(transcript, begins, begins + frames / FPS)
+    notes = [part.note] if part.note else []
+    notes += [transcript.note] if transcript.note else []
     if clip.set == "pretrain" and not transcript.words:
         notes.append("the transcript has no word times")
     notes += lips.notes
     notes += picture.notes
     notes += [f"{picture.corrupt} frames were repaired by the decoder"] if picture.corrupt else []
-    shown = frames_at_25(picture)
-    frames = len(shown)
     if frames < settings.min_frames:
         raise ClipError("decode", "video_short", f"{frames} frames, at least {settings.min_frames} were expected")
-    if frames != decoded or (shown != np.arange(frames)).any():
-        notes.append(f"{decoded} frames were resampled to {frames} at 25 a second")
+    if len(part.shown) != decoded or (part.shown != np.arange(decoded)).any():
+        notes.append(f"{decoded} frames were resampled to {len(part.shown)} at 25 a second")
     if any(end > (frames + FPS) / FPS for _, _, end in transcript.words):
         detail = f"a word ends after {max(word[2] for word in transcript.words)} s, the clip after {frames / FPS} s"
         raise ClipError("transcript", "transcript_invalid", detail)
     if clip.audio is not None:
         assert corpus.wavs is not None, "a clip with a wav comes with a folder of wav files"
-        begins = float(picture.start) - lips.first_seconds
-        runs = read_wav(_read(corpus.wavs, clip.audio, "sound_unreadable"), begins)
-    wav, span = stored_sound(runs, picture, frames)
+        wav_begins = float(picture.start) - lips.first_seconds
+        runs = read_wav(read_file(corpus.wavs, clip.audio, "sound_unreadable"), wav_begins)
+    wav, span = stored_sound(runs, picture, frames, part.first)
     return Sample(
         key=clip.key,
-        roi=np.stack([lips.region(index) for index in shown]),
+        roi=regions_of(lips.region, shown),
         mel=stored_mel(wav),
         wav=wav,
         text=transcript.text,
@@ -136,38 +193,27 @@ def _sample(
             sound=span,
             notes=notes,
             lip_square=lips.square,
-            source_start=lips.first_seconds or None,
+            source_start=begins or None,
         ),
     )
 
 
-def _words_of_shot(transcript: Transcript, shot: LipRegions) -> Transcript:
-    """What is said in a shot, by the words' times; nothing where there are none."""
-    first, last = shot.first_seconds, shot.first_seconds + float(shot.picture.length)
-    if not transcript.words:
-        note = "the transcript is the whole video's, without times of its words: not used for its shots"
-        return Transcript("", [], note if transcript.text else transcript.note)
-    inside = [
-        (word, start - first, end - first) for word, start, end in transcript.words if first < (start + end) / 2 < last
-    ]
-    return Transcript(" ".join(word for word, _, _ in inside), inside, transcript.note)
-
-
 def stored_mel(wav: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """The mel that is stored with int16 samples (640 T,): float32 (80, 4T), the frames of the whole clip."""
-    mel = log_mel(torch.from_numpy(wav / np.float32(32768)))
-    return mel[:, : len(wav) // SAMPLES_PER_FRAME * MEL_FRAMES_PER_VIDEO_FRAME].contiguous().numpy()
-
-
-def _read(store: Store, path: str, unreadable: Reason) -> bytes:
-    """A file that was there when the corpus was indexed: if it is not now, the corpus is not mounted here."""
-    try:
-        return store.read(path)
-    except FileNotFoundError as error:
-        message = "gone since the corpus was indexed: is the corpus mounted on this machine?"
-        raise StorageError(error.errno or 0, message, store.path(path)) from error
-    except (PermissionError, IsADirectoryError, NotADirectoryError) as error:
-        raise ClipError("read", unreadable, f"{type(error).__name__}: {error.strerror}") from error
+    frames = len(wav) // SAMPLES_PER_FRAME * MEL_FRAMES_PER_VIDEO_FRAME
+    if frames <= _MOST_MEL_FRAMES_AT_ONCE:
+        mel = log_mel(torch.from_numpy(wav / np.float32(32768)))
+        return mel[:, :frames].contiguous().numpy()
+    # piece by piece, with what the windows at its edges reach beyond it, and scaled by the peak of the whole
+    mels, peak = np.empty((N_MELS, frames), np.float32), max(-int(wav.min()), int(wav.max()))
+    for first in range(0, frames, _MEL_FRAMES_OF_A_PIECE):
+        end = min(first + _MEL_FRAMES_OF_A_PIECE, frames)
+        before = min(first, _MEL_FRAMES_BEYOND)
+        piece = wav[(first - before) * HOP_LENGTH : (end + _MEL_FRAMES_BEYOND) * HOP_LENGTH] / np.float32(32768)
+        own_peak = float(np.abs(piece).max()) * 32768
+        settings = MelSettings(peak=MelSettings().peak * own_peak / peak)
+        mels[:, first:end] = log_mel(torch.from_numpy(piece), settings)[:, before : before + end - first].numpy()
+    return mels
 
 
 def _read_transcript(clip: CorpusClip, settings: BuildSettings, store: Store) -> Transcript:
@@ -177,7 +223,7 @@ def _read_transcript(clip: CorpusClip, settings: BuildSettings, store: Store) ->
         if optional:
             return Transcript("", [])
         raise ClipError("transcript", "transcript_missing", "there is no .txt beside the video")
-    content = _read(store, clip.transcript, "transcript_unreadable") if clip.transcript is not None else None
+    content = read_file(store, clip.transcript, "transcript_unreadable") if clip.transcript is not None else None
     try:
         if named:
             return parse_grid_transcript(clip.video, content)

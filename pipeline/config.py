@@ -51,6 +51,9 @@ class BuildSettings:
         coordinate_tolerance: frames by which a clip's coordinates may be too many or too few; surplus ones are dropped,
             missing ones repeat the last.
         min_frames: shorter clips are skipped.
+        max_minutes: longer clips are skipped, or split.
+        long_clips: `skip`, or `split` them into parts of at most that length, which are clips of their own. Words go
+            with their times; a transcript without times goes with none of the parts.
     """
 
     dataset: DatasetName = "demo"
@@ -73,6 +76,8 @@ class BuildSettings:
     limit: int | None = None
     coordinate_tolerance: int = COORDINATE_TOLERANCE
     min_frames: int = 5
+    max_minutes: float = 20
+    long_clips: Literal["skip", "split"] = "skip"
 
     def __post_init__(self) -> None:
         for name, least in (("crop_radius", 1), ("coordinate_tolerance", 0), ("min_frames", 1), ("limit", 1)):
@@ -80,6 +85,9 @@ class BuildSettings:
             if value is not None and value < least:
                 raise ValueError(f"{name}: {value} is too small, at least {least} was expected")
         object.__setattr__(self, "shard_mb", float(self.shard_mb))  # 5 and 5.0 are the same plan
+        object.__setattr__(self, "max_minutes", float(self.max_minutes))
+        if not self.max_minutes > 0:
+            raise ValueError(f"max_minutes: {self.max_minutes} is not a length, minutes above 0 were expected")
         if not self.shard_mb > 0:
             raise ValueError(f"shard_mb: {self.shard_mb} is not a size, a number of megabytes above 0 was expected")
         if self.lip_box is not None:

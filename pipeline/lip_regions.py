@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,9 @@ from pipeline.config import BuildSettings, parse_lip_box
 from pipeline.corpora import CorpusClip
 from pipeline.media.coordinates import OUTSIDE_SHARE, fit_coordinates, parse_coordinates
 from pipeline.media.crop import CenterCrop
-from pipeline.media.decode import Picture, SoundRun, decode_video
+from pipeline.media.decode import Picture, decode_video
 from pipeline.media.errors import ClipError
+from pipeline.media.sound import SoundRun
 from pipeline.tracking.face_crops import FaceCrops
 from pipeline.tracking.video import Shot, VideoTracker
 from runtime.constants import ROI_MARGIN
@@ -48,8 +50,13 @@ def is_tracked(clip: CorpusClip, settings: BuildSettings) -> bool:
     return clip.coordinates is None and settings.lip_box is None
 
 
+def _longest(settings: BuildSettings) -> float | None:
+    """Seconds that a video may have, if longer ones are not split."""
+    return settings.max_minutes * 60 if settings.long_clips == "skip" else None
+
+
 def given_regions(
-    clip: CorpusClip, content: bytes, settings: BuildSettings, with_sound: bool
+    clip: CorpusClip, video: bytes | Path, settings: BuildSettings, with_sound: bool
 ) -> tuple[LipRegions, list[SoundRun]]:
     """Lip regions around coordinates or a lip box, and the sound.
 
@@ -58,7 +65,7 @@ def given_regions(
     """
     centers, center_of = _given_centers(clip, settings)
     crop = CenterCrop(center_of, settings.crop_radius + ROI_MARGIN)
-    picture, runs = decode_video(content, crop, with_sound)
+    picture, runs = decode_video(video, crop, with_sound, _longest(settings))
     frames = len(picture.regions)
     if centers is None:
         centers = np.tile(center_of(0), (frames, 1))
@@ -88,7 +95,7 @@ def _given_centers(clip: CorpusClip, settings: BuildSettings) -> tuple[Array | N
 
 
 def tracked_regions(
-    content: bytes, settings: BuildSettings, with_sound: bool
+    video: bytes | Path, settings: BuildSettings, with_sound: bool
 ) -> tuple[list[LipRegions | ClipError], list[SoundRun]]:
     """Lip regions of each shot of a video, or why a shot has none, and the sound of all of it.
 
@@ -100,7 +107,7 @@ def tracked_regions(
     track = settings.track_settings()
     crops = FaceCrops(side, track.square_eye_distances * side / (2 * settings.crop_radius))
     tracker = VideoTracker(track, crops)
-    picture, runs = decode_video(content, tracker, with_sound)
+    picture, runs = decode_video(video, tracker, with_sound, _longest(settings))
     shots = tracker.shots()
     parts: list[LipRegions | ClipError] = []
     for number, shot in enumerate(shots, 1):

@@ -71,8 +71,9 @@ def make_plan(index: CorpusIndex, settings: BuildSettings) -> Plan:
         reasons = ", ".join(sorted({entry.reason for entry in index.skipped})) or "the split lists name none"
         raise ValueError(f"{settings.root}: no clip to build: {reasons}")
     deciding = {name: value for name, value in asdict(settings).items() if name not in _LOCATIONS}
-    if settings.protocol is None:  # as in plans from before there were protocols
-        del deciding["protocol"]
+    # as in plans from before there were such settings
+    later = {"protocol": None, "max_minutes": 20.0, "long_clips": "skip"}
+    deciding = {name: value for name, value in deciding.items() if name not in later or value != later[name]}
     if any(is_tracked(clip, settings) for clip in index.clips):
         model_file("mesh")  # before any work is done
         deciding["tracking"] = WHEEL

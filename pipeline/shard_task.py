@@ -6,10 +6,10 @@ written first and the sidecar after it, each whole or not at all, so a sidecar m
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
-from pipeline.clip import Corpus, build_samples, shot_key
+from pipeline.clip import Corpus, build_samples
 from pipeline.config import BuildSettings
 from pipeline.lip_regions import is_tracked
 from pipeline.media.errors import ClipError
@@ -75,13 +75,11 @@ def _write(task: ShardTask, out: Store) -> Sidecar:
     with ShardWriter.create(out, task.shard.name, task.settings.roi_codec) as writer:
         for clip in task.shard.clips:
             try:
-                built = build_samples(clip, task.settings, corpus)
-                for number, part in enumerate(built, 1):
-                    if isinstance(part, ClipError):
-                        named = replace(clip, key=shot_key(clip, number)) if len(built) > 1 else clip
-                        skipped.append(named.skipped(part.stage, part.reason, part.detail))
+                for built in build_samples(clip, task.settings, corpus):
+                    if isinstance(built, SkippedClip):
+                        skipped.append(built)
                     else:
-                        writer.write(part)
+                        writer.write(built)
             except ClipError as fault:
                 skipped.append(clip.skipped(fault.stage, fault.reason, fault.detail))
             except Exception as error:

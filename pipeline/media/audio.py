@@ -8,15 +8,20 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from pipeline.media.decode import Picture, SoundRun
+from pipeline.media.decode import Picture
 from pipeline.media.errors import ClipError
+from pipeline.media.sound import SoundRun
+from pipeline.media.spool import Spool
 from pipeline.media.sync import sound_at_16k, to_pcm16
+from runtime.constants import FPS
 
 _LOWEST_RATE, _HIGHEST_RATE = 4_000, 384_000
 
 
-def stored_sound(runs: list[SoundRun], picture: Picture, frames: int) -> tuple[np.ndarray[Any, Any], tuple[int, int]]:
-    """The samples to store, in step with frame 0.
+def stored_sound(
+    runs: list[SoundRun], picture: Picture, frames: int, first: int = 0
+) -> tuple[np.ndarray[Any, Any], tuple[int, int]]:
+    """The samples to store, in step with `frames` frames from frame `first` on.
 
     Returns:
         int16 (640 T,), and the range of samples that the source had.
@@ -28,7 +33,7 @@ def stored_sound(runs: list[SoundRun], picture: Picture, frames: int) -> tuple[n
         raise ClipError("sound", "sound_missing", "the file has no sound")
     if not _LOWEST_RATE <= runs[0].rate <= _HIGHEST_RATE:
         raise ClipError("sound", "sound_unreadable", f"a sampling rate of {runs[0].rate} Hz is none of speech")
-    sound, span = sound_at_16k(runs, float(picture.start), frames)
+    sound, span = sound_at_16k(runs, float(picture.start) + first / FPS, frames)
     if span[0] >= span[1]:
         raise ClipError("sound", "sound_missing", "the sound begins after the picture ends, or ends before it begins")
     if not np.isfinite(sound).all():
@@ -51,4 +56,4 @@ def read_wav(content: bytes, start: float) -> list[SoundRun]:
         raise ClipError("sound", "sound_unreadable", f"the wav file cannot be read: {error}") from error
     if not len(samples):
         raise ClipError("sound", "sound_missing", "the wav file has no samples")
-    return [SoundRun(rate, start, [samples.mean(axis=1)], len(samples))]
+    return [SoundRun(rate, start, Spool(samples.mean(axis=1)), count=len(samples))]

@@ -7,29 +7,24 @@ and then decoded in the same way.
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from io import SEEK_END
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, cast
 
 import av
-import numpy as np
 from av.container import InputContainer
 
 from pipeline.media.channels import ChannelMixer
 from pipeline.media.crop import UPRIGHT, Crop, Orientation
 from pipeline.media.errors import ClipError
+from pipeline.media.length import check_end, check_header_not_long, check_index, check_not_long
 from pipeline.media.normalize import normalized
-from pipeline.media.probe import FrameProbe, Oddity, OddVideoError, PacketProbe, probe_header
+from pipeline.media.probe import FrameProbe, OddVideoError, PacketProbe, probe_header
+from pipeline.media.sound import SoundRun, add_sound
+from pipeline.media.spool import Spool
 from pipeline.media.streams import Streams, choose_streams, open_video
-
-_LOST_SECONDS = 0.5
-"""A file may end this much before its header says: headers round, and streams end unevenly."""
-
-_ONE_TIME = 1e-5
-"""Seconds within which two times are the same: less than a sample, more than the rounding of floating point."""
 
 
 @dataclass
@@ -37,7 +32,7 @@ class Picture:
     """The decoded picture of a clip.
 
     Attributes:
-        regions: what was kept of each of N decoded frames.
+        regions: what was kept of each of N decoded frames, on disk if it is much.
         ticks: N presentation times, in units of `time_base`.
         time_base: seconds a tick.
         duration: ticks that the last frame is shown.
@@ -48,7 +43,7 @@ class Picture:
 
     time_base: Fraction
     duration: Fraction | int
-    regions: list[np.ndarray[Any, Any]] = field(default_factory=list)
+    regions: Spool = field(default_factory=Spool)
     ticks: list[int] = field(default_factory=list)
     orientation: Orientation = UPRIGHT
     corrupt: int = 0
@@ -65,54 +60,33 @@ class Picture:
         return (self.ticks[-1] - self.ticks[0] + self.duration) * self.time_base
 
 
-@dataclass
-class SoundRun:
-    """Sound without a gap.
-
-    Attributes:
-        rate: samples a second.
-        start: seconds at the first sample.
-        blocks: mono float32 samples in [-1, 1], in order.
-        count: samples in all blocks.
-    """
-
-    rate: int
-    start: float
-    blocks: list[np.ndarray[Any, Any]] = field(default_factory=list)
-    count: int = 0
-
-    def append(self, block: np.ndarray[Any, Any]) -> None:
-        self.blocks.append(block)
-        self.count += len(block)
-
-    @property
-    def end(self) -> float:
-        """Seconds at which the next sample would come."""
-        return self.start + self.count / self.rate
-
-
-def decode_video(video: bytes | Path, crop: Crop, with_sound: bool) -> tuple[Picture, list[SoundRun]]:
+def decode_video(
+    video: bytes | Path, crop: Crop, with_sound: bool, max_seconds: float | None = None
+) -> tuple[Picture, list[SoundRun]]:
     """Decode picture and sound of a video file, which is normalized first if it is odd.
 
     Args:
         video: the content of the file, or its path.
         crop: what to keep of each frame.
         with_sound: whether to decode the sound too.
+        max_seconds: a longer video is refused.
 
     Raises:
         ClipError: the file is no video, is cut short, or cannot be decoded.
         OSError: it cannot be read, or there is no room to normalize it.
     """
     try:
-        return decode_plain(video, crop, with_sound)
+        return decode_plain(video, crop, with_sound, max_seconds)
     except OddVideoError as odd:
         with normalized(video, odd) as (plain, note):
-            picture, runs = decode_plain(plain, crop, with_sound)
+            picture, runs = decode_plain(plain, crop, with_sound, max_seconds)
         picture.notes.insert(0, note)
         return picture, runs
 
 
-def decode_plain(video: bytes | Path, crop: Crop, with_sound: bool) -> tuple[Picture, list[SoundRun]]:
+def decode_plain(
+    video: bytes | Path, crop: Crop, with_sound: bool, max_seconds: float | None = None
+) -> tuple[Picture, list[SoundRun]]:
     """`decode_video` of a plain file.
 
     Raises:
@@ -122,7 +96,7 @@ def decode_plain(video: bytes | Path, crop: Crop, with_sound: bool) -> tuple[Pic
     file: IO[bytes] = video.open("rb") if isinstance(video, Path) else io.BytesIO(video)
     with file:
         try:
-            return _decode(file, crop, with_sound)
+            return _decode(file, crop, with_sound, max_seconds)
         except (ClipError, OddVideoError):
             raise
         except av.FFmpegError as error:
@@ -132,15 +106,17 @@ def decode_plain(video: bytes | Path, crop: Crop, with_sound: bool) -> tuple[Pic
             raise ClipError("decode", "video_unreadable", f"{type(error).__name__}: {error}") from error
 
 
-def _decode(file: IO[bytes], crop: Crop, with_sound: bool) -> tuple[Picture, list[SoundRun]]:
+def _decode(file: IO[bytes], crop: Crop, with_sound: bool, max_seconds: float | None) -> tuple[Picture, list[SoundRun]]:
     size = file.seek(0, SEEK_END)
     if not size:
         raise ClipError("decode", "video_empty", "the file has no bytes")
     file.seek(0)
     with open_video(file) as container:
         streams = choose_streams(container)
+        if max_seconds is not None:
+            check_header_not_long(container, streams.video, max_seconds)
         probe_header(container, streams.video, file)
-        picture, runs, mixer = _decode_streams(container, streams, crop, with_sound, size)
+        picture, runs, mixer = _decode_streams(container, streams, crop, with_sound, size, max_seconds)
     single = mixer.levels.single_channel()
     if single is not None:
         channel, note = single
@@ -156,6 +132,7 @@ def _decode_streams(
     crop: Crop,
     with_sound: bool,
     bytes_there: int,
+    max_seconds: float | None,
 ) -> tuple[Picture, list[SoundRun], ChannelMixer]:
     video, audio = streams.video, streams.audio
     video.thread_type = "NONE"
@@ -181,21 +158,22 @@ def _decode_streams(
                 decoding_times.append(packet.dts)
             for frame in packet.decode():
                 if isinstance(frame, av.AudioFrame):
-                    for block in mixer.mix(frame):
-                        _add_sound(runs, block, mixer)
+                    add_sound(runs, frame, mixer)
                 else:
                     shown = cast(av.VideoFrame, frame)
                     frames.check(shown)
                     _add_picture(picture, shown, crop)
+                    if max_seconds is not None:
+                        check_not_long(picture.ticks, time_base, max_seconds)
     except av.FFmpegError as error:
         where = f"after {len(picture.regions)} of {video.frames or 'an unknown number of'} frames"
         raise ClipError("decode", "video_damaged", f"{error.strerror} {where}") from error
-    if not picture.regions:
+    if not len(picture.regions):
         raise ClipError("decode", "video_unreadable", "no frame could be decoded")
     if has_index:
-        _check_index([video] if audio is None else [video, audio], bytes_there)
+        check_index([video] if audio is None else [video, audio], bytes_there)
     elif not packets.may_leap:
-        _check_length((container.duration or 0) / av.time_base, end)
+        check_end(container, end)
     if container.format.name == "avi":
         _set_avi_times(picture, decoding_times)
     picture.ticks.sort()  # frames come in the order in which they are shown; not every file's times do
@@ -208,8 +186,7 @@ def _decode_channel(file: IO[bytes], channel: int) -> list[SoundRun]:
     mixer = ChannelMixer(channel)
     with open_video(file) as container:
         for frame in container.decode(choose_streams(container).audio):
-            for block in mixer.mix(cast(av.AudioFrame, frame)):
-                _add_sound(runs, block, mixer)
+            add_sound(runs, cast(av.AudioFrame, frame), mixer)
     return runs
 
 
@@ -230,45 +207,13 @@ def _set_avi_times(picture: Picture, decoding_times: list[int | None]) -> None:
 
 
 def _add_picture(picture: Picture, frame: av.VideoFrame, crop: Crop) -> None:
-    if not picture.regions:
+    if not picture.ticks:
         picture.orientation = Orientation.of(frame)
     picture.corrupt += frame.is_corrupt
-    picture.regions.append(crop(len(picture.regions), frame, picture.orientation))
+    picture.regions.append(crop(len(picture.regions), frame, picture.orientation)[None])
     if frame.pts is not None:
         picture.ticks.append(frame.pts)
     else:  # containers without presentation times, such as raw AVI: frames follow each other
         picture.ticks.append(round(picture.ticks[-1] + picture.duration) if picture.ticks else 0)
     if frame.duration:
         picture.duration = frame.duration
-
-
-def _add_sound(runs: list[SoundRun], frame: av.AudioFrame, mixer: ChannelMixer) -> None:
-    """Append decoded sound to the last run if it follows it, else begin another."""
-    samples = mixer.samples(frame)
-    if not runs:
-        runs.append(SoundRun(frame.sample_rate, frame.time or 0.0))
-    start = runs[-1].end if frame.time is None else frame.time
-    if frame.sample_rate != runs[0].rate:
-        note = f"the sampling rate changes from {runs[0].rate} to {frame.sample_rate} Hz"
-        raise OddVideoError(Oddity(note))
-    if abs(start - runs[-1].end) > _ONE_TIME:
-        runs.append(SoundRun(frame.sample_rate, start))
-    runs[-1].append(samples)
-
-
-def _check_index(streams: Sequence[av.VideoStream | av.AudioStream], bytes_there: int) -> None:
-    """Refuse an mp4 or mov whose index names bytes beyond the end of the file: picture or sound is missing."""
-    for stream in streams:
-        lost = sum(entry.pos + entry.size > bytes_there for entry in stream.index_entries)
-        if lost:
-            detail = f"{lost} of {len(stream.index_entries)} packets of {stream.type} lie beyond the end of the file"
-            raise ClipError("decode", "video_truncated", detail)
-
-
-def _check_length(length: float, end: float) -> None:
-    """Refuse a file all of whose streams end, in seconds, well before its header says.
-
-    Transport streams and AVI do not say beforehand how long they are: nothing is found out about them.
-    """
-    if length - end > _LOST_SECONDS:
-        raise ClipError("decode", "video_truncated", f"it ends after {end:.1f} s, the header says {length:.1f} s")

@@ -6,6 +6,7 @@ of each frame the gray surroundings of each face are kept, shrunk to no less tha
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.media.crop import GRAY_OF_LUMA, Orientation, gray_from_rgb, has_plain_luma
+from pipeline.media.spool import Spool
 from pipeline.tracking.mesh import Face
 from pipeline.tracking.tracker import FaceLog
 from pipeline.tracking.tracks import LipTrack
@@ -61,9 +63,20 @@ class Surroundings:
         )
 
 
+@dataclass(frozen=True)
+class _Kept:
+    """Surroundings whose pixels, of that shape, lie in a spool from `first` on."""
+
+    left: int
+    top: int
+    shrunk: int
+    shape: tuple[int, ...]
+    first: int
+
+
 @dataclass
 class FaceCrops:
-    """What is kept of the frames of one video.
+    """What is kept of the frames of one video; its pixels lie on disk if they are many.
 
     Attributes:
         pixels: side of the lip regions.
@@ -72,13 +85,15 @@ class FaceCrops:
 
     pixels: int
     eye_distances: float
-    _of_faces: dict[tuple[int, int], Surroundings] = field(default_factory=dict)
-    _whole: dict[int, Surroundings] = field(default_factory=dict)
+    _of_faces: dict[tuple[int, int], _Kept] = field(default_factory=dict)
+    _whole: dict[int, _Kept] = field(default_factory=dict)
+    _spool: Spool = field(default_factory=Spool)
 
     def clear(self) -> None:
         """Before a video is decoded again."""
         self._of_faces.clear()
         self._whole.clear()
+        self._spool = Spool()
 
     def keep(
         self,
@@ -95,11 +110,11 @@ class FaceCrops:
             around = _SURROUNDINGS * side / 2
             x, y = face.lips
             box = (int(x - around), int(y - around), int(x + around) + 1, int(y + around) + 1)
-            self._of_faces[number, log.number] = gray.part(box, max(1, int(side / self.pixels)))
+            self._of_faces[number, log.number] = self._store(gray.part(box, max(1, int(side / self.pixels))))
         if lost or not seen:
             width, height = orientation.size(frame)
             shrink = -(-max(width, height) // _WHOLE_SIDE)
-            self._whole[number] = gray.part((0, 0, width, height), shrink)
+            self._whole[number] = self._store(gray.part((0, 0, width, height), shrink))
 
     def region(self, track: LipTrack, number: int, rotate: bool) -> Array:
         """The lip region of a track in its shot's frame of that number: uint8 (pixels, pixels)."""
@@ -109,10 +124,16 @@ class FaceCrops:
 
     def _around(self, track: LipTrack, frame: int) -> Surroundings:
         kept = self._of_faces.get((frame, track.log.number)) or self._whole.get(frame)
-        if kept is not None:
-            return kept
-        nearest = min(track.log.seen, key=lambda seen: abs(seen - frame))  # before it was seen, others were
-        return self._of_faces[nearest, track.log.number]
+        if kept is None:
+            nearest = min(track.log.seen, key=lambda seen: abs(seen - frame))  # before it was seen, others were
+            kept = self._of_faces[nearest, track.log.number]
+        pixels = self._spool.read(kept.first, kept.first + math.prod(kept.shape))
+        return Surroundings(kept.left, kept.top, kept.shrunk, pixels.reshape(kept.shape))
+
+    def _store(self, part: Surroundings) -> _Kept:
+        kept = _Kept(part.left, part.top, part.shrunk, part.gray.shape, len(self._spool))
+        self._spool.append(part.gray.ravel())
+        return kept
 
 
 class _Gray:

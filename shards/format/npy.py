@@ -15,8 +15,14 @@ from shards.format.errors import DatasetError, unreadable
 
 def encode_npy(array: np.ndarray[Any, Any]) -> bytes:
     """The bytes of a `.npy` file (NumPy format 1.0, C order) of `array`."""
+    array = np.ascontiguousarray(array)
+    return b"".join([encode_npy_header(array), array.data])
+
+
+def encode_npy_header(array: np.ndarray[Any, Any]) -> bytes:
+    """What stands before the numbers of `array` in its `.npy` file."""
     buffer = io.BytesIO()
-    npy_format.write_array(buffer, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
+    npy_format.write_array_header_1_0(buffer, npy_format.header_data_from_array_1_0(array))
     return buffer.getvalue()
 
 

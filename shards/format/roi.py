@@ -7,6 +7,8 @@ error stays under one grey level (tests measure it on footage). Readers decode a
 from __future__ import annotations
 
 import io
+import mmap
+from collections.abc import Iterator
 from typing import Any, Literal, cast, get_args
 
 import av
@@ -25,10 +27,21 @@ _ENCODERS: dict[str, tuple[str, dict[str, str]]] = {
     "h264": ("libx264", {"crf": "14", "preset": "medium", "x264-params": "threads=1:keyint=50:mbtree=0"}),
 }
 
+_FRAMES_AT_ONCE = 256
+
 
 def roi_member(codec: RoiCodec) -> str:
     """The extension under which a codec's lip region is stored in the tar."""
     return "roi.npy" if codec == "npy" else "roi.mkv"
+
+
+def roi_blocks(roi: np.ndarray[Any, Any]) -> Iterator[np.ndarray[Any, Any]]:
+    """A lip region piece by piece; of a mapped file, no more than a piece is held in memory at once."""
+    mapping = getattr(roi, "_mmap", None)
+    for first in range(0, len(roi), _FRAMES_AT_ONCE):
+        yield np.ascontiguousarray(roi[first : first + _FRAMES_AT_ONCE])
+        if mapping is not None:
+            mapping.madvise(mmap.MADV_DONTNEED)
 
 
 def encode_roi(roi: np.ndarray[Any, Any], codec: RoiCodec, fps: int = FPS) -> bytes:
@@ -44,8 +57,9 @@ def encode_roi(roi: np.ndarray[Any, Any], codec: RoiCodec, fps: int = FPS) -> by
         stream.pix_fmt = "gray"
         stream.codec_context.thread_count = 1
         stream.codec_context.color_range = 2  # full range: grey levels are 0..255, not 16..235
-        for index, picture in enumerate(roi):
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="gray")
+        pictures = (picture for block in roi_blocks(roi) for picture in block)
+        for index, picture in enumerate(pictures):
+            frame = av.VideoFrame.from_ndarray(picture, format="gray")
             frame.pts = index
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -115,20 +115,24 @@ def encode_sample(sample: Sample, codec: RoiCodec) -> dict[str, bytes]:
     Raises:
         DatasetError: the sample does not keep the contract.
     """
+    return {name: encode() for name, encode in member_encoders(sample, codec).items()}
+
+
+def member_encoders(sample: Sample, codec: RoiCodec) -> dict[str, Callable[[], bytes]]:
+    """`encode_sample`, each member of which is encoded when it is asked for: those of a long clip are large."""
     check_sample(sample)
     values = {_STORED_NAMES.get(name, name): value for name, value in vars(sample.meta).items()}
     for name in _OPTIONAL:
         if values[name] is None:  # as in shards from before there was tracking
             del values[name]
-    meta = json.dumps(values, ensure_ascii=False, separators=(",", ":"))
-    members = {
-        "json": meta.encode(),
-        "mel.npy": encode_npy(sample.mel),
-        roi_member(codec): encode_roi(sample.roi, codec, FPS),
-        "txt": sample.text.encode(),
-        "wav": encode_wav(sample.wav),
+    encoders: dict[str, Callable[[], bytes]] = {
+        "json": lambda: json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode(),
+        "mel.npy": lambda: encode_npy(sample.mel),
+        roi_member(codec): lambda: encode_roi(sample.roi, codec, FPS),
+        "txt": sample.text.encode,
+        "wav": lambda: encode_wav(sample.wav),
     }
-    return dict(sorted(members.items()))  # webdataset writes members sorted
+    return dict(sorted(encoders.items()))  # webdataset writes members sorted
 
 
 def decode_sample(key: str, members: Mapping[str, bytes]) -> Sample:

@@ -31,6 +31,7 @@ Reason = Literal[
     "times_broken",
     "face_missing",
     "scene_cut",
+    "too_long",
     "coordinates_missing",
     "coordinates_invalid",
     "coordinates_mismatch",

@@ -20,7 +20,7 @@ def encode_wav(samples: np.ndarray[Any, Any]) -> bytes:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(SAMPLE_RATE)
-        file.writeframes(samples.astype("<i2").tobytes())
+        file.writeframes(np.ascontiguousarray(samples, "<i2").data)
     return buffer.getvalue()
 
 

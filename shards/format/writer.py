@@ -10,12 +10,16 @@ import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import IO, Any
+
+import numpy as np
 
 from shards.format.errors import DatasetError
 from shards.format.index import MEMBERS, member_extension, split_member
-from shards.format.roi import RoiCodec, roi_member
-from shards.format.sample import Sample, encode_sample
+from shards.format.npy import encode_npy_header
+from shards.format.roi import RoiCodec, roi_blocks, roi_member
+from shards.format.sample import Sample, member_encoders
 from shards.format.store import Store
 
 
@@ -70,8 +74,11 @@ class ShardWriter:
         """
         if any(row["key"] == sample.key for row in self.rows):
             raise DatasetError(f"{sample.key}: written twice to {self.shard}")
-        members = encode_sample(sample, self.codec)
-        self._tar.write({"__key__": sample.key, **members})
+        for name, encode in member_encoders(sample, self.codec).items():
+            if name == "roi.npy" and isinstance(sample.roi, np.memmap):
+                self._write_mapped(f"{sample.key}.{name}", sample.roi)
+            else:
+                self._tar.write({"__key__": sample.key, name: encode()})
         meta = sample.meta
         self.rows.append(
             {
@@ -87,6 +94,35 @@ class ShardWriter:
                 "roi_member": roi_member(self.codec),
             }
         )
+
+    def _write_mapped(self, name: str, array: np.ndarray[Any, Any]) -> None:
+        """Append an array that lies in a file without holding it in memory, with the header that webdataset gives."""
+        content, tar = _NpyFile(array), self._tar
+        info = tarfile.TarInfo(name)
+        info.size, info.mtime, info.mode = content.size, tar.mtime, tar.mode
+        info.uname, info.gname = tar.user, tar.group
+        tar.tarstream.addfile(info, content)
+
+
+class _NpyFile:
+    """The `.npy` file of a lip region, read from begin to end without holding it in memory."""
+
+    def __init__(self, roi: np.ndarray[Any, Any]) -> None:
+        header = encode_npy_header(roi)
+        self.size = len(header) + roi.nbytes
+        self._blocks = chain([header], (block.tobytes() for block in roi_blocks(roi)))
+        self._rest = memoryview(b"")
+
+    def read(self, count: int) -> bytes:
+        parts = []
+        while count:
+            self._rest = self._rest or memoryview(next(self._blocks, b""))
+            if not self._rest:
+                break
+            parts.append(self._rest[:count])
+            self._rest = self._rest[count:]
+            count -= len(parts[-1])
+        return b"".join(parts)
 
 
 def _add_offsets(rows: list[dict[str, Any]], path: str) -> None:

@@ -66,7 +66,7 @@ def test_mux_keeps_hidden_frames_hidden(tmp_path: Path) -> None:
     check_container(trimmed, out)
     mux_sound(trimmed, np.zeros(16_000, np.int16), shown.start, out, out)
     again, _ = decode_video(out.read_bytes(), CenterCrop(lambda frame: (80, 80), 8), with_sound=False)
-    assert np.array_equal(again.regions, shown.regions)
+    assert np.array_equal(again.regions.read(0, len(again.regions)), shown.regions.read(0, len(shown.regions)))
     assert again.start == shown.start
     with pytest.raises(ValueError, match=r"hides its beginning, which a \.mkv file cannot: try \.mp4"):
         check_container(trimmed, tmp_path / "out.mkv")

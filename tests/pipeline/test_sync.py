@@ -14,8 +14,9 @@ import pytest
 from pipeline.clip import Corpus, build_sample
 from pipeline.config import BuildSettings
 from pipeline.corpora import CorpusClip
-from pipeline.media.decode import SoundRun
 from pipeline.media.errors import ClipError
+from pipeline.media.sound import SoundRun
+from pipeline.media.spool import Spool
 from pipeline.media.sync import sound_at_16k
 from shards import Sample
 from tests.corpora import click_track, pictures, write_video
@@ -141,7 +142,7 @@ def test_decode_pads_sound_that_ends_early_with_silence_and_notes_where(tmp_path
 
 def test_decode_keeps_a_gap_in_the_sound() -> None:
     ones = np.ones(1600, np.float32)
-    runs = [SoundRun(16_000, start, [ones], 1600) for start in (0.0, 0.5)]
+    runs = [SoundRun(16_000, start, Spool(ones), count=1600) for start in (0.0, 0.5)]
     sound, span = sound_at_16k(runs, 0.0, 25)
     assert sound[1599] == 1
     assert not sound[1600:8000].any()

@@ -1,0 +1,69 @@
+"""Where a clip's video is decoded from: memory, or, of a large file, the disk."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pipeline.media.errors import ClipError
+from shards import StorageError, Store
+from shards.format.sidecar import Reason
+
+_MEMORY_BYTES = 64 << 20
+
+
+def read_file(store: Store, path: str, unreadable: Reason) -> bytes:
+    """The content of a corpus's file.
+
+    Raises:
+        ClipError: it may not be read, with the reason `unreadable`.
+        StorageError: the disk or network failed, or the file is gone.
+    """
+    with _named(store, path, unreadable):
+        return store.read(path)
+
+
+@contextmanager
+def video_file(store: Store, path: str, size: int) -> Iterator[tuple[bytes | Path, str]]:
+    """A video and the sha256 of its file, in hexadecimal digits.
+
+    Args:
+        store, path: where it lies.
+        size: bytes of it, as the corpus was indexed.
+
+    Returns:
+        Its content, or of a large one its path: where it lies, or that of a temporary copy.
+
+    Raises:
+        ClipError, StorageError: as `read_file`.
+    """
+    if size <= _MEMORY_BYTES:
+        content = read_file(store, path, "video_unreadable")
+        yield content, hashlib.sha256(content).hexdigest()
+        return
+    with _named(store, path, "video_unreadable"):
+        digest = store.sha256(path)
+    if store.is_local:
+        yield Path(store.path(path)), digest
+        return
+    with tempfile.TemporaryDirectory(prefix="video-") as folder:
+        copy = Path(folder) / "video"
+        with _named(store, path, "video_unreadable"), store.open(path) as source, copy.open("wb") as target:
+            shutil.copyfileobj(source, target, 1 << 20)
+        yield copy, digest
+
+
+@contextmanager
+def _named(store: Store, path: str, unreadable: Reason) -> Iterator[None]:
+    """A file that was there when the corpus was indexed: if it is not now, the corpus is not mounted here."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        message = "gone since the corpus was indexed: is the corpus mounted on this machine?"
+        raise StorageError(error.errno or 0, message, store.path(path)) from error
+    except (PermissionError, IsADirectoryError, NotADirectoryError) as error:
+        raise ClipError("read", unreadable, f"{type(error).__name__}: {error.strerror}") from error
