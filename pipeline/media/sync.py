@@ -77,7 +77,7 @@ def sound_at_16k(runs: Sequence[SoundRun], start: float, frames: int) -> tuple[n
 
 def to_pcm16(sound: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """float32 in [-1, 1] -> int16, rounded to nearest and clipped, as swresample does it."""
-    samples = np.empty(len(sound), np.int16)
+    samples = np.empty(sound.shape, np.int16)  # of one clip, or of a batch
     for first in range(0, len(sound), _CHUNK):
         scaled = sound[first : first + _CHUNK] * 32768.0
         samples[first : first + _CHUNK] = np.clip(np.rint(scaled), -32768, 32767)
