@@ -93,6 +93,7 @@ class FaceCrops:
         """Before a video is decoded again."""
         self._of_faces.clear()
         self._whole.clear()
+        self._pixels = Spool()
         self._spool = Spool()
 
     def keep(

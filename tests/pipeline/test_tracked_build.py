@@ -15,6 +15,7 @@ from PIL import Image
 from pipeline.build import Built, plan_build, run_build
 from pipeline.cli import main
 from pipeline.config import BuildSettings
+from pipeline.media import spool
 from pipeline.media.decode import decode_video
 from pipeline.plan import Plan
 from shards import Sample, open_dataset
@@ -214,3 +215,10 @@ def test_preview_shows_whole_frames_with_the_lip_square(tmp_path: Path) -> None:
 
 def resized_all(frames: Array, side: int) -> Array:
     return np.stack([resized(frame, side, side) for frame in frames])
+
+
+def test_build_of_tracked_lips_is_the_same_from_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = videos_of(tmp_path / "videos", clip=talking_face(2, 12)[0])
+    in_memory = build(settings, tmp_path / "memory")[1]["clip"]
+    monkeypatch.setattr(spool, "MEMORY_BYTES", 50_000)  # two frames
+    assert (build(settings, tmp_path / "disk")[1]["clip"].roi == in_memory.roi).all()
