@@ -13,18 +13,23 @@ from train.__main__ import main
 from train.distributed import exit_process
 from train.step import OptimizerStep, StepResult
 
-when, _, only_rank = sys.argv[1].partition("@")
-rank = os.environ.get("RANK", "0")
-marker = Path(sys.argv[2] + rank)
-take = OptimizerStep.take
+
+def kill_before(step: str, marker: str, number: int = signal.SIGKILL) -> None:
+    """Have this process killed before it takes a step, or sent another signal."""
+    when, _, only_rank = step.partition("@")
+    rank = os.environ.get("RANK", "0")
+    left = Path(marker + rank)
+    take = OptimizerStep.take
+
+    def killed(step: OptimizerStep, state: Any, *arguments: Any) -> StepResult:
+        if only_rank in ("", rank) and state.step == int(when) and not left.exists():
+            left.touch()
+            os.kill(os.getpid(), number)
+        return take(step, state, *arguments)
+
+    OptimizerStep.take = killed  # type: ignore[assignment,method-assign]
 
 
-def killed(step: OptimizerStep, state: Any, *arguments: Any) -> StepResult:
-    if only_rank in ("", rank) and state.step == int(when) and not marker.exists():
-        marker.touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return take(step, state, *arguments)
-
-
-OptimizerStep.take = killed  # type: ignore[assignment,method-assign]
-exit_process(main(sys.argv[3:]))
+if __name__ == "__main__":
+    kill_before(sys.argv[1], sys.argv[2])
+    exit_process(main(sys.argv[3:]))

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,8 @@ from torch import Tensor
 from model.tokenizer import train_tokenizer
 from shards import Dataset
 from tests.shards.datasets import small_dataset
+from tests.train.killed_at import kill_before
+from tests.train.ranks import Ranks
 from train.__main__ import parse
 from train.build import build_trainer
 from train.distributed import DistributedContext
@@ -57,36 +62,39 @@ def flags(dataset: str, run: Path, steps: int = 40, every: int = 10, **more: Any
     return [*SMALL, *(f"--{name}={value}" for name, value in settings.items())]
 
 
-def start(
-    arguments: list[str], ranks: int = 1, script: list[str] | None = None, launcher: list[str] | None = None
+def start_torchrun(
+    arguments: list[str], ranks: int, script: list[str] | None = None, launcher: list[str] | None = None
 ) -> subprocess.Popen[str]:
-    """Start a training process, or several under torchrun."""
-    program = script or ["-m", "train"]
-    command = [sys.executable]
-    if ranks > 1 or launcher:
-        command += ["-m", "torch.distributed.run", "--nproc-per-node", str(ranks), *(launcher or ["--standalone"])]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    """Start torchrun, with so many ranks on this node, of `python -m train` or of a script."""
+    place = launcher or ["--standalone"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(ranks), *place]
     return subprocess.Popen(
-        [*command, *program, *arguments],
+        [*command, *(script or ["-m", "train"]), *arguments],
         cwd=ROOT,
-        env=environment,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
 
 
-def finish(process: subprocess.Popen[str], status: int | None = 0) -> str:
-    """Wait for a process; what it printed. Its exit status must be the given one (None: any but 0)."""
+def finish(process: subprocess.Popen[str] | Ranks, status: int | None = 0) -> str:
+    """Wait for torchrun, or for ranks; what was printed. The exit status must be the given one (None: any but 0)."""
+    if isinstance(process, Ranks):
+        return "".join(process.finish(status))
     printed, _ = process.communicate(timeout=300)
     assert (process.returncode != 0) if status is None else (process.returncode == status), printed[-3000:]
     return printed
 
 
+def start(arguments: list[str], ranks: int = 1, prepare: Callable[[], None] | None = None) -> Ranks:
+    """Start training in processes of its own, without torchrun."""
+    return Ranks(arguments, ranks, prepare)
+
+
 def run_killed_at(step: str, marker: Path, arguments: list[str], ranks: int = 1) -> str:
     """Run until killed before a step."""
-    script = [str(ROOT / "tests/train/killed_at.py"), step, str(marker)]
-    return finish(start(arguments, ranks, script), None)
+    return finish(start(arguments, ranks, partial(kill_before, step, str(marker))), -signal.SIGKILL)
 
 
 def weights_of(run: Path, step: int) -> dict[str, Tensor]:

@@ -1,19 +1,16 @@
-"""`python steady.py ARGUMENTS...`: training whose batch norms stay in evaluation mode."""
+"""Training whose batch norms stay in evaluation mode, so that it does not depend on which clips a rank has."""
 
 from __future__ import annotations
-
-import sys
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from train.__main__ import main
 
+def keep_batch_norm_steady() -> None:
+    """Keep every batch norm of this process in evaluation mode."""
 
-def steady(norm: _BatchNorm, mode: bool = True) -> _BatchNorm:
-    nn.Module.train(norm, False)
-    return norm
+    def steady(norm: _BatchNorm, mode: bool = True) -> _BatchNorm:
+        nn.Module.train(norm, False)
+        return norm
 
-
-_BatchNorm.train = steady  # type: ignore[assignment,method-assign]
-sys.exit(main(sys.argv[1:]))
+    _BatchNorm.train = steady  # type: ignore[assignment,method-assign]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from tests.train.runs import (
     flags,
     logged,
     start,
+    start_torchrun,
     task_flags,
     weights_of,
     write_tokenizer,
@@ -239,10 +239,8 @@ def test_step_without_readable_clips_changes_no_weights(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("wrong", ["holds checkpoints", "out is a file", "later checkpoints"])
-def test_rank0_error_ends_both_ranks_with_the_same_message(
-    shards: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: str
-) -> None:
-    """Started by hand: torchrun would end rank 1 when rank 0 has failed, and print both messages."""
+def test_rank0_error_ends_both_ranks_with_the_same_message(shards: str, tmp_path: Path, wrong: str) -> None:
+    """Without torchrun, which would end rank 1 when rank 0 has failed, and print both messages."""
     out, more, said = tmp_path / "run", [], f"error: {tmp_path / 'run'}: holds checkpoints"
     if wrong == "out is a file":
         out.write_text("not a folder")
@@ -252,16 +250,7 @@ def test_rank0_error_ends_both_ranks_with_the_same_message(
     if wrong == "later checkpoints":
         older = out / "checkpoints/step-00000001.pt"
         more, said = [f"--resume={older}"], f"error: {older}: there are later checkpoints, step-00000002.pt"
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    for name, value in {"WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "LOCAL_RANK": 0}.items():
-        monkeypatch.setenv(name, str(value))
-    processes = []
-    for rank in range(2):
-        monkeypatch.setenv("RANK", str(rank))
-        processes.append(start([*_flags(shards, out), *more]))
-    for printed in [finish(process, 2) for process in processes]:
+    for printed in start([*_flags(shards, out), *more], 2).finish(2):
         assert said in printed
         assert "Traceback" not in printed
 
@@ -270,5 +259,5 @@ def test_rank0_error_ends_both_ranks_with_the_same_message(
 def test_rank0_error_ends_the_job_under_torchrun(shards: str, tmp_path: Path) -> None:
     out = tmp_path / "run"
     out.write_text("not a folder")
-    printed = finish(start(_flags(shards, out), 2), None)
+    printed = finish(start_torchrun(_flags(shards, out), 2), None)
     assert f"error: [Errno 17] File exists: '{out}'" in printed

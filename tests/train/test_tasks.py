@@ -31,6 +31,7 @@ from tests.train.runs import (
     trainer_of,
     weights_of,
 )
+from tests.train.steady import keep_batch_norm_steady
 from train.__main__ import main, parse
 from train.settings import TaskName
 from train.tasks.inputs import target_mels
@@ -65,12 +66,12 @@ def test_task_overfits_a_few_clips_and_keeps_the_best_checkpoint(shards: str, tm
 @pytest.mark.slow
 @pytest.mark.parametrize("task", NEW)
 def test_resume_after_a_kill_equals_an_uninterrupted_run(shards: str, tmp_path: Path, task: str) -> None:
-    settings = {"steps": 20, "every": 5, "workers": 1, "ema": 0.9}
+    settings = {"steps": 12, "every": 5, "validation.every": 3, "workers": 1, "ema": 0.9}
     finish(start(task_flags(task, shards, tmp_path / "straight", **settings)))
     broken = task_flags(task, shards, tmp_path / "broken", **settings)
-    run_killed_at("13", tmp_path / "marker", broken)
-    assert "step-00000010.pt" in finish(start([*broken, "--resume=auto"]))
-    ours, theirs = weights_of(tmp_path / "broken", 20), weights_of(tmp_path / "straight", 20)
+    run_killed_at("8", tmp_path / "marker", broken)
+    assert "step-00000005.pt" in finish(start([*broken, "--resume=auto"]))
+    ours, theirs = weights_of(tmp_path / "broken", 12), weights_of(tmp_path / "straight", 12)
     assert ours.keys() == theirs.keys()
     assert [name for name, x in theirs.items() if not torch.equal(ours[name], x)] == []
     for kind in ("train", "validation", "epoch"):
@@ -87,8 +88,8 @@ def test_gradient_of_a_global_batch_is_the_same_on_one_rank_and_on_two(shards: s
     moments = []
     for ranks in (1, 2):
         out = tmp_path / f"ranks{ranks}"
-        script = [str(Path(__file__).parent / "steady.py")]
-        finish(start(task_flags(task, shards, out, steps=1, every=1, micro_batches_per_step=4), ranks, script))
+        arguments = task_flags(task, shards, out, steps=1, every=1, micro_batches_per_step=4)
+        finish(start([*arguments, "--validation.split=null"], ranks, keep_batch_norm_steady))
         state = torch.load(out / "checkpoints/step-00000001.pt")["training"]["optimizer"]["state"]
         moments.append(torch.cat([state[number]["exp_avg"].flatten() for number in sorted(state)]))
     assert moments[0].norm() > 0

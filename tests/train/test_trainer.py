@@ -26,6 +26,7 @@ from tests.train.runs import (
     weights_of,
     write_tokenizer,
 )
+from tests.train.steady import keep_batch_norm_steady
 from train.__main__ import main, parse
 from train.step import OptimizerStep
 from train.tasks import inputs, lip2speech
@@ -102,8 +103,8 @@ def test_gradient_of_a_global_batch_is_the_same_on_one_rank_and_on_two(shards: s
     moments = []
     for ranks in (1, 2):
         out = tmp_path / f"ranks{ranks}"
-        script = [str(Path(__file__).parent / "steady.py")]
-        finish(start(flags(shards, out, steps=1, every=1, micro_batches_per_step=4), ranks, script))
+        arguments = flags(shards, out, steps=1, every=1, micro_batches_per_step=4)
+        finish(start([*arguments, "--validation.split=null"], ranks, keep_batch_norm_steady))
         content = torch.load(out / "checkpoints/step-00000001.pt")
         moments.append(content["training"]["optimizer"]["state"])
     whole = torch.cat([state["exp_avg"].flatten() for state in moments[0].values()])

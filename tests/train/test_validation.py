@@ -22,6 +22,7 @@ from shards.loading.collate import Batch
 from shards.loading.loader import load
 from tests.shards.datasets import noise, write_dataset
 from tests.train.runs import finish, logged, start, task_flags, trainer_of, write_tokenizer
+from tests.train.steady import keep_batch_norm_steady
 from train.__main__ import main
 from train.logger import Logger
 from train.state import TrainState
@@ -130,12 +131,11 @@ def test_validation_on_two_ranks_comes_to_the_means_of_one(
     dataset: Dataset, tmp_path: Path, clips_a_batch: int
 ) -> None:
     """After a step that moves nothing; with 4 there is one micro-batch, and the second rank has none."""
-    script = [str(Path(__file__).parent / "steady.py")]
     still = {"steps": 1, "optimizer.learning_rate": 0, "batch.max_clips": clips_a_batch, "batch.max_padded_frames": 400}
     found = []
     for ranks in (1, 2):
         out = tmp_path / f"ranks{ranks}"
-        finish(start(_flags(dataset, out, **{"validation.speech": "[stoi]"}, **still), ranks, script))
+        finish(start(_flags(dataset, out, **{"validation.speech": "[stoi]"}, **still), ranks, keep_batch_norm_steady))
         found.append(logged(out, "validation")[1])
     assert found[0] == pytest.approx(found[1], rel=1e-9)  # float64 sums in another order
     assert {"l1", "ctc", "wer", "cer", "stoi", "stoi_failed"} <= set(found[0])
