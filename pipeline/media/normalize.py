@@ -23,6 +23,7 @@ from imageio_ffmpeg import get_ffmpeg_exe
 
 from pipeline.media.crop import Orientation
 from pipeline.media.errors import ClipError
+from pipeline.media.joined import lay_end_to_end
 from pipeline.media.probe import OddVideoError, PacketProbe, aspect_of, is_broadcast
 from pipeline.media.streams import choose_streams, open_video
 
@@ -33,10 +34,6 @@ _FLAGS_FIELDS = ("h264", "hevc", "mpeg2video", "dvvideo", "vc1", "mpeg4")
 """Codecs that say of each frame whether it consists of fields; for others the file says it of all."""
 
 _LINES_QUOTED = 3
-
-_LEAP_SECONDS = 1
-"""Where parts were joined, a packet that is this far from where it is expected leaps. By FFmpeg's own 10 seconds, the
-last sound of a part, which its parser hands over after the first picture of the next, would lengthen both by a part."""
 
 _Filter = tuple[str, tuple[Any, ...], dict[str, Any]]
 """Name, positional and named arguments of a filter."""
@@ -60,6 +57,8 @@ def normalized(video: bytes | Path, found: OddVideoError) -> Iterator[tuple[Path
             source.write_bytes(video)
         out = Path(folder) / "plain.mkv"
         odd = _look_for_more(source, found)
+        if odd.clock:
+            source = _with_one_clock(source, Path(folder) / "joined.nut", odd)
         _normalize(source, out, odd)
         yield out, f"{odd.note}: normalized by FFmpeg"
 
@@ -80,17 +79,27 @@ def _look_for_more(source: Path, found: OddVideoError) -> OddVideoError:
     return found
 
 
+def _with_one_clock(source: Path, joined: Path, odd: OddVideoError) -> Path:
+    """A copy of a joined file, with its parts one after the other; or the file itself, where FFmpeg does it."""
+    try:
+        if lay_end_to_end(source, joined):
+            return joined
+    except av.FFmpegError as error:
+        detail = f"{odd.note}: they cannot be laid end to end here, FFmpeg's concat joins them rightly"
+        raise ClipError("decode", "times_broken", detail) from error
+    with source.open("rb") as file, open_video(file) as container:
+        if not is_broadcast(container):  # FFmpeg would drop what comes after the leap
+            raise ClipError("decode", "times_broken", f"{odd.note}, but not picture and sound alike")
+    return source
+
+
 def _normalize(source: Path, out: Path, odd: OddVideoError) -> None:
     path = source.absolute()
     with source.open("rb") as file, open_video(file) as container:
-        if odd.clock and not is_broadcast(container):
-            # FFmpeg puts broadcasts alone in order; of other formats it would drop what comes after the leap
-            raise ClipError("decode", "times_broken", f"{odd.note}: join them with FFmpeg's concat instead")
         streams = choose_streams(container)
         # the format that PyAV found, among those that are allowed: FFmpeg also reads playlists, and follows them
         form = container.format.name
-        leaps = {"dts_delta_threshold": _LEAP_SECONDS} if odd.clock else {}
-        opened = ffmpeg.input(f"file:{path}", protocol_whitelist="file", format_whitelist=form, threads=1, **leaps)
+        opened = ffmpeg.input(f"file:{path}", protocol_whitelist="file", format_whitelist=form, threads=1)
         picture = opened[str(streams.video.index)]
         for name, positional, named in _filters(container, streams.video, odd):
             picture = picture.filter(name, *positional, **named)

@@ -127,17 +127,23 @@ class PacketProbe:
 
     def check(self, packet: av.Packet[Any]) -> None:
         """Look at the next packet (OddVideoError: its time is of another clock)."""
+        leap = self.leap(packet)
+        if leap is not None:
+            note = f"parts were joined, the clock leaps from {leap[0]:.1f} s to {leap[1]:.1f} s"
+            raise OddVideoError(Oddity(note, clock=True))
+
+    def leap(self, packet: av.Packet[Any]) -> tuple[float, float] | None:
+        """Seconds from and to which the clock leaps at the next packet of a stream, or None: it runs on."""
         decoded = packet.dts is not None
         time = packet.dts if decoded else packet.pts
         if time is None:
-            return
+            return None
         seconds = time * float(packet.time_base)
         last = self.last.get((packet.stream_index, decoded), seconds)
-        allowed = _BACK_SECONDS if decoded else _BACK_SECONDS_SHOWN
-        if last - seconds > allowed or (self.may_leap and seconds - last > _AHEAD_SECONDS):
-            note = f"parts were joined, the clock leaps from {last:.1f} s to {seconds:.1f} s"
-            raise OddVideoError(Oddity(note, clock=True))
         self.last[packet.stream_index, decoded] = seconds
+        allowed = _BACK_SECONDS if decoded else _BACK_SECONDS_SHOWN
+        is_leap = last - seconds > allowed or (self.may_leap and seconds - last > _AHEAD_SECONDS)
+        return (last, seconds) if is_leap else None
 
 
 @dataclass

@@ -12,7 +12,7 @@ from av.stream import Disposition
 
 from pipeline.media.errors import ClipError
 
-_FORMATS = "mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,dv"
+_FORMATS = "mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,dv,nut"
 _OPTIONS = {"format_whitelist": _FORMATS}
 """Containers only: FFmpeg would also read playlists, and follow them to other files."""
 
