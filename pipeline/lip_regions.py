@@ -15,6 +15,7 @@ from pipeline.media.coordinates import OUTSIDE_SHARE, fit_coordinates, parse_coo
 from pipeline.media.crop import CenterCrop
 from pipeline.media.decode import Picture, decode_video
 from pipeline.media.errors import ClipError
+from pipeline.media.shown_frames import centers_of_stored
 from pipeline.media.sound import SoundRun
 from pipeline.tracking.face_crops import FaceCrops
 from pipeline.tracking.video import Shot, VideoTracker
@@ -67,8 +68,15 @@ def given_regions(
     crop = CenterCrop(center_of, settings.crop_radius + ROI_MARGIN)
     picture, runs = decode_video(video, crop, with_sound, _longest(settings))
     frames = len(picture.regions)
+    stored = None if centers is None else centers_of_stored(centers, picture, settings.coordinate_tolerance)
     if centers is None:
         centers = np.tile(center_of(0), (frames, 1))
+    elif stored is not None:
+        picture.notes.append(f"{len(centers)} coordinates are of the frames shown, {frames} are stored")
+        centers, notes_of_file = stored, picture.notes
+        crop = CenterCrop(stored.tolist().__getitem__, crop.radius)
+        picture, runs = decode_video(video, crop, with_sound)
+        picture.notes = notes_of_file
     try:
         centers, note = fit_coordinates(centers, frames, settings.coordinate_tolerance)
     except ValueError as error:

@@ -33,6 +33,7 @@ from pipeline.media.crop import CenterCrop, Orientation
 from pipeline.media.decode import Picture, decode_plain
 from pipeline.media.errors import ClipError
 from pipeline.media.probe import probe_header
+from pipeline.media.shown_frames import centers_of_stored
 from pipeline.media.streams import choose_streams, open_video
 from pipeline.media.sync import frames_at_25
 from pipeline.media.text_files import clean_path, decode_text
@@ -167,6 +168,9 @@ def read_lips(video: Path, info: VideoInfo, square: Square, pictures: TransformS
         raise ValueError(f"{video}: {error.detail}") from error
     decoded, notes = len(picture.regions), []
     if not square.fixed:
+        stored = centers_of_stored(square.centers, picture, COORDINATE_TOLERANCE)
+        if stored is not None:
+            return read_lips(video, info, replace(square, centers=stored), pictures)
         try:
             _, note = fit_coordinates(square.centers, decoded, COORDINATE_TOLERANCE)
         except ValueError as error:

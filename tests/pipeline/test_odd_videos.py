@@ -56,7 +56,8 @@ def source(tmp_path: Path) -> Path:
 
 
 def sample_of(path: Path, box: tuple[int, int] = (80, 80), **changes: Any) -> Sample:
-    clip = CorpusClip("main/a/b", "all", "main", "a", path.name, None, None, None, 30, (path.stat().st_size, 0, 0))
+    line = changes.pop("coordinates", None)
+    clip = CorpusClip("main/a/b", "all", "main", "a", path.name, None, None, line, 30, (path.stat().st_size, 0, 0))
     settings = BuildSettings(
         "folder", str(path.parent), **{"lip_box": f"{box[0]},{box[1]}", "transcripts": "optional"} | changes
     )
@@ -102,6 +103,23 @@ def test_avi_with_dropped_frames_shows_the_ones_before_for_longer(ffmpeg: Ffmpeg
     assert flashes == [1.0]
     assert clicks == pytest.approx([1.0], abs=0.002)
     assert "10 frames were dropped when the AVI was made" in sample.meta.notes[0]
+
+
+@pytest.mark.parametrize("count", [40, 50])
+def test_coordinates_are_of_the_frames_stored_or_of_those_shown(ffmpeg: Ffmpeg, tmp_path: Path, count: int) -> None:
+    frames = np.full((50, 120, 160), 70, np.uint8)
+    for number in range(50):
+        frames[number, 50:70, 2 * number + 20 : 2 * number + 40] = 220
+    keep = ["-vf", "select='not(between(n,5,14))'", "-fps_mode", "passthrough", "-c:v", "mjpeg", "-q:v", "2"]
+    sound = write_video(tmp_path / "sound.mp4", pictures(50), click_track(2.0, 1.0))
+    path = ffmpeg("-i", sound, "-map", "0:v", "-map", "1:a", *keep, "-c:a", "pcm_s16le", "d.avi", frames=frames)
+    kept = [number for number in range(50) if count == 50 or not 5 <= number < 15]
+    sample = sample_of(path, coordinates="/".join(f"{2 * number + 30}/60" for number in kept), crop_radius=15)
+    assert sample.meta.frames == 50
+    # the square is in the middle of every region, where frames were dropped too
+    light = [np.argwhere(region > 150).mean(axis=0) for region in sample.roi]
+    assert np.abs(np.array(light) - 19.5).max() < 1
+    assert sample.meta.lips[20] == (70, 60)
 
 
 @pytest.mark.parametrize(
