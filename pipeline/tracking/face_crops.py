@@ -93,7 +93,6 @@ class FaceCrops:
         """Before a video is decoded again."""
         self._of_faces.clear()
         self._whole.clear()
-        self._pixels = Spool()
         self._spool = Spool()
 
     def keep(
