@@ -29,7 +29,8 @@ def encode_npy_header(array: np.ndarray[Any, Any]) -> bytes:
 def _read_header(content: bytes, name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
     """Shape, whether in Fortran order, type, and at which byte the numbers begin, of a file of format 1.0 or 2.0."""
     buffer = io.BytesIO(content)
-    with unreadable(f"{name}: not a readable .npy array", ValueError, KeyError, SyntaxError, TypeError):
+    # NumPy tokenizes and evaluates the header as a Python expression, and what that raises over damage is no short list
+    with unreadable(f"{name}: not a readable .npy array", Exception):
         version = npy_format.read_magic(buffer)
         read_header = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}[version]
         return (*read_header(buffer), buffer.tell())

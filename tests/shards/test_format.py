@@ -137,6 +137,9 @@ def npy_claiming(shape: tuple[int, ...], dtype: str = "|u1") -> bytes:
         encode_npy(np.zeros(4))[:-1],
         encode_npy(np.zeros(4)) + b"x",
         encode_npy(np.asfortranarray(np.zeros((2, 2))))[:10],
+        encode_npy(np.zeros(4)).replace(b"}", b"("),
+        encode_npy(np.zeros(4)).replace(b"False", b"-" * 5 + b"F"),
+        encode_npy(np.zeros(4))[:10] + b"(" * 118,
     ],
 )
 def test_hostile_array_is_refused_without_unpickling_or_allocating(content: bytes) -> None:
