@@ -1,7 +1,8 @@
 """Checkpoints: one file format of ours, and the published files read as they are.
 
-A checkpoint holds all that is needed to use it, as a dictionary of plain values and tensors, read with `weights_only`:
-nothing in it can run. Wherever a checkpoint is named, a published file may stand (docs/method.md, Published
+A checkpoint holds all that is needed to use it, as a dictionary of plain values and tensors in the format of
+`torch.save`. Reading one compares its checksums and runs nothing in it (`model.checkpoint_reader`), and refuses weights
+that are no finite real numbers. Wherever a checkpoint is named, a published file may stand (docs/method.md, Published
 checkpoints).
 """
 
@@ -9,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from model import limits
 from model.asr import ASRModel, ASRSettings
+from model.checkpoint_reader import named_tensors, read_torch_file
 from model.lip_to_speech import LipToSpeech, LipToSpeechSettings
 from model.mel import MelSettings
 from model.published import Settings, is_published, published_weights
@@ -26,6 +28,7 @@ from model.settings_io import read_settings
 from model.tokenizer import Tokenizer
 from model.transforms import TransformSettings
 from model.vsr import VSRModel, VSRSettings
+from model.weights import misfits, refuse_numbers
 from runtime.atomic import atomic_file
 from runtime.renamed import refuse_renamed
 
@@ -98,69 +101,75 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
 
     Raises:
         FileNotFoundError: there is no such file.
-        CheckpointError: it is neither, it is damaged, or reading it would have to run code.
+        CheckpointError: it is neither, it is damaged, reading it would have to run code, it is larger than
+            `model.limits` allows, or a weight is no finite real number.
     """
-    content = _read(path)
+    if Path(path).is_dir():
+        raise CheckpointError(f"{path}: a folder, where a checkpoint file is expected")
+    try:
+        content = read_torch_file(path)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: not a checkpoint, or a damaged one: {error}") from error
     try:
         if is_published(content):
             settings, weights, theirs = published_weights(content)
             checkpoint = Checkpoint(settings, weights)
             check_weights(_unfilled(checkpoint), weights, "its tensors", theirs)
-            return checkpoint
-        return _ours(content)
+            weights = {name: x.float() if x.is_floating_point() else x for name, x in weights.items()}
+            checkpoint = dataclasses.replace(checkpoint, weights=weights)
+        else:
+            checkpoint = _ours(content)
+        refuse_numbers(checkpoint.weights)
+        refuse_numbers(named_tensors(checkpoint.training, "training."))
+        return checkpoint
     except Exception as error:  # a hostile file may go wrong in any way
         reason = f"{error.args[0]} is missing" if isinstance(error, KeyError) else error
         raise CheckpointError(f"{path}: not a checkpoint that can be used: {reason}") from error
-
-
-def _read(path: str | os.PathLike[str]) -> Any:
-    if Path(path).is_dir():
-        raise CheckpointError(f"{path}: a folder, where a checkpoint file is expected")
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        if error.filename is None:  # torch's reader seeks before the beginning of some files that were cut short
-            raise CheckpointError(f"{path}: not a checkpoint, or a damaged one: {error}") from error
-        raise
-    except Exception as error:  # torch's reader meets damage with almost any kind
-        inner = str(error.__context__ or error)  # without advice to read it all the same
-        culprit = re.search(r"GLOBAL ([\w.]+)", inner)
-        if culprit:
-            raise CheckpointError(
-                f"{path}: refused: it names {culprit[1]}, and a checkpoint holds only tensors and plain values; "
-                "reading it could run code"
-            ) from error
-        reason = (inner.splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(f"{path}: not a checkpoint, or a damaged one: {reason}") from error
 
 
 def _ours(content: Any) -> Checkpoint:
     if not isinstance(content, dict) or "format" not in content:
         found = ", ".join(map(str, list(content)[:5])) if isinstance(content, dict) else type(content).__name__
         raise ValueError(f"neither one of ours nor a published one: it holds {found or 'nothing'}")
+    _check_type("format", content["format"], int)
     if content["format"] != FORMAT:
         raise ValueError(f"format {content['format']}, and this version reads {FORMAT}")
-    refuse_renamed("checkpoint", [str(content["kind"])])
+    _check_type("kind", content["kind"], str)
+    refuse_renamed("checkpoint", [content["kind"]])
     if content["kind"] not in _NETWORKS:
-        raise ValueError(f"kind {content['kind']!r}: expected one of {', '.join(_NETWORKS)}")
+        raise ValueError(f"kind {content['kind'][:50]!r}: expected one of {', '.join(_NETWORKS)}")
     tokenizer, transforms, weights = content["tokenizer"], content.get("transforms"), content["weights"]
     if not isinstance(weights, dict):
         raise ValueError(f"its weights are a {type(weights).__name__}, and a state dict was expected")
     for name, tensor in weights.items():
-        if not isinstance(tensor, Tensor) or tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
+        if not isinstance(tensor, Tensor):
             raise ValueError(f"{name} is no plain tensor")
+    if tokenizer is not None:
+        _check_type("tokenizer", tokenizer, bytes)
+    _check_type("step", content["step"], int)
+    limits.check_limit("step", content["step"], limits.MAX_STEP)
+    _check_type("metrics", content["metrics"], dict)
+    for name, value in content["metrics"].items():
+        _check_type(f"metrics.{name}", value, float)
+    if content["training"] is not None:
+        _check_type("training", content["training"], dict)
     checkpoint = Checkpoint(
         settings=read_settings(_NETWORKS[content["kind"]][1], content["settings"]),
         weights=weights,
         tokenizer=None if tokenizer is None else Tokenizer(tokenizer),
         mel=read_settings(MelSettings, content["mel"]),
-        step=int(content["step"]),
-        metrics=dict(content["metrics"]),
+        step=content["step"],
+        metrics=content["metrics"],
         transforms=None if transforms is None else read_settings(TransformSettings, transforms),
         training=content["training"],
     )
     _check_vocabulary(checkpoint)
     return checkpoint
+
+
+def _check_type(name: str, value: Any, expected: type) -> None:
+    if type(value) is not expected:
+        raise ValueError(f"{name} is a {type(value).__name__}, and {expected.__name__} was expected")
 
 
 def _check_vocabulary(checkpoint: Checkpoint) -> None:
@@ -205,22 +214,13 @@ def check_weights(
     where: str | os.PathLike[str],
     also_called: Mapping[str, str] | None = None,
 ) -> None:
-    """Compare names and shapes of weights with those a network has.
+    """Compare names, shapes and types of weights with those a network has.
 
     Raises:
-        CheckpointError: they differ; it says `where`, and names every tensor that is missing, too many or misshapen
-            (the first ten), with what it is `also_called` in a published file.
+        CheckpointError: they differ; it says `where`, and names every tensor that is missing, too many, misshapen or
+            wrongly typed (the first ten), with what it is `also_called` in a published file.
     """
-    expected = network.state_dict()
-    other = also_called or {}
-    named = {name: f"{name} (published as {other[name]})" if name in other else name for name in (*expected, *weights)}
-    wrong = [f"{name} is missing" for name in expected if name not in weights]
-    wrong += [f"{named[name]} is not known" for name in weights if name not in expected]
-    wrong += [
-        f"{named[name]} is {tuple(weights[name].shape)} and should be {tuple(tensor.shape)}"
-        for name, tensor in expected.items()
-        if name in weights and weights[name].shape != tensor.shape
-    ]
+    wrong = misfits(network.state_dict(), weights, also_called or {})
     if wrong:
         more = f"; and {len(wrong) - 10} more" if len(wrong) > 10 else ""
         raise CheckpointError(f"{where}: does not fit {type(network).__name__}: {'; '.join(wrong[:10])}{more}")

@@ -95,11 +95,11 @@ def is_published(content: Any) -> bool:
 
 
 def published_weights(content: Mapping[str, Any]) -> tuple[Settings, dict[str, Tensor], dict[str, str]]:
-    """The network of a published file's content, read with `weights_only=True`, and its weights under our names.
+    """The network of a published file's content, and its weights under our names.
 
     Returns:
-        Settings, with `published` padding; float32 weights by our names; and their names of these. What is not known
-        is passed on: whoever loads it into a network will name it as too many.
+        Settings, with `published` padding; the weights as they are, by our names; and their names of these. What
+        is not known is passed on: whoever loads it into a network will name it as too many.
 
     Raises:
         ValueError: a part is missing or not a state dict, or a tensor that says the sizes is missing or misshapen.
@@ -125,7 +125,7 @@ def published_weights(content: Mapping[str, Any]) -> tuple[Settings, dict[str, T
                 raise ValueError(f"{name} and {published[ours]} both mean {ours}")
             if ours.endswith(("convolution.expand.weight", "convolution.contract.weight")) and tensor.dim() == 3:
                 tensor = tensor.squeeze(-1)  # published as a convolution of kernel 1, a linear layer here
-            weights[ours] = tensor.float() if tensor.is_floating_point() else tensor
+            weights[ours] = tensor
             published[ours] = str(name)
     try:
         return settings_of(weights), weights, published

@@ -6,9 +6,12 @@ A checkpoint may come from anywhere, so the type of every value is checked. `dat
 from __future__ import annotations
 
 import dataclasses
+import math
+import reprlib
 import typing
 from typing import Any
 
+from model.limits import MAX_FRACTION, MAX_SETTING, MAX_SETTINGS, check_limit
 from runtime.renamed import refuse_renamed
 
 
@@ -17,13 +20,13 @@ def read_settings(kind: Any, values: Any) -> Any:
     dictionaries. Missing settings have their default.
 
     Raises:
-        ValueError: no dictionary, or settings that are unknown, renamed or ill-typed, which are named; or what `kind`
-            itself refuses.
+        ValueError: no dictionary, or settings that are unknown, renamed, ill-typed or larger than `model.limits`
+            allows, which are named; or what `kind` itself refuses.
     """
     types = typing.get_type_hints(kind)
     if not isinstance(values, dict):
         raise ValueError(f"{kind.__name__} are a {type(values).__name__}, and a dictionary was expected")
-    unknown = [str(name) for name in values if name not in types]
+    unknown = [str(name)[:50] for name in values if name not in types]
     refuse_renamed("checkpoint", unknown)
     if unknown:
         raise ValueError(f"unknown settings {', '.join(unknown)} of {kind.__name__}: made by a later version?")
@@ -42,5 +45,15 @@ def _typed(name: str, hint: Any, value: Any) -> Any:
     else:
         fits = type(value) is hint or (hint is float and type(value) is int)
     if not fits:
-        raise ValueError(f"{name} is {value!r}, and {getattr(hint, '__name__', hint)} was expected")
+        found = reprlib.repr(value)  # whatever it is, a few words of it
+        raise ValueError(f"{name} is {found}, and {getattr(hint, '__name__', hint)} was expected")
+    for number in value if origin is tuple else (value,):
+        _check_size(name, number)
     return value
+
+
+def _check_size(name: str, value: Any) -> None:
+    if type(value) is int:
+        check_limit(name, abs(value), MAX_SETTINGS.get(name.rpartition(".")[2], MAX_SETTING))
+    elif type(value) is float:
+        check_limit(name, abs(value) if math.isfinite(value) else math.inf, MAX_FRACTION)

@@ -116,10 +116,11 @@ class _Bomb:
 def test_pickle_that_would_run_code_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save({"v_front_state_dict": {"x": _Bomb()}}, "bomb.pt")
+    with pytest.raises(CheckpointError, match=r"bomb\.pt: .*refused: it names (posix|nt)\.system.*could run code"):
+        load_checkpoint("bomb.pt")
     Path("bomb.pkl").write_bytes(pickle.dumps(_Bomb(), protocol=2))
-    for name in ("bomb.pt", "bomb.pkl"):
-        with pytest.raises(CheckpointError, match=rf"{name}: refused: it names (posix|nt)\.system.*could run code"):
-            load_checkpoint(name)
+    with pytest.raises(CheckpointError, match=r"bomb\.pkl: .*no zip"):
+        load_checkpoint("bomb.pkl")
     assert not Path("exploded").exists()
 
 
@@ -153,7 +154,7 @@ def test_files_that_are_no_checkpoint_are_named(content: Any, message: str, tmp_
         ("mel.half", 40, "use crop_radius"),
         ("settings.visual.colour", 3, "unknown settings colour of VisualSettings"),
         ("settings.visual.conformer.layers", "2", "ConformerSettings.layers is '2', and int was expected"),
-        ("settings.visual.conformer.layers", 10**9, "1000000000 layers, and only"),
+        ("settings.visual.conformer.layers", 10**9, "layers: 1,000,000,000, and at most 256 is"),
         ("settings.visual.conformer.heads", 0, ""),
         ("settings.visual.conformer.width", 2**62, ""),
         ("settings.visual.conformer.width", -32, ""),
@@ -163,7 +164,7 @@ def test_files_that_are_no_checkpoint_are_named(content: Any, message: str, tmp_
         ("settings", ["vocabulary"], "a list, and a dictionary was expected"),
         ("weights", None, "its weights are a NoneType"),
         ("weights.head.bias", 3, "head.bias is no plain tensor"),
-        ("weights.head.bias", torch.zeros(3).to_sparse(), "head.bias is no plain tensor"),
+        ("weights.head.bias", torch.zeros(3).to_sparse(), "names torch._utils._rebuild_sparse_tensor"),
         ("tokenizer", b"no model", "not a SentencePiece model"),
         ("tokenizer", OTHER_TOKENIZER.model_bytes, "the CTC head has 30 pieces, and the tokenizer"),
         ("mel.n_mels", "x", "MelSettings.n_mels"),
