@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 from rich.console import Console
 
 from runtime.renamed import dotted, refuse_renamed
@@ -31,6 +31,11 @@ EXIT_FAILED, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
 
 SECTIONS = ("data", "train", "eval")
 """Of the file of a corpus. Other commands read a section of their own name."""
+
+# jsonargparse takes import paths wherever a dataclass is expected, and imports their modules before it refuses them
+set_parsing_settings(
+    import_path_denylist=["*"], import_path_allowlist=["eval", "model", "pipeline", "runtime", "shards", "train"]
+)
 
 Settings = TypeVar("Settings")
 Command = Callable[[Sequence[str]], int]
@@ -235,6 +240,9 @@ def _section_or_none(path: Path, section: str) -> dict[str, Any] | None:
         raise ValueError(f"{path}: {section}: a mapping of settings was expected")
     try:
         refuse_renamed(section, dotted(found))
+        for name in dotted(found):
+            if name.endswith("class_path"):
+                raise ValueError(f"{section}.{name}: settings name values, and no classes to import: remove it")
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     return dict(merged(base or {}, found))
