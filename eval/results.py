@@ -16,7 +16,7 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -44,6 +44,10 @@ RATES = {
 }
 """Error rates by name: columns of errors and of what they are counted over. The rate of many clips is that of their
 sums."""
+
+
+MAX_ROWS, MAX_COLUMNS, MAX_ROW_BYTES = 5_000_000, 500, 4 << 30
+"""Of `clips.parquet`, looked at before its rows are read."""
 
 
 class ResultsError(ValueError):
@@ -95,6 +99,55 @@ def write_clips(store: Store, table: pa.Table) -> None:
         store.write(name, content.getvalue())
 
 
+def _check_size(path: Path) -> None:
+    """Before rows are read: parquet may hold billions in a few kilobytes."""
+    described = pq.read_metadata(path)
+    groups = [described.row_group(number) for number in range(described.num_row_groups)]
+    size = sum(group.total_byte_size for group in groups)
+    for what, found, allowed in (
+        ("rows", described.num_rows, MAX_ROWS),
+        ("columns", described.num_columns, MAX_COLUMNS),
+        ("bytes of rows", size, MAX_ROW_BYTES),
+    ):
+        if found > allowed:
+            raise ResultsError(f"{path}: {found:,} {what}, and at most {allowed:,} are allowed")
+
+
+def _check_clips(path: Path, clips: pa.Table) -> None:
+    """Whether a table is as `schema_of` its metrics says."""
+    metrics = [name for name in clips.column_names if name not in schema_of(()).names]
+    expected = schema_of(metrics)
+    missing = [name for name in expected.names if name not in clips.column_names]
+    if missing:
+        raise ResultsError(f"{path}: has no column {', '.join(missing)}")
+    if len(set(clips.column_names)) < len(clips.column_names):
+        raise ResultsError(f"{path}: has two columns of one name")
+    for column in expected:
+        found = clips.schema.field(column.name).type
+        if found != column.type and not pa.types.is_null(found):
+            raise ResultsError(f"{path}: column {column.name[:100]!r} is of {found}, and {column.type} was expected")
+    for number, row in enumerate(clips.select(["key", "system", "failed"]).to_pylist()):
+        wrong = wrong_row(row)
+        if wrong:
+            raise ResultsError(f"{path}: row {number}: {wrong}")
+
+
+def wrong_row(row: Mapping[str, Any]) -> str:
+    """What of a stored row's key, system and reasons is none that an evaluation writes; empty: nothing."""
+    key, system = row.get("key"), row.get("system")
+    if not isinstance(key, str) or not all(part.strip(".") for part in key.split("/")) or "\0" in key or "\\" in key:
+        return f"{str(key)[:100]!r} cannot be a clip's key"
+    if system not in SYSTEMS:
+        return f"system {str(system)[:100]!r}, and one of {', '.join(SYSTEMS)} was expected"
+    try:
+        reasons = json.loads(row.get("failed") or "{}")
+    except (TypeError, ValueError, RecursionError):
+        reasons = None
+    if not isinstance(reasons, dict) or not all(isinstance(reason, str) for reason in reasons.values()):
+        return f"failed {str(row['failed'])[:100]!r}, and reasons by metric were expected, as JSON"
+    return ""
+
+
 def plain(content: Any) -> Any:
     """Nested content as JSON can hold it: what is not a finite number is None."""
     if isinstance(content, dict):
@@ -131,17 +184,18 @@ class Evaluation:
                 raise ResultsError(f"{folder / ABOUT_NAME}: format {about['format']}, this version reads {FORMAT}")
         except FileNotFoundError as error:
             raise ResultsError(f"{folder}: no evaluation lies here ({ABOUT_NAME} is missing)") from error
-        except (ValueError, KeyError, TypeError, OSError) as error:
+        except ResultsError:
+            raise
+        except (ValueError, KeyError, TypeError, RecursionError, OSError) as error:
             raise ResultsError(f"{folder / ABOUT_NAME}: not what an evaluation writes: {error}") from error
         try:
+            _check_size(folder / CLIPS_NAME)
             clips = pq.read_table(folder / CLIPS_NAME)
         except FileNotFoundError as error:
             raise ResultsError(f"{folder}: the evaluation has not finished ({CLIPS_NAME} is missing)") from error
         except (pa.ArrowException, OSError) as error:
             raise ResultsError(f"{folder / CLIPS_NAME}: not readable: {error}") from error
-        missing = [name for name in schema_of(()).names if name not in clips.column_names]
-        if missing:
-            raise ResultsError(f"{folder / CLIPS_NAME}: has no column {', '.join(missing)}")
+        _check_clips(folder / CLIPS_NAME, clips)
         return cls(folder, about, clips)
 
     @cached_property

@@ -17,7 +17,7 @@ from eval.batch_synthesis import SynthesizedBatch, SynthesizedClip, float_wave
 from eval.metrics.pool import PairScores, score
 from eval.metrics.registry import metric_of
 from eval.metrics.text import character_errors, normalizer_of, word_errors
-from eval.results import RATES, ResultsError, wav_name, write_json
+from eval.results import RATES, ResultsError, wav_name, write_json, wrong_row
 from eval.settings import EvaluationSettings
 from runtime.constants import FPS
 from shards import Store
@@ -117,10 +117,15 @@ def read_batch(store: Store, number: int) -> dict[str, Any] | None:
     `ResultsError` where the record is damaged."""
     try:
         record: dict[str, Any] = json.loads(store.read(record_name(number)))
+        for row in record["rows"]:
+            if wrong := wrong_row(row):
+                raise ValueError(wrong)
+        if not all(isinstance(clip["key"], str) and isinstance(clip["reason"], str) for clip in record["damaged"]):
+            raise ValueError("damaged: keys and reasons were expected")
         complete = all(store.exists(name) for name in record["files"])
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ResultsError(
             f"{store.path(record_name(number))}: not the record of a batch ({error}): remove it to have it made again"
         ) from error

@@ -15,6 +15,7 @@ from jsonargparse import Namespace
 from eval.compare.comparison import compare
 from eval.compare.page import write_comparison
 from eval.compare.table import markdown
+from eval.metrics.registry import metric_of
 from eval.results import ABOUT_NAME, Evaluation, write_json
 from runtime.command_line import CommandParser
 from shards import Store
@@ -26,7 +27,8 @@ def run(arguments: Sequence[str]) -> int:
     """Compare evaluations clip by clip: print the table and write the folder; returns the exit status.
 
     `ValueError` for fewer than two evaluations, a folder that holds none, nothing that they have in common, names that
-    do not fit, or an evaluation's own folder as `--out`; `OSError` where a file cannot be read or written.
+    do not fit, a metric that cannot be imported, or an evaluation's own folder as `--out`; `OSError` where a file
+    cannot be read or written. The reports name no metric that is imported: `--metrics` does.
     """
     values = _parse(arguments)
     folders = [Path(report) for report in values.reports]
@@ -34,6 +36,8 @@ def run(arguments: Sequence[str]) -> int:
         raise ValueError(f"compare: only {folders[0]} was given, and it takes two evaluations at least")
     if values.examples < 1:
         raise ValueError(f"--examples {values.examples}: at least 1 was expected")
+    for name in values.metrics:
+        metric_of(name)
     out = Path(values.out)
     if (out / ABOUT_NAME).exists():
         raise ValueError(
@@ -62,6 +66,13 @@ def _parse(arguments: Sequence[str]) -> Namespace:
     add("reports", nargs="+", metavar="REPORT", help="folders of evaluations; the others are compared with the first")
     add("--out", type=str, required=True, metavar="FOLDER", help="that the comparison is written into")
     add("--names", nargs="+", metavar="NAME", help="of the evaluations; default: those of the folders")
+    add(
+        "--metrics",
+        nargs="+",
+        default=[],
+        metavar="METRIC",
+        help="import paths of your own metrics, package.module:function; figures of others are not compared",
+    )
     add("--examples", type=int, default=2, metavar="N", help="clips shown of the largest gain, loss and of the median")
     return parser.parse(arguments)
 

@@ -144,6 +144,7 @@ def compare(evaluations: Mapping[str, Evaluation]) -> Comparison:
 
 def _compare_metric(evaluations: Mapping[str, Evaluation], metric: str, shared: set[str]) -> MetricComparison:
     """One metric, its p values not yet corrected; `ValueError` where there is nothing to compare, and why."""
+    display = display_of(metric)
     without = [name for name, evaluation in evaluations.items() if metric not in evaluation.measured]
     if without:
         raise ValueError(f"not measured in {' and '.join(without)}")
@@ -155,7 +156,7 @@ def _compare_metric(evaluations: Mapping[str, Evaluation], metric: str, shared: 
         reasons = "; ".join(f"{one.reason} ({one.clips} clips)" for one in excluded)
         raise ValueError(f"no clip has a figure in every evaluation: {reasons}")
     means = {name: float(np.average(of, weights=paired.weights)) for name, of in paired.figures.items()}
-    compared = MetricComparison(display_of(metric), paired, excluded, means, {})
+    compared = MetricComparison(display, paired, excluded, means, {})
     compared.differences.update({name: _difference(compared, name) for name in list(evaluations)[1:]})
     return compared
 

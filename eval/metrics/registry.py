@@ -3,6 +3,9 @@
     metric_of("estoi")                      one of ours
     metric_of("mypackage.noise:snr")        a function (original, generated) -> float, or a `Metric`, of anybody's
 
+Only names out of a command's own settings go there, for it imports what they name. Names out of stored results go to
+`display_of`, which imports nothing: it knows our metrics, and those that this process has imported already.
+
 `original` and `generated` are float32 (L,) at 16 kHz. A function raises `MetricError` where there is no figure, and
 must not depend on earlier calls.
 """
@@ -93,8 +96,12 @@ _OTHERS = {
 """Figures of mels and of texts, not of a pair of waveforms."""
 
 
+_imported: dict[str, Metric] = {}
+"""Metrics of others that this process has imported, by import path."""
+
+
 def metric_of(name: str) -> Metric:
-    """A metric by its name in `SPEECH_METRICS`, or by its import path `package.module:name`.
+    """A metric that settings name: by its name in `SPEECH_METRICS`, or by its import path `package.module:name`.
 
     A function found there is displayed under its own name with three digits, and higher is taken to be better; whoever
     wants it otherwise puts a `Metric` there. `ValueError` where there is no such name, module or function.
@@ -108,18 +115,25 @@ def metric_of(name: str) -> Metric:
         found = getattr(import_module(module), attribute, None)
     except ImportError as error:
         raise ValueError(f"metric {name}: {module} cannot be imported: {error}") from error
-    if isinstance(found, Metric):
-        return found
-    if not callable(found):
+    if not callable(found) and not isinstance(found, Metric):
         what = "no" if found is None else f"a {type(found).__name__} for"
         raise ValueError(f"metric {name}: {module} has {what} {attribute}; expected a function or a Metric")
-    return Metric(Display(attribute, 3, True), found)
+    _imported[name] = found if isinstance(found, Metric) else Metric(Display(attribute, 3, True), found)
+    return _imported[name]
 
 
 def display_of(name: str) -> Display:
-    """How figures are displayed: of any name that `metric_of` takes, or of l1, wer, cer, lips_wer and lips_cer;
-    `ValueError` where there are no such figures."""
-    return _OTHERS[name] if name in _OTHERS else metric_of(name).display
+    """How figures are displayed, of a name that may come out of stored results: nothing is imported.
+
+    `ValueError` where it is none of our metrics, of l1, wer, cer, lips_wer and lips_cer, or of the import paths that
+    `metric_of` has been given in this process.
+    """
+    if name in _OTHERS:
+        return _OTHERS[name]
+    known = SPEECH_METRICS.get(name) or _imported.get(name)
+    if known is None:
+        raise ValueError(f"no metric that this command knows: {name[:200]!r}; --metrics imports one of your own")
+    return known.display
 
 
 def load_packages(names: Iterable[str]) -> None:

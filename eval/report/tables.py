@@ -21,7 +21,7 @@ Displays = Mapping[str, Display]
 
 
 def display_or_name(metric: str) -> Display:
-    """How a metric's figures are displayed; the title of one that cannot be imported here is its name."""
+    """How a metric's figures are displayed; the title of one that is not known here is its name."""
     try:
         return display_of(metric)
     except ValueError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import sys
 from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
@@ -12,12 +13,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from eval.compare.command import names_of, run
 from eval.compare.comparison import ExcludedClips, compare
 from eval.compare.table import markdown, rows_of
-from eval.results import ABOUT_NAME, FORMAT, Evaluation, schema_of, table_of, write_clips, write_json
+from eval.results import ABOUT_NAME, FORMAT, Evaluation, ResultsError, schema_of, table_of, write_clips, write_json
 from eval.statistics import FLIPS, holm, sign_flip_p
 from shards import Store
 from shards.format.wav import encode_wav
@@ -201,6 +203,66 @@ def test_compare_names_metrics_that_not_all_have() -> None:
     assert found.ranked_by == "estoi"
     assert found.not_compared["pesq"] == "not measured in b"
     assert "no clip has a figure in every evaluation" in found.not_compared["mcd"]
+
+
+def test_compare_does_not_compare_metrics_that_it_does_not_know() -> None:
+    """Nothing that a column names is imported."""
+    name = "json.tool:main"
+    columns = {name: 1.0, "estoi": 0.5}
+    before = set(sys.modules)
+    found = compare({each: evaluation([row("s/1") | columns], [name, "estoi"]) for each in ("a", "b")})
+    assert list(found.metrics) == ["estoi"]
+    assert "json.tool:main" in found.not_compared[name]
+    assert set(sys.modules) == before
+
+
+def test_command_compares_the_metrics_of_others_that_it_is_given(
+    folders: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "noise_of_mine:snr"
+    (tmp_path / "noise_of_mine.py").write_text(
+        f"from pathlib import Path\nPath({str(tmp_path / 'ran')!r}).touch()\ndef snr(original, generated): return 1.0\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    for folder in folders:
+        rows = [each | {name: 1.0} for each in Evaluation.open(folder).clips.to_pylist()]
+        write_clips(Store(str(folder)), table_of(rows, ["estoi", name]))
+    assert run_command(*folders[:2], "--out", tmp_path / "x") == 0
+    assert not (tmp_path / "ran").exists(), "only the command line says what is imported"
+    assert name in json.loads((tmp_path / "x/comparison.json").read_text())["not_compared"]
+    assert run_command(*folders[:2], "--out", tmp_path / "x", "--metrics", name) == 0
+    assert (tmp_path / "ran").exists()
+    assert name in json.loads((tmp_path / "x/comparison.json").read_text())["metrics"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"key": "../../s"}, "row 0: '../../s' cannot be a clip's key"),
+        ({"system": "x"}, "row 0: system 'x', and one of network"),
+        ({"failed": "[" * 100_000}, "row 0: failed"),
+        ({"failed": "3"}, "row 0: failed '3', and reasons by metric"),
+    ],
+)
+def test_evaluation_open_refuses_rows_that_no_evaluation_writes(
+    columns: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    folder = write_evaluation(tmp_path / "a", {"s/1": 0.5})
+    rows = pa.Table.from_pylist([row("s/1") | {"estoi": 0.5} | columns], schema=schema_of(["estoi"]))
+    write_clips(Store(str(folder)), rows)
+    with pytest.raises(ResultsError, match=rf"clips\.parquet: {re.escape(message)}"):
+        Evaluation.open(folder)
+
+
+def test_evaluation_open_refuses_columns_of_another_type_and_millions_of_rows(tmp_path: Path) -> None:
+    folder = write_evaluation(tmp_path / "a", {"s/1": 0.5})
+    table = Evaluation.open(folder).clips
+    write_clips(Store(str(folder)), table.set_column(table.column_names.index("frames"), "frames", [pa.array(["x"])]))
+    with pytest.raises(ResultsError, match=r"clips\.parquet: column 'frames' is of string, and int32 was expected"):
+        Evaluation.open(folder)
+    pq.write_table(pa.table({"key": pa.nulls(6_000_000)}), folder / "clips.parquet")
+    with pytest.raises(ResultsError, match=r"clips\.parquet: 6,000,000 rows, and at most 5,000,000 are allowed"):
+        Evaluation.open(folder)
 
 
 def test_compare_warns_of_settings_and_clips_that_differ() -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from eval.metrics import Display
+from eval.metrics import Display, registry
 from eval.metrics.optional import PackageMissingError
 from eval.metrics.pool import PairScores, ScoringPool, score
 from eval.metrics.registry import SPEECH_METRICS, display_of, metric_of
@@ -137,13 +137,25 @@ def test_metric_of_an_import_path_is_displayed_as_it_says() -> None:
             metric_of(name)
 
 
+@pytest.mark.usefixtures("plugs")
+def test_display_of_imports_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_imported", {})
+    for name in ("lacking:metric", "json.tool:main", "plugs:broken", "plugs:HUM.display"):
+        before = set(sys.modules)
+        with pytest.raises(ValueError, match=f"no metric that this command knows: '{name}'"):
+            display_of(name)
+        assert set(sys.modules) == before
+    metric_of("plugs:broken")
+    assert display_of("plugs:broken").title == "broken"
+
+
 def test_displays_have_unique_titles_and_a_direction() -> None:
     names = [*SPEECH_METRICS, "l1", "wer", "cer", "lips_wer", "lips_cer"]
     assert len({display_of(name).title for name in names}) == len(names)
     better_high = [name for name in names if display_of(name).higher_is_better]
     assert better_high == ["stoi", "estoi", "pesq", "pesq_wide", "similarity", "mos"]
     assert [name for name in names if name in SPEECH_METRICS and SPEECH_METRICS[name].alone] == ["mos"]
-    with pytest.raises(ValueError, match="metric 'loudness': expected one of stoi"):
+    with pytest.raises(ValueError, match="no metric that this command knows: 'loudness'"):
         display_of("loudness")
 
 
