@@ -13,11 +13,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from model.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
+from model.checkpoint import Checkpoint, CheckpointError, check_weights, load_checkpoint, save_checkpoint
 from model.tokenizer import Tokenizer
 from runtime.renamed import RENAMED
 from shards import Dataset, Store
@@ -27,6 +29,8 @@ from train.run_dir import RunDir
 from train.settings import CheckpointSettings, TrainSettings
 from train.state import TrainedModel, TrainState
 from train.tasks.task import Task
+
+log = logging.getLogger(__name__)
 
 _MAY_CHANGE = (
     *("out", "shards", "workers", "loader_timeout", "cache", "compile", "checkpoint", "validation", "schedule"),
@@ -57,14 +61,40 @@ def make_checkpoint(
     )
 
 
-def restore_checkpoint(checkpoint: Checkpoint, model: TrainedModel) -> TrainState:
-    """Load a checkpoint of this run into its model; returns the run's state."""
+def restore_checkpoint(checkpoint: Checkpoint, model: TrainedModel, where: str | Path) -> TrainState:
+    """Load a checkpoint of this run into its model; returns the run's state.
+
+    Raises:
+        CheckpointError: weights, optimizer or state are not of such a run; it says `where` they come from.
+    """
     assert checkpoint.training is not None
-    model.network.load_state_dict(checkpoint.training["weights"] or dict(checkpoint.weights))
-    restore_optimizer(model.optimizer, checkpoint.training["optimizer"])
+    try:
+        state = _state_of(checkpoint.training["state"])
+        trained = checkpoint.weights if checkpoint.training["weights"] is None else checkpoint.training["weights"]
+        for weights in (checkpoint.weights, trained):
+            check_weights(model.network, weights, where)
+        model.network.load_state_dict(dict(trained))
+        restore_optimizer(model.optimizer, checkpoint.training["optimizer"])
+    except CheckpointError:
+        raise
+    except Exception as error:  # stored data may be of any form
+        raise CheckpointError(f"{where}: its training state does not fit: {type(error).__name__}: {error}") from error
     if model.ema is not None:
         model.ema.load(checkpoint.weights)
-    return TrainState(**checkpoint.training["state"])
+    return state
+
+
+def _state_of(values: Mapping[str, Any]) -> TrainState:
+    """`TrainState` of stored values; `ValueError` names one of another type."""
+    state = TrainState(**values)
+    for name, default in vars(TrainState()).items():
+        value, expected = getattr(state, name), float if default is None else type(default)
+        fits = type(value) is expected or (expected is float and type(value) is int) or value is default is None
+        if not fits or (expected is int and value < 0):
+            raise ValueError(f"state.{name} is {reprlib.repr(value)}, and {expected.__name__} was expected")
+        if expected is dict and not all(type(key) is str and type(x) in (int, float) for key, x in value.items()):
+            raise ValueError(f"state.{name}: numbers by name were expected")
+    return state
 
 
 def _step_of(path: Path) -> int:
@@ -118,6 +148,7 @@ class Checkpointer:
                     load_checkpoint(path)
                     return path
                 except CheckpointError as error:
+                    log.warning("%s; trying the one before it", error)
                     damaged.append(str(error))
             if damaged:
                 raise CheckpointError("; ".join(damaged))
@@ -150,7 +181,9 @@ def check_fingerprint(checkpoint: Checkpoint, fingerprint: Mapping[str, Any], wh
     old = [f"{name} (now {new})" for name, new in RENAMED["training"].items() if name in checkpoint.training]
     if old:
         raise ValueError(f"{where}: of an older version, with the fields {', '.join(old)}; start from it with --init")
-    before = checkpoint.training["fingerprint"]
+    before = checkpoint.training.get("fingerprint")
+    if not isinstance(before, dict) or not isinstance(before.get("settings"), dict):
+        raise ValueError(f"{where}: its training state has no fingerprint; start from it with --init")
     defaults = json.loads(json.dumps(_flat(dataclasses.asdict(TrainSettings()))))  # of settings that came later
     different = [
         f"{name} was {before['settings'].get(name, defaults[name])!r} and is {value!r}"

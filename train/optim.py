@@ -60,10 +60,18 @@ def build_optimizer(
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Load the state of an optimizer on whatever device; which kernel computes stays this one's own choice."""
+    """Load the state of an optimizer on whatever device; which kernel computes stays this one's own choice.
+
+    Raises:
+        ValueError: it is of other parameters.
+    """
     groups = zip(state["param_groups"], optimizer.param_groups, strict=True)
     groups_of_ours = [{**theirs, "fused": ours["fused"]} for theirs, ours in groups]
     optimizer.load_state_dict({**state, "param_groups": groups_of_ours})
+    for parameter, kept in optimizer.state.items():
+        for name, x in kept.items():
+            if not isinstance(x, Tensor) or (name != "step" and x.shape != parameter.shape) or x.is_complex():
+                raise ValueError(f"the optimizer's {name} is not of its parameter, {tuple(parameter.shape)}")
 
 
 def copy_all(sources: Sequence[Tensor], targets: Sequence[Tensor]) -> None:

@@ -207,7 +207,7 @@ class Trainer:
         """Restore model and state from a checkpoint (`ValueError`: of another run; `CheckpointError`: it is none)."""
         checkpoint = load_checkpoint(path)
         check_fingerprint(checkpoint, self.fingerprint, str(path))
-        self.state = restore_checkpoint(checkpoint, self.model)
+        self.state = restore_checkpoint(checkpoint, self.model, path)
         log.info("resuming from %s", path)
         before, criterion = self.state.best_criterion, best_criterion(self.task)
         if before != criterion:
