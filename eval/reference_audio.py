@@ -21,7 +21,7 @@ Array = np.ndarray[Any, Any]
 _MIN_SECONDS = 0.5
 """Seconds: a reference is 50 mel frames."""
 _MAX_SECONDS = 10 * 60
-_FORMATS = "wav,w64,aiff,flac,mp3,aac,ogg,mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,amr,caf,au"
+_FORMATS = "wav,w64,aiff,flac,mp3,aac,ogg,mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,dv,amr,caf,au"
 """Files of sound, and of pictures with sound; no playlists, which lead to other files."""
 
 

@@ -92,7 +92,8 @@ def probe_video(video: Path) -> VideoInfo:
                 if frame is None:
                     raise ValueError(f"{video}: none of its pictures can be decoded: is it damaged?")
                 width, height = Orientation.of(frame).size(frame)
-                seconds = (container.duration or 0) / av.time_base
+                begin = (container.start_time or 0) if "matroska" in container.format.name else 0  # it counts from 0
+                seconds = max((container.duration or 0) - begin, 0) / av.time_base
                 return VideoInfo(
                     video, width, height, stream.frames or round(seconds * (stream.average_rate or 25)), seconds
                 )

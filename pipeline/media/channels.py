@@ -27,10 +27,12 @@ class ChannelMixer:
 
     Attributes:
         channel: the channel to take alone; None mixes all.
+        silent: whether every sample so far was zero.
     """
 
     def __init__(self, channel: int | None = None) -> None:
         self.channel = channel
+        self.silent = True
         self.levels = ChannelLevels()
         self._form: tuple[str, str, int] | None = None
         self._resampler = av.AudioResampler(format="fltp", layout="mono")
@@ -47,7 +49,9 @@ class ChannelMixer:
     def samples(self, block: av.AudioFrame) -> np.ndarray[Any, Any]:
         """The float32 samples of what `mix` returned, a copy."""
         channel = min(self.channel or 0, block.layout.nb_channels - 1)
-        return np.frombuffer(memoryview(block.planes[channel]), np.float32)[: block.samples].copy()
+        samples = np.frombuffer(memoryview(block.planes[channel]), np.float32)[: block.samples].copy()
+        self.silent = self.silent and not samples.any()
+        return samples
 
 
 @dataclass

@@ -19,9 +19,17 @@ from av.container import InputContainer
 from pipeline.media.channels import ChannelMixer
 from pipeline.media.crop import UPRIGHT, Crop, Orientation
 from pipeline.media.errors import ClipError
-from pipeline.media.length import check_end, check_header_not_long, check_index, check_not_long
+from pipeline.media.length import (
+    check_end,
+    check_frames,
+    check_header_not_long,
+    check_index,
+    check_not_long,
+    frames_without_index,
+)
 from pipeline.media.normalize import normalized
-from pipeline.media.probe import FrameProbe, OddVideoError, PacketProbe, probe_header
+from pipeline.media.packets import PacketDecoder
+from pipeline.media.probe import FrameProbe, OddVideoError, PacketProbe, is_broadcast, probe_header
 from pipeline.media.sound import SoundRun, add_sound
 from pipeline.media.spool import Spool
 from pipeline.media.streams import Streams, choose_streams, open_video
@@ -116,12 +124,19 @@ def _decode(file: IO[bytes], crop: Crop, with_sound: bool, max_seconds: float | 
         if max_seconds is not None:
             check_header_not_long(container, streams.video, max_seconds)
         probe_header(container, streams.video, file)
+        chosen = -1 if streams.audio is None else streams.audio.index
         picture, runs, mixer = _decode_streams(container, streams, crop, with_sound, size, max_seconds)
+    if runs and mixer.silent:  # a microphone on a track of its own, beside one that nothing was played on
+        for index in streams.other_audio:
+            other, other_mixer = _decode_sound(file, index)
+            if other and not other_mixer.silent:
+                picture.notes.append(f"audio stream {chosen} is silent: stream {index} was taken")
+                runs, mixer, chosen = other, other_mixer, index
+                break
     single = mixer.levels.single_channel()
     if single is not None:
         channel, note = single
-        file.seek(0)
-        runs = _decode_channel(file, channel)
+        runs, _ = _decode_sound(file, chosen, channel)
         picture.notes.append(note)
     return picture, runs
 
@@ -143,9 +158,11 @@ def _decode_streams(
     runs: list[SoundRun] = []
     mixer = ChannelMixer()
     packets, frames = PacketProbe.of(container), FrameProbe()
+    decoder = PacketDecoder(may_be_cut=packets.may_leap)
     has_index = "mp4" in container.format.name
     wanted = [video] if audio is None or not with_sound else [video, audio]
     end, decoding_times = 0.0, []
+    frames_by_header = frames_without_index(container, video)
     try:
         # a file without an index is measured by all its streams: the longest of them is as long as its header says
         for packet in container.demux(wanted) if has_index else container.demux():
@@ -156,7 +173,7 @@ def _decode_streams(
             packets.check(packet)
             if packet.stream is video and packet.size:
                 decoding_times.append(packet.dts)
-            for frame in packet.decode():
+            for frame in decoder.decode(packet):
                 if isinstance(frame, av.AudioFrame):
                     add_sound(runs, frame, mixer)
                 else:
@@ -166,6 +183,8 @@ def _decode_streams(
                     if max_seconds is not None:
                         check_not_long(picture.ticks, time_base, max_seconds)
     except av.FFmpegError as error:
+        if has_index:
+            check_index([video] if audio is None else [video, audio], bytes_there)
         where = f"after {len(picture.regions)} of {video.frames or 'an unknown number of'} frames"
         raise ClipError("decode", "video_damaged", f"{error.strerror} {where}") from error
     if not len(picture.regions):
@@ -174,20 +193,25 @@ def _decode_streams(
         check_index([video] if audio is None else [video, audio], bytes_there)
     elif not packets.may_leap:
         check_end(container, end)
+    picture.notes += decoder.notes
     if container.format.name == "avi":
+        check_frames(frames_by_header, decoding_times, rate)
         _set_avi_times(picture, decoding_times)
     picture.ticks.sort()  # frames come in the order in which they are shown; not every file's times do
     return picture, runs, mixer
 
 
-def _decode_channel(file: IO[bytes], channel: int) -> list[SoundRun]:
-    """The sound again, one channel of it alone."""
+def _decode_sound(file: IO[bytes], index: int, channel: int | None = None) -> tuple[list[SoundRun], ChannelMixer]:
+    """A stream of sound alone, or one channel of it."""
+    file.seek(0)
     runs: list[SoundRun] = []
     mixer = ChannelMixer(channel)
     with open_video(file) as container:
-        for frame in container.decode(choose_streams(container).audio):
-            add_sound(runs, cast(av.AudioFrame, frame), mixer)
-    return runs
+        decoder = PacketDecoder(may_be_cut=is_broadcast(container))
+        for packet in container.demux(container.streams[index]):
+            for frame in decoder.decode(packet):
+                add_sound(runs, cast(av.AudioFrame, frame), mixer)
+    return runs, mixer
 
 
 def _set_avi_times(picture: Picture, decoding_times: list[int | None]) -> None:

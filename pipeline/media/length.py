@@ -30,11 +30,24 @@ def check_index(streams: Sequence[av.VideoStream | av.AudioStream], bytes_there:
 def check_end(container: InputContainer, end: float) -> None:
     """Refuse a file all of whose streams end, in seconds, well before its header says.
 
-    Transport streams and AVI do not say beforehand how long they are: nothing is found out about them.
+    Transport streams do not say beforehand how long they are: nothing is found out about them. Of AVI, FFmpeg makes up
+    the length from the bytes that are there: `check_frames`.
     """
     length = (container.duration or 0) / av.time_base
     if length - end > _LOST_SECONDS:
         raise ClipError("decode", "video_truncated", f"it ends after {end:.1f} s, the header says {length:.1f} s")
+
+
+def frames_without_index(container: InputContainer, video: av.VideoStream) -> int:
+    """Frames by the header of a just opened AVI, if the index that stands at its end is not there; else 0."""
+    return video.frames if container.format.name == "avi" and len(video.index_entries) <= 1 else 0
+
+
+def check_frames(by_header: int, numbers: Sequence[int | None], rate: Fraction) -> None:
+    """Refuse an AVI that ends well before its header says; `numbers` are those of its packets."""
+    count = max((number for number in numbers if number is not None), default=-1) + 1
+    if by_header - count > _LOST_SECONDS * rate:
+        raise ClipError("decode", "video_truncated", f"it ends after {count} frames, the header says {by_header}")
 
 
 def check_not_long(ticks: Sequence[int], time_base: Fraction, most: float) -> None:

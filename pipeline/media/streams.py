@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import IO, TypeVar
 
@@ -28,11 +29,13 @@ class Streams:
     Attributes:
         video: the picture.
         audio: the sound; None where there is none that can be decoded.
+        other_audio: indices of the other streams of sound that can be, for where `audio` is silent; likeliest first.
         notes: what was passed over, in words.
     """
 
     video: av.VideoStream
     audio: av.AudioStream | None
+    other_audio: list[int]
     notes: list[str]
 
 
@@ -60,7 +63,10 @@ def choose_streams(container: InputContainer) -> Streams:
         unknown = any(not _is_cover(stream) for stream in container.streams.video)
         detail = "the codec of the video stream is not known" if unknown else "the file has no video stream"
         raise ClipError("decode", "video_unreadable", detail)
-    return Streams(video, choose_sound(container, notes), notes)
+    audio = choose_sound(container, notes)
+    others = [stream for stream in _usable(container.streams.audio) if audio is None or stream.index != audio.index]
+    others.sort(key=lambda stream: (not _rank(stream)[0], stream.index))
+    return Streams(video, audio, [stream.index for stream in others], notes)
 
 
 def choose_sound(container: InputContainer, notes: list[str]) -> av.AudioStream | None:
@@ -69,7 +75,7 @@ def choose_sound(container: InputContainer, notes: list[str]) -> av.AudioStream 
 
 
 def _choose(container: InputContainer, streams: list[_AnyStream], kind: str, notes: list[str]) -> _AnyStream | None:
-    usable = [stream for stream in streams if stream.codec_context is not None and not _is_cover(stream)]
+    usable = _usable(streams)
     if not usable:
         return None
     best = container.streams.best("video" if kind == "video" else "audio")
@@ -80,6 +86,10 @@ def _choose(container: InputContainer, streams: list[_AnyStream], kind: str, not
     if chosen is None and best is not None and not _is_cover(best):
         notes.append(f"{kind} stream {best.index} is in an unknown codec: stream {other.index} was taken")
     return other
+
+
+def _usable(streams: Iterable[_AnyStream]) -> list[_AnyStream]:
+    return [stream for stream in streams if stream.codec_context is not None and not _is_cover(stream)]
 
 
 def _rank(stream: av.VideoStream | av.AudioStream) -> tuple[bool, bool]:

@@ -111,7 +111,7 @@ def a_cover_picture(corpus: Lrs2Corpus) -> None:
 
 BAD_CLIPS: list[tuple[str, Callable[[Lrs2Corpus], Any], str]] = [
     ("truncated mp4", truncated, "decode: video_unreadable"),
-    ("mp4 cut within a packet", cut_within_a_packet, "decode: video_damaged"),
+    ("mp4 cut within a packet", cut_within_a_packet, "decode: video_truncated"),
     ("mp4 cut between packets", cut_between_packets, "decode: video_truncated"),
     ("zero-byte mp4", empty, "decode: video_empty"),
     ("no video at all", not_a_video, "decode: video_unreadable"),

@@ -2,96 +2,16 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from pipeline.clip import Corpus, build_sample
-from pipeline.config import BuildSettings
-from pipeline.corpora import CorpusClip
 from pipeline.media.decode import decode_video
 from pipeline.media.errors import ClipError
-from shards import Sample
 from tests.corpora import click_track, pictures, write_video
-
-imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg")
-
-Ffmpeg = Callable[..., Path]
-"""Arguments of FFmpeg, the last of which is the file that it writes -> that file."""
-
-
-@pytest.fixture
-def ffmpeg(tmp_path: Path) -> Ffmpeg:
-    def run(*arguments: str | Path, frames: np.ndarray[Any, Any] | None = None, rate: int = 25) -> Path:
-        command: list[str | Path] = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y"]
-        if frames is not None:
-            height, width = frames.shape[1:]
-            command += [
-                "-f",
-                "rawvideo",
-                "-pix_fmt",
-                "gray",
-                "-s",
-                f"{width}x{height}",
-                "-r",
-                str(rate),
-                "-i",
-                "pipe:0",
-            ]
-        pixels = None if frames is None else frames.tobytes()
-        subprocess.run([*command, *arguments], check=True, cwd=tmp_path, input=pixels)
-        return tmp_path / arguments[-1]
-
-    return run
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    """50 frames of 160x160 and two seconds of sound; a flash and a click at 1 s."""
-    return write_video(tmp_path / "source.mp4", pictures(50, [25]), click_track(2.0, 1.0))
-
-
-def sample_of(path: Path, box: tuple[int, int] = (80, 80), **changes: Any) -> Sample:
-    line = changes.pop("coordinates", None)
-    clip = CorpusClip("main/a/b", "all", "main", "a", path.name, None, None, line, 30, (path.stat().st_size, 0, 0))
-    settings = BuildSettings(
-        "folder", str(path.parent), **{"lip_box": f"{box[0]},{box[1]}", "transcripts": "optional"} | changes
-    )
-    return build_sample(clip, settings, Corpus.of(settings))
-
-
-def flashes_and_clicks(sample: Sample) -> tuple[list[float], list[float]]:
-    """Seconds at which the picture is white, and at which clicks begin."""
-    bright = sample.roi.reshape(len(sample.roi), -1).mean(axis=1) > 200
-    loud = np.abs(sample.wav.astype(float))
-    loud = np.convolve(loud > 0.4 * loud.max(), np.ones(160), "full")[: len(loud)] > 0
-    begins = np.flatnonzero(np.diff(loud.astype(int), prepend=0) == 1)
-    return (np.flatnonzero(bright) / 25).tolist(), (begins / 16_000).tolist()
-
-
-def square_in(sample: Sample) -> tuple[int, int]:
-    """Width and height of the light square in the first region."""
-    light = sample.roi[0] > 150
-    return int(light.any(axis=0).sum()), int(light.any(axis=1).sum())
-
-
-def with_square(count: int = 25, size: tuple[int, int] = (120, 160), at: tuple[int, int] = (60, 40)) -> Any:
-    """uint8 (count, height, width): a dim picture with a light square of 20 pixels around x, y."""
-    frames = np.full((count, *size), 70, np.uint8)
-    frames[:, at[1] - 10 : at[1] + 10, at[0] - 10 : at[0] + 10] = 220
-    return frames
-
-
-@pytest.fixture
-def sound(tmp_path: Path) -> Path:
-    import soundfile
-
-    soundfile.write(tmp_path / "sound.wav", click_track(1.0, 0.4, 48_000), 48_000)
-    return tmp_path / "sound.wav"
+from tests.pipeline.odd_files import Ffmpeg, flashes_and_clicks, sample_of, square_in, with_square
 
 
 @pytest.mark.parametrize("codec", ["mjpeg", "libx264"])
@@ -331,68 +251,6 @@ def test_phone_video_of_a_portrait_is_plain_and_comes_out_upright(ffmpeg: Ffmpeg
     light = np.argwhere(sample.roi[0] > 150)
     assert light.mean(axis=0) == pytest.approx((24.5, 24.5), abs=1)
     assert not any("normalized" in note for note in sample.meta.notes)
-
-
-@pytest.mark.parametrize(
-    ("mix", "note"),
-    [
-        ("c0=c0|c1=-1*c0", "the channels are in opposite phase"),
-        ("c0=0.7*c0|c1=-1*c0", "the channels are in opposite phase: the louder one, 2 of 2"),
-        ("c0=0*c0|c1=c0", "channel 1 of 2 is silent: channel 2 was taken"),
-        ("c0=c0|c1=0*c0", "channel 2 of 2 is silent: channel 1 was taken"),
-    ],
-)
-@pytest.mark.parametrize("form", [["aac", "clip.mp4"], ["pcm_s16le", "clip.mov"]], ids=lambda form: str(form[0]))
-def test_sound_of_channels_whose_mix_is_wrong_is_that_of_the_louder(
-    ffmpeg: Ffmpeg, source: Path, mix: str, note: str, form: list[str]
-) -> None:
-    stereo = ffmpeg("-i", source, "-af", f"pan=stereo|{mix}", "-c:v", "copy", "-c:a", *form)
-    found, mono = sample_of(stereo), sample_of(source)
-    assert note in found.meta.notes[0]
-    assert len(found.meta.notes) == 1
-    assert np.abs(found.wav.astype(int)).max() == pytest.approx(np.abs(mono.wav.astype(int)).max(), rel=0.1)
-    assert flashes_and_clicks(found)[1] == pytest.approx([1.0], abs=0.002)
-
-
-def test_sound_of_two_good_channels_is_mixed(ffmpeg: Ffmpeg, source: Path) -> None:
-    for mix in ("c0=c0|c1=c0", "c0=c0|c1=0.1*c0"):
-        stereo = ffmpeg("-i", source, "-af", f"pan=stereo|{mix}", "-c:v", "copy", "-c:a", "aac", "clip.mp4")
-        assert sample_of(stereo).meta.notes == []
-
-
-@pytest.mark.parametrize("flags", ["comment", "comment+default", "visual_impaired+default"])
-def test_sound_of_a_commentary_is_passed_over_for_another(ffmpeg: Ffmpeg, source: Path, flags: str) -> None:
-    mix = ["-filter_complex", "[0:a]volume=0.1[low]", "-map", "0:v", "-map", "[low]", "-map", "0:a"]
-    coded = ["-c:v", "copy", "-c:a", "pcm_s16le", "-disposition:a:0", flags, "-disposition:a:1", "0"]
-    found = sample_of(ffmpeg("-i", source, *mix, *coded, "two.mkv"))
-    assert np.abs(found.wav.astype(int)).max() == pytest.approx(
-        np.abs(sample_of(source).wav.astype(int)).max(), rel=0.1
-    )
-
-
-@pytest.mark.parametrize("unknown", [0, 1])
-@pytest.mark.parametrize("flags", [("default", "0"), ("default", "default"), ("0", "default")])
-def test_sound_in_an_unknown_codec_is_passed_over_for_another(
-    ffmpeg: Ffmpeg, source: Path, unknown: int, flags: tuple[str, str]
-) -> None:
-    streams = ["-map", "0:v", "-map", "0:a", "-map", "0:a", "-c:v", "copy", "-c:a", "aac"]
-    dispositions = ["-disposition:a:0", flags[0], "-disposition:a:1", flags[1]]
-    path = ffmpeg("-i", source, *streams, *dispositions, "two.mov")
-    content = bytearray(path.read_bytes())
-    entries = [
-        at
-        for at in range(16, len(content))
-        if content[at : at + 4] == b"mp4a" and content[at - 12 : at - 16 : -1] != b""
-    ]
-    entries = [at for at in entries if content[at - 16 : at - 12] == b"stsd"]
-    for old, new in ((b"mp4a", b"apac"), (b"mp4a", b"apac"), (b"esds", b"dapa")):
-        at = content.find(old, entries[unknown], entries[unknown] + 200)
-        if at >= 0:
-            content[at : at + 4] = new
-    path.write_bytes(content)
-    flashes, clicks = flashes_and_clicks(sample_of(path))
-    assert flashes == [1.0]
-    assert clicks == pytest.approx([1.0], abs=0.03)
 
 
 def test_file_in_which_ffmpeg_finds_nothing_is_skipped_in_its_words(ffmpeg: Ffmpeg, sound: Path) -> None:
