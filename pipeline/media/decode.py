@@ -7,6 +7,7 @@ and then decoded in the same way.
 from __future__ import annotations
 
 import io
+import math
 from dataclasses import dataclass, field
 from fractions import Fraction
 from io import SEEK_END
@@ -24,8 +25,8 @@ from pipeline.media.length import (
     check_frames,
     check_header_not_long,
     check_index,
-    check_not_long,
     frames_without_index,
+    refuse_long,
 )
 from pipeline.media.normalize import normalized
 from pipeline.media.packets import PacketDecoder
@@ -163,6 +164,7 @@ def _decode_streams(
     wanted = [video] if audio is None or not with_sound else [video, audio]
     end, decoding_times = 0.0, []
     frames_by_header = frames_without_index(container, video)
+    most_ticks = math.inf if max_seconds is None else max_seconds / float(time_base)
     try:
         # a file without an index is measured by all its streams: the longest of them is as long as its header says
         for packet in container.demux(wanted) if has_index else container.demux():
@@ -180,8 +182,8 @@ def _decode_streams(
                     shown = cast(av.VideoFrame, frame)
                     frames.check(shown)
                     _add_picture(picture, shown, crop)
-                    if max_seconds is not None:
-                        check_not_long(picture.ticks, time_base, max_seconds)
+                    if picture.ticks[-1] - picture.ticks[0] > most_ticks:
+                        refuse_long(picture.ticks, time_base, max_seconds or 0)
     except av.FFmpegError as error:
         if has_index:
             check_index([video] if audio is None else [video, audio], bytes_there)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
+from typing import NoReturn
 
 import av
 from av.container import InputContainer
@@ -50,15 +51,13 @@ def check_frames(by_header: int, numbers: Sequence[int | None], rate: Fraction) 
         raise ClipError("decode", "video_truncated", f"it ends after {count} frames, the header says {by_header}")
 
 
-def check_not_long(ticks: Sequence[int], time_base: Fraction, most: float) -> None:
+def refuse_long(ticks: Sequence[int], time_base: Fraction, most: float) -> NoReturn:
     """Refuse a video whose frames so far, shown at `ticks`, span more than `most` seconds.
 
     Raises:
-        ClipError: it does; or so few frames span it that their times are broken.
+        ClipError: they do; or they are so few that their times are broken.
     """
     seconds = float((ticks[-1] - ticks[0]) * time_base)
-    if seconds <= most:
-        return
     if is_stretched(len(ticks), seconds):
         raise ClipError("decode", "times_broken", f"{len(ticks)} frames spread over {seconds:.0f} seconds")
     detail = f"{most / 60:g} minutes at most were expected (--max-minutes, --long-clips split)"
@@ -71,13 +70,15 @@ def is_stretched(frames: int, seconds: float) -> bool:
 
 
 def check_header_not_long(container: InputContainer, video: av.VideoStream, most: float) -> None:
-    """`check_not_long` before anything is decoded, where the header says that the file is long: packets are counted."""
+    """`refuse_long` before anything is decoded, where the header says that the file is long: packets are counted."""
     begin = (container.start_time or 0) if "matroska" in container.format.name else 0  # it counts from 0
     if ((container.duration or 0) - begin) / av.time_base <= most:
         return
     ticks: list[int] = []
+    time_base = Fraction(video.time_base or 1)
     for packet in container.demux(video):
         if packet.pts is not None:
             ticks.append(packet.pts)
-            check_not_long(ticks, Fraction(video.time_base or 1), most)
+            if ticks[-1] - ticks[0] > most / time_base:
+                refuse_long(ticks, time_base, most)
     container.seek(container.start_time or 0)  # the header is wrong

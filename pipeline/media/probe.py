@@ -7,6 +7,7 @@ read once and probing costs next to nothing. The first thing that is odd ends th
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -115,11 +116,14 @@ class PacketProbe:
 
     Attributes:
         may_leap: of a broadcast format, whose clock may begin anew at a later time too.
-        last: seconds at the last packet of each stream; decoding times and presentation times apart.
+        last: time of the last packet of each stream, in its ticks: decoding times by the stream's index, presentation
+            times, where there are no others, by its complement.
+        steps: likewise, the smallest and the largest step from one to the next.
     """
 
     may_leap: bool
-    last: dict[tuple[int, bool], float] = field(default_factory=dict)
+    last: dict[int, int] = field(default_factory=dict)
+    steps: dict[int, tuple[float, float]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, container: InputContainer) -> PacketProbe:
@@ -134,16 +138,23 @@ class PacketProbe:
 
     def leap(self, packet: av.Packet[Any]) -> tuple[float, float] | None:
         """Seconds from and to which the clock leaps at the next packet of a stream, or None: it runs on."""
-        decoded = packet.dts is not None
-        time = packet.dts if decoded else packet.pts
+        key, time = packet.stream_index, packet.dts
         if time is None:
+            key, time = ~key, packet.pts
+            if time is None:
+                return None
+        last = self.last.get(key)
+        self.last[key] = time
+        if last is None:
+            tick = float(packet.time_base)
+            back = _BACK_SECONDS if key >= 0 else _BACK_SECONDS_SHOWN
+            self.steps[key] = (-back / tick, _AHEAD_SECONDS / tick if self.may_leap else math.inf)
             return None
-        seconds = time * float(packet.time_base)
-        last = self.last.get((packet.stream_index, decoded), seconds)
-        self.last[packet.stream_index, decoded] = seconds
-        allowed = _BACK_SECONDS if decoded else _BACK_SECONDS_SHOWN
-        is_leap = last - seconds > allowed or (self.may_leap and seconds - last > _AHEAD_SECONDS)
-        return (last, seconds) if is_leap else None
+        least, most = self.steps[key]
+        if least <= time - last <= most:
+            return None
+        tick = float(packet.time_base)
+        return last * tick, time * tick
 
 
 @dataclass
