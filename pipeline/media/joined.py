@@ -59,7 +59,7 @@ def lay_end_to_end(source: Path, out: Path) -> bool:
     ):
         streams = choose_streams(container)
         chosen = [stream for stream in (streams.video, streams.audio) if stream is not None]
-        copies = {stream.index: target.add_stream_from_template(stream) for stream in chosen}
+        copies = {stream.index: target.add_stream_from_template(stream, opaque=True) for stream in chosen}
         clock, last = _Clock(PacketProbe.of(container)), dict[int, int]()
         for packet in container.demux(chosen):
             if not packet.size or packet.time_base is None:

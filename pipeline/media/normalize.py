@@ -14,16 +14,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from math import ceil
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import av
 import ffmpeg
 from av.container import InputContainer
+from av.video.frame import VideoFrame
 from imageio_ffmpeg import get_ffmpeg_exe
 
 from pipeline.media.crop import Orientation
 from pipeline.media.errors import ClipError
 from pipeline.media.joined import lay_end_to_end
+from pipeline.media.packets import PacketDecoder
 from pipeline.media.probe import OddVideoError, PacketProbe, aspect_of, is_broadcast
 from pipeline.media.streams import choose_streams, open_video
 
@@ -84,7 +86,9 @@ def _with_one_clock(source: Path, joined: Path, odd: OddVideoError) -> Path:
     try:
         if lay_end_to_end(source, joined):
             return joined
-    except av.FFmpegError as error:
+    except (av.FFmpegError, ValueError) as error:
+        if getattr(error, "errno", None) == errno.ENOSPC:
+            raise OSError(errno.ENOSPC, "no room for a temporary copy of the video", str(joined.parent)) from error
         detail = f"{odd.note}: they cannot be laid end to end here, FFmpeg's concat joins them rightly"
         raise ClipError("decode", "times_broken", detail) from error
     with source.open("rb") as file, open_video(file) as container:
@@ -134,7 +138,7 @@ def _filters(container: InputContainer, video: av.VideoStream, odd: OddVideoErro
         filters.append(("bwdif", (), {"mode": "send_frame", "deint": deint}))
     filters += [("scale", ("round(iw*sar)", "ih"), {}), ("setsar", (1,), {})]
     if odd.resized or odd.clock:  # parts that were joined may each have a size of their own
-        first = next(container.decode(video))
+        first = _first_frame(container, video)
         aspect, orientation = aspect_of(video), Orientation.of(first)
         width, height = orientation.size(first)
         width = round(width / aspect if orientation.transposed else width * aspect)
@@ -145,6 +149,15 @@ def _filters(container: InputContainer, video: av.VideoStream, odd: OddVideoErro
         filters.append(("pad", ("2*ceil(iw/2)", "2*ceil(ih/2)"), {}))
     filters.append(("setpts", ("if(N,max(PTS,PREV_OUTPTS+1),PTS)",), {}))  # FFmpeg drops a frame that is not later
     return filters
+
+
+def _first_frame(container: InputContainer, video: av.VideoStream) -> VideoFrame:
+    """The first frame that can be decoded (ClipError: there is none)."""
+    decoder = PacketDecoder(may_be_cut=True)
+    for packet in container.demux(video):
+        for frame in decoder.decode(packet):
+            return cast(VideoFrame, frame)
+    raise ClipError("decode", "video_unreadable", "no frame could be decoded")
 
 
 def _first_time(container: InputContainer, video: av.VideoStream) -> int:

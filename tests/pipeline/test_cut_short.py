@@ -25,6 +25,16 @@ def test_broadcast_may_begin_in_the_middle_of_a_picture(ffmpeg: Ffmpeg, source: 
     assert clicks == pytest.approx(flashes, abs=0.021)
 
 
+def test_broadcast_in_parts_may_begin_in_the_middle_of_a_picture(ffmpeg: Ffmpeg, source: Path) -> None:
+    form = ["-c:v", "mpeg2video", "-g", "12", "-q:v", "2", "-ar", "48000", "-c:a", "mp2"]
+    path = ffmpeg("-i", source, *form, "parts.ts")
+    whole = path.read_bytes()
+    path.write_bytes(cut(path, 0.2, 1).read_bytes() + whole)
+    flashes, clicks = flashes_and_clicks(sample_of(path))
+    assert len(flashes) == 2
+    assert clicks == pytest.approx(flashes, abs=0.041)
+
+
 def test_broadcast_may_end_in_the_middle_of_a_packet(ffmpeg: Ffmpeg, source: Path) -> None:
     form = ["-c:v", "libx264", "-ar", "48000", "-c:a", "aac"]
     path = ffmpeg("-i", source, *form, "cut.ts")

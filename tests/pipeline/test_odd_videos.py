@@ -109,6 +109,14 @@ def test_parts_joined_of_matroska_follow_each_other(ffmpeg: Ffmpeg, source: Path
     assert clicks == pytest.approx(flashes, abs=0.03)
 
 
+def test_parts_joined_in_a_codec_without_an_encoder_follow_each_other(ffmpeg: Ffmpeg, source: Path) -> None:
+    part = ffmpeg("-i", source, "-c:v", "libtheora", "-q:v", "8", "-c:a", "libvorbis", "part.ogv")
+    part.write_bytes(2 * part.read_bytes())
+    flashes, clicks = flashes_and_clicks(sample_of(part))
+    assert clicks == pytest.approx(flashes, abs=0.041)
+    assert len(flashes) == 2
+
+
 def test_parts_joined_whose_times_are_lost_are_skipped_with_the_reason(ffmpeg: Ffmpeg, source: Path) -> None:
     # B-frames: Matroska has no decoding times, and what is made up for them is wrong behind the joint
     part = ffmpeg("-i", source, "-c:v", "libx264", "-bf", "3", "-c:a", "copy", "part.mkv")
