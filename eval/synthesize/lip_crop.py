@@ -32,7 +32,7 @@ from pipeline.media.coordinates import (
 from pipeline.media.crop import CenterCrop, Orientation
 from pipeline.media.decode import Picture, decode_plain
 from pipeline.media.errors import ClipError
-from pipeline.media.probe import probe_header
+from pipeline.media.probe import Oddity, OddVideoError, probe_header
 from pipeline.media.shown_frames import centers_of_stored
 from pipeline.media.streams import choose_streams, open_video
 from pipeline.media.sync import frames_at_25
@@ -88,6 +88,9 @@ def probe_video(video: Path) -> VideoInfo:
             with open_video(file) as container:
                 stream = choose_streams(container).video
                 probe_header(container, stream, file)
+                if container.format.name == "avi" and stream.codec_context.has_b_frames:
+                    # decoding puts them in order; a copy of their packets has no times that another container keeps
+                    raise OddVideoError(Oddity("AVI does not say when its B-frames are shown"))
                 frame = next(iter(container.decode(stream)), None)
                 if frame is None:
                     raise ValueError(f"{video}: none of its pictures can be decoded: is it damaged?")

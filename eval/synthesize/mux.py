@@ -4,8 +4,8 @@ The picture keeps its order of packets, how it is turned and the time between it
 at 0. The sound begins with it. Nothing else of the source is taken along: neither its sound nor subtitles, data or
 descriptions, but a comment says that the speech is synthetic.
 
-What a container says about times comes out as far as the other container can say it: Matroska counts milliseconds. Of
-AVI, which says none, FFmpeg makes them up: with B-frames, sound may then be a frame early.
+What a container says about times comes out as far as the other container can say it: Matroska counts milliseconds. AVI
+says none: with B-frames, the picture is normalized first.
 """
 
 from __future__ import annotations

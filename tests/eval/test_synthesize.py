@@ -148,6 +148,18 @@ def test_synthesize_normalizes_an_odd_video_and_takes_its_box_as_shown(
     assert "wide.mkv: the pixels are not square (2:1): normalized by FFmpeg" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_synthesize_of_avi_with_b_frames_keeps_the_times_of_its_frames(
+    checkpoint: Path, talking: Path, tmp_path: Path, suffix: str
+) -> None:
+    avi = encoded(talking, tmp_path / "b.avi", ["-r", "25", "-c:v", "libx264", "-bf", "3", "-c:a", "pcm_s16le"])
+    out = tmp_path / f"out{suffix}"
+    synthesize("--checkpoint", checkpoint, "--video", avi, "--lip-box", BOX, "--out", out)
+    with av.open(str(out)) as container:
+        times = [frame.time for frame in container.decode(video=0)]
+    assert times == pytest.approx([number / 25 for number in range(len(times))], abs=0.002)
+
+
 def test_synthesize_of_joined_parts_writes_both_one_after_the_other(
     checkpoint: Path, talking: Path, tmp_path: Path
 ) -> None:
