@@ -108,7 +108,9 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         raise CheckpointError(f"{path}: a folder, where a checkpoint file is expected")
     try:
         content = read_torch_file(path)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            raise
         raise CheckpointError(f"{path}: not a checkpoint, or a damaged one: {error}") from error
     try:
         if is_published(content):

@@ -61,7 +61,7 @@ def read_torch_file(path: str | os.PathLike[str]) -> Any:
         except ValueError:
             raise
         except Exception as error:  # the pickle of a damaged or hostile file may go wrong in any way
-            raise ValueError(f"data.pkl: {type(error).__name__}: {error}") from error
+            raise ValueError(f"data.pkl: {type(error).__name__}: {str(error)[:200]}") from error
         return _Builder(archive).build(content, "", 0)
 
 
@@ -80,7 +80,7 @@ def _operations(structure: bytes | bytearray) -> Iterator[tuple[pickletools.Opco
     try:
         yield from pickletools.genops(bytes(structure))
     except Exception as error:
-        raise ValueError(f"data.pkl: not a pickle: {error}") from error
+        raise ValueError(f"data.pkl: not a pickle: {str(error)[:200]!r}") from error
 
 
 class _StateDict(dict[Any, Any]):
@@ -140,15 +140,16 @@ class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str, /) -> Any:
         full = f"{module}.{name}"
         if full not in _CALLED and full not in _DTYPES:
+            printable = full[: limits.MAX_NAME_LENGTH].encode("unicode_escape").decode()
             raise ValueError(
-                f"refused: it names {full[: limits.MAX_NAME_LENGTH]}, and a checkpoint holds only tensors and plain "
-                "values; reading it could run code"
+                f"refused: it names {printable}, and a checkpoint holds only tensors and plain values; reading it "
+                "could run code"
             )
         return _Global(full)
 
     def persistent_load(self, pid: Any) -> _Storage:
         match pid:
-            case ("storage", _Global(name), str() as key, str(), int() as numbers) if name in _DTYPES:
+            case ("storage", _Global(name), str() as key, str(), int() as numbers) if name in _DTYPES and key.isalnum():
                 return _Storage(_DTYPES[name], key, numbers)
         raise ValueError("data.pkl: names something else than a tensor's numbers")
 

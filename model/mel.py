@@ -28,6 +28,9 @@ class MelSettings:
         preemphasis: y[n] = x[n] - preemphasis * x[n - 1].
         peak: the waveform is scaled to this peak first.
         floor: the smallest mel magnitude; its logarithm is mapped to -1, a magnitude of 1 to +1.
+
+    Raises:
+        ValueError: numbers that no analysis has.
     """
 
     sample_rate: int = SAMPLE_RATE
@@ -40,6 +43,13 @@ class MelSettings:
     preemphasis: float = 0.97
     peak: float = 0.9
     floor: float = 1e-5
+
+    def __post_init__(self) -> None:
+        sizes = min(self.sample_rate, self.hop_length, self.n_mels, self.win_length) >= 1
+        if not sizes or not self.win_length <= self.n_fft <= 64 * self.hop_length:
+            raise ValueError(f"sizes of a mel must be positive, win_length <= n_fft <= 64 hop_length: found {self}")
+        if not 0 <= self.fmin < self.fmax or not 0 < self.floor < 1 or self.peak <= 0:
+            raise ValueError(f"a mel has 0 <= fmin < fmax, a floor between 0 and 1 and a peak above 0: found {self}")
 
 
 def log_mel(wav: Tensor, settings: MelSettings = MelSettings()) -> Tensor:

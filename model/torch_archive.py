@@ -34,8 +34,8 @@ class TorchArchive:
         self._check_directory_size()
         try:
             archive = zipfile.ZipFile(file)
-        except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError) as error:
-            raise ValueError(f"the zip's list of members: {error}") from error
+        except Exception as error:  # it meets damage with errors of many kinds
+            raise ValueError(f"damaged: the zip's list of members: {type(error).__name__}: {error}") from error
         infos = sorted(archive.infolist(), key=lambda info: info.header_offset)
         ends = [*(info.header_offset for info in infos[1:]), archive.start_dir]
         self._members = {info.orig_filename: (info, end) for info, end in zip(infos, ends, strict=True)}

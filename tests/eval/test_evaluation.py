@@ -347,3 +347,22 @@ def test_unusable_input_is_named_before_anything_is_written(
         assert not (tmp_path / "x").exists()
     with pytest.raises(SystemExit):
         parse([*flags, "--split", "test", "--colour", "red"])
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"rows": [{"key": "main/s/1", "system": "os:system"}], "damaged": [], "files": []},
+        {"rows": [{"key": "../x", "system": "network"}], "damaged": [], "files": []},
+        {"rows": [{"key": "main/s/1", "system": "network", "failed": 3}], "damaged": [], "files": []},
+        {"rows": [3], "damaged": [], "files": []},
+        {"rows": [], "damaged": [{"key": 3, "reason": ""}], "files": []},
+        {"rows": [], "damaged": [], "files": [3]},
+        {"rows": {}, "files": []},
+        [],
+    ],
+)
+def test_read_batch_refuses_a_record_that_no_evaluation_writes(record: Any, tmp_path: Path) -> None:
+    write_json(Store(str(tmp_path)), record_name(7), record)
+    with pytest.raises(ResultsError, match=r"batches/000007\.json: not the record of a batch"):
+        read_batch(Store(str(tmp_path)), 7)
