@@ -122,6 +122,8 @@ def read_batch(store: Store, number: int) -> dict[str, Any] | None:
                 raise ValueError(wrong)
         if not all(isinstance(clip["key"], str) and isinstance(clip["reason"], str) for clip in record["damaged"]):
             raise ValueError("damaged: keys and reasons were expected")
+        if not all(isinstance(name, str) for name in record["files"]):
+            raise ValueError("files: names were expected")
         complete = all(store.exists(name) for name in record["files"])
     except FileNotFoundError:
         return None

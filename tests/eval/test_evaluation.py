@@ -19,12 +19,13 @@ import torch
 from eval.__main__ import main, parse
 from eval.evaluation import evaluate, plan
 from eval.metrics.speech import estoi, stoi
-from eval.results import Evaluation
+from eval.results import Evaluation, ResultsError, write_json
+from eval.scoring import read_batch, record_name
 from model.checkpoint import Checkpoint, save_checkpoint
 from model.lip_to_speech import LipToSpeech
 from model.transforms import TransformSettings
 from pipeline.corpora.clips import make_key
-from shards import Dataset, DatasetError
+from shards import Dataset, DatasetError, Store
 from shards.loading.reference_clips import reference_rows
 from tests.eval.small import digests, small_checkpoint, small_evaluation, spoken_clip, spoken_dataset
 from tests.eval.sounds import sentence
