@@ -28,6 +28,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
+from eval.result_limits import check_about_size, check_table_size, is_deep
 from shards import Store
 
 FORMAT = 2
@@ -46,8 +47,7 @@ RATES = {
 sums."""
 
 
-MAX_ROWS, MAX_COLUMNS, MAX_ROW_BYTES = 5_000_000, 500, 4 << 30
-"""Of `clips.parquet`, looked at before its rows are read."""
+_PARTS = ("identity", "checkpoint", "dataset", "settings", "versions")
 
 
 class ResultsError(ValueError):
@@ -97,20 +97,6 @@ def write_clips(store: Store, table: pa.Table) -> None:
     pacsv.write_csv(table, lines)
     for name, content in ((CLIPS_NAME, buffer), (CSV_NAME, lines)):
         store.write(name, content.getvalue())
-
-
-def _check_size(path: Path) -> None:
-    """Before rows are read: parquet may hold billions in a few kilobytes."""
-    described = pq.read_metadata(path)
-    groups = [described.row_group(number) for number in range(described.num_row_groups)]
-    size = sum(group.total_byte_size for group in groups)
-    for what, found, allowed in (
-        ("rows", described.num_rows, MAX_ROWS),
-        ("columns", described.num_columns, MAX_COLUMNS),
-        ("bytes of rows", size, MAX_ROW_BYTES),
-    ):
-        if found > allowed:
-            raise ResultsError(f"{path}: {found:,} {what}, and at most {allowed:,} are allowed")
 
 
 def _check_clips(path: Path, clips: pa.Table) -> None:
@@ -179,21 +165,25 @@ class Evaluation:
         """Read a report's folder; `ResultsError` where there is none, it is not finished, or it is damaged."""
         folder = Path(folder)
         try:
+            check_about_size(folder / ABOUT_NAME)
             about = json.loads((folder / ABOUT_NAME).read_text("utf-8"))
+            wrong = [part for part in _PARTS if not isinstance(about.get(part, {}), dict) or is_deep(about.get(part))]
+            if wrong:
+                raise ResultsError(f"{folder / ABOUT_NAME}: {wrong[0]} is no mapping of a few levels")
             if about["format"] != FORMAT:
                 raise ResultsError(f"{folder / ABOUT_NAME}: format {about['format']}, this version reads {FORMAT}")
         except FileNotFoundError as error:
             raise ResultsError(f"{folder}: no evaluation lies here ({ABOUT_NAME} is missing)") from error
         except ResultsError:
             raise
-        except (ValueError, KeyError, TypeError, RecursionError, OSError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError) as error:
             raise ResultsError(f"{folder / ABOUT_NAME}: not what an evaluation writes: {error}") from error
         try:
-            _check_size(folder / CLIPS_NAME)
+            check_table_size(folder / CLIPS_NAME)
             clips = pq.read_table(folder / CLIPS_NAME)
         except FileNotFoundError as error:
             raise ResultsError(f"{folder}: the evaluation has not finished ({CLIPS_NAME} is missing)") from error
-        except (pa.ArrowException, OSError) as error:
+        except (ValueError, pa.ArrowException, OSError) as error:
             raise ResultsError(f"{folder / CLIPS_NAME}: not readable: {error}") from error
         _check_clips(folder / CLIPS_NAME, clips)
         return cls(folder, about, clips)

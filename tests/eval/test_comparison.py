@@ -254,6 +254,24 @@ def test_evaluation_open_refuses_rows_that_no_evaluation_writes(
         Evaluation.open(folder)
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[]",
+        '{"format": 2, "identity": [1]}',
+        '{"format": 2, "versions": ' + 50 * '{"a":' + "1" + 51 * "}",
+        "[" * 99_999,
+        '{"format": 2}' + " " * (17 << 20),
+    ],
+    ids=["list", "identity", "deep", "deeper", "large"],
+)
+def test_evaluation_open_refuses_a_description_that_no_evaluation_writes(content: str, tmp_path: Path) -> None:
+    folder = write_evaluation(tmp_path / "a", {"s/1": 0.5})
+    (folder / ABOUT_NAME).write_text(content)
+    with pytest.raises(ResultsError, match=r"evaluation\.json: "):
+        Evaluation.open(folder)
+
+
 def test_evaluation_open_refuses_columns_of_another_type_and_millions_of_rows(tmp_path: Path) -> None:
     folder = write_evaluation(tmp_path / "a", {"s/1": 0.5})
     table = Evaluation.open(folder).clips
@@ -261,7 +279,7 @@ def test_evaluation_open_refuses_columns_of_another_type_and_millions_of_rows(tm
     with pytest.raises(ResultsError, match=r"clips\.parquet: column 'frames' is of string, and int32 was expected"):
         Evaluation.open(folder)
     pq.write_table(pa.table({"key": pa.nulls(6_000_000)}), folder / "clips.parquet")
-    with pytest.raises(ResultsError, match=r"clips\.parquet: 6,000,000 rows, and at most 5,000,000 are allowed"):
+    with pytest.raises(ResultsError, match=r"clips\.parquet: .*6,000,000 rows, and at most 5,000,000 are allowed"):
         Evaluation.open(folder)
 
 
