@@ -23,8 +23,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from eval.metrics.audio import Wave
 from eval.metrics.optional import PackageMissingError, import_extra
+from eval.metrics.waveforms import Wave
 from model import asr as network
 from model.checkpoint import Checkpoint, build_network, load_checkpoint
 from model.ctc import BeamSettings, beam_search, greedy

@@ -56,7 +56,7 @@ def demo(arguments: Sequence[str]) -> int:
 def build(arguments: Sequence[str]) -> int:
     """Turn videos into indexed shards, on this machine or on a Ray cluster."""
     from pipeline.build import BuildError, plan_build, run_build
-    from pipeline.tables import plan_table, summary_table
+    from pipeline.build_tables import plan_table, summary_table
 
     parser = CommandParser("pipeline build", build.__doc__, section="data")
     parser.add_settings(BuildSettings, skip=["split"])
@@ -91,8 +91,8 @@ def build(arguments: Sequence[str]) -> int:
 def track(arguments: Sequence[str]) -> int:
     """Find the lips in videos: lip centers for `pipeline build`, and what was seen of each face."""
     from pipeline.tracking.calibrate import calibrate
+    from pipeline.tracking.lip_tracks import SQUARE_EYE_DISTANCES, TrackSettings
     from pipeline.tracking.track_folder import TrackError, track_folder
-    from pipeline.tracking.tracks import SQUARE_EYE_DISTANCES, TrackSettings
 
     parser = CommandParser("pipeline track", track.__doc__)
     parser.add_argument("--root", type=str, required=True, help="folder or fsspec URL of the videos")

@@ -14,13 +14,13 @@ from pipeline.config import BuildSettings
 from pipeline.corpora import CorpusClip
 from pipeline.corpora.grid_transcripts import parse_grid_transcript
 from pipeline.corpora.transcripts import Transcript, parse_transcript
-from pipeline.lip_regions import LipRegions, given_regions, is_tracked, tracked_regions
-from pipeline.media.audio import read_wav, stored_sound
+from pipeline.lip_regions import LipRegions, given_regions, is_tracked, regions_of, tracked_regions
+from pipeline.long_clips import part_edges, part_of_transcript
 from pipeline.media.errors import ClipError
-from pipeline.media.sound import SoundRun
+from pipeline.media.sound_runs import SoundRun
+from pipeline.media.stored_sound import read_wav, stored_sound
 from pipeline.media.sync import frames_at_25
-from pipeline.parts import part_edges, part_of_transcript, regions_of
-from pipeline.video_file import read_file, video_file
+from pipeline.source_file import read_file, video_file
 from runtime.constants import FPS, HOP_LENGTH, MEL_FRAMES_PER_VIDEO_FRAME, N_MELS, SAMPLES_PER_FRAME
 from shards import Sample, SampleMeta, SkippedClip, StorageError, Store
 from shards.format.sidecar import Reason

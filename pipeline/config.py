@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from pipeline.media.coordinates import COORDINATE_TOLERANCE
-from pipeline.tracking.tracks import SQUARE_EYE_DISTANCES, TrackSettings
+from pipeline.tracking.lip_tracks import SQUARE_EYE_DISTANCES, TrackSettings
 from shards.format.roi import RoiCodec
 
 DatasetName = Literal["demo", "lrs2", "lrs3", "grid", "folder"]

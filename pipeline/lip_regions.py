@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,9 +17,10 @@ from pipeline.media.crop import CenterCrop
 from pipeline.media.decode import Picture, decode_video
 from pipeline.media.errors import ClipError
 from pipeline.media.shown_frames import centers_of_stored
-from pipeline.media.sound import SoundRun
+from pipeline.media.sound_runs import SoundRun
+from pipeline.media.spool import MEMORY_BYTES
 from pipeline.tracking.face_crops import FaceCrops
-from pipeline.tracking.video import Shot, VideoTracker
+from pipeline.tracking.video_tracker import Shot, VideoTracker
 from runtime.constants import ROI_MARGIN
 from shards.format.sample import roi_side
 
@@ -146,3 +148,19 @@ def _shot_regions(
         square=round(settings.square_eye_distances * track.scale, 2),
         notes=notes + shot.notes,
     )
+
+
+def regions_of(region: Callable[[int], Array], shown: Array) -> Array:
+    """The lip region of a clip from those of its decoded frames, `shown` one for each 25th of a second.
+
+    Returns:
+        uint8 (T, R, R); a large one is mapped from a temporary file, which goes with it.
+    """
+    first = region(shown[0])
+    if len(shown) * first.nbytes <= MEMORY_BYTES:
+        return np.stack([region(index) for index in shown])
+    with tempfile.TemporaryFile(prefix="regions-") as file:
+        for index in shown:
+            file.write(region(index).tobytes())
+        file.flush()
+        return np.memmap(file, np.uint8, "r", shape=(len(shown), *first.shape))

@@ -18,7 +18,7 @@ from model.mel import MelSettings
 from pipeline.config import BuildSettings
 from pipeline.corpora import CorpusClip, CorpusIndex
 from pipeline.lip_regions import is_tracked
-from pipeline.tracking.models import WHEEL, model_file
+from pipeline.tracking.face_networks import WHEEL, model_file
 from runtime.constants import FPS, MEL_FRAMES_PER_VIDEO_FRAME, N_MELS, ROI_MARGIN, SAMPLE_RATE, SAMPLES_PER_FRAME
 from shards import SkippedClip
 from shards.format.sample import roi_side

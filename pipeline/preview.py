@@ -15,7 +15,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from pipeline.whole_frame import SIDE, draw_lip_square
+from pipeline.preview_lip_square import SIDE, draw_lip_square
 from runtime.constants import FPS, MEL_FRAMES_PER_VIDEO_FRAME, N_MELS, SAMPLE_RATE, SAMPLES_PER_FRAME
 from runtime.html_page import check_page, write_page
 from runtime.images import COLORS, COLUMNS, TILE, data_uri, jpeg, make_tiles, mel_data_uri, sheet, strip

@@ -8,7 +8,7 @@ import logging
 from shards import open_dataset
 from train.checkpointing import Checkpointer, fingerprint_of
 from train.distributed import DistributedContext
-from train.init import init_network, load_asr, load_tokenizer, own_asr, take_from_manifest
+from train.init import init_network, load_content_asr, load_tokenizer, own_asr, take_from_manifest
 from train.run_dir import RunDir
 from train.settings import TaskName, TrainSettings
 from train.state import prepare_model
@@ -46,7 +46,7 @@ def build_trainer(settings: TrainSettings, resume: str | None, context: Distribu
     checkpoint = context.on_rank0(lambda: checkpointer.find(resume))
     asr_path = context.on_rank0(lambda: own_asr(run_dir, settings, checkpoint is not None))
     with_own_asr = dataclasses.replace(settings, init_asr=asr_path)
-    asr = load_asr(with_own_asr, context.device)
+    asr = load_content_asr(with_own_asr, context.device)
     task = TASKS[settings.task](settings, tokenizer, context.device, asr)
     resumed = dataclasses.replace(settings, init=None, init_vsr=None)  # its weights come from the checkpoint
     network = init_network(settings if checkpoint is None else resumed, task)

@@ -158,12 +158,12 @@ def _has_other_pieces(checkpoint: Checkpoint, tokenizer: Tokenizer | None) -> bo
 
 def own_asr(run_dir: RunDir, settings: TrainSettings, resuming: bool) -> str | None:
     """The ASR checkpoint of a run: a copy in its run dir, made when the run begins, since the file that settings name
-    may be another by the time the run resumes. For rank 0 (`ValueError`: as `load_asr`)."""
+    may be another by the time the run resumes. For rank 0 (`ValueError`: as `load_content_asr`)."""
     if settings.init_asr is None:
         return None
     named = Path(settings.init_asr)
     if not resuming:
-        load_asr(settings, torch.device("cpu"))
+        load_content_asr(settings, torch.device("cpu"))
         atomic_write(run_dir.asr, named.read_bytes())
     elif not run_dir.asr.exists():
         return settings.init_asr
@@ -172,7 +172,7 @@ def own_asr(run_dir: RunDir, settings: TrainSettings, resuming: bool) -> str | N
     return str(run_dir.asr)
 
 
-def load_asr(settings: TrainSettings, device: torch.device) -> ASRModel | None:
+def load_content_asr(settings: TrainSettings, device: torch.device) -> ASRModel | None:
     """The frozen ASR model of the output content loss, with the network's padding; None where none is named
     (`ValueError`: the checkpoint is of another kind)."""
     if settings.init_asr is None:

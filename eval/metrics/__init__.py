@@ -3,7 +3,7 @@
 Importing this is cheap: neither torch, Ray, librosa nor a package of an extra is imported.
 """
 
-from eval.metrics.audio import MetricError, Wave
 from eval.metrics.registry import Display, Metric
+from eval.metrics.waveforms import MetricError, Wave
 
 __all__ = ["Display", "Metric", "MetricError", "Wave"]

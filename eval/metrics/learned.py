@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from eval.metrics.audio import MetricError, Wave, check_audible, check_dtype
 from eval.metrics.optional import import_extra
+from eval.metrics.waveforms import MetricError, Wave, check_audible, check_dtype
 from runtime.constants import SAMPLE_RATE
 
 EXTRA = "judges"

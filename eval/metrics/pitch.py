@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from eval.metrics.audio import MetricError, Wave, crop_to_common_length
+from eval.metrics.waveforms import MetricError, Wave, crop_to_common_length
 from runtime.constants import HOP_LENGTH, SAMPLE_RATE
 
 _FMIN, _FMAX = 60.0, 500.0  # Hz

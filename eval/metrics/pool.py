@@ -27,9 +27,9 @@ from typing import NamedTuple
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from eval.metrics.audio import MetricError, Wave
 from eval.metrics.optional import PackageMissingError
 from eval.metrics.registry import load_packages, metric_of
+from eval.metrics.waveforms import MetricError, Wave
 from runtime.signals import exit_with_parent, outlive_sigterm
 
 _MAX_PENDING = 32

@@ -17,12 +17,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import import_module
 
-from eval.metrics.audio import Wave
 from eval.metrics.learned import EXTRA, PACKAGES, mos, similarity
 from eval.metrics.optional import import_extra
 from eval.metrics.pitch import f0_error, voicing_error
 from eval.metrics.spectral import lsd, mcd
 from eval.metrics.speech import estoi, pesq_narrow, pesq_wide, stoi
+from eval.metrics.waveforms import Wave
 
 
 @dataclass(frozen=True)

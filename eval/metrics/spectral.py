@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from eval.metrics.audio import MetricError, Wave, crop_to_common_length
+from eval.metrics.waveforms import MetricError, Wave, crop_to_common_length
 from runtime.constants import SAMPLE_RATE
 
 Spectrum = np.ndarray[Any, np.dtype[np.float64]]

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 import numpy as np
 import soxr
 
-from eval.metrics.audio import MetricError, Wave, crop_to_common_length
+from eval.metrics.waveforms import MetricError, Wave, crop_to_common_length
 from runtime.constants import SAMPLE_RATE
 
 

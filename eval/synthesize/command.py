@@ -21,7 +21,7 @@ from PIL import Image
 from eval.reference_audio import reference_of
 from eval.results import make_folder
 from eval.settings import VOCODERS
-from eval.synthesize.lip_crop import Square, probe_video, read_box, read_lips, read_track
+from eval.synthesize.lip_crop import LipSquares, probe_video, read_box, read_coordinates, read_lips
 from eval.synthesize.lip_track import track_lips
 from eval.synthesize.mux import check_container, mux_sound
 from eval.systems import device_of
@@ -32,7 +32,7 @@ from pipeline.media.errors import ClipError
 from pipeline.media.normalize import normalized
 from pipeline.media.probe import OddVideoError
 from pipeline.media.sync import to_pcm16
-from pipeline.tracking.tracks import SQUARE_EYE_DISTANCES, TrackSettings
+from pipeline.tracking.lip_tracks import SQUARE_EYE_DISTANCES, TrackSettings
 from runtime.command_line import CommandParser
 from runtime.constants import FPS
 from runtime.images import color_map, mel_levels
@@ -137,7 +137,7 @@ def _check_not_over(out: Path, inputs: list[Path | None]) -> None:
                 raise ValueError(f"--out {out}: {place} would be written over what is read: choose another name")
 
 
-def _square(values: Namespace, transforms: TransformSettings) -> tuple[Square | None, list[str]]:
+def _square(values: Namespace, transforms: TransformSettings) -> tuple[LipSquares | None, list[str]]:
     """Where the lips are, and notices; None: they are to be tracked."""
     if values.coordinates is not None and values.lip_box is not None:
         raise ValueError(f"{values.video}: --coordinates and --lip-box both say where the lips are: give one of them")
@@ -150,7 +150,7 @@ def _square(values: Namespace, transforms: TransformSettings) -> tuple[Square | 
     if values.coordinates is None:
         return None, []
     side = 2 * transforms.crop_radius if values.size is None else values.size
-    return read_track(values.coordinates, values.video, side)
+    return read_coordinates(values.coordinates, values.video, side)
 
 
 def _tracking(values: Namespace) -> TrackSettings:

@@ -63,7 +63,7 @@ class VideoInfo:
 
 
 @dataclass(frozen=True)
-class Square:
+class LipSquares:
     """Where the lips are."""
 
     centers: Array  # (n, 2) x, y of the lip center in each frame of the video; of fixed squares (1, 2), that of all
@@ -106,7 +106,7 @@ def probe_video(video: Path) -> VideoInfo:
             raise ValueError(f"{video}: not a video that can be read: {error.strerror}") from error
 
 
-def read_box(box: str) -> Square:
+def read_box(box: str) -> LipSquares:
     """`84,110,80` -> the same square in every frame, x and y of its center and its side; `ValueError` for anything
     else."""
     match = re.fullmatch(r"\s*(-?\d{1,6})\s*,\s*(-?\d{1,6})\s*,\s*(\d{1,6})\s*", box)
@@ -115,10 +115,10 @@ def read_box(box: str) -> Square:
             f"--lip-box {box!r}: expected X,Y,SIZE in whole pixels of the video, the lip center and the side of the "
             "square around it, such as 320,290,160"
         )
-    return Square(np.array([[int(match[1]), int(match[2])]]), int(match[3]), fixed=True)
+    return LipSquares(np.array([[int(match[1]), int(match[2])]]), int(match[3]), fixed=True)
 
 
-def read_track(file: Path, video: Path, side: int) -> tuple[Square, list[str]]:
+def read_coordinates(file: Path, video: Path, side: int) -> tuple[LipSquares, list[str]]:
     """The squares of `side` pixels from a file of lip centers, a corpus's, a line a clip, or the bare numbers of this
     video, and notices of lines that could not be used.
 
@@ -132,7 +132,7 @@ def read_track(file: Path, video: Path, side: int) -> tuple[Square, list[str]]:
     else:
         numbers, notices = decode_text(file.read_bytes())[0].replace("\\", "/"), []
     try:
-        return Square(parse_coordinates(numbers), side, fixed=False), notices
+        return LipSquares(parse_coordinates(numbers), side, fixed=False), notices
     except ValueError as error:
         raise ValueError(f"{file}: {error}; expected x0/y0/x1/y1/..., a lip center for each frame") from error
 
@@ -153,7 +153,7 @@ def _line_of(lines: dict[str, str], file: Path, video: Path) -> str:
     return lines[longest]
 
 
-def read_lips(video: Path, info: VideoInfo, square: Square, pictures: TransformSettings) -> LipCrops:
+def read_lips(video: Path, info: VideoInfo, square: LipSquares, pictures: TransformSettings) -> LipCrops:
     """Decode a video and cut its lips out, at 25 frames a second, into the crops that the network was trained on.
 
     `video` is the file as its user knows it, for messages. `OddVideoError` where it is to be normalized first;
@@ -212,7 +212,7 @@ def crops_at_25(video: Path, picture: Picture, region: Callable[[int], Array]) -
     return LipCrops(np.stack([region(frame) for frame in frames]), picture.start, notes)
 
 
-def _check(video: Path, info: VideoInfo, square: Square, radius: int) -> None:
+def _check(video: Path, info: VideoInfo, square: LipSquares, radius: int) -> None:
     """What can be known before a long video is decoded."""
     if square.side < 2:
         raise ValueError(f"a lip square of {square.side} pixels: expected 2 at least, and it is better to have 40")

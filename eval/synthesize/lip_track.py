@@ -10,8 +10,8 @@ from model.transforms import TransformSettings
 from pipeline.media.decode import decode_plain
 from pipeline.media.errors import ClipError
 from pipeline.tracking.face_crops import FaceCrops
-from pipeline.tracking.tracks import TrackSettings
-from pipeline.tracking.video import VideoTracker
+from pipeline.tracking.lip_tracks import TrackSettings
+from pipeline.tracking.video_tracker import VideoTracker
 
 
 def track_lips(video: Path, info: VideoInfo, settings: TrackSettings, pictures: TransformSettings) -> LipCrops:

@@ -31,7 +31,7 @@ from pipeline.media.length import (
 from pipeline.media.normalize import normalized
 from pipeline.media.packets import PacketDecoder
 from pipeline.media.probe import FrameProbe, OddVideoError, PacketProbe, is_broadcast, probe_header
-from pipeline.media.sound import SoundRun, add_sound
+from pipeline.media.sound_runs import SoundRun, add_sound
 from pipeline.media.spool import Spool
 from pipeline.media.streams import Streams, choose_streams, open_video
 

@@ -17,7 +17,7 @@ import soxr
 from pipeline.media.decode import Picture
 from pipeline.media.errors import ClipError
 from pipeline.media.length import is_stretched
-from pipeline.media.sound import SoundRun
+from pipeline.media.sound_runs import SoundRun
 from runtime.constants import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 
 _JITTER = 0.01

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.media.errors import ClipError
-from pipeline.tracking.tracks import TrackSettings
-from pipeline.tracking.video import track_video, whole_centers
+from pipeline.tracking.lip_tracks import TrackSettings
+from pipeline.tracking.video_tracker import track_video, whole_centers
 from runtime.progress import JobProgress
 from shards import Store, open_dataset
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 
+from pipeline.tracking.frame import Frame, Square
 from pipeline.tracking.mesh import Face, fit_mesh
-from pipeline.tracking.picture import Picture, Square
 
 _STARTS = ((1.25, -0.3), (1.5, -0.3), (1.75, -0.3), (2.0, -0.15), (2.25, -0.15))
 """Squares to start from: side over the picture's longer side, and how far above its middle, in that side."""
@@ -20,7 +20,7 @@ _NEAR = 0.25
 _LEAST_AGREEING = 3
 
 
-def fit_close_up(picture: Picture) -> Face | None:
+def fit_close_up(picture: Frame) -> Face | None:
     """The face that fills more than the picture, if there is one: that on which most starts agree."""
     faces = [face for times, up in _STARTS if (face := _fit(picture, times, up)) is not None]
     groups = [[other for other in faces if _agree(face, other)] for face in faces]
@@ -30,7 +30,7 @@ def fit_close_up(picture: Picture) -> Face | None:
     return sorted(best, key=lambda face: face.scale)[len(best) // 2]
 
 
-def _fit(picture: Picture, times: float, up: float) -> Face | None:
+def _fit(picture: Frame, times: float, up: float) -> Face | None:
     longer = max(picture.width, picture.height)
     square = Square(picture.width / 2, picture.height / 2 + up * longer, times * longer)
     for _ in range(_FITS):

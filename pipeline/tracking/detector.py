@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pipeline.tracking.models import network
-from pipeline.tracking.picture import Picture, Square
+from pipeline.tracking.face_networks import network
+from pipeline.tracking.frame import Frame, Square
 
 Array = np.ndarray[Any, Any]
 DetectorName = Literal["full_range", "short_range"]
@@ -48,7 +48,7 @@ class Detection:
     score: float
 
 
-def detect(picture: Picture, square: Square, name: DetectorName) -> list[Detection]:
+def detect(picture: Frame, square: Square, name: DetectorName) -> list[Detection]:
     """The faces under a square of a picture, best first, by one of the two networks."""
     net = network(name)
     sample = picture.sample(square, net.side, beyond=False)

@@ -16,9 +16,9 @@ from PIL import Image
 
 from pipeline.media.crop import GRAY_OF_LUMA, Orientation, gray_from_rgb, has_plain_luma
 from pipeline.media.spool import Spool
+from pipeline.tracking.face_tracker import FaceLog
+from pipeline.tracking.lip_tracks import LipTrack
 from pipeline.tracking.mesh import Face
-from pipeline.tracking.tracker import FaceLog
-from pipeline.tracking.tracks import LipTrack
 from shards.format.roi import luma
 
 Array = np.ndarray[Any, Any]

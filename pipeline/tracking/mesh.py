@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.tracking.models import network
-from pipeline.tracking.picture import Picture, Square
+from pipeline.tracking.face_networks import network
+from pipeline.tracking.frame import Frame, Square
 
 Array = np.ndarray[Any, Any]
 
@@ -59,7 +59,7 @@ class Face:
     square: Square
 
 
-def fit_mesh(picture: Picture, square: Square) -> Face:
+def fit_mesh(picture: Frame, square: Square) -> Face:
     """What the mesh sees under a square; `Face.score` says whether it is a face at all."""
     net = network("mesh")
     outputs = net.run(picture.sample(square, net.side).astype(np.float32) / 255)

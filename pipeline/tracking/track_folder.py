@@ -18,9 +18,9 @@ import pyarrow.parquet as pq
 
 from pipeline.corpora.listing import list_files
 from pipeline.media.coordinates import VIDEO_EXTENSIONS
-from pipeline.tracking.models import model_file
-from pipeline.tracking.track_videos import SCHEMA, TrackedVideo, TrackTask, read_part, track_videos
-from pipeline.tracking.tracks import TrackSettings
+from pipeline.tracking.face_networks import model_file
+from pipeline.tracking.lip_tracks import TrackSettings
+from pipeline.tracking.track_task import SCHEMA, TrackedVideo, TrackTask, read_result, track_videos
 from runtime.progress import JobProgress
 from runtime.ray_jobs import job_runner
 from shards import StorageError, Store
@@ -92,7 +92,7 @@ def track_folder(
             f"{len(failed)} of {len(videos)} videos could not be tracked, {path} for one: {error}: mend the cause and "
             "run the same command: only what is missing is tracked"
         )
-    found = [video for task in tasks for video in read_part(task) or ()]
+    found = [video for task in tasks for video in read_result(task) or ()]
     files = _write(found, out)
     _remove(Store(parts), tasks)
     reasons = Counter(str(row["reason"]) for video in found for row in video.rows if row["reason"])

@@ -15,8 +15,8 @@ from pipeline.config import BuildSettings
 from pipeline.corpora import CorpusClip
 from pipeline.media.coordinates import parse_coordinates
 from pipeline.media.errors import ClipError
-from pipeline.tracking.tracks import TrackSettings
-from pipeline.tracking.video import VideoTracker, track_video, whole_centers
+from pipeline.tracking.lip_tracks import TrackSettings
+from pipeline.tracking.video_tracker import VideoTracker, track_video, whole_centers
 
 
 def measure(settings: BuildSettings, clips: list[CorpusClip], runs: int) -> Iterator[str]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from eval.synthesize import lip_crop
-from eval.synthesize.lip_crop import Square, probe_video, read_box, read_lips, read_track
+from eval.synthesize.lip_crop import LipSquares, probe_video, read_box, read_coordinates, read_lips
 from model.transforms import TransformSettings
 from pipeline.clip import Corpus, build_sample
 from pipeline.config import BuildSettings
@@ -19,7 +19,7 @@ from tests.corpora import click_track, coordinate_line, pictures, write_video
 SIZE = (96, 136)
 
 
-def lips_at(video: Path, square: Square, crop_radius: int = 12) -> np.ndarray[Any, Any]:
+def lips_at(video: Path, square: LipSquares, crop_radius: int = 12) -> np.ndarray[Any, Any]:
     return read_lips(video, probe_video(video), square, TransformSettings(crop_radius=crop_radius)).roi
 
 
@@ -36,20 +36,20 @@ def test_crop_of_a_larger_picture_is_shrunk_to_what_the_network_knows(tmp_path: 
     small = write_video(tmp_path / "small.mp4", frames, None, encoder={"crf": "1"})
     large = write_video(tmp_path / "large.mp4", frames.repeat(3, axis=1).repeat(3, axis=2), None, encoder={"crf": "1"})
     centers = np.array([[50 + n, 40] for n in range(30)])
-    expected = lips_at(small, Square(centers, 24, fixed=False)).astype(int)
-    found = lips_at(large, Square(3 * centers, 72, fixed=False)).astype(int)
+    expected = lips_at(small, LipSquares(centers, 24, fixed=False)).astype(int)
+    found = lips_at(large, LipSquares(3 * centers, 72, fixed=False)).astype(int)
     assert found.shape == expected.shape == (30, 34, 34)
     # a level off for the softened edges of the drawn squares of 8 pixels; 3 levels and more if it is a tenth off
     assert np.abs(found - expected).mean() < 1.5
     for side in (66, 78):
-        assert np.abs(lips_at(large, Square(3 * centers, side, fixed=False)) - expected).mean() > 3
+        assert np.abs(lips_at(large, LipSquares(3 * centers, side, fixed=False)) - expected).mean() > 3
 
 
 def test_coordinates_are_a_corpus_line_or_bare_numbers(tmp_path: Path) -> None:
     file, video = tmp_path / "c.txt", tmp_path / "main" / "speaker2" / "00001.mp4"
 
     def track() -> list[list[int]]:
-        return [[x, y] for x, y in read_track(file, video, 24)[0].centers.tolist()]
+        return [[x, y] for x, y in read_coordinates(file, video, 24)[0].centers.tolist()]
 
     file.write_text("60/40/61/41/62/42\n")
     assert track() == [[60, 40], [61, 41], [62, 42]]

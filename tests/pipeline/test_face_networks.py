@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from pipeline.media.crop import UPRIGHT, Orientation
-from pipeline.tracking.models import WHEEL, MissingModelsError, model_file
-from pipeline.tracking.picture import Picture, Square
-from pipeline.tracking.search import find_faces
-from pipeline.tracking.tracker import FaceTracker
-from pipeline.tracking.tracks import tracks_of
+from pipeline.tracking.face_networks import WHEEL, MissingModelsError, model_file
+from pipeline.tracking.face_search import find_faces
+from pipeline.tracking.face_tracker import FaceTracker
+from pipeline.tracking.frame import Frame, Square
+from pipeline.tracking.lip_tracks import tracks_of
 from tests.faces import on_canvas, resized, talking_face
 
 Array = np.ndarray[Any, Any]
@@ -31,7 +31,7 @@ def frame_of(picture: Array, form: str = "yuv420p") -> av.VideoFrame:
 def tracked(pictures: Iterable[Array], orientation: Orientation = UPRIGHT) -> FaceTracker:
     tracker = FaceTracker()
     for picture in pictures:
-        tracker.add(Picture(frame_of(picture), orientation))
+        tracker.add(Frame(frame_of(picture), orientation))
     tracker.finish()
     return tracker
 
@@ -46,7 +46,7 @@ def assert_lips_at(tracker: FaceTracker, centers: Array, within: float) -> None:
 def test_picture_sample_of_the_whole_frame_is_the_frame() -> None:
     picture = talking_face(0, 10)[0][0]
     for form in ("yuv444p", "yuv420p", "rgb24", "yuv420p10le"):
-        sample = Picture(frame_of(picture, form)).sample(Square(80, 80, 160), 160)
+        sample = Frame(frame_of(picture, form)).sample(Square(80, 80, 160), 160)
         assert np.abs(sample.astype(int) - picture).mean() < 4, form
 
 
@@ -54,14 +54,14 @@ def test_picture_sample_of_the_whole_frame_is_the_frame() -> None:
 def test_picture_is_sampled_as_shown(turned: Orientation) -> None:
     stored = talking_face(1, 10)[0][0][:, 20:120]
     shown = (stored.transpose(1, 0, 2) if turned.transposed else stored)[:: turned.down, :: turned.across]
-    picture = Picture(frame_of(stored, "yuv444p"), turned)
+    picture = Frame(frame_of(stored, "yuv444p"), turned)
     assert (picture.width, picture.height) == shown.shape[1::-1]
     sample = picture.sample(Square(40, 60, 40), 40)
     assert np.abs(sample.astype(int) - shown[40:80, 20:60]).mean() < 4
 
 
 def test_picture_beyond_its_edge_goes_on_or_is_black() -> None:
-    white = Picture(frame_of(np.full((32, 32, 3), 255, np.uint8)))
+    white = Frame(frame_of(np.full((32, 32, 3), 255, np.uint8)))
     assert white.sample(Square(0, 0, 20), 20).min() > 250
     assert white.sample(Square(0, 0, 20), 20, beyond=False)[:8, :8].max() < 5
     assert white.sample(Square(-300, 300, 20), 20).min() > 250
@@ -124,8 +124,8 @@ def test_faces_are_not_seen_where_there_are_none() -> None:
     random = np.random.default_rng(0)
     for cells in (2, 5, 20, 160):
         coarse = random.integers(0, 255, (cells, cells, 3)).astype(np.uint8)
-        assert find_faces(Picture(frame_of(resized(coarse, 320, 320))), [], True) == []
-    assert find_faces(Picture(frame_of(np.full((160, 160, 3), 128, np.uint8))), [], True) == []
+        assert find_faces(Frame(frame_of(resized(coarse, 320, 320))), [], True) == []
+    assert find_faces(Frame(frame_of(np.full((160, 160, 3), 128, np.uint8))), [], True) == []
 
 
 def test_face_networks_that_are_missing_are_named_with_the_command_that_brings_them(
@@ -156,7 +156,7 @@ def test_lips_of_real_faces_are_where_the_corpus_says(footage: Path, clips: int)
         tracker = FaceTracker()
         with av.open(str(footage / f"LRS2-BBC/main/{name}.mp4")) as container:
             for frame in container.decode(video=0):
-                tracker.add(Picture(frame))
+                tracker.add(Frame(frame))
         (track,) = tracks_of(tracker, 0)
         assert track.missing == 0, name
         apart.append(np.rint(track.centers) - stored[: tracker.count])

@@ -15,9 +15,9 @@ from pipeline.build import plan_build, run_build
 from pipeline.clip import stored_mel
 from pipeline.config import BuildSettings
 from pipeline.corpora.transcripts import Transcript
+from pipeline.long_clips import part_edges, part_of_transcript
 from pipeline.media import spool as spool_module
 from pipeline.media.spool import Spool
-from pipeline.parts import part_edges, part_of_transcript
 from pipeline.verify import verify
 from shards import Sample, open_dataset
 from tests.corpora import click_track, pictures, write_video
@@ -101,9 +101,9 @@ def test_long_clip_that_goes_through_files_has_the_same_bytes(
     for file in (videos.parent / "out").iterdir():
         file.unlink()
     monkeypatch.setattr(spool_module, "MEMORY_BYTES", 100_000)
-    monkeypatch.setattr("pipeline.parts.MEMORY_BYTES", 100_000)
+    monkeypatch.setattr("pipeline.lip_regions.MEMORY_BYTES", 100_000)
     monkeypatch.setattr("pipeline.media.sync._CHUNK", 10_000)
-    monkeypatch.setattr("pipeline.video_file._MEMORY_BYTES", 0)
+    monkeypatch.setattr("pipeline.source_file._MEMORY_BYTES", 0)
     built(videos, roi_codec=codec)
     assert shard.read_bytes() == in_memory
 

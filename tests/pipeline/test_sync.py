@@ -15,7 +15,7 @@ from pipeline.clip import Corpus, build_sample
 from pipeline.config import BuildSettings
 from pipeline.corpora import CorpusClip
 from pipeline.media.errors import ClipError
-from pipeline.media.sound import SoundRun
+from pipeline.media.sound_runs import SoundRun
 from pipeline.media.spool import Spool
 from pipeline.media.sync import sound_at_16k
 from shards import Sample

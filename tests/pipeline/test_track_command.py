@@ -13,8 +13,8 @@ from pipeline.cli import main
 from pipeline.config import BuildSettings
 from pipeline.media.coordinates import parse_coordinates, read_coordinate_file
 from pipeline.tracking import track_folder
-from pipeline.tracking.tracks import TrackSettings
-from pipeline.tracking.video import VideoTracker, track_video
+from pipeline.tracking.lip_tracks import TrackSettings
+from pipeline.tracking.video_tracker import VideoTracker, track_video
 from shards import Store
 from tests.corpora import click_track, pictures, write_video
 from tests.faces import talking_face
@@ -126,10 +126,10 @@ def test_track_resumes_with_what_is_missing(videos: Path, tmp_path: Path, monkey
         tracked.append("")
         return track_video(content, settings)
 
-    monkeypatch.setattr("pipeline.tracking.track_videos.track_video", stumble)
+    monkeypatch.setattr("pipeline.tracking.track_task.track_video", stumble)
     assert main(arguments) == 130
     assert len(list((tmp_path / "c.txt.parts").iterdir())) == 4
-    monkeypatch.setattr("pipeline.tracking.track_videos.track_video", track_video)
+    monkeypatch.setattr("pipeline.tracking.track_task.track_video", track_video)
     assert main(arguments) == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["c.txt", "tracks.parquet"]
     lines, _ = read_coordinate_file(Store(str(tmp_path)), "c.txt")

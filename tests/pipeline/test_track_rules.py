@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from pipeline.media.errors import ClipError
+from pipeline.tracking.face_tracker import FaceTracker
+from pipeline.tracking.frame import Square
+from pipeline.tracking.lip_tracks import LipTrack, TrackSettings, choose_track, tracks_of
 from pipeline.tracking.mesh import Face, face_of, face_scale
-from pipeline.tracking.picture import Square
-from pipeline.tracking.tracker import FaceTracker
-from pipeline.tracking.tracks import LipTrack, TrackSettings, choose_track, tracks_of
-from pipeline.tracking.video import VideoTracker, whole_centers
+from pipeline.tracking.video_tracker import VideoTracker, whole_centers
 
 Array = np.ndarray[Any, Any]
 

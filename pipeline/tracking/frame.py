@@ -51,7 +51,7 @@ class Square:
         return np.array([[cos, -sin, self.x - half * (cos - sin)], [sin, cos, self.y - half * (sin + cos)]], np.float64)
 
 
-class Picture:
+class Frame:
     """A decoded frame as it is shown.
 
     Attributes:

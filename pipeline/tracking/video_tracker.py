@@ -13,9 +13,9 @@ from pipeline.media.crop import Orientation
 from pipeline.media.decode import decode_video
 from pipeline.media.errors import ClipError
 from pipeline.tracking.face_crops import FaceCrops
-from pipeline.tracking.picture import Picture
-from pipeline.tracking.tracker import FaceTracker
-from pipeline.tracking.tracks import LipTrack, TrackSettings, choose_track, fault_of, shots_of, tracks_of
+from pipeline.tracking.face_tracker import FaceTracker
+from pipeline.tracking.frame import Frame
+from pipeline.tracking.lip_tracks import LipTrack, TrackSettings, choose_track, fault_of, shots_of, tracks_of
 from runtime.constants import FPS
 
 Array = np.ndarray[Any, Any]
@@ -67,7 +67,7 @@ class VideoTracker:
             self.tracker, self._began = FaceTracker(), frame.time or 0.0
             if self.crops is not None:
                 self.crops.clear()
-        picture = Picture(frame, orientation)
+        picture = Frame(frame, orientation)
         self.width, self.height = picture.width, picture.height
         if frame.time is not None and frame.time > self._began:
             self.tracker.fps = number / (frame.time - self._began)

@@ -16,9 +16,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from pipeline.tracking.cuts import THUMBNAIL, CutFinder, shows_same
+from pipeline.tracking.face_search import LEAST_SCORE, find_faces
+from pipeline.tracking.frame import Square
 from pipeline.tracking.mesh import Face, fit_mesh, is_same_face
-from pipeline.tracking.picture import Square
-from pipeline.tracking.search import LEAST_SCORE, find_faces
 from runtime.constants import FPS
 
 Array = np.ndarray[Any, Any]

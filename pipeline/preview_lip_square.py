@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from pipeline.media.crop import Orientation
 from pipeline.media.decode import decode_video
 from pipeline.media.errors import ClipError
-from pipeline.tracking.picture import Picture, Square
+from pipeline.tracking.frame import Frame, Square
 from runtime.constants import FPS
 from shards import SampleMeta
 
@@ -28,7 +28,7 @@ _COLOR = (255, 210, 0)
 class _Found(Exception):  # noqa: N818
     """Ends decoding where there is nothing more to decode."""
 
-    def __init__(self, picture: Picture, seconds: float) -> None:
+    def __init__(self, picture: Frame, seconds: float) -> None:
         super().__init__()
         self.picture = picture
         self.seconds = seconds
@@ -53,7 +53,7 @@ def draw_lip_square(content: bytes, meta: SampleMeta) -> Array | None:
         time = number / FPS if frame.time is None else frame.time
         first = time if number == 0 else first
         if time - first >= wanted - 0.5 / FPS:
-            raise _Found(Picture(frame, orientation), time - first)
+            raise _Found(Frame(frame, orientation), time - first)
         return np.empty(0, np.uint8)
 
     try:
@@ -66,7 +66,7 @@ def draw_lip_square(content: bytes, meta: SampleMeta) -> Array | None:
     return None
 
 
-def _draw(picture: Picture, center: tuple[int, int], side: float) -> Array:
+def _draw(picture: Frame, center: tuple[int, int], side: float) -> Array:
     longer = max(picture.width, picture.height)
     whole = Square(picture.width / 2, picture.height / 2, longer)
     image = Image.fromarray(picture.sample(whole, SIDE, beyond=False))

@@ -10,7 +10,7 @@ import soundfile
 
 from pipeline.media.decode import Picture
 from pipeline.media.errors import ClipError
-from pipeline.media.sound import SoundRun
+from pipeline.media.sound_runs import SoundRun
 from pipeline.media.spool import Spool
 from pipeline.media.sync import sound_at_16k, to_pcm16
 from runtime.constants import FPS

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from pipeline.media.errors import ClipError
-from pipeline.tracking.tracker import FaceLog, FaceTracker
+from pipeline.tracking.face_tracker import FaceLog, FaceTracker
 
 Array = np.ndarray[Any, Any]
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from pipeline.tracking.close_up import fit_close_up
 from pipeline.tracking.detector import Detection, detect, suppress
+from pipeline.tracking.frame import Frame, Square
 from pipeline.tracking.mesh import Face, fit_mesh, is_same_face
-from pipeline.tracking.picture import Picture, Square
 
 LEAST_SCORE = 0.5
 """The mesh's score from which on it sees a face."""
@@ -27,7 +27,7 @@ _LEAST_SIDE = 320
 """Pixels of the longer side of a picture that is searched part by part."""
 
 
-def find_faces(picture: Picture, known: Sequence[Face], thorough: bool) -> list[Face]:
+def find_faces(picture: Frame, known: Sequence[Face], thorough: bool) -> list[Face]:
     """The faces of a picture that are not known yet, the largest first.
 
     Args:
@@ -44,7 +44,7 @@ def find_faces(picture: Picture, known: Sequence[Face], thorough: bool) -> list[
     return [close_up] if close_up is not None else []
 
 
-def _ways(picture: Picture, thorough: bool) -> Iterator[list[Detection]]:
+def _ways(picture: Frame, thorough: bool) -> Iterator[list[Detection]]:
     middle, side = (picture.width / 2, picture.height / 2), max(picture.width, picture.height)
     yield detect(picture, Square(*middle, side), "full_range") or detect(picture, Square(*middle, side), "short_range")
     if not thorough:
@@ -56,7 +56,7 @@ def _ways(picture: Picture, thorough: bool) -> Iterator[list[Detection]]:
         yield suppress([face for part in _parts(picture) for face in detect(picture, part, "full_range")])
 
 
-def _new_faces(picture: Picture, detections: Iterable[Detection], known: Sequence[Face]) -> list[Face]:
+def _new_faces(picture: Frame, detections: Iterable[Detection], known: Sequence[Face]) -> list[Face]:
     found: list[Face] = []
     for detection in sorted(detections, key=lambda face: -face.square.side)[:_MOST_FACES]:
         if any(_covers(face, detection.square) for face in (*known, *found)):
@@ -74,7 +74,7 @@ def _covers(face: Face, square: Square) -> bool:
     return math.dist((square.x, square.y), (face.square.x, face.square.y)) < face.square.side / 4
 
 
-def _parts(picture: Picture) -> list[Square]:
+def _parts(picture: Frame) -> list[Square]:
     """Squares of half the longer side that overlap and cover the picture."""
     side = max(picture.width, picture.height) / 2
 

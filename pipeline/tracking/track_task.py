@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from pipeline.media.errors import ClipError
-from pipeline.tracking.models import WHEEL
-from pipeline.tracking.tracks import LipTrack, TrackSettings
-from pipeline.tracking.video import Shot, track_video, whole_centers
+from pipeline.tracking.face_networks import WHEEL
+from pipeline.tracking.lip_tracks import LipTrack, TrackSettings
+from pipeline.tracking.video_tracker import Shot, track_video, whole_centers
 from shards import Store
 
 SCHEMA = pa.schema(
@@ -78,7 +78,7 @@ class TrackedVideo:
     seconds: float
 
 
-class TrackedPart(NamedTuple):
+class TrackResult(NamedTuple):
     """The small statistics that a worker returns: videos with coordinates, seconds, videos without, done before."""
 
     usable: int
@@ -87,14 +87,14 @@ class TrackedPart(NamedTuple):
     reused: bool
 
 
-def track_videos(task: TrackTask) -> TrackedPart:
+def track_videos(task: TrackTask) -> TrackResult:
     """Track some videos, unless that is done.
 
     Raises:
         StorageError: one could not be read, or what was found not be written.
     """
     store = Store(task.root)
-    found = read_part(task)
+    found = read_result(task)
     videos = found
     if videos is None:
         videos = [_track_one(store.read(path), path, task) for path, _ in task.videos]
@@ -102,10 +102,10 @@ def track_videos(task: TrackTask) -> TrackedPart:
         Store(task.parts).write(task.name, content.encode())
     usable = sum("0" in video.lines for video in videos)
     seconds = sum(video.seconds for video in videos)
-    return TrackedPart(usable, seconds, len(videos) - usable, found is not None)
+    return TrackResult(usable, seconds, len(videos) - usable, found is not None)
 
 
-def read_part(task: TrackTask) -> list[TrackedVideo] | None:
+def read_result(task: TrackTask) -> list[TrackedVideo] | None:
     """What was found by a task, in the order of its videos; None: it is not done (`StorageError`)."""
     try:
         return [TrackedVideo(**video) for video in json.loads(Store(task.parts).read(task.name))]

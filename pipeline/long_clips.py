@@ -1,20 +1,12 @@
-"""Split a long clip into parts: which frames each has, and which words; and its lip region in a file, not in memory."""
+"""Split a long clip into parts: which frames each has, and which words."""
 
 from __future__ import annotations
 
 import math
-import tempfile
-from collections.abc import Callable
 from itertools import pairwise
-from typing import Any
-
-import numpy as np
 
 from pipeline.corpora.transcripts import Transcript
-from pipeline.media.spool import MEMORY_BYTES
 from runtime.constants import FPS
-
-Array = np.ndarray[Any, Any]
 
 
 def part_edges(frames: int, max_minutes: float) -> list[tuple[int, int]]:
@@ -35,19 +27,3 @@ def part_of_transcript(transcript: Transcript, first: float, last: float) -> Tra
         if first < (start + end) / 2 < last
     ]
     return Transcript(" ".join(word for word, _, _ in inside), inside, transcript.note)
-
-
-def regions_of(region: Callable[[int], Array], shown: Array) -> Array:
-    """The lip region of a clip from those of its decoded frames, `shown` one for each 25th of a second.
-
-    Returns:
-        uint8 (T, R, R); a large one is mapped from a temporary file, which goes with it.
-    """
-    first = region(shown[0])
-    if len(shown) * first.nbytes <= MEMORY_BYTES:
-        return np.stack([region(index) for index in shown])
-    with tempfile.TemporaryFile(prefix="regions-") as file:
-        for index in shown:
-            file.write(region(index).tobytes())
-        file.flush()
-        return np.memmap(file, np.uint8, "r", shape=(len(shown), *first.shape))
