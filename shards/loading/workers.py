@@ -4,6 +4,13 @@ By hand: torch's DataLoader hands tensors over by way of sockets that have names
 too long for a socket's name, a /tmp that is cleaned while a run lasts, or the small /dev/shm of a container ends it, or
 leaves it waiting. Here nothing has a name: each worker and its parent share a pair of sockets, over which go requests
 one way, and the descriptors of memory that holds batches the other. So the death of a worker is noticed at once.
+
+A DataLoader whose workers return numpy arrays needs neither for its batches, which go through its result queue's pipe.
+With torch 2.13, two busy cores and batches of 30 MB (16 clips of 150 frames) it gave 0.53 times the frames a second of
+this file with two workers, 0.65 with one (medians of five). And it can hang: its timeout covers the wait for a message,
+not reading one, and a batch is hundreds of times what a pipe holds. A worker that was stopped while it wrote one was
+waited for without end; when one was killed there, closing the loader waited without end for its thread that pins
+memory. That a worker was killed it raises wherever the main thread is, in a training step as well.
 """
 
 from __future__ import annotations
