@@ -58,10 +58,16 @@ def normalized(video: bytes | Path, found: OddVideoError) -> Iterator[tuple[Path
         if not isinstance(video, Path):
             source.write_bytes(video)
         out = Path(folder) / "plain.mkv"
-        odd = _look_for_more(source, found)
-        if odd.clock:
-            source = _with_one_clock(source, Path(folder) / "joined.nut", odd)
-        _normalize(source, out, odd)
+        try:
+            odd = _look_for_more(source, found)
+            if odd.clock:
+                source = _with_one_clock(source, Path(folder) / "joined.nut", odd)
+            _normalize(source, out, odd)
+        except (av.FFmpegError, ValueError, IndexError, ArithmeticError) as error:
+            # of PyAV: some are OSErrors, and whatever it stumbles over is the fault of the bytes, not of the disk
+            if getattr(error, "errno", None) == errno.ENOSPC:
+                raise OSError(errno.ENOSPC, "no room for a temporary copy of the video", folder) from error
+            raise ClipError("decode", "video_unreadable", f"{found.note}, and {error}") from error
         yield out, f"{odd.note}: normalized by FFmpeg"
 
 
@@ -88,7 +94,7 @@ def _with_one_clock(source: Path, joined: Path, odd: OddVideoError) -> Path:
             return joined
     except (av.FFmpegError, ValueError) as error:
         if getattr(error, "errno", None) == errno.ENOSPC:
-            raise OSError(errno.ENOSPC, "no room for a temporary copy of the video", str(joined.parent)) from error
+            raise
         detail = f"{odd.note}: they cannot be laid end to end here, FFmpeg's concat joins them rightly"
         raise ClipError("decode", "times_broken", detail) from error
     with source.open("rb") as file, open_video(file) as container:

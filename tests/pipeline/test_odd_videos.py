@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
+from pipeline.media import normalize
 from pipeline.media.decode import decode_video
 from pipeline.media.errors import ClipError
 from tests.corpora import click_track, pictures, write_video
@@ -273,3 +275,18 @@ def test_file_in_which_ffmpeg_finds_nothing_is_skipped_in_its_words(ffmpeg: Ffmp
     assert (caught.value.stage, caught.value.reason) == ("decode", "video_unreadable")
     assert "the pixels are not square (2:1), and FFmpeg says: " in caught.value.detail
     assert str(path.parent) not in caught.value.detail
+
+
+def test_odd_file_that_pyav_stumbles_over_is_a_fault_of_the_clip(
+    ffmpeg: Ffmpeg, sound: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # some errors of PyAV are OSErrors, and a fault of the disk would end the build of a whole shard
+    form = ["-vf", "format=yuv420p,setsar=2/1", "-c:v", "mpeg4", "-c:a", "libmp3lame", "wide.avi"]
+    path = ffmpeg("-i", sound, *form, frames=with_square())
+
+    def fail(*_: object) -> int:
+        raise av.error.PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(normalize, "_first_time", fail)
+    with pytest.raises(ClipError, match=r"video_unreadable: the pixels are not square \(2:1\), and"):
+        sample_of(path)
