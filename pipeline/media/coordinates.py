@@ -25,7 +25,7 @@ OUTSIDE_SHARE = 0.1
 """Of a clip's frames: where more have their lip center outside of the picture, the coordinates are another video's."""
 
 _LINE = re.compile(rf"(.+\.(?:{'|'.join(VIDEO_EXTENSIONS)}))(?:[: ,;\t])(.*)", re.IGNORECASE)
-_LINE_WITHOUT_EXTENSION = re.compile(r"(.+?)(?:[: ,;\t])\s*(-?\d+(?:\.0*)?/[-\d./ ]*)")
+_LINE_WITHOUT_EXTENSION = re.compile(r"(.+?)(?:[: ,;\t])\s*(-?\d+(?:\.\d*)?/[-\d./ ]*)")
 
 
 def read_coordinate_file(store: Store, name: str) -> tuple[dict[str, str], list[str]]:
@@ -65,19 +65,19 @@ def read_coordinate_file(store: Store, name: str) -> tuple[dict[str, str], list[
 
 
 def parse_coordinates(text: str) -> np.ndarray[Any, Any]:
-    """`84/110/84/111` -> int64 (2, 2): x, y of each frame.
+    """`84/110/84/111` -> int64 (2, 2): x, y of each frame, rounded to whole pixels.
 
     Raises:
-        ValueError: not whole numbers, or an odd count of them; the message quotes the first that is wrong.
+        ValueError: not numbers of pixels, or an odd count of them; the message quotes the first that is wrong.
     """
     fields = text.strip().strip("/").split("/")
     for position, entry in enumerate(fields):
-        if not re.fullmatch(r"\s*-?\d{1,6}(\.0*)?\s*", entry):
+        if not re.fullmatch(r"\s*-?\d{1,6}(\.\d{0,20})?\s*", entry):
             axis, frame = "xy"[position % 2], position // 2
-            raise ValueError(f"{entry[:20]!r} for {axis} of frame {frame} is not a whole number of pixels")
+            raise ValueError(f"{entry[:20]!r} for {axis} of frame {frame} is not a number of pixels")
     if len(fields) % 2:
         raise ValueError(f"{len(fields)} numbers are not pairs of x and y")
-    return np.array([int(float(entry)) for entry in fields], np.int64).reshape(-1, 2)
+    return np.array([round(float(entry)) for entry in fields], np.int64).reshape(-1, 2)
 
 
 def fit_coordinates(

@@ -285,6 +285,7 @@ def test_coordinate_file_may_separate_the_path_by_a_colon_a_space_or_a_comma(tmp
 
 def test_parse_coordinates_gives_pairs_of_whole_pixels() -> None:
     np.testing.assert_array_equal(parse_coordinates("84/110/-3/111.0/"), [[84, 110], [-3, 111]])
+    np.testing.assert_array_equal(parse_coordinates("84.4/110.6/-3.2/111."), [[84, 111], [-3, 111]])
 
 
 @pytest.mark.parametrize(
