@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import pickle
-import resource
 import struct
 import zipfile
 from collections import OrderedDict
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from model.checkpoint import Checkpoint, CheckpointError, build_network, load_checkpoint, save_checkpoint
 from model.checkpoint_reader import read_torch_file
 from tests.model.networks import small_asr
+from tests.peak_memory import peak_kilobytes, reset_peak
 
 
 @pytest.fixture
@@ -180,10 +180,11 @@ def test_load_checkpoint_refuses_pickles_that_torch_does_not_write(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     _structure(tmp_path / "x.pt", structure)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    reset_peak()
+    before = peak_kilobytes()
     with pytest.raises(CheckpointError, match=rf"x\.pt: .*({message})"):
         load_checkpoint(tmp_path / "x.pt")
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # kB
+    assert peak_kilobytes() - before < 500_000
     assert not Path("ran").exists()
 
 

@@ -22,6 +22,8 @@ from pipeline.verify import verify
 from shards import Sample, open_dataset
 from tests.corpora import click_track, pictures, write_video
 
+REPOSITORY = Path(__file__).parents[2]
+
 
 def built(folder: Path, **changes: object) -> tuple[list[Sample], list[dict[str, str]]]:
     """Samples and skipped clips of a folder of videos."""
@@ -139,15 +141,16 @@ def test_build_of_an_hour_of_video_takes_less_than_a_gigabyte(tmp_path: Path) ->
     copies = ["-stream_loop", "359", "-i", str(part), "-c", "copy", str(videos / "hour.mp4")]
     subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", *copies], check=True)
     program = """if True:
-        import resource, sys
+        import sys
         from pipeline.cli import main
+        from tests.peak_memory import peak_kilobytes
         status = main(sys.argv[1:])
-        print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+        print("peak", peak_kilobytes())
         sys.exit(status)"""
     command = ["build", "--dataset", "folder", "--root", str(videos), "--lip-box", "80,80", "--workers", "0"]
     for name, choice in (("whole", ["--max-minutes", "70"]), ("split", ["--long-clips", "split"])):
         arguments = [*command, "--out", str(tmp_path / name), *choice]
         measured = subprocess.run(
-            [sys.executable, "-c", program, *arguments], check=True, capture_output=True, text=True
+            [sys.executable, "-c", program, *arguments], cwd=REPOSITORY, check=True, capture_output=True, text=True
         )
         assert int(measured.stdout.split("peak")[1]) < 1 << 20, "kilobytes"
