@@ -55,7 +55,7 @@ def measure(runs: int) -> Iterator[str]:
 
 def parts() -> dict[str, Part]:
     torch.manual_seed(0)
-    network, recogniser = LipToSpeech(), ASRModel()
+    network, asr = LipToSpeech(), ASRModel()
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):  # at first the residual branches are zero
             nn.init.ones_(module.weight)
@@ -66,14 +66,14 @@ def parts() -> dict[str, Part]:
     mel = torch.randn(CLIPS, bands, 4 * FRAMES, requires_grad=True)
     lengths = torch.full((CLIPS,), FRAMES)
     with torch.no_grad():
-        maps, voice = maps_of(visual, video, lengths), network.speaker(reference)
+        maps, speaker = maps_of(visual, video, lengths), network.speaker(reference)
         features = visual(video, lengths)
-    for made in (maps, voice, features):
+    for made in (maps, speaker, features):
         made.requires_grad_()
 
     def whole(clips: slice) -> Tensor:
-        spoken = network(video[clips], lengths[clips], reference[clips])
-        return torch.cat([spoken.mel.flatten(1), spoken.logits.flatten(1)], dim=1)
+        output = network(video[clips], lengths[clips], reference[clips])
+        return torch.cat([output.mel.flatten(1), output.logits.flatten(1)], dim=1)
 
     def plain_whole(clips: slice) -> Tensor:
         vectors = visual.project(visual.resnet(plain_maps(visual, video[clips])))[None]
@@ -89,8 +89,8 @@ def parts() -> dict[str, Part]:
         ("Conformer", visual.conformer, lambda clips: visual.conformer(features[clips], lengths[clips])),
         ("CTC head", head, lambda clips: head(features[clips])),
         ("speaker encoder", network.speaker, lambda clips: network.speaker(reference[clips])),
-        ("mel decoder", network.decoder, lambda c: network.decoder(features[c], voice[c], lengths[c])),
-        ("recogniser, beside the whole", recogniser, lambda clips: recogniser(mel[clips], 4 * lengths[clips]).logits),
+        ("mel decoder", network.decoder, lambda c: network.decoder(features[c], speaker[c], lengths[c])),
+        ("asr, beside the whole", asr, lambda clips: asr(mel[clips], 4 * lengths[clips]).logits),
     ]
     return {
         "whole": Part(network, whole, plain_whole),

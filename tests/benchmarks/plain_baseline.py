@@ -82,8 +82,8 @@ class PlainClips(Dataset[Example]):
             first = start + random.randint(0, size - masked)
             video[first : first + masked] = 0
         mel = log_mel(torch.from_numpy(soundfile.read(self._wav.format(number), dtype="float32")[0]))
-        voice = random.randint(0, max(0, MEL_FRAMES_PER_VIDEO_FRAME * frames - WINDOW_FRAMES))
-        reference = mel[:, : MEL_FRAMES_PER_VIDEO_FRAME * frames][:, voice : voice + WINDOW_FRAMES]
+        reference_start = random.randint(0, max(0, MEL_FRAMES_PER_VIDEO_FRAME * frames - WINDOW_FRAMES))
+        reference = mel[:, : MEL_FRAMES_PER_VIDEO_FRAME * frames][:, reference_start : reference_start + WINDOW_FRAMES]
         target = mel[:, MEL_FRAMES_PER_VIDEO_FRAME * start : MEL_FRAMES_PER_VIDEO_FRAME * (start + size)]
         pieces = self._tokenizer.encode(text)
         return Example(
@@ -113,9 +113,9 @@ def plain_step(settings: TrainSettings, vocabulary: int) -> Callable[[Example], 
         updates.zero_grad()
         windows = Windows(*batch.window.unbind(1))
         video = batch.video[:, None]
-        spoken = trained(video, batch.lengths, batch.reference, windows=windows, window_frames=WINDOW_FRAMES)
-        l1 = mel_l1(spoken.mel, batch.target, MEL_FRAMES_PER_VIDEO_FRAME * windows.sizes, "published")
-        ctc = ctc_loss(spoken.logits, batch.lengths, batch.pieces, batch.piece_lengths).loss
+        output = trained(video, batch.lengths, batch.reference, windows=windows, window_frames=WINDOW_FRAMES)
+        l1 = mel_l1(output.mel, batch.target, MEL_FRAMES_PER_VIDEO_FRAME * windows.sizes, "published")
+        ctc = ctc_loss(output.logits, batch.lengths, batch.pieces, batch.piece_lengths).loss
         (settings.losses.mel * l1 + settings.losses.ctc * ctc).backward()
         if settings.clip_norm is not None:
             nn.utils.clip_grad_norm_(trained.parameters(), settings.clip_norm)

@@ -38,7 +38,7 @@ class Work:
 
     Attributes:
         device: a GPU, or the CPU.
-        network, recogniser: sizes of the networks.
+        network, asr: sizes of the networks.
         clips, frames, side: of a batch of video.
         window: frames that are made heard.
         pieces: of each clip's text.
@@ -74,11 +74,11 @@ class Work:
             )
         conformer = ConformerSettings(layers=1, width=32, heads=2)
         small = LipToSpeechSettings(visual=VisualSettings(channels=8, conformer=conformer), vocabulary=50)
-        recogniser = ASRSettings(channels=(8, 8), conformer=conformer, vocabulary=50)
+        asr = ASRSettings(channels=(8, 8), conformer=conformer, vocabulary=50)
         return cls(
             device,
             small,
-            recogniser,
+            asr,
             clips=2,
             frames=10,
             side=48,
@@ -145,8 +145,8 @@ def step_of(work: Work, precision: Precision, compiled: bool) -> Callable[[], No
     """One step of training on one batch, always the same."""
     torch.manual_seed(0)
     network = LipToSpeech(work.network).to(work.device)
-    recogniser = ASRModel(work.asr).to(work.device)
-    freeze(recogniser)
+    asr = ASRModel(work.asr).to(work.device)
+    freeze(asr)
     steps = build_optimizer(network.parameters())
     weights, padding, bands = LossSettings(), work.network.padding, work.network.n_mels
     lengths = torch.full((work.clips,), work.frames)  # on the CPU, where they spare a synchronisation
@@ -159,15 +159,15 @@ def step_of(work: Work, precision: Precision, compiled: bool) -> Callable[[], No
     pieces = torch.full((work.clips,), work.pieces, device=work.device)
     if compiled:
         network.compile(backend=work.backend)
-        recogniser.compile(backend=work.backend)
+        asr.compile(backend=work.backend)
 
     def step() -> None:
         steps.zero_grad()
         with autocast(work.device, precision):
-            spoken = network(video, lengths, reference, windows=windows, window_frames=work.window)
-            loss = weights.mel * mel_l1(spoken.mel, true, 4 * sizes, padding)
-            loss = loss + weights.ctc * ctc_loss(spoken.logits, lengths, targets, pieces).loss
-            loss = loss + weights.content * content_loss(recogniser, spoken.mel, true, 4 * sizes)
+            output = network(video, lengths, reference, windows=windows, window_frames=work.window)
+            loss = weights.mel * mel_l1(output.mel, true, 4 * sizes, padding)
+            loss = loss + weights.ctc * ctc_loss(output.logits, lengths, targets, pieces).loss
+            loss = loss + weights.content * content_loss(asr, output.mel, true, 4 * sizes)
         loss.backward()
         steps.step()
 

@@ -95,7 +95,7 @@ def test_speaker_reference_is_never_of_the_clip_itself_but_where_its_speaker_has
 ) -> None:
     evaluate(small_evaluation(dataset, checkpoint, tmp_path / "other", metrics=[]))
     evaluate(small_evaluation(dataset, checkpoint, tmp_path / "self", metrics=[], speaker_reference="self"))
-    lent = dict(
+    reference_of = dict(
         zip(
             *(
                 Evaluation.open(tmp_path / "other").rows("network")[name].to_pylist()
@@ -106,9 +106,11 @@ def test_speaker_reference_is_never_of_the_clip_itself_but_where_its_speaker_has
     )
     keys = dataset.index["key"].to_pylist()
     others = reference_rows(dataset.index, range(len(keys)))
-    assert lent == {key: "self" if other is None else keys[other] for key, other in zip(keys, others, strict=True)}
-    assert lent["main/alone/0"] == "self"
-    assert all(key != voice for key, voice in lent.items())
+    assert reference_of == {
+        key: "self" if other is None else keys[other] for key, other in zip(keys, others, strict=True)
+    }
+    assert reference_of["main/alone/0"] == "self"
+    assert all(key != reference for key, reference in reference_of.items())
     assert set(Evaluation.open(tmp_path / "self").clips["speaker_reference"].to_pylist()) == {"self"}
     theirs, own = (Evaluation.open(tmp_path / name).figures("network", "l1") for name in ("other", "self"))
     differ = dict(zip(theirs[0], theirs[1] != own[1], strict=True))
@@ -312,7 +314,9 @@ def test_damaged_clip_costs_that_clip(dataset: Dataset, checkpoint: Path, tmp_pa
     assert "main/b/1" in page.read_text()
     shutil.copy(Path(dataset.store.url) / row["shard"], tmp_path / "data" / row["shard"])
     evaluate(settings)
-    assert "main/b/1" in Evaluation.open(tmp_path / "x").clips["key"].to_pylist(), "whole again, it is spoken after all"
+    assert "main/b/1" in Evaluation.open(tmp_path / "x").clips["key"].to_pylist(), (
+        "whole again, it is synthesized after all"
+    )
 
 
 def test_unusable_input_is_named_before_anything_is_written(

@@ -1,4 +1,4 @@
-"""One video, spoken: the picture stays as it is, the sound fits it, and what cannot be done is said clearly."""
+"""Synthesis for one video: the picture stays as it is, the sound fits it, and what cannot be done is said clearly."""
 
 from __future__ import annotations
 
@@ -221,8 +221,8 @@ def sound_alone(talking: Path, silent: Path, folder: Path) -> list[str | Path]:
 
 
 def another_recipe(talking: Path, silent: Path, folder: Path) -> list[str | Path]:
-    recogniser = small_asr()
-    save_checkpoint(folder / "asr.pt", Checkpoint(recogniser.settings, recogniser.state_dict()))
+    asr = small_asr()
+    save_checkpoint(folder / "asr.pt", Checkpoint(asr.settings, asr.state_dict()))
     return ["--checkpoint", folder / "asr.pt", "--lip-box", BOX]
 
 

@@ -197,8 +197,8 @@ def test_references_come_with_their_clips_and_not_where_no_sound_is_read(dataset
             assert batch.reference_frames[number] == frames
             assert not batch.reference[number, :, frames:].any()
             if clip.reference:
-                lent = stored[keys[clip.reference.row]].mel[:, clip.reference.start : clip.reference.stop]
-                np.testing.assert_array_equal(batch.reference[number, :, :frames], lent)
+                expected = stored[keys[clip.reference.row]].mel[:, clip.reference.start : clip.reference.stop]
+                np.testing.assert_array_equal(batch.reference[number, :, :frames], expected)
                 voices += 1
     assert voices > 10
     mute = read(dataset, planned[:1], replace(HERE, contents=Contents(sound=False)))[0]

@@ -46,9 +46,9 @@ def test_reference_is_another_clip_of_the_speaker_never_the_clip_itself() -> Non
 
 
 def test_references_are_many_clips_not_one() -> None:
-    lent = Counter(reference_rows(INDEX, ROWS))
-    assert len(lent) > len(INDEX) / 3
-    assert max(lent.values()) < len(INDEX) / 6
+    drawn = Counter(reference_rows(INDEX, ROWS))
+    assert len(drawn) > len(INDEX) / 3
+    assert max(drawn.values()) < len(INDEX) / 6
 
 
 def test_reference_is_the_same_whoever_else_asks_and_however_the_index_is_ordered() -> None:

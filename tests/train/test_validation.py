@@ -378,9 +378,9 @@ def test_speaker_reference_is_the_loudest_part_of_another_clip_of_the_speaker(da
         sample.key: _cut(torch.tensor(sample.mel), 20) for sample in dataset.samples("val") if "/a/" in sample.key
     }
     for key in loudest:
-        lent = [other for other, mel in loudest.items() if torch.equal(mel, references[key])]
-        assert len(lent) == 1
-        assert lent != [key]
+        matching = [other for other, mel in loudest.items() if torch.equal(mel, references[key])]
+        assert len(matching) == 1
+        assert matching != [key]
     again = _references(trainer_of(_flags(dataset, tmp_path / "again", seed=9, **{"segments.reference_frames": 20})))
     assert all(torch.equal(again[key], reference) for key, reference in references.items())
 
@@ -414,10 +414,10 @@ def test_speaker_reference_is_not_taken_from_a_damaged_clip(tmp_path: Path) -> N
     own = _references(trainer_of(_flags(dataset, tmp_path / "self", **{"validation.speaker_reference": "self"})))
     for key in ("main/a/00", "main/a/01"):
         _damage(dataset, key, "mel")
-    lent = _references(trainer_of(_flags(dataset, tmp_path / "run")))
+    matching = _references(trainer_of(_flags(dataset, tmp_path / "run")))
     for key in VAL:
-        assert torch.equal(lent[key], whole[key]) or torch.equal(lent[key], own[key])
-    assert not torch.equal(lent["main/a/02"], whole["main/a/02"]), "both others of its speaker are damaged"
+        assert torch.equal(matching[key], whole[key]) or torch.equal(matching[key], own[key])
+    assert not torch.equal(matching["main/a/02"], whole["main/a/02"]), "both others of its speaker are damaged"
 
 
 def test_scored_length_of_a_clip_does_not_depend_on_its_batch(dataset: Dataset, tmp_path: Path) -> None:
