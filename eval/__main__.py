@@ -17,6 +17,7 @@ from eval.evaluation import evaluate
 from eval.settings import EvaluationSettings
 from eval.synthesize import command as synthesize
 from runtime.command_line import CommandParser, run_commands, settings_of
+from runtime.terminal import say
 
 PROG = "python -m eval"
 
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(arguments: Sequence[str]) -> int:
     """Evaluate a checkpoint."""
     page = evaluate(parse(arguments), shlex.join([*PROG.split(), *arguments]))
-    print(f"report: {page}")
+    say(f"report: {page}")
     return 0
 
 

@@ -17,6 +17,7 @@ from model.padding import Padding
 from model.tokenizer import Tokenizer
 from model.transforms import TransformSettings
 from runtime.command_line import CommandParser, run_commands
+from runtime.terminal import say
 
 
 def import_published(arguments: Sequence[str]) -> int:
@@ -37,7 +38,7 @@ def import_published(arguments: Sequence[str]) -> int:
     checkpoint = dataclasses.replace(checkpoint, settings=settings, tokenizer=tokenizer)
     build_network(checkpoint, f"{values.published} with {values.tokenizer}" if values.tokenizer else values.published)
     save_checkpoint(values.out, checkpoint)
-    print(f"{values.out}: {_summary(checkpoint)}")
+    say(f"{values.out}: {_summary(checkpoint)}")
     return 0
 
 
@@ -48,13 +49,13 @@ def info(arguments: Sequence[str]) -> int:
     path = parser.parse(arguments).checkpoint
     checkpoint = load_checkpoint(path)
     network = build_network(checkpoint, path)
-    print(f"{path}: {_summary(checkpoint)}")
+    say(f"{path}: {_summary(checkpoint)}")
     for name, part in network.named_children():
-        print(f"  {name:10} {sum(x.numel() for x in part.parameters()):>12,} parameters")
+        say(f"  {name:10} {sum(x.numel() for x in part.parameters()):>12,} parameters")
     for name, value in dataclasses.asdict(checkpoint.settings).items():
-        print(f"  {name:10} {value}")
+        say(f"  {name:10} {value}")
     for name, number in checkpoint.metrics.items():
-        print(f"  {name:10} {number:.4g}")
+        say(f"  {name:10} {number:.4g}")
     return 0
 
 
@@ -74,7 +75,7 @@ def export(arguments: Sequence[str]) -> int:
     if not isinstance(network, LipToSpeech):
         raise ValueError(f"{values.checkpoint}: a {type(network).__name__}; only lip-to-speech networks are exported")
     export_lip_to_speech(network, values.out, values.side or (checkpoint.transforms or TransformSettings()).size)
-    print(f"{values.out}: torch.export.load({values.out!r}).module()(video, lengths, reference)")
+    say(f"{values.out}: torch.export.load({values.out!r}).module()(video, lengths, reference)")
     return 0
 
 

@@ -18,7 +18,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from model import limits
 from model.asr import ASRModel, ASRSettings
 from model.checkpoint_reader import named_tensors, read_torch_file
 from model.lip_to_speech import LipToSpeech, LipToSpeechSettings
@@ -29,6 +28,7 @@ from model.tokenizer import Tokenizer
 from model.transforms import TransformSettings
 from model.vsr import VSRModel, VSRSettings
 from model.weights import misfits, refuse_numbers
+from runtime import limits
 from runtime.atomic import atomic_file
 from runtime.renamed import refuse_renamed
 
@@ -102,7 +102,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     Raises:
         FileNotFoundError: there is no such file.
         CheckpointError: it is neither, it is damaged, reading it would have to run code, it is larger than
-            `model.limits` allows, or a weight is no finite real number.
+            `runtime.limits` allows, or a weight is no finite real number.
     """
     if Path(path).is_dir():
         raise CheckpointError(f"{path}: a folder, where a checkpoint file is expected")

@@ -22,9 +22,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from model import limits
-from model.limits import check_limit
 from model.torch_archive import TorchArchive
+from runtime import limits
+from runtime.limits import check_limit
 
 _DTYPES = {
     **{"torch.DoubleStorage": torch.float64, "torch.FloatStorage": torch.float32, "torch.HalfStorage": torch.float16},
@@ -47,14 +47,14 @@ def read_torch_file(path: str | os.PathLike[str]) -> Any:
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it is no such file, is damaged, holds anything else, or is larger than `model.limits` allows; says
+        ValueError: it is no such file, is damaged, holds anything else, or is larger than `runtime.limits` allows; says
             what was found.
     """
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise ValueError("no regular file")
     with Path(path).open("rb") as file:
         archive = TorchArchive(file)
-        structure = archive.read("data.pkl", limits.MAX_STRUCTURE_BYTES)
+        structure = archive.read("data.pkl", limits.MAX_PICKLE_BYTES)
         _check_operations(structure)
         try:
             content = _Unpickler(structure).load()
@@ -193,7 +193,7 @@ class _Builder:
         self._numbers += count
         check_limit(f"{name}: numbers of all tensors until here, of a file's bytes", self._numbers, self._archive.size)
         if storage.key not in self._storages:
-            content = self._archive.read(f"data/{storage.key}", limits.MAX_FILE_BYTES)
+            content = self._archive.read(f"data/{storage.key}", limits.MAX_CHECKPOINT_BYTES)
             numbers_of = torch.frombuffer(content, dtype=torch.uint8) if content else torch.empty(0, dtype=torch.uint8)
             self._storages[storage.key] = numbers_of.untyped_storage()
         return torch.empty(0, dtype=storage.dtype).set_(self._storages[storage.key], offset, shape, stride)

@@ -11,7 +11,7 @@ import reprlib
 import typing
 from typing import Any
 
-from model.limits import MAX_FRACTION, MAX_SETTING, MAX_SETTINGS, check_limit
+from runtime.limits import MAX_FRACTION, MAX_SETTING, MAX_SETTINGS, check_limit
 from runtime.renamed import refuse_renamed
 
 
@@ -20,7 +20,7 @@ def read_settings(kind: Any, values: Any) -> Any:
     dictionaries. Missing settings have their default.
 
     Raises:
-        ValueError: no dictionary, or settings that are unknown, renamed, ill-typed or larger than `model.limits`
+        ValueError: no dictionary, or settings that are unknown, renamed, ill-typed or larger than `runtime.limits`
             allows, which are named; or what `kind` itself refuses.
     """
     types = typing.get_type_hints(kind)

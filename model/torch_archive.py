@@ -13,8 +13,8 @@ import zipfile
 import zlib
 from typing import IO
 
-from model import limits
-from model.limits import check_limit
+from runtime import limits
+from runtime.limits import check_limit
 
 _FLAGS = 0x8 | 0x800
 """That a member may have: sizes noted after its data, a name in UTF-8."""
@@ -24,13 +24,13 @@ class TorchArchive:
     """The members of such a zip, by their names below its one folder.
 
     Raises:
-        ValueError: it is no such zip, or larger than `model.limits` allows.
+        ValueError: it is no such zip, or larger than `runtime.limits` allows.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self.size = file.seek(0, os.SEEK_END)
-        check_limit("bytes of the file", self.size, limits.MAX_FILE_BYTES)
+        check_limit("bytes of the file", self.size, limits.MAX_CHECKPOINT_BYTES)
         self._check_directory_size()
         try:
             archive = zipfile.ZipFile(file)
@@ -56,7 +56,7 @@ class TorchArchive:
         directory = struct.unpack("<L", end[12:16])[0]
         if tail[-42:-38] == b"PK\x06\x07" and tail[-98:-94] == b"PK\x06\x06":
             directory = struct.unpack("<Q", tail[-58:-50])[0]
-        check_limit("bytes of the zip's list of members", directory, limits.MAX_DIRECTORY_BYTES)
+        check_limit("bytes of the zip's list of members", directory, limits.MAX_ZIP_DIRECTORY_BYTES)
 
     def __contains__(self, name: str) -> bool:
         return f"{self._root}/{name}" in self._members

@@ -23,6 +23,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Self
 
+from runtime.terminal import say
 from shards import StorageError, Store
 
 LOCK_NAME = "build.lock"
@@ -106,7 +107,7 @@ class BuildLock:
     def _watch(self, found: bytes) -> None:
         """Wait until a lock that was found has lost its holder (ValueError: its holder is alive)."""
         where = f"{self._store.url}: {LOCK_NAME} names {_who(found)}"
-        print(f"{where}: waiting up to {WATCH_SECONDS:.0f} s to see whether it is alive", file=sys.stderr)
+        say(f"{where}: waiting up to {WATCH_SECONDS:.0f} s to see whether it is alive", sys.stderr)
         end = time.monotonic() + WATCH_SECONDS
         while time.monotonic() < end:
             time.sleep(min(1.0, WATCH_SECONDS / 10))

@@ -10,6 +10,7 @@ from pipeline.build import Built, count_reasons
 from pipeline.config import BuildSettings
 from pipeline.plan import Plan, clip_bytes
 from runtime.constants import FPS
+from runtime.terminal import printable
 
 
 def plan_table(plan: Plan, settings: BuildSettings) -> Table:
@@ -46,7 +47,7 @@ def summary_table(built: Built, out: str) -> Table:
 
 def _table(title: str, further: tuple[str, ...], rows: Mapping[str, tuple[int, ...]]) -> Table:
     """A row a split and one of sums: clips, frames (shown as hours), shards, bytes, and a count where there is one."""
-    table = Table(title=title, title_justify="left")
+    table = Table(title=printable(title), title_justify="left")
     for name in ("split", "clips", "hours", "shards", *further):
         table.add_column(name, justify="left" if name == "split" else "right")
     total = tuple(sum(column) for column in zip(*rows.values(), strict=True))
@@ -54,6 +55,11 @@ def _table(title: str, further: tuple[str, ...], rows: Mapping[str, tuple[int, .
         if number == len(rows):  # not by name: a folder without split lists is one split, `all`
             table.add_section()
         table.add_row(
-            split, str(clips), f"{frames / FPS / 3600:.3f}", str(shards), f"{size / 1e6:.1f} MB", *map(str, rest)
+            printable(split),
+            str(clips),
+            f"{frames / FPS / 3600:.3f}",
+            str(shards),
+            f"{size / 1e6:.1f} MB",
+            *map(str, rest),
         )
     return table

@@ -11,15 +11,17 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from pipeline.config import BuildSettings, config_file
-from runtime.command_line import CommandParser, read_section, run_commands, settings_of, split_flag
+from runtime.command_line import CommandParser, run_commands, settings_of, split_flag
+from runtime.settings_file import read_section
+from runtime.terminal import say
 
 DEMO_DATASET = "data/demo-shards"
 
 _console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)  # paths and names may hold brackets
 
 
-def _say(line: str) -> None:
-    print(line, file=sys.stderr)
+def _warn(line: str) -> None:
+    say(line, sys.stderr)
 
 
 def demo(arguments: Sequence[str]) -> int:
@@ -49,7 +51,7 @@ def demo(arguments: Sequence[str]) -> int:
             on_clip=on_clip,
         )
     length = f"{summary.clips} clips, {summary.speakers} speakers, {summary.seconds / 60:.1f} min"
-    _console.print(f"demo corpus: {length} in {summary.path}")
+    say(f"demo corpus: {length} in {summary.path}")
     return 0
 
 
@@ -73,16 +75,16 @@ def build(arguments: Sequence[str]) -> int:
     folder, name = posixpath.split(settings.root.rstrip("/"))
     missing = name == "LRS2-BBC" and "://" not in folder and not os.path.exists(os.path.join(folder, "demo.json"))
     if settings.dataset == "demo" and missing and not values.dry_run:
-        _say(f"no demo corpus in {folder} yet: writing it (pipeline demo --out {folder})")
+        _warn(f"no demo corpus in {folder} yet: writing it (pipeline demo --out {folder})")
         demo(["--out", folder])
-    plan = plan_build(settings, _say)
+    plan = plan_build(settings, _warn)
     if values.dry_run:
         _console.print(plan_table(plan, settings))
         return 0
     try:
         built = run_build(plan, settings, values.out, values.address, values.workers)
     except BuildError as error:
-        _say(f"error: {error}")
+        _warn(f"error: {error}")
         return 1
     _console.print(summary_table(built, values.out))
     return 0
@@ -114,7 +116,7 @@ def track(arguments: Sequence[str]) -> int:
     if values.calibrate is not None:
         found = calibrate(values.calibrate, values.root, values.clips)
         middle, low, high = found.eye_distances
-        _console.print(
+        say(
             f"lip square: {middle:.2f} eye distances (90% of clips: {low:.2f} to {high:.2f}), used are "
             f"{SQUARE_EYE_DISTANCES}\n"
             f"tracked against stored lip centers: x {found.error[0]:.2f}, y {found.error[1]:.2f} pixels apart on "
@@ -132,11 +134,11 @@ def track(arguments: Sequence[str]) -> int:
             workers=values.workers,
         )
     except TrackError as error:
-        _say(f"error: {error}")
+        _warn(f"error: {error}")
         return 1
     for reason, count in tracked.reasons.most_common():
-        _console.print(f"{count} skipped: {reason}")
-    _console.print(
+        say(f"{count} skipped: {reason}")
+    say(
         f"tracked: {tracked.usable} of {tracked.videos} videos, {tracked.speed:.0f} video-s/s: "
         f"{', '.join(tracked.files)}"
     )
@@ -153,12 +155,12 @@ def verify(arguments: Sequence[str]) -> int:
     values = parser.parse(arguments)
     manifest, problems = recheck(values.dataset, values.address, values.workers)
     for problem in problems:
-        print(problem)
+        say(problem)
     totals = manifest.totals
     if problems:
-        _say(f"{values.dataset}: {len(problems)} problems; the same `pipeline build` again rebuilds damaged shards")
+        _warn(f"{values.dataset}: {len(problems)} problems; the same `pipeline build` again rebuilds damaged shards")
         return 1
-    _console.print(
+    say(
         f"verified: {totals['clips']} clips, {totals['hours']:.3f} h, {totals['bytes'] / 1e6:.1f} MB in "
         f"{values.dataset}"
     )
@@ -197,7 +199,7 @@ def preview(arguments: Sequence[str]) -> int:
     values = parser.parse(arguments)
     page = values.html or f"{values.dataset.rstrip('/').split('://')[-1]}-preview.html"
     clips = write_preview(values.dataset, page, n=values.n, split=values.split, seed=values.seed, root=values.root)
-    _console.print(f"preview of {clips} clips, to open in a browser: {page}")
+    say(f"preview of {clips} clips, to open in a browser: {page}")
     return 0
 
 
@@ -225,8 +227,8 @@ def tokenizer(arguments: Sequence[str]) -> int:
     pieces = trained.tokenizer.vocabulary_size
     if pieces != values.vocabulary_size:
         why = "the text allows no more" if pieces < values.vocabulary_size else "its characters alone need that many"
-        _say(f"warning: {pieces} pieces instead of {values.vocabulary_size}: {why}")
-    _console.print(
+        _warn(f"warning: {pieces} pieces instead of {values.vocabulary_size}: {why}")
+    say(
         f"tokenizer: {pieces} pieces from {trained.texts} texts, {trained.words} words of {', '.join(trained.splits)}: "
         f"{trained.path}"
     )

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from pipeline.measure_lag import Lag, measure_lag
 from runtime.constants import FPS
+from runtime.terminal import printable
 from shards import Dataset, open_dataset
 from shards.loading.dataset import read_row
 
@@ -38,7 +39,7 @@ def print_info(url: str, lag_clips: int, console: Console) -> None:
         if lag is not None and lag.explained > _CLEAR and abs(lag.seconds) > _SUSPICIOUS_SECONDS:
             late = "after" if lag.seconds > 0 else "before"
             console.print(
-                f"warning: in {split} the sound comes {abs(lag.seconds) * 1000:.0f} ms {late} the lips: "
+                f"warning: in {printable(split)} the sound comes {abs(lag.seconds) * 1000:.0f} ms {late} the lips: "
                 "is the corpus in step?",
                 style="bold red",
             )
@@ -48,14 +49,14 @@ def print_info(url: str, lag_clips: int, console: Console) -> None:
 
 def _split_table(dataset: Dataset, rows: list[dict[str, Any]], lags: dict[str, Lag | None]) -> Table:
     manifest = dataset.manifest
-    table = Table(title=f"{dataset.store.url}: {manifest.recipe['dataset']}, plan {manifest.plan[:12]}")
+    table = Table(title=printable(f"{dataset.store.url}: {manifest.recipe['dataset']}, plan {manifest.plan[:12]}"))
     for name in ("split", "clips", "hours", "shards", "MB", "speakers", "lag", "R2"):
         table.add_column(name, justify="left" if name == "split" else "right", no_wrap=True)
     for split, entries in manifest.splits.items():
         mine = [row for row in rows if row["split"] == split]
         lag = lags.get(split)
         table.add_row(
-            split,
+            printable(split),
             str(len(mine)),
             f"{sum(row['frames'] for row in mine) / FPS / 3600:.3f}",
             str(len(entries)),
@@ -78,7 +79,12 @@ def _speaker_table(rows: list[dict[str, Any]]) -> Table:
     for speaker, count in clips.most_common(_MOST_SPEAKERS):
         mine = [row for row in rows if row["speaker"] == speaker]
         minutes = sum(row["frames"] for row in mine) / FPS / 60
-        table.add_row(speaker, str(count), f"{minutes:.1f}", ", ".join(sorted({row["split"] for row in mine})))
+        table.add_row(
+            printable(speaker),
+            str(count),
+            f"{minutes:.1f}",
+            printable(", ".join(sorted({row["split"] for row in mine}))),
+        )
     if len(clips) > _MOST_SPEAKERS:
         table.caption = f"and {len(clips) - _MOST_SPEAKERS} more with fewer clips"
     return table

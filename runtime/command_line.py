@@ -5,8 +5,8 @@
     settings = settings_of(parser.parse(arguments), EvaluationSettings)
 
 Flags are spelled with dashes or underscores (`--max-seconds`, `--schedule.warmup-steps`). `--config FILE` reads one
-section of a YAML file; flags go over it wherever they stand. A file may begin with `base: OTHER.yaml`, a file beside it
-that it is laid over, mapping by mapping. Unknown keys and flags are refused by name, and old ones with the new name.
+section of a YAML file (`runtime.settings_file`); flags go over it wherever they stand. Unknown keys and flags are
+refused by name, and old ones with the new name.
 """
 
 from __future__ import annotations
@@ -17,20 +17,17 @@ import json
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 from rich.console import Console
 
 from runtime.renamed import dotted, refuse_renamed
+from runtime.settings_file import merged, read_section
+from runtime.terminal import printable, say
 from runtime.versions import versions_of
 
 EXIT_FAILED, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
-
-SECTIONS = ("data", "train", "eval")
-"""Of the file of a corpus. Other commands read a section of their own name."""
 
 # jsonargparse takes import paths wherever a dataclass is expected, and imports their modules before it refuses them
 set_parsing_settings(
@@ -111,6 +108,9 @@ class CommandParser(ArgumentParser):
         refuse_renamed(self.section, dotted(section))
         return section
 
+    def _print_message(self, message: str, file: Any = None) -> None:
+        say(message.rstrip("\n"), file)  # it may quote a settings file
+
     def format_help(self, *given: Any) -> str:
         return _with_dashes(super().format_help(*given))
 
@@ -167,16 +167,16 @@ def run_commands(
         print_error(error)
         return EXIT_USER
     except KeyboardInterrupt:
-        print("interrupted: run the same command again to resume", file=sys.stderr)
+        say("interrupted: run the same command again to resume", sys.stderr)
         return EXIT_INTERRUPTED
     listing = "\n".join(f"  {name:<11}{(each.__doc__ or '').splitlines()[0]}" for name, each in commands.items())
     if given and given[0] in ("-h", "--help"):
-        print(f"usage: {prog} COMMAND [--help | --version | --print-config | FLAGS]\n\n{listing}")
+        say(f"usage: {prog} COMMAND [--help | --version | --print-config | FLAGS]\n\n{listing}")
         return 0
     if given and given[0] == "--version":
-        print(f"{prog} {_version()}")
+        say(f"{prog} {_version()}")
         return 0
-    print(f"{prog}: no command {given[0]!r}\n\n{listing}" if given else listing, file=sys.stderr)
+    say(f"{prog}: no command {given[0]!r}\n\n{listing}" if given else listing, sys.stderr)
     return EXIT_USER
 
 
@@ -184,7 +184,7 @@ def print_error(error: object) -> None:
     """An error on standard error, as it is: `[...]` in it is no markup, and `:factory` no emoji."""
     console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
     console.print("error:", style="bold red", end=" ")
-    console.print(str(error))
+    console.print(printable(error))
 
 
 def split_flag(arguments: Sequence[str], name: str) -> tuple[list[str], list[str]]:
@@ -206,50 +206,3 @@ def as_setting(argument: str) -> str:
     """A flag as its setting is named: `--max-seconds=9` is `--max_seconds=9`; what is no flag stays as it is."""
     name, equals, value = argument.partition("=")
     return f"--{name[2:].replace('-', '_')}{equals}{value}" if name.startswith("--") else argument
-
-
-def read_section(path: str | Path, section: str) -> dict[str, Any]:
-    """A section of a settings file, over that of its `base`.
-
-    Raises:
-        ValueError: it is not readable YAML, has no such section or others than there are, or an old name.
-        OSError: it cannot be read.
-    """
-    found = _section_or_none(Path(path), section)
-    if found is None:
-        raise ValueError(f"{path}: has no section `{section}`")
-    return found
-
-
-def _section_or_none(path: Path, section: str) -> dict[str, Any] | None:
-    try:
-        content = yaml.safe_load(path.read_text("utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not readable YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: a mapping of sections was expected: {', '.join(SECTIONS)}")
-    unknown = [str(name) for name in content if name not in (*SECTIONS, section, "base")]
-    if unknown:
-        missing = "" if section in content else f"has no section `{section}`; "
-        raise ValueError(f"{path}: {missing}{', '.join(unknown)}: no section: those are {', '.join(SECTIONS)}")
-    base = _section_or_none(path.parent / content["base"], section) if "base" in content else None
-    found = content.get(section)
-    if found is None:
-        return base
-    if not isinstance(found, dict):
-        raise ValueError(f"{path}: {section}: a mapping of settings was expected")
-    try:
-        refuse_renamed(section, dotted(found))
-        for name in dotted(found):
-            if name.endswith("class_path"):
-                raise ValueError(f"{section}.{name}: settings name values, and no classes to import: remove it")
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-    return dict(merged(base or {}, found))
-
-
-def merged(below: Any, above: Any) -> Any:
-    """Mappings laid over each other, key by key."""
-    if not isinstance(below, dict) or not isinstance(above, dict):
-        return above
-    return below | {name: merged(below[name], value) if name in below else value for name, value in above.items()}

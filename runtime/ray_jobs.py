@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Generic, TypeVar
 
+from runtime.terminal import say
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -80,7 +82,7 @@ def job_runner(address: str | None, workers: int | None) -> Iterator[Runner]:
     try:
         runner = Runner(ray, workers)
         if not runner.processors():
-            print(f"the cluster at {address} has no processors yet: waiting for a node", file=sys.stderr)
+            say(f"the cluster at {address} has no processors yet: waiting for a node", sys.stderr)
         yield runner
     finally:
         ray.shutdown()

@@ -171,6 +171,17 @@ def test_ray_is_imported_only_where_jobs_are_started() -> None:
     assert users <= set(RAY)
 
 
+def test_prints_escape_what_files_hold() -> None:
+    found = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in all_modules().values()
+        if path != ROOT / "runtime/terminal.py"
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
+    ]
+    assert not found, f"runtime.terminal.say instead of print: {found}"
+
+
 def test_configs_hold_yaml_only() -> None:
     assert {path.suffix for path in (ROOT / "configs").iterdir() if path.name != "__pycache__"} == {".yaml"}
 

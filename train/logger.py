@@ -19,6 +19,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from runtime.constants import SAMPLE_RATE
 from runtime.images import stack_mels
+from runtime.terminal import say
 from shards.loading.collate import Batch
 from train.distributed import DistributedContext
 from train.run_dir import RunDir
@@ -32,7 +33,7 @@ log = logging.getLogger(__name__)
 class _StderrHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         # not a StreamHandler: while a progress bar is drawn, sys.stderr is replaced by one that prints above it
-        print(self.format(record), file=sys.stderr)
+        say(self.format(record), sys.stderr)
 
 
 @contextmanager

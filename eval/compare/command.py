@@ -18,6 +18,7 @@ from eval.compare.table import markdown
 from eval.metrics.registry import metric_of
 from eval.results import ABOUT_NAME, Evaluation, write_json
 from runtime.command_line import CommandParser
+from runtime.terminal import say
 from shards import Store
 
 JSON_NAME, MARKDOWN_NAME = "comparison.json", "comparison.md"
@@ -55,8 +56,8 @@ def run(arguments: Sequence[str]) -> int:
     with store.create(MARKDOWN_NAME) as file:
         file.write(("\n".join(lines) + "\n").encode("utf-8", "replace"))
     page = write_comparison(out, comparison, evaluations, values.examples)
-    print("\n".join(lines))
-    print(f"\nwritten to {out}; page: {page}")
+    say("\n".join(lines))
+    say(f"\nwritten to {out}; page: {page}")
     return 0
 
 

@@ -36,6 +36,7 @@ from pipeline.tracking.lip_tracks import SQUARE_EYE_DISTANCES, TrackSettings
 from runtime.command_line import CommandParser
 from runtime.constants import FPS
 from runtime.images import color_map, mel_levels
+from runtime.terminal import say
 from shards.format.wav import encode_wav
 
 Array = np.ndarray[Any, Any]
@@ -54,7 +55,7 @@ def run(arguments: Sequence[str]) -> int:
     except OddVideoError as odd:
         try:
             with normalized(values.video, odd) as (plain, note):
-                print(f"note: {values.video}: {note}")
+                say(f"note: {values.video}: {note}")
                 return _synthesize(values, plain)
         except ClipError as error:
             raise ValueError(f"{values.video}: {error.detail}") from error
@@ -81,11 +82,9 @@ def _synthesize(values: Namespace, plain: Path) -> int:
         else:
             lips = read_lips(video, info, square, synthesizer.transforms)
         if values.speaker_reference is None:
-            print(
-                f"speaker reference: the loudest half second of {video} itself; --speaker-reference names another file"
-            )
+            say(f"speaker reference: the loudest half second of {video} itself; --speaker-reference names another file")
         for note in notes + lips.notes:
-            print(f"note: {note}")
+            say(f"note: {note}")
         mel, waveform = synthesizer.clip(lips.roi, reference)
         sound = to_pcm16(waveform)
         places = _places(out)
@@ -97,7 +96,7 @@ def _synthesize(values: Namespace, plain: Path) -> int:
             os.replace(source, place)
     took, seconds = time.perf_counter() - began, len(lips.roi) / FPS
     whose = values.speaker_reference or f"{video} itself"
-    print(
+    say(
         f"{', '.join(map(str, places))}: {seconds:.1f} s of speech, speaker reference {whose}, synthesized in "
         f"{took:.1f} s on {device.type} (real-time factor {took / seconds:.2f})"
     )

@@ -10,7 +10,7 @@ from typing import Any, get_args
 import pytest
 
 from pipeline.corpora.lrs import LRS2, LRS3, Layout
-from runtime.command_line import read_section
+from runtime.settings_file import read_section
 from train.__main__ import main, parse
 from train.settings import TaskName, TrainSettings
 

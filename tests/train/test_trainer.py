@@ -14,7 +14,7 @@ import torch
 from model.checkpoint import load_checkpoint
 from model.lip_to_speech import LipToSpeech, LipToSpeechSettings
 from pipeline.config import BuildSettings, config_file
-from runtime.command_line import read_section
+from runtime.settings_file import read_section
 from shards import Dataset, open_dataset
 from tests.shards.datasets import noise, write_dataset
 from tests.train.runs import (

@@ -1,0 +1,72 @@
+"""Limits of every file that is read: bytes, rows, pixels, seconds, nesting; checked before memory is taken.
+
+Files come from strangers, and may be larger than they look. Each limit is far above what real data need: a checkpoint
+of the published lip-to-speech network (76 million weights, with optimizer and average) takes 1.5 GB, the index of
+10,000 hours 5 million rows. What a user chooses for a corpus (`--max-minutes`) is a setting and not here.
+"""
+
+from __future__ import annotations
+
+MAX_CHECKPOINT_BYTES = 8 << 30
+MAX_ZIP_DIRECTORY_BYTES = 16 << 20
+"""Of a checkpoint's own list of members, about 90 bytes each."""
+
+MAX_PICKLE_BYTES = 16 << 20
+"""Of `data.pkl` in a checkpoint, everything but the numbers of tensors; a tokenizer's bytes are most of it."""
+
+MAX_VALUES = 1_000_000
+"""Values in a checkpoint's dictionaries and lists, counted wherever they stand; also operations of `data.pkl`."""
+
+MAX_DIMENSIONS = 8
+MAX_NAME_LENGTH = 300
+
+MAX_SETTING = 65_536
+"""Any whole number in a checkpoint's settings, but for these:"""
+
+MAX_SETTINGS = {
+    "layers": 256,
+    "heads": 1024,
+    "expansion": 64,
+    "kernel": 4095,
+    "sample_rate": 192_000,
+    "n_mels": 1024,
+    "n_fft": 16_384,
+    "win_length": 16_384,
+    "size": 1024,
+    "crop_radius": 1024,
+    "max_shift": 1024,
+}
+"""By the name of the setting."""
+
+MAX_FRACTION = 1e6
+"""Magnitude of any other number in a checkpoint's settings."""
+
+MAX_STEP = 10**12
+
+SPARSE_FROM_BYTES, MAX_HOLES = 1 << 30, 16
+"""A file from this size on must have at least a 16th of its bytes on disk; what file systems compress has more."""
+
+MAX_DEPTH = 32
+"""Values inside each other, in any file that nests."""
+
+MAX_SETTINGS_BYTES = 256 << 10
+"""Of a YAML file of settings."""
+
+MAX_YAML_NODES = 100_000
+"""Values in a YAML file once its aliases are written out."""
+
+MAX_JSON_BYTES = 16 << 20
+"""Of a JSON file that says what something is: `plan.json`, `evaluation.json`."""
+
+MAX_TABLE_ROWS, MAX_TABLE_COLUMNS, MAX_TABLE_BYTES = 5_000_000, 500, 4 << 30
+"""Of an evaluation's `clips.parquet`: bytes are those of rows that are not compressed."""
+
+
+def check_limit(what: str, found: float, allowed: float) -> None:
+    """Refuse a size above what is allowed.
+
+    Raises:
+        ValueError: naming what it is of, the number found and the number allowed.
+    """
+    if not found <= allowed:
+        raise ValueError(f"{what}: {found:,}, and at most {allowed:,} is allowed")

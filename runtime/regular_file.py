@@ -1,0 +1,87 @@
+"""Open and read files that strangers made: regular files only, of at most so many bytes.
+
+A FIFO or a device would be waited for without end, and a sparse file of a few blocks may claim terabytes.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from runtime.limits import MAX_HOLES, SPARSE_FROM_BYTES
+
+_KINDS = {
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+class IrregularFileError(ValueError):
+    """No regular file, one of holes, or one that is too large; names the file, what was found and what is allowed."""
+
+
+def open_regular(path: str | os.PathLike[str], max_bytes: int | None = None) -> BinaryIO:
+    """Open a regular file for reading, without waiting for anything.
+
+    Raises:
+        IrregularFileError: it is a FIFO, a socket or a device, nearly all holes, or has more than `max_bytes`.
+        OSError: it is a folder, or cannot be opened; of links that lead in a circle, too.
+    """
+    # opening a FIFO waits for its writer, unless it must not
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        check_regular(path, os.fstat(descriptor), max_bytes)
+        os.set_blocking(descriptor, True)
+        return cast(BinaryIO, os.fdopen(descriptor, "rb"))
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_regular(path: str | os.PathLike[str], max_bytes: int) -> bytes:
+    """The content of a regular file (errors as `open_regular`)."""
+    with open_regular(path, max_bytes) as file:
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:  # it grew, or is one of those that have no size (/proc)
+        raise IrregularFileError(f"{os.fspath(path)}: more than the {max_bytes:,} bytes that are allowed")
+    return content
+
+
+def read_regular_text(path: str | os.PathLike[str], max_bytes: int) -> str:
+    """The content of a regular UTF-8 file (errors as `open_regular`; `IrregularFileError` where it is no UTF-8)."""
+    try:
+        return read_regular(path, max_bytes).decode()
+    except UnicodeDecodeError as error:
+        raise IrregularFileError(f"{os.fspath(path)}: not UTF-8 at byte {error.start:,}") from error
+
+
+def check_regular(
+    path: str | os.PathLike[str], found: os.stat_result | None = None, max_bytes: int | None = None
+) -> None:
+    """Refuse what `open_regular` would refuse, by its name, for those that open it themselves.
+
+    Raises:
+        IrregularFileError, OSError: as `open_regular`.
+    """
+    found = os.stat(path) if found is None else found
+    kind = stat.S_IFMT(found.st_mode)
+    name = os.fspath(path)
+    if kind == stat.S_IFDIR:
+        raise IsADirectoryError(errno.EISDIR, "a folder, where a file was expected", name)
+    if kind != stat.S_IFREG:
+        raise IrregularFileError(f"{name}: {_KINDS.get(kind, 'no file')}, where a regular file was expected")
+    if max_bytes is not None and found.st_size > max_bytes:
+        raise IrregularFileError(f"{name}: {found.st_size:,} bytes, and at most {max_bytes:,} are allowed")
+    if found.st_size >= SPARSE_FROM_BYTES and found.st_blocks * 512 * MAX_HOLES < found.st_size:
+        stored = found.st_blocks * 512
+        raise IrregularFileError(f"{name}: claims {found.st_size:,} bytes, and the disk has {stored:,}: mostly holes")
+
+
+def is_inside(path: str | os.PathLike[str], root: str | os.PathLike[str]) -> bool:
+    """Whether a file, with its links followed, lies inside a folder, with its links followed."""
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
