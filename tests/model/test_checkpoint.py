@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from model.__main__ import main
 from model.asr import ASRModel
 from model.checkpoint import Checkpoint, CheckpointError, build_network, load_checkpoint, save_checkpoint
 from model.lip_to_speech import LipToSpeech
 from model.mel import MelSettings
-from model.published import LIP_TO_SPEECH_PARTS, is_published, our_name
+from model.published import is_published
 from model.tokenizer import train_tokenizer
 from model.vsr import VSRModel
 from tests.model.networks import lively, small_asr, small_lip_to_speech, small_vsr_settings
+from tests.model.published_files import published_file, published_state
 
 TEXTS = ["place blue at f two now", "set white by q nine please", "bin blue at a two please"]
 TOKENIZER = train_tokenizer([*TEXTS, "set blue with a nine", "place white in two now"], 30)
@@ -230,84 +230,15 @@ def test_damaged_files_are_named(network: LipToSpeech, tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "nothing.pt")
 
 
-# Published names of the smallest networks that have every kind of tensor, by our names of them.
-def _published_names(part: str, ours: list[str]) -> dict[str, str]:
-    """theirs -> ours, for the tensors of a part, found by asking `our_name` about every name that it may have there."""
-    candidates = [
-        name
-        for layer in range(2)
-        for stem in ("conformer.encoder", "encoder")
-        for name in _conformer_names(f"{stem}.layers.{layer}")
-        if (stem == "encoder") == (part == "asr")
-    ]
-    suffixes = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
-    candidates += [f"{stem}.{number}.{suffix}" for stem in ("classifier", "fusion", "frontend", "audio_front")
-                   for number in range(8) for suffix in suffixes]  # fmt: skip
-    candidates += [f"{stem}.{suffix}" for stem in ("classifier", "linear", "embed", "resnet.resnet.fc")
-                   for suffix in suffixes]  # fmt: skip
-    blocks = [f"resnet.resnet.layer{stage}.{block}" for stage in range(1, 5) for block in range(2)]
-    leaves = ("conv1", "conv2", "bn1", "bn2", "downsample.0", "downsample.1", "cbam.ChannelGate.mlp.1",
-              "cbam.ChannelGate.mlp.3", "cbam.SpatialGate.spatial.conv", "cbam.SpatialGate.spatial.bn")  # fmt: skip
-    candidates += [f"{block}.{leaf}.{suffix}" for block in blocks for leaf in leaves for suffix in suffixes]
-    found = {our_name(name, part): name for name in candidates}
-    return {found[name]: name for name in ours}
-
-
-def _conformer_names(layer: str) -> list[str]:
-    modules = [f"feed_forward{n}.module.sequential.{m}" for n in (1, 2) for m in ("0", "1.linear", "4.linear")]
-    modules += [f"MHA.module.attention.{name}_proj.linear" for name in ("query", "key", "value", "pos", "out")]
-    modules += [f"Conv.module.sequential.{m}" for m in ("0", "2.conv", "4.conv", "5", "7.conv")]
-    modules += ["MHA.module.layer_norm", "layer_norm"]
-    suffixes = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
-    names = [f"{layer}.{module}.{suffix}" for module in modules for suffix in suffixes]
-    return names + [f"{layer}.MHA.module.attention.{bias}_bias" for bias in "uv"]
-
-
-def _published(part: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict as a published file has it: their names, convolutions of kernel 1, half floats, sinusoids."""
-    theirs = {}
-    for name, ours in _published_names(part, list(state)).items():
-        tensor = state[ours]
-        pointwise = ours.endswith(("convolution.expand.weight", "convolution.contract.weight"))
-        tensor = tensor[..., None] if pointwise else tensor
-        theirs[name] = tensor.half() if tensor.is_floating_point() else tensor
-    if part in ("visual", "asr"):
-        stem = "conformer.encoder" if part == "visual" else "encoder"
-        theirs[f"{stem}.layers.0.MHA.module.positional_encoding.pe"] = torch.zeros(1, 10_000, 32)
-    return theirs
-
-
-def _published_file(path: Path, settings_of: str = "lip2speech") -> tuple[LipToSpeech | ASRModel, dict[str, Any]]:
-    if settings_of == "asr":
-        asr_model = small_asr("published").half().float()
-        content: dict[str, Any] = {"asr_model_state_dict": _published("asr", asr_model.state_dict())}
-        torch.save(content, path)
-        return asr_model, content
-    network = _three_convolutions().half().float()
-    content = {
-        key: _published(part, network.get_submodule(part).state_dict()) for key, part in LIP_TO_SPEECH_PARTS.items()
-    }
-    torch.save(content, path)
-    return network, content
-
-
-def _three_convolutions() -> LipToSpeech:
-    """Small, but with as many convolutions in speaker encoder and decoder as the published ones have."""
-    settings = small_lip_to_speech("published").settings
-    speaker = dataclasses.replace(settings.speaker, channels=(16, 24, 20))
-    decoder = dataclasses.replace(settings.decoder, channels=(20, 12))
-    return lively(LipToSpeech(dataclasses.replace(settings, speaker=speaker, decoder=decoder)))
-
-
 @torch.no_grad()
 def test_published_files_are_read_as_they_are(tmp_path: Path) -> None:
-    network, _ = _published_file(tmp_path / "published.pt")
+    network, _ = published_file(tmp_path / "published.pt")
     loaded = load_checkpoint(tmp_path / "published.pt")
     assert loaded.settings == network.settings  # sizes are read off the shapes
     assert loaded.settings.padding == "published"
     inputs = torch.randn(2, 1, 9, 32, 32), torch.tensor([9, 6]), torch.randn(2, 80, 50)
     torch.testing.assert_close(build_network(loaded)(*inputs), network(*inputs))
-    asr_model, _ = _published_file(tmp_path / "asr.pt", "asr")
+    asr_model, _ = published_file(tmp_path / "asr.pt", "asr")
     ours = build_network(load_checkpoint(tmp_path / "asr.pt"))
     mel, lengths = torch.randn(2, 80, 40), torch.tensor([40, 30])
     torch.testing.assert_close(ours(mel, lengths), asr_model(mel, lengths))
@@ -315,7 +246,7 @@ def test_published_files_are_read_as_they_are(tmp_path: Path) -> None:
 
 @torch.no_grad()
 def test_published_visual_encoder_is_a_bare_state_dict(tmp_path: Path) -> None:
-    network, content = _published_file(tmp_path / "published.pt")
+    network, content = published_file(tmp_path / "published.pt")
     assert isinstance(network, LipToSpeech)
     assert is_published(content["v_front_state_dict"])
     torch.save(content["v_front_state_dict"], tmp_path / "visual.pt")
@@ -327,7 +258,7 @@ def test_published_visual_encoder_is_a_bare_state_dict(tmp_path: Path) -> None:
 
 
 def test_published_tensors_that_do_not_fit_are_named(tmp_path: Path) -> None:
-    _, content = _published_file(tmp_path / "published.pt")
+    _, content = published_file(tmp_path / "published.pt")
     visual = content["v_front_state_dict"]
     del visual["resnet.resnet.layer2.0.bn1.weight"]
     visual["resnet.resnet.layer9.0.bn1.weight"] = torch.zeros(3)
@@ -346,7 +277,7 @@ def test_published_tensors_that_do_not_fit_are_named(tmp_path: Path) -> None:
 
 @torch.no_grad()
 def test_import_makes_a_checkpoint_of_ours(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    network, _ = _published_file(tmp_path / "published.pt")
+    network, _ = published_file(tmp_path / "published.pt")
     (tmp_path / "tokenizer.model").write_bytes(TOKENIZER.model_bytes)
     arguments = [str(tmp_path / "published.pt"), "--out", str(tmp_path / "ours.pt")]
     assert main(["import", *arguments, "--padding", "masked"]) == 0
@@ -377,7 +308,7 @@ def test_info_says_that_there_is_no_ctc_head(tmp_path: Path, capsys: pytest.Capt
 
 def test_import_keeps_the_tokenizer_that_the_head_was_trained_with(tmp_path: Path) -> None:
     settings = dataclasses.replace(small_asr("published").settings, vocabulary=TOKENIZER.vocabulary_size)
-    content = {"asr_model_state_dict": _published("asr", ASRModel(settings).state_dict())}
+    content = {"asr_model_state_dict": published_state("asr", ASRModel(settings).state_dict())}
     torch.save(content, tmp_path / "asr.pt")
     (tmp_path / "tokenizer.model").write_bytes(TOKENIZER.model_bytes)
     arguments = ["import", str(tmp_path / "asr.pt"), "--out", str(tmp_path / "ours.pt")]

@@ -26,7 +26,7 @@ from model.tokenizer import Tokenizer, train_tokenizer
 from model.vsr import VSRModel, VSRSettings
 from shards import open_dataset
 from tests.model.networks import lively
-from tests.model.test_checkpoint import _published
+from tests.model.published_files import published_state
 from tests.shards.datasets import small_dataset
 from tests.train.runs import flags, logged, start, weights_of
 from train import __main__ as command
@@ -291,7 +291,8 @@ def test_init_takes_published_files(shards: str, tokenizer: Tokenizer, tmp_path:
     settings = parse([*flags(shards, tmp_path / "run"), *deep])[0]
     theirs = _lip_to_speech(settings, tokenizer.vocabulary_size).half().float()  # half floats in the file
     parts = {
-        name: _published(part, theirs.get_submodule(part).state_dict()) for name, part in LIP_TO_SPEECH_PARTS.items()
+        name: published_state(part, theirs.get_submodule(part).state_dict())
+        for name, part in LIP_TO_SPEECH_PARTS.items()
     }
     torch.save(parts, tmp_path / "published.pt")
     ours, _ = _initialized(settings, tokenizer, init=str(tmp_path / "published.pt"))
@@ -301,7 +302,7 @@ def test_init_takes_published_files(shards: str, tokenizer: Tokenizer, tmp_path:
     _assert_same(ours.visual, theirs.visual)
     assert "no CTC head of this tokenizer" in said
     theirs_asr = _asr(31).half().float()
-    torch.save({"asr_model_state_dict": _published("asr", theirs_asr.state_dict())}, tmp_path / "asr.pt")
+    torch.save({"asr_model_state_dict": published_state("asr", theirs_asr.state_dict())}, tmp_path / "asr.pt")
     ours_asr = load_content_asr(dataclasses.replace(settings, init_asr=str(tmp_path / "asr.pt")), CPU)
     assert ours_asr is not None
     _assert_same(ours_asr, theirs_asr)
