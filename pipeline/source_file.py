@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.media.errors import ClipError
+from runtime.regular_file import IrregularFileError
 from shards import StorageError, Store
 from shards.format.sidecar import Reason
 
@@ -67,3 +68,5 @@ def _named(store: Store, path: str, unreadable: Reason) -> Iterator[None]:
         raise StorageError(error.errno or 0, message, store.path(path)) from error
     except (PermissionError, IsADirectoryError, NotADirectoryError) as error:
         raise ClipError("read", unreadable, f"{type(error).__name__}: {error.strerror}") from error
+    except IrregularFileError as error:
+        raise ClipError("read", unreadable, str(error)) from error

@@ -32,12 +32,17 @@ def open_regular(path: str | os.PathLike[str], max_bytes: int | None = None) -> 
         IrregularFileError: it is a FIFO, a socket or a device, nearly all holes, or has more than `max_bytes`.
         OSError: it is a folder, or cannot be opened; of links that lead in a circle, too.
     """
+    return cast(BinaryIO, os.fdopen(regular_descriptor(path, max_bytes), "rb"))
+
+
+def regular_descriptor(path: str | os.PathLike[str], max_bytes: int | None = None) -> int:
+    """The same as a descriptor, which is the caller's to close (errors as `open_regular`)."""
     # opening a FIFO waits for its writer, unless it must not
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         check_regular(path, os.fstat(descriptor), max_bytes)
         os.set_blocking(descriptor, True)
-        return cast(BinaryIO, os.fdopen(descriptor, "rb"))
+        return descriptor
     except BaseException:
         os.close(descriptor)
         raise

@@ -29,7 +29,7 @@ Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
 """A whole number that a float holds, too: of clips, frames, bytes."""
 
 Name = Annotated[str, msgspec.Meta(max_length=MAX_NAME_LENGTH)]
-Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}\\Z")]
 
 
 class StoredJsonError(ValueError):

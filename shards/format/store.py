@@ -3,7 +3,8 @@
 A local file is written beside its final name under a name unique to the attempt, synced, then renamed. An object store
 gets one completed put of a local temporary file: the object appears when the upload is complete. Failures of the medium
 come out as `StorageError`; a missing file stays `FileNotFoundError` and a forbidden one `PermissionError`, since those
-say something about the file and not about the disk.
+say something about the file and not about the disk. So does `IrregularFileError`: a local FIFO, a device, a file of
+holes, or one that is larger than its reader allows is never read.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from runtime.atomic import PART_SUFFIX, atomic_file
+from runtime.regular_file import IrregularFileError, check_regular, open_regular
 from shards.format.errors import StorageError
 
 _ABOUT_THE_FILE = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
@@ -34,7 +36,7 @@ def _named(action: str, url: str, client: bool = True) -> Iterator[None]:
     """
     try:
         yield
-    except StorageError:
+    except (StorageError, IrregularFileError):
         raise
     except _ABOUT_THE_FILE as error:
         if error.filename is None:  # object stores name neither the file nor, at times, the reason
@@ -46,6 +48,11 @@ def _named(action: str, url: str, client: bool = True) -> Iterator[None]:
         if not client:
             raise
         raise StorageError(0, f"{action} failed: {type(error).__name__}: {error}", url) from error
+
+
+def _check_size(path: str, found: int, allowed: int) -> None:
+    if found > allowed:
+        raise IrregularFileError(f"{path}: {found:,} bytes, and at most {allowed:,} are allowed")
 
 
 @dataclass(frozen=True)
@@ -94,28 +101,54 @@ class Store:
             return cast(bool, self._opened[0].exists(self.path(name)))
 
     def size(self, name: str) -> int:
-        """Bytes of a file (`FileNotFoundError`, `StorageError`)."""
+        """Bytes of a file (`FileNotFoundError`, `IrregularFileError`, `StorageError`)."""
         with _named("asking the size", self.path(name)):
+            if self.is_local:
+                found = os.stat(self.path(name))
+                check_regular(self.path(name), found)
+                return found.st_size
             self._opened[0].invalidate_cache(self.path())
             return int(self._opened[0].size(self.path(name)))
 
-    def read(self, name: str) -> bytes:
-        """The whole content of a file (`FileNotFoundError`, `PermissionError`, `StorageError`)."""
+    def read(self, name: str, max_bytes: int | None = None) -> bytes:
+        """The whole content of a file.
+
+        Raises:
+            FileNotFoundError, PermissionError, StorageError: as the module says.
+            IrregularFileError: no regular file, or one of more than `max_bytes`.
+        """
+        if max_bytes is not None and not self.is_local:
+            _check_size(self.path(name), self.size(name), max_bytes)
         with _named("reading", self.path(name)):
-            return cast(bytes, self._opened[0].cat_file(self.path(name)))
+            if self.is_local:
+                with open_regular(self.path(name), max_bytes) as file:
+                    content = file.read() if max_bytes is None else file.read(max_bytes + 1)
+            else:
+                content = cast(bytes, self._opened[0].cat_file(self.path(name)))
+        if max_bytes is not None:
+            _check_size(self.path(name), len(content), max_bytes)
+        return content
 
     def read_range(self, name: str, offset: int, size: int) -> bytes:
-        """`size` bytes of a file from `offset` on; fewer where the file ends before."""
+        """`size` bytes of a file from `offset` on; fewer where the file ends before. Raises as `read`."""
         if size == 0:  # an object store would answer an empty range with other bytes
             return b""
         with _named("reading", self.path(name)):
+            if self.is_local:
+                with open_regular(self.path(name)) as file:
+                    file.seek(offset)
+                    left = max(0, os.fstat(file.fileno()).st_size - offset)
+                    return file.read(min(size, left))  # takes room for what it is asked for
             return cast(bytes, self._opened[0].cat_file(self.path(name), start=offset, end=offset + size))
 
     @contextmanager
     def open(self, name: str) -> Iterator[IO[bytes]]:
-        """Open a file for reading."""
+        """Open a file for reading. Raises as `read`."""
         with _named("reading", self.path(name)):
-            file = self._opened[0].open(self.path(name), "rb")
+            if self.is_local:
+                file: IO[bytes] = open_regular(self.path(name))
+            else:
+                file = self._opened[0].open(self.path(name), "rb")
         with file:
             yield file
 

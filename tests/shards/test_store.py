@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from runtime.regular_file import IrregularFileError
 from shards import StorageError, Store
 
 
@@ -74,7 +76,7 @@ def test_forbidden_file_stays_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     def forbidden(*arguments: object, **settings: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr("builtins.open", forbidden)
+    monkeypatch.setattr(os, "open", forbidden)
     with pytest.raises(PermissionError):
         Store(str(tmp_path)).read("a")
 
@@ -93,3 +95,39 @@ def test_unknown_kind_of_storage_is_refused() -> None:
 def test_storage_error_survives_pickling() -> None:
     error = pickle.loads(pickle.dumps(StorageError(28, "No space left", "/data/a.tar")))
     assert (str(error), error.errno) == ("/data/a.tar: No space left", 28)
+
+
+def read_range(store: Store, name: str) -> object:
+    return store.read_range(name, 0, 4)
+
+
+def open_file(store: Store, name: str) -> object:
+    with store.open(name) as file:
+        return file.read(4)
+
+
+READS = [Store.read, Store.size, Store.sha256, read_range, open_file]
+
+
+@pytest.mark.parametrize("read", READS)
+def test_fifo_and_sparse_giant_are_refused_by_every_read(tmp_path: Path, read: Callable[[Store, str], object]) -> None:
+    os.mkfifo(tmp_path / "fifo.tar")
+    with (tmp_path / "giant.tar").open("wb") as file:
+        file.truncate(7 << 30)
+    for name, what in (("fifo.tar", "FIFO"), ("giant.tar", "holes")):
+        with pytest.raises(IrregularFileError, match=rf"{name}: .*{what}"):
+            read(Store(str(tmp_path)), name)
+
+
+@pytest.mark.parametrize("read", READS)
+def test_link_to_itself_is_an_error_that_names_it(tmp_path: Path, read: Callable[[Store, str], object]) -> None:
+    (tmp_path / "round.tar").symlink_to("round.tar")
+    with pytest.raises(OSError, match=r"round\.tar"):
+        read(Store(str(tmp_path)), "round.tar")
+
+
+def test_file_larger_than_its_reader_allows_is_not_read(store: Store) -> None:
+    store.write("a", b"12345")
+    assert store.read("a", max_bytes=5) == b"12345"
+    with pytest.raises(IrregularFileError, match="a: 5 bytes, and at most 4"):
+        store.read("a", max_bytes=4)
