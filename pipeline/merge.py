@@ -68,6 +68,9 @@ def _manifest(plan: Plan, sidecars: Sequence[Sidecar], skipped: int, files: dict
             "skipped": skipped,
         },
         splits=splits,
-        versions={name: sorted({sidecar.versions[name] for sidecar in sidecars}) for name in libraries},
+        versions={
+            name: sorted({sidecar.versions[name] for sidecar in sidecars if name in sidecar.versions})
+            for name in libraries
+        },
         sha256={name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
     )

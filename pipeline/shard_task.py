@@ -19,7 +19,7 @@ from runtime.versions import versions_of
 from shards import DatasetError, ShardWriter, Sidecar, SkippedClip, Store, read_sidecar
 from shards.format.sidecar import encode_sidecar, sidecar_name
 
-_LIBRARIES = ("av", "numpy", "soxr", "torch", "webdataset")
+_LIBRARIES = ("av", "numpy", "soxr", "torch")
 _TRACKING_LIBRARIES = ("ai-edge-litert", "mediapipe", "pillow")
 """What a shard's bytes depend on besides the plan, and where lips are tracked."""
 

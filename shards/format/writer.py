@@ -1,26 +1,30 @@
 """Write one shard: samples in, a byte-identical tar and its index rows out.
 
-The tar is written by `webdataset`, with time, owner and order fixed: a shard's bytes depend only on its samples.
+The tar is a plain WebDataset tar, with time, owner and order fixed: a shard's bytes depend only on its samples.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import numpy as np
 
 from shards.format.errors import DatasetError
-from shards.format.index import MEMBERS, member_extension, split_member
+from shards.format.index import MEMBERS, member_extension
 from shards.format.npy import encode_npy_header
 from shards.format.roi import RoiCodec, roi_blocks, roi_member
 from shards.format.sample import Sample, member_encoders
 from shards.format.store import Store
+
+_BYTES_AT_ONCE = 1 << 20
+"""A member of a short clip in one piece: in pieces of 10 kB, as of tarfile's streams, writing takes twice as long."""
 
 
 @dataclass
@@ -33,6 +37,9 @@ class _HashingFile:
     def write(self, content: bytes) -> int:
         self.digest.update(content)
         return self.file.write(content)
+
+    def tell(self) -> int:
+        return self.file.tell()
 
 
 @dataclass
@@ -54,17 +61,15 @@ class ShardWriter:
         Raises:
             StorageError: the medium failed.
         """
-        from webdataset import TarWriter  # brings torch along, which a reader of shards need not wait for
-
         with store.create(shard) as file:
             hashing = _HashingFile(file)
-            # PAX: the older default cuts off long and non-ASCII names
-            with TarWriter(hashing, encoder=False, mtime=0, user="", group="", format="PAX_FORMAT") as tar:
+            tar = tarfile.TarFile(
+                fileobj=cast(Any, hashing), mode="w", format=tarfile.PAX_FORMAT, copybufsize=_BYTES_AT_ONCE
+            )
+            with tar:
                 writer = cls(shard, codec, tar)
                 yield writer
             writer.bytes, writer.sha256 = file.tell(), hashing.digest.hexdigest()
-            file.flush()
-            _add_offsets(writer.rows, file.name)
 
     def write(self, sample: Sample) -> None:
         """Append a sample.
@@ -74,34 +79,37 @@ class ShardWriter:
         """
         if any(row["key"] == sample.key for row in self.rows):
             raise DatasetError(f"{sample.key}: written twice to {self.shard}")
+        places = {}
         for name, encode in member_encoders(sample, self.codec).items():
             if name == "roi.npy" and isinstance(sample.roi, np.memmap):
-                self._write_mapped(f"{sample.key}.{name}", sample.roi)
+                mapped = _NpyFile(sample.roi)
+                places[name] = self._write_member(f"{sample.key}.{name}", mapped, mapped.size)
             else:
-                self._tar.write({"__key__": sample.key, name: encode()})
+                content = encode()
+                places[name] = self._write_member(f"{sample.key}.{name}", io.BytesIO(content), len(content))
         meta = sample.meta
-        self.rows.append(
-            {
-                "key": sample.key,
-                "split": meta.split,
-                "set": meta.set,
-                "shard": self.shard,
-                "frames": meta.frames,
-                "speaker": meta.speaker,
-                "source": meta.source,
-                "text": sample.text,
-                "words": [{"word": word, "start": start, "end": end} for word, start, end in meta.words],
-                "roi_member": roi_member(self.codec),
-            }
-        )
+        row = {
+            "key": sample.key,
+            "split": meta.split,
+            "set": meta.set,
+            "shard": self.shard,
+            "frames": meta.frames,
+            "speaker": meta.speaker,
+            "source": meta.source,
+            "text": sample.text,
+            "words": [{"word": word, "start": start, "end": end} for word, start, end in meta.words],
+            "roi_member": roi_member(self.codec),
+        }
+        for member in MEMBERS:
+            row[f"{member}_offset"], row[f"{member}_size"] = places[member_extension(member, roi_member(self.codec))]
+        self.rows.append(row)
 
-    def _write_mapped(self, name: str, array: np.ndarray[Any, Any]) -> None:
-        """Append an array that lies in a file without holding it in memory, with the header that webdataset gives."""
-        content, tar = _NpyFile(array), self._tar
+    def _write_member(self, name: str, content: io.BytesIO | _NpyFile, size: int) -> tuple[int, int]:
+        """Append a file; at which byte of the tar its content begins, and its size."""
         info = tarfile.TarInfo(name)
-        info.size, info.mtime, info.mode = content.size, tar.mtime, tar.mode
-        info.uname, info.gname = tar.user, tar.group
-        tar.tarstream.addfile(info, content)
+        info.size, info.mode = size, 0o444
+        self._tar.addfile(info, content)
+        return self._tar.offset - -(-size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE, size
 
 
 class _NpyFile:
@@ -123,13 +131,3 @@ class _NpyFile:
             self._rest = self._rest[count:]
             count -= len(parts[-1])
         return b"".join(parts)
-
-
-def _add_offsets(rows: list[dict[str, Any]], path: str) -> None:
-    """Read the finished tar's headers and note in `rows` where each member's content begins and how long it is."""
-    with tarfile.open(path, "r:") as tar:
-        found = {split_member(info.name): info for info in tar}
-    for row in rows:
-        for member in MEMBERS:
-            info = found[row["key"], member_extension(member, str(row["roi_member"]))]
-            row[f"{member}_offset"], row[f"{member}_size"] = info.offset_data, info.size

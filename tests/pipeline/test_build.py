@@ -185,6 +185,19 @@ def test_build_takes_the_place_of_one_that_never_began(
     assert contents(out) == built
 
 
+def test_merge_lists_libraries_that_only_some_shards_were_made_with(
+    built: dict[str, bytes], small_settings: BuildSettings, tmp_path: Path
+) -> None:
+    out = lay_out(built, tmp_path / "out")
+    store = Store(str(out))
+    sidecar = read_sidecar(store, "val-000000.tar")
+    older = replace(sidecar, versions={"python": "3.8.1", "gone": "1.0"})
+    (out / "val-000000.json").write_bytes(encode_sidecar(older))
+    manifest, _ = merge(plan_of(small_settings), store)
+    assert manifest.versions["gone"] == ["1.0"]
+    assert manifest.versions["python"] == sorted({"3.8.1", sidecar.versions["python"]})
+
+
 def test_merge_refuses_shards_of_another_plan(small_settings: BuildSettings, tmp_path: Path) -> None:
     plan, other = plan_of(small_settings), plan_of(replace(small_settings, seed=1))
     run_build(plan, small_settings, str(tmp_path / "out"), workers=0)
