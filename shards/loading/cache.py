@@ -39,6 +39,7 @@ class CacheSettings:
         folder: on a local disk; it may be shared by datasets and processes.
         max_bytes: of all shards in it. Less than the shards of two windows of a plan means fetching again and again.
         timeout: seconds that the store may take for each 16 MiB; then an attempt is given up.
+        batch_timeout: seconds that a batch is waited for, its shards included, before that is an error.
         attempts: to fetch a shard, before the error is raised.
         pause: seconds before the second attempt; twice as long before each further one.
 
@@ -49,12 +50,13 @@ class CacheSettings:
     folder: str = "~/.cache/lip-to-speech/shards"
     max_bytes: int = 64 * 10**9
     timeout: float = 60.0
+    batch_timeout: float = 1800.0
     attempts: int = 4
     pause: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.max_bytes < 1 or self.attempts < 1 or self.timeout <= 0 or self.pause < 0:
-            raise ValueError(f"max_bytes, attempts and timeout must be positive, pause not negative: found {self}")
+        if min(self.max_bytes, self.attempts) < 1 or min(self.timeout, self.batch_timeout) <= 0 or self.pause < 0:
+            raise ValueError(f"max_bytes, attempts and timeouts must be positive, pause not negative: found {self}")
 
 
 class ShardCache:

@@ -36,7 +36,8 @@ class LoaderSettings:
         on_error: what a damaged or missing clip does: stop with an error, or skip it and report it in its batch. A
             disk or a store that fails stops in any case.
         start_method: of worker processes; None: the platform's own.
-        timeout: seconds that a batch is waited for, before that is an error.
+        timeout: seconds that a batch of a local dataset is waited for, before that is an error; of a remote one, those
+            of its cache's `batch_timeout`.
         contents: which members are read.
         cache: where shards of a remote dataset are kept; of no effect on a local one.
 
@@ -57,10 +58,6 @@ class LoaderSettings:
             raise ValueError(f"workers must be 0 or more, prefetch 1 or more, timeout above 0: found {self}")
         if self.on_error not in ("raise", "skip"):
             raise ValueError(f"on_error: {self.on_error!r}: expected raise or skip")
-
-
-_REMOTE_TIMEOUT = 30 * 60.0
-"""Seconds that a batch of a remote dataset is waited for: its shards come first, which have timeouts of their own."""
 
 
 def load(
@@ -91,8 +88,11 @@ def load(
         batches: Iterator[Batch | Exception]
         if settings.workers and planned:
             count = min(settings.workers, len(planned))
-            timeout = max(settings.timeout, _REMOTE_TIMEOUT) if reader.cache else settings.timeout
-            workers = Workers(reader, planned, count, settings.prefetch, settings.start_method, timeout)
+            # a remote batch waits for its shards first
+            timeout, setting = settings.timeout, "loader_timeout"
+            if reader.cache:
+                timeout, setting = settings.cache.batch_timeout, "cache.batch_timeout"
+            workers = Workers(reader, planned, count, settings.prefetch, settings.start_method, timeout, setting)
             batches = (workers.next() for _ in planned)
             if pin_memory:
                 batches = stack.enter_context(closing(_pinned_ahead(workers, len(planned))))

@@ -8,6 +8,7 @@ import os
 import signal
 import tempfile
 import time
+from multiprocessing.reduction import send_handle
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,7 @@ def test_worker_that_hangs_is_named_in_time(dataset: Dataset, planned: list[Micr
     assert worker.pid is not None
     os.kill(worker.pid, signal.SIGSTOP)
     with pytest.raises(
-        LoaderError, match=rf"\(pid {worker.pid}\) is alive, but has given no batch for 1 s: .* timeout"
+        LoaderError, match=rf"\(pid {worker.pid}\) is alive, but has given no batch for 1 s: .* loader_timeout"
     ):
         list(batches)
     assert not multiprocessing.active_children()
@@ -143,6 +144,46 @@ def test_batch_that_cannot_be_taken_over_is_one_sentence(
     monkeypatch.setattr(workers, "_JOIN_SECONDS", 0.1)
     with pytest.raises(LoaderError, match=r"is alive, but its batch cannot be taken over: .* \(ulimit -n\)"):
         read(dataset, planned * 9, ONE)
+
+
+def _send_garbage(connection: Any, _: object) -> None:
+    connection.send(["no batch"] * 9)
+
+
+def _send_nothing_of(content: bytes) -> Any:
+    def send(connection: Any, _: object) -> None:
+        with workers._memory() as memory:
+            memory.write(content)
+            send_handle(connection, memory.fileno(), None)
+
+    return send
+
+
+def _die(*_: object) -> None:
+    os._exit(4)
+
+
+@pytest.mark.parametrize(
+    ("name", "instead", "what"),
+    [
+        ("_send", _send_garbage, "cannot be taken over"),
+        ("_send", _send_nothing_of(b""), "has handed over what is no batch"),
+        ("_send", _send_nothing_of(b"garbage"), "has handed over what is no batch"),
+        ("_send", _send_nothing_of(b"\xff" * 4096), "has handed over what is no batch"),
+        ("_send", _send_nothing_of(bytes(4096)), "has handed over what is no batch"),
+        ("_send", _send_nothing_of(b"\1" + bytes(7) + b"\x40" + bytes(55) + b"\x80" * 64), "is no batch"),
+        ("_pack", _die, "ended with status 4"),
+        ("send_handle", _die, "ended with status 4"),
+    ],
+)
+def test_worker_that_sends_garbage_or_dies_while_it_sends_is_one_sentence(
+    dataset: Dataset, planned: list[MicroBatch], monkeypatch: pytest.MonkeyPatch, name: str, instead: Any, what: str
+) -> None:
+    monkeypatch.setattr(workers, name, instead)
+    monkeypatch.setattr(workers, "_JOIN_SECONDS", 0.1)
+    with pytest.raises(LoaderError, match=rf"loader worker \(pid \d+\) .*{what}") as caught:
+        read(dataset, planned * 9, ONE)
+    assert "\n" not in str(caught.value)
 
 
 def test_error_of_a_worker_that_nobody_foresaw_is_one_sentence(
