@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import re
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from random import Random
-from typing import Any
 
 from torch import Tensor
 
 from eval.asr import WHISPER, check_asr
+from eval.batch_record import BatchRecord, UnfinishedBatchError, read_batch, write_batch
 from eval.batch_synthesis import BatchSynthesizer
 from eval.executors import start_executor
 from eval.fingerprint import about_of, claim
@@ -25,8 +26,9 @@ from eval.metrics.registry import load_packages
 from eval.metrics.text import normalizer_of
 from eval.reference_audio import reference_of
 from eval.report.report import write_report
+from eval.result_schema import ResultsError, names_a_file
 from eval.results import SUMMARY_NAME, Evaluation, table_of, write_clips, write_json
-from eval.scoring import read_batch, rows_of, write_batch
+from eval.scoring import rows_of
 from eval.settings import EvaluationSettings
 from eval.summary import summarize
 from eval.systems import device_of, mean_mel_of, partners_of, tokenizer_of, transforms_of
@@ -37,15 +39,15 @@ from runtime.atomic import PART_SUFFIX
 from runtime.constants import FPS
 from runtime.progress import JobProgress
 from runtime.ray_jobs import job_runner
+from runtime.terminal import say
 from shards import Dataset, DatasetError, Store, open_dataset
 from shards.format.manifest import read_skipped
 from shards.format.store import absolute_url
 from shards.loading.batch_plan import BatchSettings, MicroBatch, plan_evaluation
 from shards.loading.index_view import IndexedClip
 
-_KEY = re.compile(r"[^./\s\0]+(/[^./\s\0]+)*")
-_LONGEST_NAME = 200
-"""Bytes between slashes: file systems have room for 255, of which a name while it is written takes some."""
+_ROUNDS = 3
+"""Of making what is missing: files may be changed or removed while others are made."""
 
 
 def evaluate(settings: EvaluationSettings, command: str = "") -> Path:
@@ -75,8 +77,8 @@ def evaluate(settings: EvaluationSettings, command: str = "") -> Path:
     for unfinished in Path(store.path()).rglob(f".*{PART_SUFFIX}"):
         unfinished.unlink()
     make = partial(BatchSynthesizer, checkpoint, _anywhere(settings), reference, partners, mean_mel)
-    _run(store, make, planned, settings)
-    damaged = _gather(store, planned, settings.metrics)
+    records = _run(store, make, _keyed(dataset, planned), settings)
+    damaged = _gather(store, records, settings.metrics)
     evaluation = Evaluation.open(store.path())
     summary = {**summarize(evaluation), "damaged": damaged, "skipped": skipped}
     write_json(store, SUMMARY_NAME, summary)
@@ -86,7 +88,7 @@ def evaluate(settings: EvaluationSettings, command: str = "") -> Path:
 def plan(dataset: Dataset, settings: EvaluationSettings) -> list[MicroBatch]:
     """The micro-batches of an evaluation: a function of index and settings. `ValueError` where there is no such split,
     or nothing in it; `DatasetError` for a key that could name a file outside of a folder."""
-    wrong = [key for key in dataset.index["key"].to_pylist() if not _names_a_file(key)]
+    wrong = [key for key in dataset.index["key"].to_pylist() if not names_a_file(key)]
     if wrong:
         raise DatasetError(
             f"{dataset.store.url}: {wrong[0][:300]!r} cannot name a file: expected names between slashes"
@@ -102,11 +104,6 @@ def plan(dataset: Dataset, settings: EvaluationSettings) -> list[MicroBatch]:
 
     batching = BatchSettings(max_padded_frames=settings.max_padded_frames, long_alone=True)
     return plan_evaluation(dataset.index, [settings.split], cut, batching, settings.clips)
-
-
-def _names_a_file(key: str) -> bool:
-    parts = key.encode("utf-8", "replace").split(b"/")
-    return _KEY.fullmatch(key) is not None and max(map(len, parts)) <= _LONGEST_NAME
 
 
 def _check(checkpoint: Checkpoint, dataset: Dataset, settings: EvaluationSettings) -> None:
@@ -141,45 +138,83 @@ def _anywhere(settings: EvaluationSettings) -> EvaluationSettings:
     return dataclasses.replace(settings, shards=absolute_url(settings.shards), asr=asr)
 
 
+@dataclass(frozen=True)
+class _Planned:
+    """A micro-batch, and the keys of its clips."""
+
+    micro_batch: MicroBatch
+    keys: list[str]
+
+    @property
+    def seconds(self) -> float:
+        return sum(clip.stop - clip.start for clip in self.micro_batch.clips) / FPS
+
+
+def _keyed(dataset: Dataset, planned: Sequence[MicroBatch]) -> dict[int, _Planned]:
+    keys = dataset.index["key"]
+    return {one.number: _Planned(one, keys.take([clip.row for clip in one.clips]).to_pylist()) for one in planned}
+
+
 def _run(
-    store: Store, make: partial[BatchSynthesizer], planned: Sequence[MicroBatch], settings: EvaluationSettings
+    store: Store, make: partial[BatchSynthesizer], planned: Mapping[int, _Planned], settings: EvaluationSettings
+) -> list[BatchRecord]:
+    """Have the micro-batches made that are not finished; the records of all, by number."""
+    records, changed = _read_records(store, planned, settings.metrics)
+    whole = {number: record for number, record in records.items() if not record.damaged}  # damaged may be whole now
+    for _ in range(_ROUNDS):
+        if changed:
+            say(f"{len(changed)} of {len(planned)} batches are made again: {changed[0]}", sys.stderr)
+        todo = [one for number, one in planned.items() if number not in whole]
+        progress = JobProgress("evaluation", total=sum(len(one.keys) for one in planned.values()))
+        for number in whole:
+            progress.add(len(planned[number].keys), planned[number].seconds, 0, reused=True)
+        with progress:
+            if todo:
+                _make(store, make, {one.micro_batch.number: one for one in todo}, settings, progress)
+                whole, changed = _read_records(store, planned, settings.metrics)
+        if len(whole) == len(planned):
+            return [whole[number] for number in sorted(whole)]
+    reason = changed[0] if changed else f"{store.path('batches')}: a record is missing"
+    raise ResultsError(f"{reason}; it was made {_ROUNDS} times, and something else changes it meanwhile")
+
+
+def _read_records(
+    store: Store, planned: Mapping[int, _Planned], metrics: Sequence[str]
+) -> tuple[dict[int, BatchRecord], list[str]]:
+    """The records of finished micro-batches, and what became of those that were finished and have changed."""
+    records, changed = {}, []
+    for number, one in planned.items():
+        try:
+            records[number] = read_batch(store, number, metrics, one.keys)
+        except UnfinishedBatchError as error:
+            changed += [str(error)] if error.changed else []
+    return records, changed
+
+
+def _make(
+    store: Store,
+    make: partial[BatchSynthesizer],
+    todo: Mapping[int, _Planned],
+    settings: EvaluationSettings,
+    progress: JobProgress,
 ) -> None:
-    progress = JobProgress("evaluation", total=sum(len(micro_batch.clips) for micro_batch in planned))
-    todo = {}
-    for micro_batch in planned:
-        record = read_batch(store, micro_batch.number)
-        if record is None or record["damaged"]:  # what was damaged may be whole now
-            todo[micro_batch.number] = micro_batch
-        else:
-            progress.add(len(micro_batch.clips), _seconds(micro_batch), 0, reused=True)
-    with progress:
-        if not todo:
-            return
-        with (
-            job_runner(settings.address, settings.workers) as runner,
-            start_executor(runner, make, settings.device, len(todo)) as executor,
-        ):
-            for batch, scores in executor.run(list(todo.values()), settings.metrics, progress.update):
-                rows = [row for clip in batch.clips for row in rows_of(clip, scores[clip.key], settings)]
-                write_batch(store, batch, rows)
-                progress.add(len(batch.clips), _seconds(todo[batch.number]), len(batch.damaged), reused=False)
-                progress.update()
+    with (
+        job_runner(settings.address, settings.workers) as runner,
+        start_executor(runner, make, settings.device, len(todo)) as executor,
+    ):
+        micro_batches = [one.micro_batch for one in todo.values()]
+        for batch, scores in executor.run(micro_batches, settings.metrics, progress.update):
+            rows = [row for clip in batch.clips for row in rows_of(clip, scores[clip.key], settings)]
+            write_batch(store, batch, rows)
+            progress.add(len(batch.clips), todo[batch.number].seconds, len(batch.damaged), reused=False)
+            progress.update()
 
 
-def _seconds(micro_batch: MicroBatch) -> float:
-    return sum(clip.stop - clip.start for clip in micro_batch.clips) / FPS
-
-
-def _gather(store: Store, planned: Sequence[MicroBatch], metrics: Sequence[str]) -> list[dict[str, str]]:
+def _gather(store: Store, records: Sequence[BatchRecord], metrics: Sequence[str]) -> list[dict[str, str]]:
     """Write the rows of all batches as one table; the clips that could not be read."""
-    rows: list[dict[str, Any]] = []
-    damaged: list[dict[str, str]] = []
-    for micro_batch in planned:
-        record = read_batch(store, micro_batch.number)
-        assert record is not None, "every batch is finished"
-        rows += record["rows"]
-        damaged += record["damaged"]
+    rows = [row for record in records for row in record.rows]
+    damaged = sorted((asdict(clip) for record in records for clip in record.damaged), key=lambda clip: clip["key"])
     if not rows:
         raise ValueError(f"not one clip could be evaluated: {damaged[0]['key']}: {damaged[0]['reason']}")
     write_clips(store, table_of(rows, ["l1", *metrics]))
-    return sorted(damaged, key=lambda clip: clip["key"])
+    return damaged

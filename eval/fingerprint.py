@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from eval.results import ABOUT_NAME, FORMAT, write_json
+from eval.result_schema import FORMAT
+from eval.results import ABOUT_NAME, read_about, write_json
 from eval.settings import EvaluationSettings
 from model.checkpoint import Checkpoint
 from runtime.versions import versions_of
@@ -69,18 +70,15 @@ def _sha256(path: str | None) -> str | None:
 
 def claim(store: Store, about: dict[str, Any]) -> None:
     """Write what is evaluated into an empty folder; accept one of the very same evaluation, and refuse others."""
-    if not store.exists(ABOUT_NAME):
+    found = read_about(Path(store.path()))
+    if found is None:
         if store.exists() and any(not name.startswith(".") for name in store.names()):
             raise ValueError(f"{store.path()}: is not empty and holds no evaluation: choose another --out")
         write_json(store, ABOUT_NAME, about)
         return
-    try:
-        before = json.loads(store.read(ABOUT_NAME))["identity"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{store.path(ABOUT_NAME)}: not what an evaluation writes: {error}") from error
-    now = json.loads(json.dumps(about["identity"]))
+    before, now = found.get("identity", {}), json.loads(json.dumps(about["identity"]))
     different = [
-        f"{name} was {before.get(name)!r} and is {now.get(name)!r}"
+        f"{name} was {repr(before.get(name))[:200]} and is {now.get(name)!r}"
         for name in sorted(before.keys() | now.keys())
         if before.get(name) != now.get(name)
     ]

@@ -1,27 +1,21 @@
-"""A synthesized micro-batch scored, as rows, and on disk: each its waveforms, and then a record of its rows.
-
-A batch is finished when its record exists, which is written last: an evaluation that was killed resumes with the
-batches that have none.
-"""
+"""Scores of a synthesized clip, and the rows that it gives: a row a system."""
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from eval.batch_synthesis import SynthesizedBatch, SynthesizedClip, float_wave
+from eval.batch_synthesis import SynthesizedClip, float_wave
 from eval.metrics.pool import PairScores, score
 from eval.metrics.registry import metric_of
 from eval.metrics.text import character_errors, normalizer_of, word_errors
-from eval.results import RATES, ResultsError, wav_name, write_json, wrong_row
+from eval.result_schema import RATES, wav_name
 from eval.settings import EvaluationSettings
 from runtime.constants import FPS
-from shards import Store
-from shards.format.wav import encode_wav
+from runtime.limits import MAX_REASON_LENGTH, MAX_RESULT_TEXT
 
 Waves = Mapping[str, np.ndarray[Any, Any]]
 
@@ -68,13 +62,19 @@ def rows_of(
         failed = of.failed | clip.failed.get(system, {})
         if row["l1"] is not None and not np.isfinite(row["l1"]):
             row["l1"], failed["l1"] = None, "the mel holds values that are not finite"
-        if system in clip.hypotheses:
+        if clip.text is not None and len(clip.text.encode()) > MAX_RESULT_TEXT:
+            row["text"] = None
+        if len(clip.hypotheses.get(system, "").encode("utf-8", "replace")) > MAX_RESULT_TEXT:
+            why = f"the hypothesis has {len(clip.hypotheses[system]):,} characters: more than {MAX_RESULT_TEXT:,} bytes"
+            failed |= dict.fromkeys(("wer", "cer"), why)
+        elif system in clip.hypotheses:
             row["hypothesis"] = clip.hypotheses[system]
-            row |= _errors(clip.text, clip.hypotheses[system], settings.normalizer, RATES["wer"] + RATES["cer"])
+            row |= _errors(row["text"], clip.hypotheses[system], settings.normalizer, RATES["wer"] + RATES["cer"])
         if system == "network" and clip.lips_hypothesis is not None:
             row["lips_hypothesis"] = clip.lips_hypothesis
             columns = RATES["lips_wer"] + RATES["lips_cer"]
-            row |= _errors(clip.text, clip.lips_hypothesis, settings.normalizer, columns)
+            row |= _errors(row["text"], clip.lips_hypothesis, settings.normalizer, columns)
+        failed = {name: reason[:MAX_REASON_LENGTH] for name, reason in failed.items()}
         row["failed"] = json.dumps(failed, ensure_ascii=False, sort_keys=True)
         if system != "original" or of.values or failed or clip.hypotheses:
             rows.append(row)
@@ -88,47 +88,3 @@ def _errors(text: str | None, hypothesis: str, normalizer: str, columns: Sequenc
     normalised = normalizer_of(normalizer)
     text, hypothesis = normalised(text), normalised(hypothesis)
     return dict(zip(columns, (*word_errors(text, hypothesis), *character_errors(text, hypothesis)), strict=True))
-
-
-def record_name(number: int) -> str:
-    """Where the record of a micro-batch lies."""
-    return f"batches/{number:06d}.json"
-
-
-def write_batch(store: Store, batch: SynthesizedBatch, rows: Sequence[dict[str, Any]]) -> None:
-    """Write the waveforms, the mels if there are any, and the record of the rows that the clips gave; `StorageError`
-    where the disk failed or is full."""
-    files = []
-    for clip in batch.clips:
-        for system, wave in clip.waves.items():
-            files.append(wav_name(system, clip.key))
-            store.write(files[-1], encode_wav(wave))
-        for system, mel in clip.mels.items():
-            content = io.BytesIO()
-            np.save(content, mel)
-            files.append(f"mel/{system}/{clip.key}.npy")
-            store.write(files[-1], content.getvalue())
-    damaged = [skipped._asdict() for skipped in batch.damaged]
-    write_json(store, record_name(batch.number), {"rows": list(rows), "damaged": damaged, "files": files})
-
-
-def read_batch(store: Store, number: int) -> dict[str, Any] | None:
-    """The record of a micro-batch, `rows` and `damaged`; None if it is not finished, or a file of it is gone;
-    `ResultsError` where the record is damaged."""
-    try:
-        record: dict[str, Any] = json.loads(store.read(record_name(number)))
-        for row in record["rows"]:
-            if wrong := wrong_row(row):
-                raise ValueError(wrong)
-        if not all(isinstance(clip["key"], str) and isinstance(clip["reason"], str) for clip in record["damaged"]):
-            raise ValueError("damaged: keys and reasons were expected")
-        if not all(isinstance(name, str) for name in record["files"]):
-            raise ValueError("files: names were expected")
-        complete = all(store.exists(name) for name in record["files"])
-    except FileNotFoundError:
-        return None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ResultsError(
-            f"{store.path(record_name(number))}: not the record of a batch ({error}): remove it to have it made again"
-        ) from error
-    return record if complete else None

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from eval.results import SYSTEMS
+from eval.result_schema import SYSTEMS
 from model.vocoders.mel_to_wav import PUBLISHED_VOCODER, VocoderSettings
 
 VOCODERS = {"default": VocoderSettings(), "published": PUBLISHED_VOCODER}

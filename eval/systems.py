@@ -20,7 +20,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from eval.results import SYSTEMS
+from eval.result_schema import SYSTEMS
 from model.checkpoint import Checkpoint
 from model.lip_to_speech import LipToSpeechSettings
 from model.padding import valid_mask

@@ -58,8 +58,30 @@ MAX_YAML_NODES = 100_000
 MAX_JSON_BYTES = 16 << 20
 """Of a JSON file that says what something is: `plan.json`, `evaluation.json`."""
 
-MAX_TABLE_ROWS, MAX_TABLE_COLUMNS, MAX_TABLE_BYTES = 5_000_000, 500, 4 << 30
-"""Of an evaluation's `clips.parquet`: bytes are those of rows that are not compressed."""
+MAX_ABOUT_BYTES = 1 << 20
+"""Of an evaluation's `evaluation.json`, and of the list of its files' checksums: a few kB."""
+
+MAX_TABLE_ROWS, MAX_TABLE_COLUMNS, MAX_TABLE_BYTES = 2_000_000, 500, 1 << 30
+"""Of an evaluation's `clips.parquet`: six systems on all of LRS3 are 900,000 rows; bytes are those of rows that are not
+compressed."""
+
+MAX_BATCH_RECORD_BYTES = 64 << 20
+"""Of the record of a micro-batch of an evaluation, some kB a clip."""
+
+MAX_WAV_BYTES = 1 << 30
+"""Of a waveform in a report folder: nine hours."""
+
+MAX_RESULT_TEXT = 100_000
+"""Bytes of a transcript or a hypothesis in an evaluation: two hours of speech."""
+
+MAX_REASON_LENGTH, MAX_REASONS_LENGTH = 1000, 1_000_000
+"""Characters that are kept of why a clip has no figure, and bytes of all reasons of a row."""
+
+MAX_FIGURE = 1e15
+"""Magnitude of a figure of a metric."""
+
+MAX_EVALUATED_FRAMES = 1 << 24
+"""Frames of an evaluated clip: a week."""
 
 
 def check_limit(what: str, found: float, allowed: float) -> None:

@@ -22,7 +22,7 @@ from eval.__main__ import main as eval_main
 from eval.__main__ import parse as parse_evaluation
 from eval.metrics import Metric, MetricError
 from eval.metrics.registry import SPEECH_METRICS
-from eval.results import SYSTEMS
+from eval.result_schema import SYSTEMS
 from model.__main__ import main as model_main
 from model.checkpoint import Checkpoint, save_checkpoint
 from model.transforms import TransformSettings

@@ -21,7 +21,8 @@ import numpy as np
 from eval.compare.comparability import Clips, clip_differences, clips_of, no_shared_clip, settings_differences
 from eval.metrics import Display
 from eval.metrics.registry import display_of
-from eval.results import RATES, Evaluation
+from eval.result_schema import RATES
+from eval.results import Evaluation
 from eval.statistics import FLIPS, Figures, PairedFigures, bootstrap, holm, pair, sign_flip_p
 
 RANKING_METRICS = ("estoi", "stoi")

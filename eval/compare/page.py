@@ -23,7 +23,8 @@ from eval.report.charts import beyond, distribution
 from eval.report.clip_cards import MAX_SECONDS, ClipCard, Rank, cut_note, hypothesis_of, player_of
 from eval.report.report import PAGE_NAME
 from eval.report.waveforms import draw_scale
-from eval.results import Evaluation, wav_name
+from eval.result_schema import wav_name
+from eval.results import Evaluation
 from runtime.constants import FPS, SAMPLES_PER_FRAME
 from runtime.html_page import write_page
 

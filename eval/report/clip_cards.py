@@ -6,7 +6,6 @@ generated waveform, with what the vocoder made of it, not the network's output.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,8 @@ from eval.report.about import NAMES
 from eval.report.alignment import WordAlignment, align_words
 from eval.report.tables import Displays, display_or_name
 from eval.report.waveforms import Array, WaveformError, draw_mel, draw_wave, read_waveform
-from eval.results import RATES, SYSTEMS, Evaluation, wav_name
+from eval.result_schema import RATES, SYSTEMS, reasons_of, wav_name
+from eval.results import Evaluation
 from runtime.constants import FPS, SAMPLES_PER_FRAME
 from runtime.images import data_uri, jpeg, make_tiles, strip
 from shards import Dataset, DatasetError, Sample
@@ -110,7 +110,7 @@ def card_of(
     sample = _sample(dataset, key, notes)
     tiles = None if sample is None else make_tiles(sample.roi[:frames])
     for system, row in rows.items():
-        for metric, reason in json.loads(row["failed"] or "{}").items():
+        for metric, reason in reasons_of(row["failed"]).items():
             notes.append(f"No {display_or_name(metric).title} of {NAMES[system]}: {reason}.")
     # the original's waveform is there without a row, too, and may come from the dataset
     length, stored = frames * SAMPLES_PER_FRAME, None if sample is None else sample.wav

@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from eval.metrics import Display
 from eval.metrics.registry import display_of
+from eval.result_schema import reasons_of
 from eval.results import Evaluation
 
 ROWS_PER_PAGE = 50
@@ -141,5 +141,5 @@ def missing_table(summary: Mapping[str, Any]) -> Table:
 
 
 def _reasons(text: str | None) -> str | None:
-    found = json.loads(text or "{}")
-    return "; ".join(f"{display_or_name(metric).title}: {reason}" for metric, reason in found.items()) or None
+    found = reasons_of(text).items()
+    return "; ".join(f"{display_or_name(metric).title}: {reason}" for metric, reason in found) or None

@@ -11,7 +11,8 @@ from zlib import crc32
 
 import numpy as np
 
-from eval.results import ABOUT_NAME, FORMAT, SYSTEMS, Evaluation, table_of, write_clips, write_json
+from eval.result_schema import FORMAT, SYSTEMS
+from eval.results import ABOUT_NAME, Evaluation, table_of, write_clips, write_json
 from eval.summary import summarize
 from shards import Dataset, Store
 from shards.format.wav import encode_wav

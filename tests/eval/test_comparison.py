@@ -19,7 +19,8 @@ import pytest
 from eval.compare.command import names_of, run
 from eval.compare.comparison import ExcludedClips, compare
 from eval.compare.table import markdown, rows_of
-from eval.results import ABOUT_NAME, FORMAT, Evaluation, ResultsError, schema_of, table_of, write_clips, write_json
+from eval.result_schema import FORMAT, ResultsError, schema_of
+from eval.results import ABOUT_NAME, Evaluation, table_of, write_clips, write_json
 from eval.statistics import FLIPS, holm, sign_flip_p
 from shards import Store
 from shards.format.wav import encode_wav
@@ -279,7 +280,7 @@ def test_evaluation_open_refuses_columns_of_another_type_and_millions_of_rows(tm
     with pytest.raises(ResultsError, match=r"clips\.parquet: column 'frames' is of string, and int32 was expected"):
         Evaluation.open(folder)
     pq.write_table(pa.table({"key": pa.nulls(6_000_000)}), folder / "clips.parquet")
-    with pytest.raises(ResultsError, match=r"clips\.parquet: .*6,000,000 rows, and at most 5,000,000 are allowed"):
+    with pytest.raises(ResultsError, match=r"clips\.parquet: .*rows: 6,000,000, and at most 2,000,000 is allowed"):
         Evaluation.open(folder)
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,10 +20,12 @@ import soundfile
 import torch
 
 from eval.__main__ import main, parse
+from eval.batch_record import UnfinishedBatchError, read_batch, record_name, write_batch
+from eval.batch_synthesis import SynthesizedBatch
 from eval.evaluation import evaluate, plan
 from eval.metrics.speech import estoi, stoi
-from eval.results import Evaluation, ResultsError, write_json
-from eval.scoring import read_batch, record_name
+from eval.result_schema import ResultsError
+from eval.results import Evaluation
 from model.checkpoint import Checkpoint, save_checkpoint
 from model.lip_to_speech import LipToSpeech
 from model.transforms import TransformSettings
@@ -354,20 +359,176 @@ def test_unusable_input_is_named_before_anything_is_written(
         parse([*flags, "--split", "test", "--colour", "red"])
 
 
+DIGEST = "ab12" * 16
+
+
+def sealed(record: bytes) -> bytes:
+    return b'{"sha256": "%s", "record": %s}' % (hashlib.sha256(record).hexdigest().encode(), record)
+
+
 @pytest.mark.parametrize(
-    "record",
+    ("changes", "found"),
     [
-        {"rows": [{"key": "main/s/1", "system": "os:system"}], "damaged": [], "files": []},
-        {"rows": [{"key": "../x", "system": "network"}], "damaged": [], "files": []},
-        {"rows": [{"key": "main/s/1", "system": "network", "failed": 3}], "damaged": [], "files": []},
-        {"rows": [3], "damaged": [], "files": []},
-        {"rows": [], "damaged": [{"key": 3, "reason": ""}], "files": []},
-        {"rows": [], "damaged": [], "files": [3]},
-        {"rows": {}, "files": []},
-        [],
+        ({"rows": [{"key": "main/s/1", "system": "os:system"}]}, "split None, and a value was expected"),
+        ({"rows": [{"key": "../x"}]}, "is the record of another batch"),
+        ({"rows": [{"key": "main/s/1", "failed": 3}]}, "int"),
+        ({"rows": [{"key": "main/s/1", "frames": 1 << 40}]}, "large"),
+        ({"rows": [{"key": "main/s/1", "colour": "red"}]}, "column 'colour'"),
+        ({"rows": [3]}, r"rows\[0\]: Expected object, got int"),
+        ({"rows": {}}, "rows: Expected array, got object"),
+        ({"number": 8}, "is the record of another batch"),
+        ({"number": -1}, "number: Expected int >= 0"),
+        ({"damaged": [{"key": 3, "reason": ""}]}, "key: Expected str, got int"),
+        ({"damaged": [{"key": "main/s/2", "reason": ""}]}, "is the record of another batch"),
+        ({"files": ["x"]}, "files: Expected object, got array"),
+        ({"files": {"x": "0"}}, "files"),
+        ({"files": {"../../x": DIGEST}}, "x: has changed since it was written, or is missing"),
+        ({"files": {"wav": DIGEST}}, "wav: has changed since it was written, or is missing"),
     ],
 )
-def test_read_batch_refuses_a_record_that_no_evaluation_writes(record: Any, tmp_path: Path) -> None:
-    write_json(Store(str(tmp_path)), record_name(7), record)
-    with pytest.raises(ResultsError, match=r"batches/000007\.json: not the record of a batch"):
-        read_batch(Store(str(tmp_path)), 7)
+def test_read_batch_refuses_a_record_that_no_evaluation_writes(
+    changes: dict[str, Any], found: str, tmp_path: Path
+) -> None:
+    record = {"number": 7, "rows": [], "damaged": [{"key": "main/s/1", "reason": "x"}], "files": {}} | changes
+    (tmp_path / "batches").mkdir()
+    (tmp_path / "wav").mkdir()
+    (tmp_path / record_name(7)).write_bytes(sealed(json.dumps(record).encode()))
+    with pytest.raises(UnfinishedBatchError, match=found) as error:
+        read_batch(Store(str(tmp_path)), 7, ["stoi"], ["main/s/1"])
+    assert error.value.changed
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"[]", b"[" * 99_999, b'{"sha256": "%s", "record": {}}' % DIGEST.encode(), sealed(b"[]"), sealed(b"{}")],
+    ids=["empty", "list", "deep", "changed", "sealed list", "sealed nothing"],
+)
+def test_read_batch_refuses_what_is_no_record(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "batches").mkdir()
+    (tmp_path / record_name(7)).write_bytes(content)
+    with pytest.raises(UnfinishedBatchError, match=r"batches/000007\.json: ") as error:
+        read_batch(Store(str(tmp_path)), 7, ["stoi"], ["main/s/1"])
+    assert error.value.changed
+
+
+def damage_record(out: Path) -> None:
+    content = (out / record_name(1)).read_bytes()
+    (out / record_name(1)).write_bytes(content.replace(b'"frames": 5', b'"frames": 6', 1))
+
+
+def truncate_record(out: Path) -> None:
+    content = (out / record_name(1)).read_bytes()
+    (out / record_name(1)).write_bytes(content[: len(content) // 2])
+
+
+def exchange_records(out: Path) -> None:
+    (out / record_name(1)).write_bytes((out / record_name(2)).read_bytes())
+
+
+def fifo_for_record(out: Path) -> None:
+    (out / record_name(1)).unlink()
+    os.mkfifo(out / record_name(1))
+
+
+def flip_sample(out: Path) -> None:
+    path = first_wav(out)
+    content = bytearray(path.read_bytes())
+    content[1000] ^= 1
+    path.write_bytes(content)
+
+
+def fifo_for_wav(out: Path) -> None:
+    path = first_wav(out)
+    path.unlink()
+    os.mkfifo(path)
+
+
+def link_for_wav(out: Path) -> None:
+    """The same bytes, from elsewhere."""
+    path = first_wav(out)
+    path.rename(out.parent / "elsewhere.wav")
+    path.symlink_to(out.parent / "elsewhere.wav")
+
+
+def remove_wavs(out: Path) -> None:
+    shutil.rmtree(out / "wav")
+
+
+def first_wav(out: Path) -> Path:
+    """Of the second batch."""
+    return out / str(next(iter(json.loads((out / record_name(1)).read_text())["record"]["files"])))
+
+
+DAMAGES = [
+    damage_record,
+    truncate_record,
+    exchange_records,
+    fifo_for_record,
+    flip_sample,
+    fifo_for_wav,
+    link_for_wav,
+    remove_wavs,
+]
+
+
+@pytest.fixture(scope="module")
+def finished(dataset: Dataset, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("finished") / "x"
+    evaluate(small_evaluation(dataset, checkpoint, out, metrics=[], max_padded_frames=110))
+    return out
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_read_batch_notices_what_was_changed_since_it_was_written(
+    damage: Callable[[Path], None], finished: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "x"
+    shutil.copytree(finished, out)
+    keys = sorted({row["key"] for row in json.loads((out / record_name(1)).read_text())["record"]["rows"]})
+    assert read_batch(Store(str(out)), 1, [], keys).number == 1
+    damage(out)
+    with pytest.raises(UnfinishedBatchError, match=str(out)) as error:
+        read_batch(Store(str(out)), 1, [], keys)
+    assert error.value.changed
+
+
+def test_resume_makes_batches_again_that_were_changed_since_they_were_written(
+    finished: Path, dataset: Dataset, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "x"
+    shutil.copytree(finished, out)
+    flip_sample(out)
+    (out / record_name(2)).write_bytes(b"{")
+    evaluate(small_evaluation(dataset, checkpoint, out, metrics=[], max_padded_frames=110))
+    assert digests(out) == digests(finished)
+    assert re.search(r"2 of \d+ batches are made again: .*\.wav: has changed", capsys.readouterr().err)
+
+
+def test_evaluation_makes_batches_again_whose_waveforms_vanish_while_it_runs(
+    finished: Path, dataset: Dataset, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "x"
+
+    def write(store: Store, batch: SynthesizedBatch, rows: Sequence[dict[str, Any]]) -> None:
+        write_batch(store, batch, rows)
+        if batch.number == 2 and not (tmp_path / "removed").exists():
+            (tmp_path / "removed").touch()
+            shutil.rmtree(out / "wav")
+
+    monkeypatch.setattr("eval.evaluation.write_batch", write)
+    evaluate(small_evaluation(dataset, checkpoint, out, metrics=[], max_padded_frames=110))
+    assert (tmp_path / "removed").exists()
+    assert digests(out) == digests(finished)
+
+
+def test_resume_writes_nothing_outside_of_the_folder(
+    finished: Path, dataset: Dataset, checkpoint: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "x"
+    shutil.copytree(finished, out)
+    shutil.rmtree(out / "wav" / "network")
+    (tmp_path / "elsewhere").mkdir()
+    (out / "wav" / "network").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ResultsError, match=r"is a link that leads out of .*remove it"):
+        evaluate(small_evaluation(dataset, checkpoint, out, metrics=[], max_padded_frames=110))
+    assert not list((tmp_path / "elsewhere").iterdir())

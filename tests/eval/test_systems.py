@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from eval.evaluation import evaluate
-from eval.results import SYSTEMS, Evaluation
+from eval.result_schema import SYSTEMS
+from eval.results import Evaluation
 from eval.systems import MEL_SYSTEMS, device_of, mean_mel_of
 from shards import Dataset
 from tests.eval.small import small_checkpoint, small_evaluation, spoken_clip
