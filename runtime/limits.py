@@ -83,6 +83,37 @@ MAX_FIGURE = 1e15
 MAX_EVALUATED_FRAMES = 1 << 24
 """Frames of an evaluated clip: a week."""
 
+MAX_FRAMES = 25 * 3600 * 24
+"""Video frames of a clip in a dataset: a day."""
+
+MAX_ROI_BYTES = 4 << 30
+"""Of a clip's lip region, decoded: four hours at 108 pixels."""
+
+MAX_KEY_LENGTH = 1024
+MAX_PATH_LENGTH = 4096
+MAX_COORDINATE = 10**6
+MAX_SECONDS = 10**6
+"""Of a time in a dataset: eleven days."""
+
+MAX_TRANSCRIPT_BYTES = 1 << 20
+"""Of the text of a clip: twenty hours of speech."""
+
+MAX_MANIFEST_BYTES = 64 << 20
+"""Of `manifest.json`, 250 bytes a shard."""
+
+MAX_SIDECAR_BYTES = 64 << 20
+"""Of a shard's sidecar, about a kilobyte a clip."""
+
+MAX_SKIPPED_BYTES = 256 << 20
+"""Of `errors.jsonl`, about 300 bytes a clip."""
+
+MAX_INDEX_BYTES, MAX_INDEX_ROWS = 2 << 30, 20_000_000
+MAX_INDEX_RATIO, MIN_INDEX_ROOM = 64, 64 << 20
+"""Of an index: how many times its file it may take in memory, or so many bytes; real ones take three to six times."""
+
+MAX_TOKENIZER_BYTES = 64 << 20
+"""Of a dataset's `tokenizer.model`; one of 4,000 pieces has 300 kB."""
+
 
 def check_limit(what: str, found: float, allowed: float) -> None:
     """Refuse a size above what is allowed.

@@ -15,7 +15,9 @@ import av
 import numpy as np
 
 from runtime.constants import FPS
+from runtime.limits import MAX_ROI_BYTES
 from shards.format.errors import DatasetError, unreadable
+from shards.format.member_sizes import member_sizes
 from shards.format.npy import decode_npy, encode_npy
 
 RoiCodec = Literal["npy", "ffv1", "h264"]
@@ -26,6 +28,15 @@ _ENCODERS: dict[str, tuple[str, dict[str, str]]] = {
     # mbtree off: with it x264 gives now and then other bytes for the same frames, single-threaded too
     "h264": ("libx264", {"crf": "14", "preset": "medium", "x264-params": "threads=1:keyint=50:mbtree=0"}),
 }
+
+_PIXEL_FORMATS = ("gray", "yuvj420p", "yuv420p")
+"""Of decoded frames: 8 bits a pixel, gray in the first plane."""
+
+_CODED_MARGIN = 64
+"""Pixels by which a coded frame may be wider than what is shown of it: blocks have at most 64."""
+
+_LEAST_FRAME_BYTES = 8
+"""Of a frame that repeats the last one, with Matroska's header before it."""
 
 _FRAMES_AT_ONCE = 256
 
@@ -88,24 +99,50 @@ def decode_roi(content: bytes, member: str, frames: int, side: int, name: str) -
 
 
 def _decode_video(content: bytes, frames: int, side: int, name: str) -> np.ndarray[Any, Any]:
-    pictures: list[np.ndarray[Any, Any]] = []
     # a codec that nobody knows has no context (AttributeError); damaged tags are no UTF-8, damaged sizes no numbers
     damage = (av.FFmpegError, LookupError, AttributeError, ValueError, ArithmeticError, TypeError)
     what = f"{name}: not a readable lip-region video"
-    with unreadable(what, *damage), av.open(io.BytesIO(content), "r", format="matroska") as container:
+    _check_size(content, frames, side, name)
+    # FFmpeg would decode some frames as it opens a file, before anything of it can be looked at: no decoder is allowed
+    with (
+        unreadable(what, *damage),
+        av.open(io.BytesIO(content), "r", format="matroska", options={"codec_whitelist": "none"}) as container,
+    ):
         stream = container.streams.video[0]
+        if len(container.streams) != 1:
+            raise DatasetError(f"{name}: {len(container.streams)} streams, expected one")
         if stream.codec_context.name not in ("ffv1", "h264"):
             raise DatasetError(f"{name}: codec {stream.codec_context.name}, expected ffv1 or h264")
         if (stream.width, stream.height) != (side, side):
             raise DatasetError(f"{name}: {stream.width}x{stream.height} pixels, expected {side}x{side}")
+        if stream.codec_context.name == "ffv1" and stream.codec_context.extradata:
+            # with up to a thousand slices, each of which takes half a megabyte
+            raise DatasetError(f"{name}: FFV1 of version 3, expected version 1")
         stream.codec_context.thread_count = 1
-        for frame in container.decode(stream):
-            if len(pictures) == frames:
+        stream.codec_context.options = {"max_pixels": str((side + _CODED_MARGIN) ** 2)}
+        roi, count = np.empty((frames, side, side), np.uint8), 0
+        for number, packet in enumerate(container.demux(stream)):
+            for frame in packet.decode():
+                if (frame.width, frame.height) != (side, side) or frame.format.name not in _PIXEL_FORMATS:
+                    found = f"{frame.width}x{frame.height} {frame.format.name}"
+                    raise DatasetError(f"{name}: frame {count} is {found}, expected {side}x{side}, gray")
+                if count < frames:
+                    roi[count] = luma(frame)
+                count += 1
+            if number > frames or count > frames:  # the last packet, of no bytes, asks for what the decoder still has
                 raise DatasetError(f"{name}: more than the {frames} frames that the sample declares")
-            pictures.append(luma(frame))
-    if {picture.shape for picture in pictures} != {(side, side)}:
-        raise DatasetError(f"{name}: holds no frames, or frames of several sizes")
-    return np.stack(pictures)
+    if not count:
+        raise DatasetError(f"{name}: holds no frames")
+    return roi[:count]
+
+
+def _check_size(content: bytes, frames: int, side: int, name: str) -> None:
+    """Refuse a video that cannot have that many frames, before there is room for them."""
+    least, most = member_sizes(frames, side)["roi.mkv"]
+    if not max(least, frames * _LEAST_FRAME_BYTES) <= len(content) <= most:
+        raise DatasetError(f"{name}: {len(content)} bytes cannot be {frames} frames of {side}x{side}")
+    if frames * side * side > MAX_ROI_BYTES:
+        raise DatasetError(f"{name}: {frames} frames of {side}x{side}, and at most {MAX_ROI_BYTES:,} bytes are allowed")
 
 
 def luma(frame: av.VideoFrame) -> np.ndarray[Any, Any]:

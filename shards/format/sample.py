@@ -5,14 +5,31 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Annotated, Any, get_type_hints
 
+import msgspec
 import numpy as np
 
 from runtime.constants import FPS, MEL_FRAMES_PER_VIDEO_FRAME, N_MELS, ROI_MARGIN, SAMPLES_PER_FRAME
+from runtime.limits import MAX_FRAMES
+from runtime.stored_json import Count, Sha256
 from shards.format.errors import DatasetError, unreadable
+from shards.format.member_sizes import member_sizes
 from shards.format.npy import decode_npy, encode_npy
 from shards.format.roi import RoiCodec, decode_roi, encode_roi, roi_member
+from shards.format.schema import (
+    Frames,
+    Path,
+    Pixel,
+    Pixels,
+    Radius,
+    Seconds,
+    SetName,
+    SplitName,
+    Text,
+    decode_stored,
+    is_key,
+)
 from shards.format.wav import decode_wav, encode_wav
 
 
@@ -50,20 +67,20 @@ class SampleMeta:
         source_start: seconds of the source at which the clip begins, where it is one of its shots.
     """
 
-    set: str
-    split: str
-    speaker: str
-    source: str
-    source_sha256: str
-    frames: int
-    fps: int
-    crop_radius: int
-    lips: list[tuple[int, int]]
-    words: list[tuple[str, float, float]]
-    sound: tuple[int, int]
-    notes: list[str]
-    lip_square: float | None = None
-    source_start: float | None = None
+    set: SetName
+    split: SplitName
+    speaker: Text
+    source: Path
+    source_sha256: Sha256
+    frames: Frames
+    fps: Annotated[int, msgspec.Meta(ge=FPS, le=FPS)]
+    crop_radius: Radius
+    lips: list[tuple[Pixel, Pixel]]
+    words: list[tuple[Text, Seconds, Seconds]]
+    sound: tuple[Count, Count]
+    notes: list[Text]
+    lip_square: Pixels | None = None
+    source_start: Seconds | None = None
 
 
 @dataclass(frozen=True)
@@ -105,8 +122,10 @@ def check_sample(sample: Sample) -> None:
         raise DatasetError(f"{sample.key}: mel holds values that are not finite")
     if len(sample.meta.lips) != frames:
         raise DatasetError(f"{sample.key}: {len(sample.meta.lips)} lip centres for {frames} frames")
-    if not sample.key.startswith(f"{sample.meta.set}/") or "." in sample.key or sample.key.split() != [sample.key]:
-        raise DatasetError(f"{sample.key}: a key begins with its set ({sample.meta.set}/), without dots or white space")
+    if not sample.key.startswith(f"{sample.meta.set}/") or not is_key(sample.key):
+        raise DatasetError(
+            f"{sample.key}: a key begins with its set ({sample.meta.set}/), without dots, white space or controls"
+        )
 
 
 def encode_sample(sample: Sample, codec: RoiCodec) -> dict[str, bytes]:
@@ -145,12 +164,18 @@ def decode_sample(key: str, members: Mapping[str, bytes]) -> Sample:
     missing = [name for name in (roi_name, "mel.npy", "wav", "txt", "json") if name not in members]
     if missing:
         raise DatasetError(f"{key}: member {', '.join(missing)} is missing (found: {', '.join(sorted(members))})")
-    meta = _decode_meta(members["json"], f"{key}.json")
+    meta = decode_meta(members["json"], f"{key}.json")
+    side = roi_side(meta.crop_radius)
+    for name, (least, most) in member_sizes(meta.frames, side).items():
+        if name in members and not least <= len(members[name]) <= most:
+            raise DatasetError(
+                f"{key}.{name}: {len(members[name])} bytes, expected {least} to {most} for {meta.frames} frames"
+            )
     with unreadable(f"{key}.txt: not UTF-8", UnicodeDecodeError):
         text = members["txt"].decode()
     sample = Sample(
         key=key,
-        roi=decode_roi(members[roi_name], roi_name, meta.frames, roi_side(meta.crop_radius), f"{key}.{roi_name}"),
+        roi=decode_roi(members[roi_name], roi_name, meta.frames, side, f"{key}.{roi_name}"),
         mel=decode_npy(members["mel.npy"], f"{key}.mel.npy"),
         wav=decode_wav(members["wav"], f"{key}.wav"),
         text=text,
@@ -160,21 +185,26 @@ def decode_sample(key: str, members: Mapping[str, bytes]) -> Sample:
     return sample
 
 
-def _decode_meta(content: bytes, name: str) -> SampleMeta:
-    damage = (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError)
-    with unreadable(f"{name}: not the description of a clip", *damage):
-        stored = json.loads(content)
-        names = {stored_as: name for name, stored_as in _STORED_NAMES.items()}
-        values = {names.get(name, name): value for name, value in stored.items()}
-        unknown = (set(values) ^ {field.name for field in fields(SampleMeta)}) - set(_OPTIONAL)
-        if unknown:
-            raise DatasetError(f"{name}: missing or unknown field {', '.join(sorted(unknown))}")
-        values["lips"] = [(int(x), int(y)) for x, y in values["lips"]]
-        values["words"] = [(str(word), float(start), float(end)) for word, start, end in values["words"]]
-        first, last = values["sound"]
-        values["sound"] = (int(first), int(last))
-        for field in ("frames", "fps", "crop_radius"):
-            values[field] = int(values[field])
-        for field in values.keys() & set(_OPTIONAL):
-            values[field] = float(values[field])
-    return SampleMeta(**values)
+_TYPES = get_type_hints(SampleMeta, include_extras=True)
+_StoredMeta = msgspec.defstruct(
+    "_StoredMeta",
+    [(field.name, _TYPES[field.name]) for field in fields(SampleMeta) if field.name not in _OPTIONAL]
+    + [(name, _TYPES[name], None) for name in _OPTIONAL],
+    rename=_STORED_NAMES,
+    forbid_unknown_fields=True,
+)
+"""The schema of a `.json` member."""
+
+
+def decode_meta(content: bytes, name: str) -> SampleMeta:
+    """What a `.json` member says (`DatasetError`, naming `name`: it is no description of a clip)."""
+    most = member_sizes(MAX_FRAMES, 1)["json"][1]
+    stored = decode_stored(content, _StoredMeta, f"{name}: not the description of a clip", most)
+    meta = SampleMeta(**msgspec.structs.asdict(stored))
+    first, last = meta.sound
+    if not 0 <= first < last <= SAMPLES_PER_FRAME * meta.frames:
+        raise DatasetError(f"{name}: sound runs from sample {first} to {last} of {SAMPLES_PER_FRAME * meta.frames}")
+    for word, start, end in meta.words:
+        if start > end:
+            raise DatasetError(f"{name}: words: {word!r} runs from {start} to {end} seconds")
+    return meta

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import wave
 from functools import lru_cache
 from typing import Any
@@ -11,6 +12,9 @@ import numpy as np
 
 from runtime.constants import SAMPLE_RATE
 from shards.format.errors import DatasetError, unreadable
+
+_DAMAGE = (wave.Error, EOFError, struct.error, ValueError, RuntimeError)
+"""What `wave` raises over a damaged file."""
 
 
 def encode_wav(samples: np.ndarray[Any, Any]) -> bytes:
@@ -26,17 +30,13 @@ def encode_wav(samples: np.ndarray[Any, Any]) -> bytes:
 
 def decode_wav(content: bytes, name: str) -> np.ndarray[Any, Any]:
     """The int16 samples in the bytes of such a file (`DatasetError`, naming `name`: they are no such file)."""
-    with (
-        unreadable(f"{name}: not a readable wav file", wave.Error, EOFError),
-        wave.open(io.BytesIO(content), "rb") as file,
-    ):
+    with unreadable(f"{name}: not a readable wav file", *_DAMAGE), wave.open(io.BytesIO(content), "rb") as file:
         form = (file.getnchannels(), file.getsampwidth(), file.getframerate())
-        payload = file.readframes(file.getnframes())
-    if form != (1, 2, SAMPLE_RATE):
-        raise DatasetError(
-            f"{name}: expected 16 kHz mono PCM16, found {form[2]} Hz, {form[0]} channels, {form[1]} bytes"
-        )
-    return np.frombuffer(payload, "<i2")
+        if form != (1, 2, SAMPLE_RATE):
+            raise DatasetError(
+                f"{name}: expected 16 kHz mono PCM16, found {form[2]} Hz, {form[0]} channels, {form[1]} bytes"
+            )
+        return np.frombuffer(file.readframes(file.getnframes()), "<i2")
 
 
 @lru_cache(maxsize=4096)  # few headers differ
@@ -45,6 +45,6 @@ def wav_header(header: bytes) -> tuple[int, int, int, int] | None:
     try:
         with wave.open(io.BytesIO(header), "rb") as file:
             form = (file.getnchannels(), file.getsampwidth(), file.getframerate(), file.getnframes())
-    except (wave.Error, EOFError):
+    except _DAMAGE:
         return None
     return form if header[-8:-4] == b"data" else None

@@ -209,18 +209,24 @@ def test_preview_shows_whatever_a_dataset_holds_as_text(tmp_path: Path, file: Pa
     plain = sample_of("main/x/1", words=[("word", 0.0, 0.2)], notes=["a note", "another"])
     key = "main/" + re.sub(r"[\s.]", "", HOSTILE).replace("/", "")
     hostile = sample_of(
-        key, text=HOSTILE, speaker=HOSTILE, source=HOSTILE, words=[(HOSTILE, 0.0, 0.2)], notes=[HOSTILE, "@@@@@@"]
+        key, text=HOSTILE, speaker=HOSTILE, source=HOSTILE, words=[(HOSTILE, 0.0, 0.2)], notes=[HOSTILE, "another"]
     )
     write_preview(dataset_of(tmp_path / "plain", [plain]), tmp_path / "plain.html")
     url = dataset_of(tmp_path / "hostile", [hostile])
-    tar = tmp_path / "hostile" / "train-000000.tar"
-    tar.write_bytes(tar.read_bytes().replace(b"@@@@@@", rb"\ud800"))  # half a character: JSON can hold it, UTF-8 not
     write_preview(url, file)
     page = Page(file)
     assert [tag for tag, _ in page.elements] == [tag for tag, _ in Page(tmp_path / "plain.html").elements]
     assert not any(name.startswith("on") for _, found in page.elements for name in found)
     assert page.text.count(HOSTILE) == 5  # transcript, speaker, source, word and note
     assert key in page.text
+
+
+def test_preview_refuses_half_a_character_by_its_clip(tmp_path: Path, file: Path) -> None:
+    url = dataset_of(tmp_path / "set", [sample_of("main/x/1", notes=["@@@@@@"])])
+    tar = tmp_path / "set" / "train-000000.tar"
+    tar.write_bytes(tar.read_bytes().replace(b"@@@@@@", rb"\ud800"))  # JSON can hold it, UTF-8 not
+    with pytest.raises(DatasetError, match=r"main/x/1\.json"):
+        write_preview(url, file)
 
 
 def test_preview_plays_the_stored_sound(tmp_path: Path, file: Path) -> None:
@@ -280,9 +286,7 @@ def test_preview_puts_words_at_their_times_and_shows_no_impossible_ones(tmp_path
     words = [
         ("one", 0.1, 0.2),
         ("two", 0.2, 9.0),
-        ("never", float("nan"), 1.0),
         ("later", 5.0, 6.0),
-        ("back", 0.3, 0.2),
     ]
     write_preview(dataset_of(tmp_path / "set", [sample_of("main/x/1", words=words)]), file)
     shown = Page(file).all("li", "word")
