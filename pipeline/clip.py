@@ -175,7 +175,7 @@ def _sample(
     wav, span = stored_sound(runs, picture, frames, part.first)
     return Sample(
         key=clip.key,
-        roi=regions_of(lips.region, shown),
+        roi=regions_of(lips.regions, shown),
         mel=stored_mel(wav),
         wav=wav,
         text=transcript.text,

@@ -26,6 +26,8 @@ from shards.format.sample import roi_side
 
 Array = np.ndarray[Any, Any]
 
+_FRAMES_AT_ONCE = 256
+
 
 @dataclass(frozen=True)
 class LipRegions:
@@ -35,7 +37,7 @@ class LipRegions:
         picture: the frames' times; of a shot of a video, those of its frames alone.
         first_seconds: from the first frame of the video to the first of these.
         centers: int64 (N, 2), lip center x, y in pixels of the picture as shown.
-        region: frame -> uint8 (R, R), R = 2 (crop_radius + 5).
+        regions: numbers of n frames, which do not decrease -> uint8 (n, R, R), R = 2 (crop_radius + 5).
         square: side of the lip square in pixels of the picture, where it was resized to 2 crop_radius.
         notes: what was found, in words.
     """
@@ -43,7 +45,7 @@ class LipRegions:
     picture: Picture
     first_seconds: float
     centers: Array
-    region: Callable[[int], Array]
+    regions: Callable[[Array], Array]
     square: float | None
     notes: list[str]
 
@@ -87,7 +89,7 @@ def given_regions(
         detail = f"lip center outside of the picture in {crop.outside} of {frames} frames"
         raise ClipError("coordinates", "coordinates_outside", detail)
     notes = [note] if note else []
-    return LipRegions(picture, 0.0, centers, picture.regions.__getitem__, None, notes), runs
+    return LipRegions(picture, 0.0, centers, picture.regions.take, None, notes), runs
 
 
 def _given_centers(clip: CorpusClip, settings: BuildSettings) -> tuple[Array | None, Callable[[int], tuple[int, int]]]:
@@ -144,23 +146,23 @@ def _shot_regions(
         ),
         first_seconds=float((ticks[0] - picture.ticks[0]) * picture.time_base),
         centers=np.rint(track.centers).astype(np.int64),
-        region=lambda frame: crops.region(track, frame, settings.rotate),
+        regions=lambda frames: np.stack([crops.region(track, frame, settings.rotate) for frame in frames]),
         square=round(settings.square_eye_distances * track.scale, 2),
         notes=notes + shot.notes,
     )
 
 
-def regions_of(region: Callable[[int], Array], shown: Array) -> Array:
-    """The lip region of a clip from those of its decoded frames, `shown` one for each 25th of a second.
+def regions_of(regions: Callable[[Array], Array], shown: Array) -> Array:
+    """The lip regions of a clip from those of its decoded frames, `shown` one for each 25th of a second.
 
     Returns:
-        uint8 (T, R, R); a large one is mapped from a temporary file, which goes with it.
+        uint8 (T, R, R); large ones are mapped from a temporary file, which goes with them.
     """
-    first = region(shown[0])
+    first = regions(shown[:1])
     if len(shown) * first.nbytes <= MEMORY_BYTES:
-        return np.stack([region(index) for index in shown])
+        return regions(shown)
     with tempfile.TemporaryFile(prefix="regions-") as file:
-        for index in shown:
-            file.write(region(index).tobytes())
+        for begin in range(0, len(shown), _FRAMES_AT_ONCE):
+            file.write(regions(shown[begin : begin + _FRAMES_AT_ONCE]).tobytes())
         file.flush()
-        return np.memmap(file, np.uint8, "r", shape=(len(shown), *first.shape))
+        return np.memmap(file, np.uint8, "r", shape=(len(shown), *first.shape[1:]))

@@ -25,6 +25,8 @@ OUTSIDE_SHARE = 0.1
 """Of a clip's frames: where more have their lip center outside of the picture, the coordinates are another video's."""
 
 _LINE = re.compile(rf"(.+\.(?:{'|'.join(VIDEO_EXTENSIONS)}))(?:[: ,;\t])(.*)", re.IGNORECASE)
+_PIXELS = r"\s*-?\d{1,6}(?:\.\d{0,20})?\s*"
+_ALL_PIXELS = re.compile(f"{_PIXELS}(?:/{_PIXELS})*")
 _LINE_WITHOUT_EXTENSION = re.compile(r"(.+?)(?:[: ,;\t])\s*(-?\d+(?:\.\d*)?/[-\d./ ]*)")
 
 
@@ -70,11 +72,12 @@ def parse_coordinates(text: str) -> np.ndarray[Any, Any]:
     Raises:
         ValueError: not numbers of pixels, or an odd count of them; the message quotes the first that is wrong.
     """
-    fields = text.strip().strip("/").split("/")
-    for position, entry in enumerate(fields):
-        if not re.fullmatch(r"\s*-?\d{1,6}(\.\d{0,20})?\s*", entry):
-            axis, frame = "xy"[position % 2], position // 2
-            raise ValueError(f"{entry[:20]!r} for {axis} of frame {frame} is not a number of pixels")
+    text = text.strip().strip("/")
+    fields = text.split("/")
+    if not _ALL_PIXELS.fullmatch(text):
+        position, entry = next(found for found in enumerate(fields) if not re.fullmatch(_PIXELS, found[1]))
+        axis, frame = "xy"[position % 2], position // 2
+        raise ValueError(f"{entry[:20]!r} for {axis} of frame {frame} is not a number of pixels")
     if len(fields) % 2:
         raise ValueError(f"{len(fields)} numbers are not pairs of x and y")
     return np.array([round(float(entry)) for entry in fields], np.int64).reshape(-1, 2)

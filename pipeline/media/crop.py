@@ -48,7 +48,7 @@ class Orientation:
         """What a frame's display matrix asks for, (x, y) -> (a x + c y, b x + d y), to the nearest quarter turn."""
         data = cast(Any, frame.side_data).get(SideDataType.DISPLAYMATRIX)
         if data is None:
-            return cls()
+            return UPRIGHT
         a, b, _, c, d = np.frombuffer(memoryview(data), np.int32)[:5].tolist()
         if abs(b) + abs(c) > abs(a) + abs(d):
             return cls(True, -1 if b < 0 else 1, -1 if c < 0 else 1)
@@ -81,7 +81,9 @@ def crop_gray(
         uint8 (2 radius, 2 radius), from (x - radius, y - radius) up to, not including, (x + radius, y + radius).
     """
     plain = has_plain_luma(frame)
-    picture = orientation.apply(luma(frame) if plain else gray_from_rgb(frame))
+    picture = luma(frame) if plain else gray_from_rgb(frame)
+    if orientation is not UPRIGHT:
+        picture = orientation.apply(picture)
     top, left = y - radius, x - radius
     inside: np.ndarray[Any, Any] = picture[max(top, 0) : max(y + radius, 0), max(left, 0) : max(x + radius, 0)]
     # a copy, not a view that keeps the whole frame alive; bytes.translate is four times as fast as an index array

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import math
 import os
 import tempfile
 from bisect import bisect_right
@@ -54,6 +56,12 @@ class Spool:
         parts = list(self._parts(first, last))
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
+    def take(self, rows: Array) -> Array:
+        """Rows by their numbers, which do not decrease."""
+        first = int(rows[0])
+        block = self.read(first, int(rows[-1]) + 1)
+        return block if (np.diff(rows) == 1).all() else block[rows - first]
+
     def _parts(self, first: int, last: int) -> Iterator[Array]:
         if first < self._rows_in_file:
             yield self._read_file(first, min(last, self._rows_in_file))
@@ -79,6 +87,12 @@ class Spool:
 
     def _read_file(self, first: int, last: int) -> Array:
         assert self._file is not None, "rows are in the file once there is one"
-        row: Array = np.empty(self._like.shape[1:], self._like.dtype)
-        content = os.pread(self._file.fileno(), (last - first) * row.nbytes, first * row.nbytes)
-        return np.frombuffer(content, row.dtype).reshape(last - first, *row.shape)
+        rows: Array = np.empty((last - first, *self._like.shape[1:]), self._like.dtype)
+        rest = rows.reshape(-1).view(np.uint8).data
+        offset = first * math.prod(self._like.shape[1:]) * self._like.itemsize
+        while rest:  # one call reads 2 GB at most
+            count = os.preadv(self._file.fileno(), [rest], offset)
+            if not count:
+                raise OSError(errno.EIO, "the temporary file of a long clip was cut short")
+            rest, offset = rest[count:], offset + count
+        return rows

@@ -13,6 +13,7 @@ from typing import Any, Literal, cast, get_args
 
 import av
 import numpy as np
+from av.video.plane import VideoPlane
 
 from runtime.constants import FPS
 from runtime.limits import MAX_ROI_BYTES
@@ -147,6 +148,5 @@ def _check_size(content: bytes, frames: int, side: int, name: str) -> None:
 
 def luma(frame: av.VideoFrame) -> np.ndarray[Any, Any]:
     """The first plane of a planar 8-bit frame, uint8 (height, width), not converted. A view while `frame` lives."""
-    plane = frame.planes[0]
-    pixels: np.ndarray[Any, Any] = np.frombuffer(memoryview(plane), np.uint8)
-    return pixels.reshape(-1, plane.line_size)[: frame.height, : frame.width]
+    plane = VideoPlane(frame, 0)  # `frame.planes` would make an object of each
+    return np.ndarray((frame.height, frame.width), np.uint8, cast(Any, plane), strides=(plane.line_size, 1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -128,8 +129,21 @@ def test_spool_reads_rows_from_file_and_memory(monkeypatch: pytest.MonkeyPatch) 
     for first, last in ((0, 20), (3, 17), (19, 20), (5, 5)):
         assert np.array_equal(spool.read(first, last), rows[first:last])
     assert np.array_equal(spool[13], rows[13])
+    for numbers in ([4, 5, 6], [12, 12, 14], [0, 0, 2, 19]):
+        assert np.array_equal(spool.take(np.array(numbers)), rows[numbers])
     with pytest.raises(IndexError):
         spool[20]
+
+
+def test_spool_reads_on_where_the_system_gives_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool_module, "MEMORY_BYTES", 100)
+    rows = np.arange(60).reshape(20, 3)
+    spool, whole = Spool(rows), os.preadv
+    monkeypatch.setattr(os, "preadv", lambda file, buffers, at: whole(file, [buffers[0][:50]], at))
+    assert np.array_equal(spool.read(2, 18), rows[2:18])
+    monkeypatch.setattr(os, "preadv", lambda file, buffers, at: 0)
+    with pytest.raises(OSError, match="cut short"):
+        spool.read(2, 18)
 
 
 @pytest.mark.slow
