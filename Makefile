@@ -7,11 +7,12 @@
 
 PYTHON ?= python3
 STEPS ?= 1500
+MINUTES ?= 30
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo test lint format benchmarks clean
+.PHONY: install demo test fuzz lint format benchmarks clean
 
 install: $(INSTALLED)
 
@@ -31,6 +32,10 @@ demo: $(INSTALLED)
 # TESTS=all also runs the slow ones
 test: $(INSTALLED)
 	$(BIN)/python -m pytest $(if $(filter all,$(TESTS)),-m "slow or not slow") $(PYTEST)
+
+# damaged files for every command, MINUTES long; `make test` tries a few of them
+fuzz: $(INSTALLED)
+	$(BIN)/python -m tests.fuzz --minutes $(MINUTES)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

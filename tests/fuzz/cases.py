@@ -1,0 +1,189 @@
+"""A case: one stored file damaged, one command run on it in a process of its own, and whether what came of it may be.
+
+What may be: the result of whole files, a clip skipped with a reason, or one clear sentence on standard error that names
+file or key, with status 2 (1 where the command found problems or could not finish). Nothing else: no traceback, signal
+or hang, no memory out of proportion, no control characters, nothing written but where the command writes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.fuzz.commands import COMMANDS, Command
+from tests.fuzz.forms import FORMS
+from tests.fuzz.irregular import put
+from tests.fuzz.scene import write_scene
+from tests.fuzz.sealed import seal_dataset
+from tests.fuzz.server import CommandServer, Outcome
+
+MAX_PEAK_MB = 1024
+"""Above what importing takes. Files of the scene have at most 300 kB, whole ones take 150 MB."""
+
+_LONGEST_LINE = 4000
+_NO_SENTENCE = re.compile(
+    r"Traceback \(most recent|NoneType|object has no attribute|not subscriptable|not iterable|unhashable type"
+    r"|unsupported operand|unexpected keyword|positional argument|object is not callable|indices must be"
+    r"|not supported between|invalid literal for|must be (?:str|real number|an integer), not|cannot unpack"
+    r"|values to unpack|KeyError|TypeError|IndexError|AttributeError|RecursionError|OverflowError|UnicodeEncodeError"
+    r"|AssertionError|ZeroDivisionError|MemoryError|maximum recursion depth"
+)
+"""Words of Python's own, that say nothing to who reads a file's error."""
+
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+@dataclass(frozen=True)
+class Damage:
+    """What is done to a form's file.
+
+    Attributes:
+        what: in words.
+        content: the file's new bytes; None: something irregular is put in its place.
+        irregular: what, of `tests.fuzz.irregular`.
+        sealed: whether checksums are made to fit.
+    """
+
+    what: str
+    content: bytes | None = None
+    irregular: str = ""
+    sealed: bool = False
+
+
+class Bench:
+    """Runs cases on copies of the scene below a folder.
+
+    Args:
+        folder: an empty one, for the scene and one case after the other.
+        server: that runs the commands.
+    """
+
+    def __init__(self, folder: Path, server: CommandServer) -> None:
+        self._server = server
+        self.scene, self._cases = folder / "scene" / "whole", folder / "cases"
+        self.scene.mkdir(parents=True)
+        write_scene(self.scene, server)
+        self._whole: dict[str, dict[str, str]] = {}
+
+    def original(self, form: str) -> bytes:
+        """The whole content of a form's file."""
+        return (self.scene / FORMS[form].file).read_bytes()
+
+    def run(self, form: str, name: str, damage: Damage) -> tuple[Outcome, list[str]]:
+        """Damage a form's file in a copy of the scene and run a command there; what is wrong with what came of it."""
+        command, case = COMMANDS[name], self._copy(COMMANDS[name])
+        path = case / FORMS[form].file
+        before = path.read_bytes()
+        if damage.content is None:
+            put(damage.irregular, path)
+        else:
+            path.write_bytes(damage.content)
+            if damage.sealed:
+                seal_dataset(path.parent, path)
+        changed = damage.content is None or path.read_bytes() != before
+        entries = _entries(case)
+        outcome = self._server.run(command.program, command.arguments, case)
+        wrong = _wrong(outcome, FORMS[form].file) + _written(case, command, entries)
+        if outcome.status == 0 and name in FORMS[form].checked_by and changed and not damage.sealed:
+            wrong += self._otherwise(name, case)
+        if outcome.status == 0 and command.then is not None:
+            checking = COMMANDS[command.then]
+            checked = self._server.run(checking.program, checking.arguments, case)
+            if checked.status:
+                wrong.append(f"then {command.then}: status {checked.status}: {_shown(checked.out + checked.err)}")
+        return outcome, wrong
+
+    def _copy(self, command: Command) -> Path:
+        shutil.rmtree(self._cases, ignore_errors=True)
+        case = self._cases / "case"
+        for name in command.reads.split():
+            source, target = self.scene / name, case / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if source.is_dir():
+                shutil.copytree(source, target)
+            elif source.exists():
+                shutil.copy(source, target)
+        case.mkdir(exist_ok=True)
+        (case / "stray_module.py").write_text("open('ran', 'w').close()\n")
+        return case
+
+    def _otherwise(self, name: str, case: Path) -> list[str]:
+        """What of a result differs from that of whole files."""
+        command = COMMANDS[name]
+        if name not in self._whole:
+            kept = self._cases.rename(self._cases.with_name("kept"))
+            whole = self._copy(command)
+            self._server.run(command.program, command.arguments, whole)
+            self._whole[name] = _result(command, whole)
+            shutil.rmtree(self._cases)
+            kept.rename(self._cases)
+        if not command.result:
+            return ["status 0, and checksums are compared"]
+        found, expected = _result(command, case), self._whole[name]
+        differ = sorted(each for each in found.keys() | expected.keys() if found.get(each) != expected.get(each))
+        return [f"status 0 with another result: {', '.join(differ)[:300]}"] if differ else []
+
+
+def _result(command: Command, case: Path) -> dict[str, str]:
+    paths = [path for pattern in command.result.split() for path in case.glob(pattern) if path.is_file()]
+    return {str(path.relative_to(case)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+
+
+def _wrong(outcome: Outcome, file: str) -> list[str]:
+    """What is wrong with how a command ended, and with what it said."""
+    out, err = (said.decode(errors="replace") for said in (outcome.out, outcome.err))
+    wrong = []
+    if outcome.hung:
+        wrong.append(f"hangs: killed after {outcome.seconds:.0f} s")
+    elif outcome.status not in (0, 1, 2):
+        wrong.append(f"status {outcome.status}")
+    if outcome.peak_mb > MAX_PEAK_MB:
+        wrong.append(f"{outcome.peak_mb} MB at most")
+    for said in (out, err):
+        if match := _NO_SENTENCE.search(said):
+            wrong.append(f"says {match[0]!r}")
+        if match := _CONTROL.search(said):
+            wrong.append(f"prints the control character {match[0]!r}")
+        if max(map(len, said.splitlines()), default=0) > _LONGEST_LINE:
+            wrong.append("prints a line without end")
+    if outcome.status in (1, 2) and not outcome.hung and not _names(out + err, file):
+        wrong.append("names neither file nor key")
+    return [f"{each}: {_shown(outcome.err or outcome.out)}" for each in dict.fromkeys(wrong)]
+
+
+def _names(said: str, file: str) -> bool:
+    """Whether it names the damaged file, one of its folder, a clip's key, or a setting."""
+    path = Path(file)
+    named = {path.name, path.stem, path.parent.name, "main/", "pretrain/", "errors.jsonl"}
+    named |= {"--", "data.", "train.", "eval."}
+    return any(name in said for name in named)
+
+
+def _shown(said: bytes) -> str:
+    """The last of what was said, on one line."""
+    text = said.decode(errors="replace").strip()
+    return ascii(text[-600:])[1:-1].replace("\\n", " | ")
+
+
+def _entries(case: Path) -> dict[str, tuple[int, ...]]:
+    """What lies in a folder and beside it, with what changes when it is written."""
+    found: dict[str, tuple[int, ...]] = {}
+    for path in case.parent.rglob("*"):
+        stat = path.lstat()
+        is_file = not path.is_dir() or path.is_symlink()
+        found[str(path.relative_to(case.parent))] = (stat.st_ino, stat.st_size, stat.st_mtime_ns) if is_file else ()
+    return found
+
+
+def _written(case: Path, command: Command, before: dict[str, tuple[int, ...]]) -> list[str]:
+    """What was written, changed or removed where the command has nothing to write."""
+    after = _entries(case)
+    allowed = [f"case/{name}" for name in command.writes.split()] + ["out", "err", "home", "temporary"]
+    touched = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+    strays = [name for name in touched if not any(f"{name}/".startswith(f"{place}/") for place in allowed)]
+    wrong = [f"writes {', '.join(strays)[:300]}"] if strays else []
+    left = [name for name in touched if name.startswith(("home/", "temporary/"))]
+    return [*wrong, *([f"leaves {', '.join(left)[:300]}"] if left else [])]

@@ -1,0 +1,51 @@
+"""Draws cases: for a form and a command, so many damages, each run and given to who asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import hypothesis
+from hypothesis import HealthCheck, Phase
+from hypothesis import strategies as st
+
+from tests.fuzz.cases import Bench, Damage
+from tests.fuzz.forms import FORMS
+from tests.fuzz.irregular import IRREGULAR
+from tests.fuzz.server import Outcome
+
+PAIRS = [(form, command) for form, known in FORMS.items() for command in known.commands]
+"""Forms, and the commands that read each."""
+
+OnCase = Callable[[str, str, Damage, Outcome, list[str]], None]
+
+
+@st.composite
+def damages(draw: st.DrawFn, form: str, content: bytes) -> Damage:
+    """What may be done to a form's file."""
+    if draw(st.integers(0, 9)) == 0:
+        kind = draw(st.sampled_from(sorted(IRREGULAR)))
+        return Damage(kind, irregular=kind)
+    what, damaged = draw(FORMS[form].damage(content))
+    sealed = FORMS[form].in_dataset and draw(st.booleans())
+    return Damage(f"{what}{', with fitting checksums' if sealed else ''}", damaged, sealed=sealed)
+
+
+def explore(
+    bench: Bench, form: str, command: str, cases: int, seed: int, on_case: OnCase, stop: Callable[[], bool]
+) -> None:
+    """Run cases of a form and a command, the same for the same seed, until there were so many or it is to stop."""
+
+    @hypothesis.seed(seed)
+    @hypothesis.settings(
+        max_examples=cases,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @hypothesis.given(damages(form, bench.original(form)))
+    def run(damage: Damage) -> None:
+        if not stop():
+            on_case(form, command, damage, *bench.run(form, command, damage))
+
+    run()

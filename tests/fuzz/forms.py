@@ -1,0 +1,94 @@
+"""Every stored form: a file of `tests.fuzz.scene`, how it is damaged, and the commands that read it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from hypothesis import strategies as st
+
+from tests.fuzz.damaged_bytes import Damaged, damaged_bytes
+from tests.fuzz.damaged_checkpoints import damaged_checkpoint
+from tests.fuzz.damaged_tables import damaged_table
+from tests.fuzz.damaged_tars import damaged_tar, damaged_wav
+from tests.fuzz.damaged_text import damaged_text
+from tests.fuzz.damaged_values import damaged_json, damaged_json_lines, damaged_yaml
+from tests.fuzz.lip_videos import damaged_video
+
+
+@dataclass(frozen=True)
+class Form:
+    """A stored form.
+
+    Attributes:
+        file: of the scene.
+        damage: a strategy of its damaged content.
+        commands: that read it, by name (`tests.fuzz.commands`).
+        checked_by: those of them that compare its checksum: what is not as it was written is never used in silence.
+        in_dataset: whether checksums can be made to fit; the folder is a dataset.
+    """
+
+    file: str
+    damage: Callable[[bytes], st.SearchStrategy[Damaged]]
+    commands: tuple[str, ...]
+    checked_by: tuple[str, ...] = ()
+    in_dataset: bool = False
+
+
+_READERS = ("verify", "info", "preview", "tokenizer", "train", "eval", "build again")
+_CHECKPOINT_READERS = ("model info", "import", "init", "init vsr", "eval", "synthesize")
+_CHECKSUMS = ("verify", "build again")
+
+FORMS: dict[str, Form] = {
+    "manifest": Form("data/manifest.json", damaged_json, (*_READERS, "train asr"), ("build again",)),
+    "plan": Form("data/plan.json", damaged_json, ("verify", "info", "build again")),
+    "sidecar": Form("data/test-000000.json", damaged_json, ("verify", "build again"), _CHECKSUMS, True),
+    "index": Form("data/index.parquet", damaged_table, _READERS, _READERS, True),
+    "error list": Form(
+        "data/errors.jsonl", damaged_json_lines, ("verify", "info", "preview", "eval", "build again"), _CHECKSUMS, True
+    ),
+    "shard": Form(
+        "data/train-000000.tar", damaged_tar, (*_READERS, "preview with videos", "train asr"), _CHECKSUMS, True
+    ),
+    "evaluated shard": Form("data/test-000000.tar", damaged_tar, ("eval", "eval with asr", "preview"), (), True),
+    "shard of videos": Form(
+        "data-mkv/train-000000.tar", damaged_tar, ("verify mkv", "preview mkv", "train mkv"), ("verify mkv",), True
+    ),
+    "tokenizer": Form("data/tokenizer.model", damaged_bytes, ("train", "import tokenizer", "resume", "verify")),
+    "checkpoint": Form("runs/main/best.pt", damaged_checkpoint, _CHECKPOINT_READERS, _CHECKPOINT_READERS),
+    "exported checkpoint": Form("runs/main/best.pt", damaged_checkpoint, ("export",)),
+    "ASR checkpoint": Form("runs/asr/best.pt", damaged_checkpoint, ("init asr", "eval with asr")),
+    "published checkpoint": Form("published.pt", damaged_checkpoint, ("model info published", "import published")),
+    "resume state": Form(
+        "runs/main/checkpoints/step-00000002.pt", damaged_checkpoint, ("resume", "resume a file"), ("resume",)
+    ),
+    "training log": Form("runs/main/log.jsonl", damaged_json_lines, ("resume",)),
+    "run settings": Form("runs/main/settings.json", damaged_json, ("resume",)),
+    "settings": Form("settings.yaml", damaged_yaml, ("build by settings", "train by settings", "eval by settings")),
+    "evaluation": Form("reports/a/evaluation.json", damaged_json, ("compare", "eval again")),
+    "clips table": Form("reports/a/clips.parquet", damaged_table, ("compare", "eval again"), ("eval again",)),
+    "summary": Form("reports/a/summary.json", damaged_json, ("compare", "eval again"), ("eval again",)),
+    "batch record": Form("reports/a/batches/000000.json", damaged_json, ("eval again",), ("eval again",)),
+    "report wav": Form(
+        "reports/a/wav/network/main/speaker1/00002.wav", damaged_wav, ("compare", "eval again"), ("eval again",)
+    ),
+    "corpus video": Form("corpus/LRS2-BBC/main/speaker0/00000.mp4", damaged_video, ("build", "preview with videos")),
+    "mp4": Form("mine/s/1.mp4", damaged_video, ("build folder", "synthesize")),
+    "avi": Form("mine/s/2.avi", damaged_video, ("build folder",)),
+    "mkv": Form("mine/s/3.mkv", damaged_video, ("build folder",)),
+    "ts": Form("mine/s/4.ts", damaged_video, ("build folder",)),
+    "face video": Form("faces/1.mp4", damaged_video, ("track",)),
+    "wav": Form(
+        "sounds/s/1.wav", damaged_wav, ("build with sounds", "eval with a reference", "synthesize by coordinates")
+    ),
+    "transcript": Form("corpus/LRS2-BBC/main/speaker0/00000.txt", damaged_text, ("build",)),
+    "timed transcript": Form("corpus/LRS2-BBC/pretrain/speaker2/00010.txt", damaged_text, ("build",)),
+    "plain transcript": Form("mine/s/1.txt", damaged_text, ("build folder",)),
+    "alignment": Form("grid/alignments/s1/bbaf2n.align", damaged_text, ("build grid",)),
+    "coordinates": Form("corpus/LRS2_crop/preprocess_main.txt", damaged_text, ("build",)),
+    "coordinates of a folder": Form(
+        "mine/coordinates.txt", damaged_text, ("build folder", "synthesize by coordinates")
+    ),
+    "split list": Form("corpus/train.txt", damaged_text, ("build", "build again")),
+    "split list of a folder": Form("mine/all.txt", damaged_text, ("build with sounds",)),
+}
