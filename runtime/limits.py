@@ -114,6 +114,37 @@ MAX_INDEX_RATIO, MIN_INDEX_ROOM = 64, 64 << 20
 MAX_TOKENIZER_BYTES = 64 << 20
 """Of a dataset's `tokenizer.model`; one of 4,000 pieces has 300 kB."""
 
+MAX_FRAME_PIXELS = 36_000_000
+"""Of a video's picture as it is stored, and as it is shown: 8K (7680 x 4320) has 33 million."""
+
+MAX_STREAMS, MAX_PACKET_BYTES = 100, 256 << 20
+"""Of a video file."""
+
+MAX_FRAME_RATE, MAX_FRAMES_BESIDE = 300, 1_000
+"""Frames of a video: that many a second of its length, and some beside."""
+
+MAX_VIDEO_SECONDS = 24 * 3600
+"""Of a video, where longer ones are split."""
+
+MAX_SOUND_AHEAD = 300
+"""Seconds of sound that are decoded before the picture begins and after it ends."""
+
+MAX_CHANNELS, MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 64, 4_000, 384_000
+"""Of sound."""
+
+MIN_DECODING_SECONDS, DECODING_SECONDS_A_SECOND = 120, 20
+"""Processor time to decode and track a video in: that much, and as much more for each second that it lasts. A core
+needs 15 for a second of 8K at 60 frames."""
+
+MAX_DECODING_BYTES = 2 << 30
+"""Memory that decoding one file may take beside what the process has; 16 frames of 8K are half of it."""
+
+MAX_TOOL_BYTES, MAX_TOOL_OUTPUT = 4 << 30, 64 << 10
+"""Memory of FFmpeg's own tool, and bytes that are kept of what it says."""
+
+MAX_NORMALIZED_BYTES, MAX_NORMALIZED_GROWTH = 1 << 30, 100
+"""Of a normalized copy on disk: that many, and as many more for each byte of the video."""
+
 
 def check_limit(what: str, found: float, allowed: float) -> None:
     """Refuse a size above what is allowed.

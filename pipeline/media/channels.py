@@ -12,6 +12,8 @@ from typing import Any
 import av
 import numpy as np
 
+from pipeline.media.decoding_limits import check_sound
+
 _SILENT = 1e-5
 """Energy of a silent channel beside that of the other: -50 dB, what a lossy codec may leak."""
 _OPPOSITE = 0.25
@@ -40,6 +42,7 @@ class ChannelMixer:
     def mix(self, frame: av.AudioFrame) -> list[av.AudioFrame]:
         form = (frame.format.name, frame.layout.name, frame.sample_rate)
         if form != self._form:
+            check_sound(frame.layout.nb_channels, frame.sample_rate)
             layout = "mono" if self.channel is None else None
             self._form, self._resampler = form, av.AudioResampler(format="fltp", layout=layout)
         if self.channel is None:

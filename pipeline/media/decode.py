@@ -7,7 +7,6 @@ and then decoded in the same way.
 from __future__ import annotations
 
 import io
-import math
 from dataclasses import dataclass, field
 from fractions import Fraction
 from io import SEEK_END
@@ -19,7 +18,8 @@ from av.container import InputContainer
 
 from pipeline.media.channels import ChannelMixer
 from pipeline.media.crop import UPRIGHT, Crop, Orientation
-from pipeline.media.errors import ClipError
+from pipeline.media.decoding_limits import FRAMES_BETWEEN_CHECKS, DecodingLimits
+from pipeline.media.errors import ClipError, faults_of_file
 from pipeline.media.length import (
     check_end,
     check_frames,
@@ -31,9 +31,12 @@ from pipeline.media.length import (
 from pipeline.media.normalize import normalized
 from pipeline.media.packets import PacketDecoder
 from pipeline.media.probe import FrameProbe, OddVideoError, PacketProbe, is_broadcast, probe_header
-from pipeline.media.sound_runs import SoundRun, add_sound
+from pipeline.media.sound_runs import NearbySound, SoundRun, add_sound
 from pipeline.media.spool import Spool
 from pipeline.media.streams import Streams, choose_streams, open_video
+from runtime.limits import MAX_DECODING_BYTES, MAX_SOUND_AHEAD, MAX_VIDEO_SECONDS
+from runtime.memory_limit import memory_limited
+from runtime.regular_file import open_regular
 
 
 @dataclass
@@ -87,7 +90,7 @@ def decode_video(
     try:
         return decode_plain(video, crop, with_sound, max_seconds)
     except OddVideoError as odd:
-        with normalized(video, odd) as (plain, note):
+        with normalized(video, odd, max_seconds) as (plain, note):
             picture, runs = decode_plain(plain, crop, with_sound, max_seconds)
         picture.notes.insert(0, note)
         return picture, runs
@@ -102,17 +105,9 @@ def decode_plain(
         OddVideoError: it is not plain.
         ClipError, OSError: as `decode_video`.
     """
-    file: IO[bytes] = video.open("rb") if isinstance(video, Path) else io.BytesIO(video)
-    with file:
-        try:
-            return _decode(file, crop, with_sound, max_seconds)
-        except (ClipError, OddVideoError):
-            raise
-        except av.FFmpegError as error:
-            raise ClipError("decode", "video_unreadable", f"{type(error).__name__}: {error.strerror}") from error
-        except (ValueError, IndexError, MemoryError, ArithmeticError) as error:
-            # whatever a decoder stumbles over is the fault of the bytes
-            raise ClipError("decode", "video_unreadable", f"{type(error).__name__}: {error}") from error
+    file: IO[bytes] = open_regular(video) if isinstance(video, Path) else io.BytesIO(video)
+    with file, faults_of_file(), memory_limited(MAX_DECODING_BYTES):
+        return _decode(file, crop, with_sound, max_seconds)
 
 
 def _decode(file: IO[bytes], crop: Crop, with_sound: bool, max_seconds: float | None) -> tuple[Picture, list[SoundRun]]:
@@ -120,16 +115,17 @@ def _decode(file: IO[bytes], crop: Crop, with_sound: bool, max_seconds: float | 
     if not size:
         raise ClipError("decode", "video_empty", "the file has no bytes")
     file.seek(0)
+    limits = DecodingLimits()
     with open_video(file) as container:
         streams = choose_streams(container)
         if max_seconds is not None:
-            check_header_not_long(container, streams.video, max_seconds)
+            check_header_not_long(container, streams.video, max_seconds, limits)
         probe_header(container, streams.video, file)
         chosen = -1 if streams.audio is None else streams.audio.index
-        picture, runs, mixer = _decode_streams(container, streams, crop, with_sound, size, max_seconds)
+        picture, runs, mixer = _decode_streams(container, streams, crop, with_sound, size, max_seconds, limits)
     if runs and mixer.silent:  # a microphone on a track of its own, beside one that nothing was played on
         for index in streams.other_audio:
-            other, other_mixer = _decode_sound(file, index)
+            other, other_mixer = _decode_sound(file, index, picture, limits)
             if other and not other_mixer.silent:
                 picture.notes.append(f"audio stream {chosen} is silent: stream {index} was taken")
                 runs, mixer, chosen = other, other_mixer, index
@@ -137,7 +133,7 @@ def _decode(file: IO[bytes], crop: Crop, with_sound: bool, max_seconds: float | 
     single = mixer.levels.single_channel()
     if single is not None:
         channel, note = single
-        runs, _ = _decode_sound(file, chosen, channel)
+        runs, _ = _decode_sound(file, chosen, picture, limits, channel)
         picture.notes.append(note)
     return picture, runs
 
@@ -149,6 +145,7 @@ def _decode_streams(
     with_sound: bool,
     bytes_there: int,
     max_seconds: float | None,
+    limits: DecodingLimits,
 ) -> tuple[Picture, list[SoundRun], ChannelMixer]:
     video, audio = streams.video, streams.audio
     video.thread_type = "NONE"
@@ -162,19 +159,27 @@ def _decode_streams(
     decoder = PacketDecoder(may_be_cut=packets.may_leap)
     has_index = "mp4" in container.format.name
     wanted = [video] if audio is None or not with_sound else [video, audio]
+    nearby = NearbySound(video, audio, may_discard=has_index)
     end, decoding_times = 0.0, []
     frames_by_header = frames_without_index(container, video)
-    most_ticks = math.inf if max_seconds is None else max_seconds / float(time_base)
+    longest = MAX_VIDEO_SECONDS if max_seconds is None else max_seconds
+    tick = float(time_base)
+    most_ticks = longest / tick
     try:
         # a file without an index is measured by all its streams: the longest of them is as long as its header says
         for packet in container.demux(wanted) if has_index else container.demux():
+            limits.check_packet(packet)
             if not has_index and packet.pts is not None and packet.time_base is not None:
                 end = max(end, (packet.pts + (packet.duration or 0)) * float(packet.time_base))
             if packet.stream not in wanted:
                 continue
             packets.check(packet)
-            if packet.stream is video and packet.size:
-                decoding_times.append(packet.dts)
+            if packet.stream is video:
+                nearby.picture_at(packet)
+                if packet.size:
+                    decoding_times.append(packet.dts)
+            elif nearby.is_far(packet):
+                continue
             for frame in decoder.decode(packet):
                 if isinstance(frame, av.AudioFrame):
                     add_sound(runs, frame, mixer)
@@ -183,7 +188,9 @@ def _decode_streams(
                     frames.check(shown)
                     _add_picture(picture, shown, crop)
                     if picture.ticks[-1] - picture.ticks[0] > most_ticks:
-                        refuse_long(picture.ticks, time_base, max_seconds or 0)
+                        refuse_long(picture.ticks, time_base, longest)
+                    if not len(picture.ticks) % FRAMES_BETWEEN_CHECKS:
+                        limits.check_frames(len(picture.ticks), (picture.ticks[-1] - picture.ticks[0]) * tick)
     except av.FFmpegError as error:
         if has_index:
             check_index([video] if audio is None else [video, audio], bytes_there)
@@ -200,17 +207,30 @@ def _decode_streams(
         check_frames(frames_by_header, decoding_times, rate)
         _set_avi_times(picture, decoding_times)
     picture.ticks.sort()  # frames come in the order in which they are shown; not every file's times do
+    if picture.length > longest + 1:
+        refuse_long(picture.ticks, time_base, longest)
+    if with_sound:
+        picture.notes += nearby.notes(picture.start, picture.start + picture.length)
     return picture, runs, mixer
 
 
-def _decode_sound(file: IO[bytes], index: int, channel: int | None = None) -> tuple[list[SoundRun], ChannelMixer]:
-    """A stream of sound alone, or one channel of it."""
+def _decode_sound(
+    file: IO[bytes], index: int, picture: Picture, limits: DecodingLimits, channel: int | None = None
+) -> tuple[list[SoundRun], ChannelMixer]:
+    """A stream of sound alone, or one channel of it, as far as it is near the picture."""
     file.seek(0)
     runs: list[SoundRun] = []
     mixer = ChannelMixer(channel)
     with open_video(file) as container:
         decoder = PacketDecoder(may_be_cut=is_broadcast(container))
-        for packet in container.demux(container.streams[index]):
+        stream = container.streams[index]
+        tick = float(stream.time_base or 1)
+        earliest = (picture.start - MAX_SOUND_AHEAD) / tick
+        latest = (picture.start + picture.length + MAX_SOUND_AHEAD) / tick
+        for packet in container.demux(stream):
+            limits.check_packet(packet)
+            if packet.pts is not None and not earliest <= packet.pts <= latest:
+                continue
             for frame in decoder.decode(packet):
                 add_sound(runs, cast(av.AudioFrame, frame), mixer)
     return runs, mixer

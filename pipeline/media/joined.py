@@ -12,8 +12,11 @@ from typing import Any
 
 import av
 
+from pipeline.media.decoding_limits import DecodingLimits
+from pipeline.media.errors import ClipError
 from pipeline.media.probe import PacketProbe
 from pipeline.media.streams import choose_streams, open_video
+from runtime.regular_file import open_regular
 
 FORMAT = "nut"
 """Of the copy: it holds any codec, with times as fine as the source's."""
@@ -48,12 +51,13 @@ def lay_end_to_end(source: Path, out: Path) -> bool:
 
     Raises:
         av.FFmpegError: it cannot be read or copied.
+        ClipError: `too_large`: its packets are more bytes than the file has, since they lie over each other.
     """
     offsets = _offsets(source)
     if not offsets:
         return False
     with (
-        source.open("rb") as file,
+        open_regular(source) as file,
         open_video(file) as container,
         av.open(str(out), "w", format=FORMAT) as target,
     ):
@@ -61,9 +65,14 @@ def lay_end_to_end(source: Path, out: Path) -> bool:
         chosen = [stream for stream in (streams.video, streams.audio) if stream is not None]
         copies = {stream.index: target.add_stream_from_template(stream, opaque=True) for stream in chosen}
         clock, last = _Clock(PacketProbe.of(container)), dict[int, int]()
+        limits, bytes_left = DecodingLimits(), 2 * source.stat().st_size
         for packet in container.demux(chosen):
             if not packet.size or packet.time_base is None:
                 continue
+            limits.check_packet(packet)
+            bytes_left -= packet.size
+            if bytes_left < 0:
+                raise ClipError("decode", "too_large", "its packets are more than twice the bytes of the file")
             index = packet.stream_index
             shift = round(offsets[clock.part(packet)] / float(packet.time_base))
             packet.pts = None if packet.pts is None else packet.pts + shift
@@ -78,10 +87,11 @@ def lay_end_to_end(source: Path, out: Path) -> bool:
 def _offsets(source: Path) -> list[float]:
     """Seconds to add to the times of each part, so that each begins where the one before ends; none if unclear."""
     parts: list[_Part] = []
-    with source.open("rb") as file, open_video(file) as container:
+    with open_regular(source) as file, open_video(file) as container:
         streams = choose_streams(container)
-        clock = _Clock(PacketProbe.of(container))
+        clock, limits = _Clock(PacketProbe.of(container)), DecodingLimits()
         for packet in container.demux([stream for stream in (streams.video, streams.audio) if stream is not None]):
+            limits.check_packet(packet)
             if not packet.size or packet.time_base is None:
                 continue
             number = clock.part(packet)

@@ -9,6 +9,7 @@ from typing import NoReturn
 import av
 from av.container import InputContainer
 
+from pipeline.media.decoding_limits import DecodingLimits
 from pipeline.media.errors import ClipError
 from runtime.constants import FPS
 
@@ -69,7 +70,9 @@ def is_stretched(frames: int, seconds: float) -> bool:
     return seconds * FPS > _MAX_STRETCH * frames + FPS
 
 
-def check_header_not_long(container: InputContainer, video: av.VideoStream, most: float) -> None:
+def check_header_not_long(
+    container: InputContainer, video: av.VideoStream, most: float, limits: DecodingLimits
+) -> None:
     """`refuse_long` before anything is decoded, where the header says that the file is long: packets are counted."""
     begin = (container.start_time or 0) if "matroska" in container.format.name else 0  # it counts from 0
     if ((container.duration or 0) - begin) / av.time_base <= most:
@@ -77,6 +80,7 @@ def check_header_not_long(container: InputContainer, video: av.VideoStream, most
     ticks: list[int] = []
     time_base = Fraction(video.time_base or 1)
     for packet in container.demux(video):
+        limits.check_packet(packet)
         if packet.pts is not None:
             ticks.append(packet.pts)
             if ticks[-1] - ticks[0] > most / time_base:

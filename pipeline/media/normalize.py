@@ -20,14 +20,25 @@ import av
 import ffmpeg
 from av.container import InputContainer
 from av.video.frame import VideoFrame
-from imageio_ffmpeg import get_ffmpeg_exe
 
 from pipeline.media.crop import Orientation
-from pipeline.media.errors import ClipError
+from pipeline.media.decoding_limits import PICTURE_SIZE, DecodingLimits, check_picture, check_sound, seconds_allowed
+from pipeline.media.errors import FAULTS, ClipError
+from pipeline.media.ffmpeg_tool import INPUT_OPTIONS, FFmpegToolError, run_ffmpeg
 from pipeline.media.joined import lay_end_to_end
 from pipeline.media.packets import PacketDecoder
 from pipeline.media.probe import OddVideoError, PacketProbe, aspect_of, is_broadcast
 from pipeline.media.streams import choose_streams, open_video
+from runtime.limits import (
+    MAX_DECODING_BYTES,
+    MAX_FRAME_PIXELS,
+    MAX_NAME_LENGTH,
+    MAX_NORMALIZED_BYTES,
+    MAX_NORMALIZED_GROWTH,
+    MAX_VIDEO_SECONDS,
+)
+from runtime.memory_limit import memory_limited
+from runtime.regular_file import open_regular
 
 _ENCODER = {"c:v": "libx264", "preset": "ultrafast", "crf": 6, "bf": 0, "threads": 1, "pix_fmt": "yuv420p"}
 """Lossy by less than a gray level, a tenth of the bytes of a lossless codec; one thread, as all workers have."""
@@ -37,21 +48,27 @@ _FLAGS_FIELDS = ("h264", "hevc", "mpeg2video", "dvvideo", "vc1", "mpeg4")
 
 _LINES_QUOTED = 3
 
+_BEYOND_SECONDS = 60
+"""Of a video that is too long, the copy lasts so much longer than is allowed: the decoder then says so."""
+
 _Filter = tuple[str, tuple[Any, ...], dict[str, Any]]
 """Name, positional and named arguments of a filter."""
 
 
 @contextmanager
-def normalized(video: bytes | Path, found: OddVideoError) -> Iterator[tuple[Path, str]]:
+def normalized(
+    video: bytes | Path, found: OddVideoError, max_seconds: float | None = None
+) -> Iterator[tuple[Path, str]]:
     """A plain copy of a video, until the end of the block, and a note of what was odd about the video.
 
     Args:
         video: content or path of the file.
         found: what is known to be odd about it.
+        max_seconds: of a longer video, the copy is only a little longer than that.
 
     Raises:
-        ClipError: FFmpeg finds nothing to keep; the detail is in its words.
-        OSError: there is no room for the copy.
+        ClipError: FFmpeg finds nothing to keep, the detail is in its words; or the video, or its copy, is too large.
+        OSError: there is no room for the copy, or FFmpeg is not installed.
     """
     with tempfile.TemporaryDirectory(prefix="normalize-") as folder:
         source = video if isinstance(video, Path) else Path(folder) / "source"
@@ -62,8 +79,8 @@ def normalized(video: bytes | Path, found: OddVideoError) -> Iterator[tuple[Path
             odd = _look_for_more(source, found)
             if odd.clock:
                 source = _with_one_clock(source, Path(folder) / "joined.nut", odd)
-            _normalize(source, out, odd)
-        except (av.FFmpegError, ValueError, IndexError, ArithmeticError) as error:
+            _normalize(source, out, odd, MAX_VIDEO_SECONDS if max_seconds is None else max_seconds)
+        except (av.FFmpegError, *FAULTS) as error:
             # of PyAV: some are OSErrors, and whatever it stumbles over is the fault of the bytes, not of the disk
             if getattr(error, "errno", None) == errno.ENOSPC:
                 raise OSError(errno.ENOSPC, "no room for a temporary copy of the video", folder) from error
@@ -75,10 +92,11 @@ def _look_for_more(source: Path, found: OddVideoError) -> OddVideoError:
     """What is odd about the packets of a file, too."""
     if found.clock:
         return found
-    with source.open("rb") as file, open_video(file) as container:
-        probe = PacketProbe.of(container)
+    with open_regular(source) as file, memory_limited(MAX_DECODING_BYTES), open_video(file) as container:
+        probe, limits = PacketProbe.of(container), DecodingLimits()
         try:
             for packet in container.demux(choose_streams(container).video):
+                limits.check_packet(packet)
                 probe.check(packet)
         except OddVideoError as more:
             return OddVideoError(*found.oddities, *more.oddities)
@@ -97,25 +115,32 @@ def _with_one_clock(source: Path, joined: Path, odd: OddVideoError) -> Path:
             raise
         detail = f"{odd.note}: they cannot be laid end to end here, FFmpeg's concat joins them rightly"
         raise ClipError("decode", "times_broken", detail) from error
-    with source.open("rb") as file, open_video(file) as container:
+    with open_regular(source) as file, open_video(file) as container:
         if not is_broadcast(container):  # FFmpeg would drop what comes after the leap
             raise ClipError("decode", "times_broken", f"{odd.note}, but not picture and sound alike")
     return source
 
 
-def _normalize(source: Path, out: Path, odd: OddVideoError) -> None:
+def _normalize(source: Path, out: Path, odd: OddVideoError, max_seconds: float) -> None:
     path = source.absolute()
-    with source.open("rb") as file, open_video(file) as container:
+    with open_regular(source) as file, memory_limited(MAX_DECODING_BYTES), open_video(file) as container:
         streams = choose_streams(container)
+        context = streams.video.codec_context
+        check_picture(float(context.width * aspect_of(streams.video)), context.height)
+        if streams.audio is not None:
+            check_sound(streams.audio.codec_context.channels, streams.audio.codec_context.sample_rate)
+        length = min((container.duration or 0) / av.time_base, max_seconds)
         # the format that PyAV found, among those that are allowed: FFmpeg also reads playlists, and follows them
-        form = container.format.name
-        opened = ffmpeg.input(f"file:{path}", protocol_whitelist="file", format_whitelist=form, threads=1)
+        opened = ffmpeg.input(f"file:{path}", format_whitelist=container.format.name, threads=1, **INPUT_OPTIONS)
         picture = opened[str(streams.video.index)]
         for name, positional, named in _filters(container, streams.video, odd):
             picture = picture.filter(name, *positional, **named)
         sound = [] if streams.audio is None else [opened[str(streams.audio.index)]]
     # by default times are rounded to the rate that the header says, and of frames with the same time one is kept
+    most_bytes = MAX_NORMALIZED_BYTES + MAX_NORMALIZED_GROWTH * source.stat().st_size
     options = {
+        "t": max_seconds + _BEYOND_SECONDS,
+        "fs": most_bytes,
         "fps_mode": "vfr",
         "enc_time_base:v": "demux",
         "c:a": "pcm_s16le",
@@ -124,15 +149,30 @@ def _normalize(source: Path, out: Path, odd: OddVideoError) -> None:
         "f": "matroska",
     }
     job = ffmpeg.output(picture, *sound, f"file:{out}", **_ENCODER, **options).global_args("-v", "error", "-nostdin")
+    seconds = seconds_allowed(length)
     try:
-        ffmpeg.run(job, cmd=get_ffmpeg_exe(), capture_stdout=True, capture_stderr=True)
-    except ffmpeg.Error as error:
-        said = error.stderr.decode("utf-8", "replace").replace(str(path), "the file")
+        said = run_ffmpeg(job, seconds)
+    except FFmpegToolError as error:
+        said = error.said.replace(str(path), "the file")
         if "No space left on device" in said:
             raise OSError(errno.ENOSPC, "no room for a temporary copy of the video", str(out.parent)) from error
-        lines = [line for line in said.splitlines() if line.strip()]
+        _refuse_large_picture(said)
+        if error.timed_out:
+            detail = f"{odd.note}, and FFmpeg did not normalize it within the {seconds:.0f} s that are allowed"
+            raise ClipError("decode", "too_slow", detail) from error
+        lines = [line[:MAX_NAME_LENGTH] for line in said.splitlines() if line.strip()]
         detail = f"{odd.note}, and FFmpeg says: {'; '.join(lines[:_LINES_QUOTED]) or 'nothing'}"
         raise ClipError("decode", "video_unreadable", detail) from error
+    _refuse_large_picture(said)  # it passes over what it cannot decode
+    if out.stat().st_size >= most_bytes:
+        detail = f"{odd.note}, and normalized it takes more than the {most_bytes:,} bytes that are allowed"
+        raise ClipError("decode", "too_large", detail)
+
+
+def _refuse_large_picture(said: str) -> None:
+    match = PICTURE_SIZE.search(said)
+    if match is not None:
+        check_picture(int(match[1]), int(match[2]))
 
 
 def _filters(container: InputContainer, video: av.VideoStream, odd: OddVideoError) -> list[_Filter]:
@@ -142,12 +182,13 @@ def _filters(container: InputContainer, video: av.VideoStream, odd: OddVideoErro
     if odd.interlaced:
         deint = "interlaced" if video.codec_context.name in _FLAGS_FIELDS else "all"
         filters.append(("bwdif", (), {"mode": "send_frame", "deint": deint}))
-    filters += [("scale", ("round(iw*sar)", "ih"), {}), ("setsar", (1,), {})]
+    filters += [("scale", (f"min(round(iw*sar),{MAX_FRAME_PIXELS}/ih)", "ih"), {}), ("setsar", (1,), {})]
     if odd.resized or odd.clock:  # parts that were joined may each have a size of their own
         first = _first_frame(container, video)
         aspect, orientation = aspect_of(video), Orientation.of(first)
         width, height = orientation.size(first)
         width = round(width / aspect if orientation.transposed else width * aspect)
+        check_picture(width, height)
         size = 2 * ceil(width / 2), 2 * ceil(height / 2)
         filters.append(("scale", size, {"force_original_aspect_ratio": "decrease"}))
         filters.append(("pad", (*size, "(ow-iw)/2", "(oh-ih)/2"), {}))
@@ -159,8 +200,9 @@ def _filters(container: InputContainer, video: av.VideoStream, odd: OddVideoErro
 
 def _first_frame(container: InputContainer, video: av.VideoStream) -> VideoFrame:
     """The first frame that can be decoded (ClipError: there is none)."""
-    decoder = PacketDecoder(may_be_cut=True)
+    decoder, limits = PacketDecoder(may_be_cut=True), DecodingLimits()
     for packet in container.demux(video):
+        limits.check_packet(packet)
         for frame in decoder.decode(packet):
             return cast(VideoFrame, frame)
     raise ClipError("decode", "video_unreadable", "no frame could be decoded")

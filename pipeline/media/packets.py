@@ -6,6 +6,8 @@ from typing import Any
 
 import av
 
+from pipeline.media.decoding_limits import refuse_large_picture
+
 
 class PacketDecoder:
     """Decodes packets. At the edges of a broadcast's recording, those that cannot be decoded are passed over.
@@ -25,11 +27,13 @@ class PacketDecoder:
 
         Raises:
             av.FFmpegError: it cannot be decoded, or an earlier one could not and was not the last of its stream.
+            ClipError: its picture is too large.
         """
         stream = packet.stream_index
         try:
             frames: list[Any] = packet.decode()
         except av.FFmpegError as error:
+            refuse_large_picture(packet)
             if not self.may_be_cut:
                 raise
             if stream in self._began:

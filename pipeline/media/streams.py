@@ -11,10 +11,14 @@ from av.codec.context import Flags
 from av.container import InputContainer
 from av.stream import Disposition
 
+from pipeline.media.decoding_limits import DECODER_OPTIONS, check_picture
 from pipeline.media.errors import ClipError
+from runtime.limits import MAX_STREAMS
 
 _FORMATS = "mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,dv,nut"
-_OPTIONS = {"format_whitelist": _FORMATS}
+OPTIONS = {"protocol_whitelist": "none", "max_streams": str(MAX_STREAMS + 1), **DECODER_OPTIONS}
+"""Of whatever is opened: FFmpeg is to read nothing but the file that it is given."""
+_CONTAINERS = {"format_whitelist": _FORMATS}
 """Containers only: FFmpeg would also read playlists, and follow them to other files."""
 
 _FOR_FEW = Disposition.hearing_impaired | Disposition.visual_impaired | Disposition.comment | Disposition.dub
@@ -41,7 +45,10 @@ class Streams:
 
 def open_video(file: IO[bytes]) -> InputContainer:
     """Open a video file for demuxing; any readable, seekable file will do (av.FFmpegError: it is none)."""
-    container = av.open(file, "r", metadata_errors="ignore", options=_OPTIONS)
+    container = av.open(file, "r", metadata_errors="ignore", options=_CONTAINERS | OPTIONS)
+    for stream in (*container.streams.video, *container.streams.audio):
+        if stream.codec_context is not None:
+            stream.codec_context.options = DECODER_OPTIONS
     for stream in container.streams.video:
         if stream.codec_context is not None:
             # what a stream crops on its left is else rounded down to aligned memory, and the picture is some pixels off
@@ -55,14 +62,17 @@ def choose_streams(container: InputContainer) -> Streams:
     A stream in a codec that nobody knows is passed over for another that can be decoded.
 
     Raises:
-        ClipError: there is no picture that can be decoded.
+        ClipError: there is no picture that can be decoded, or the file has too many streams or pixels.
     """
+    if len(container.streams) > MAX_STREAMS:
+        raise ClipError("decode", "too_large", f"more than the {MAX_STREAMS} streams that are allowed")
     notes: list[str] = []
     video = _choose(container, list(container.streams.video), "video", notes)
     if video is None:
         unknown = any(not _is_cover(stream) for stream in container.streams.video)
         detail = "the codec of the video stream is not known" if unknown else "the file has no video stream"
         raise ClipError("decode", "video_unreadable", detail)
+    check_picture(video.codec_context.width, video.codec_context.height)
     audio = choose_sound(container, notes)
     others = [stream for stream in _usable(container.streams.audio) if audio is None or stream.index != audio.index]
     others.sort(key=lambda stream: (not _rank(stream)[0], stream.index))

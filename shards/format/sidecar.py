@@ -22,6 +22,10 @@ Stage = Literal["index", "read", "decode", "tracking", "coordinates", "sound", "
 """Where a clip can fall out."""
 
 Reason = Literal[
+    "not_regular",
+    "outside_corpus",
+    "too_large",
+    "too_slow",
     "video_missing",
     "video_unreadable",
     "video_empty",
