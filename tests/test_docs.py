@@ -37,7 +37,9 @@ from train.__main__ import parse as parse_training
 from train.tasks.vsr import VSRTask
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(ROOT.glob("docs/*.md"))
+PAGES = [ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "SECURITY", "CHANGELOG")] + sorted(
+    ROOT.glob("docs/*.md")
+)
 TEXTS = {page: page.read_text() for page in PAGES}
 README = TEXTS[ROOT / "README.md"]
 DATA = TEXTS[ROOT / "docs/data.md"]
@@ -45,7 +47,7 @@ CONTRIBUTING = ROOT / "CONTRIBUTING.md"
 CHANGELOG = ROOT / "CHANGELOG.md"  # names flags that no longer exist
 FLAG = r"(?<![\w-])--[a-z][\w.-]*\w"
 
-# of other programs: Ray, TensorBoard, torchrun, sbatch, git, ruff
+# of other programs: Ray, TensorBoard, torchrun, sbatch, git, ruff; and of tests/fuzz
 FOREIGN = {
     "--no-deps",
     "--head",
@@ -56,6 +58,9 @@ FOREIGN = {
     "--nnodes",
     "--max-restarts",
     "--requeue",
+    "--replay",
+    "--forms",
+    "--commands",
 }
 FOREIGN |= {f"--rdzv-{name}" for name in ("backend", "endpoint", "id")}
 FOREIGN |= {f"--{name}" for name in ("nodes", "ntasks-per-node", "gpus-per-node", "cpus-per-task", "signal")}

@@ -144,7 +144,7 @@ COMMANDS = {
         f"eval {_EVALUATE} {_SYSTEMS} --out=reports/a",
         "data runs reports",
         "reports/a",
-        "reports/a/clips.* reports/a/summary.json reports/a/wav/**/*.wav reports/a/batches/*",
+        "reports/a/clips.* reports/a/SHA256SUMS reports/a/summary.json reports/a/wav/**/*.wav reports/a/batches/*",
     ),
     "eval with asr": Command(f"eval {_EVALUATE} --out=new --asr=runs/asr/best.pt --clips=1", "data runs", "new"),
     "eval with a reference": Command(

@@ -9,6 +9,9 @@ from hypothesis import strategies as st
 Damaged = tuple[str, bytes]
 """What was done, in a few words, and the damaged content."""
 
+FITTING = ", with fitting checksums"
+"""At the end of what was done, where a file's own checksums were made to fit."""
+
 _NUMBERS = (-1, 0, 1, 2**31 - 1, -(2**31), 2**32 - 1, 2**63 - 1, -(2**63), 2**40)
 GARBAGE = (
     b"",

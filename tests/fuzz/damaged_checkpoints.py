@@ -13,7 +13,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tests.fuzz.damaged_bytes import Damaged, damaged_bytes
+from tests.fuzz.damaged_bytes import FITTING, Damaged, damaged_bytes
 from tests.fuzz.damaged_values import damaged_values, odd_values
 
 
@@ -61,7 +61,7 @@ def damaged_checkpoint(draw: st.DrawFn, content: bytes) -> Damaged:
         what, values = draw(_with_tensor(values))
     buffer = io.BytesIO()
     torch.save(values, buffer)
-    return what, buffer.getvalue()
+    return f"{what}{FITTING}", buffer.getvalue()
 
 
 @st.composite
@@ -117,7 +117,7 @@ def _with_member(draw: st.DrawFn, content: bytes) -> Damaged:
             archive.writestr(each, inner)
         if way == "twice":
             archive.writestr(f"{name}", b"")
-    return f"{name.rpartition('/')[2]}: {what}, with fitting checksums", buffer.getvalue()
+    return f"{name.rpartition('/')[2]}: {what}{FITTING}", buffer.getvalue()
 
 
 _PICKLES = (

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, Phase
 from hypothesis import strategies as st
 
 from tests.fuzz.cases import Bench, Damage
+from tests.fuzz.damaged_bytes import FITTING
 from tests.fuzz.forms import FORMS
 from tests.fuzz.irregular import IRREGULAR
 from tests.fuzz.server import Outcome
@@ -26,8 +27,9 @@ def damages(draw: st.DrawFn, form: str, content: bytes) -> Damage:
         kind = draw(st.sampled_from(sorted(IRREGULAR)))
         return Damage(kind, irregular=kind)
     what, damaged = draw(FORMS[form].damage(content))
-    sealed = FORMS[form].in_dataset and draw(st.booleans())
-    return Damage(f"{what}{', with fitting checksums' if sealed else ''}", damaged, sealed=sealed)
+    if FORMS[form].seal is not None and draw(st.booleans()):
+        what += FITTING
+    return Damage(what, damaged, sealed=what.endswith(FITTING))
 
 
 def explore(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from hypothesis import strategies as st
 
@@ -14,6 +15,7 @@ from tests.fuzz.damaged_tars import damaged_tar, damaged_wav
 from tests.fuzz.damaged_text import damaged_text
 from tests.fuzz.damaged_values import damaged_json, damaged_json_lines, damaged_yaml
 from tests.fuzz.lip_videos import damaged_video
+from tests.fuzz.sealed import seal_dataset, seal_report
 
 
 @dataclass(frozen=True)
@@ -25,37 +27,53 @@ class Form:
         damage: a strategy of its damaged content.
         commands: that read it, by name (`tests.fuzz.commands`).
         checked_by: those of them that compare its checksum: what is not as it was written is never used in silence.
-        in_dataset: whether checksums can be made to fit; the folder is a dataset.
+        seal: makes checksums fit: of a folder, and the damaged file in it; None: there are none outside of the file.
+        folder: of the scene, that checksums are kept in.
     """
 
     file: str
     damage: Callable[[bytes], st.SearchStrategy[Damaged]]
     commands: tuple[str, ...]
     checked_by: tuple[str, ...] = ()
-    in_dataset: bool = False
+    seal: Callable[[Path, Path], None] | None = None
+    folder: str = "data"
 
 
 _READERS = ("verify", "info", "preview", "tokenizer", "train", "eval", "build again")
-_CHECKPOINT_READERS = ("model info", "import", "init", "init vsr", "eval", "synthesize")
+_CHECKPOINT_READERS = ("import", "init", "init vsr", "eval", "synthesize")
 _CHECKSUMS = ("verify", "build again")
+_REPORT = ("compare", "eval again")
 
 FORMS: dict[str, Form] = {
     "manifest": Form("data/manifest.json", damaged_json, (*_READERS, "train asr"), ("build again",)),
     "plan": Form("data/plan.json", damaged_json, ("verify", "info", "build again")),
-    "sidecar": Form("data/test-000000.json", damaged_json, ("verify", "build again"), _CHECKSUMS, True),
-    "index": Form("data/index.parquet", damaged_table, _READERS, _READERS, True),
+    "sidecar": Form("data/test-000000.json", damaged_json, ("verify", "build again"), ("build again",), seal_dataset),
+    "index": Form("data/index.parquet", damaged_table, _READERS, _READERS, seal_dataset),
     "error list": Form(
-        "data/errors.jsonl", damaged_json_lines, ("verify", "info", "preview", "eval", "build again"), _CHECKSUMS, True
+        "data/errors.jsonl",
+        damaged_json_lines,
+        ("verify", "info", "preview", "eval", "build again"),
+        _CHECKSUMS,
+        seal_dataset,
     ),
     "shard": Form(
-        "data/train-000000.tar", damaged_tar, (*_READERS, "preview with videos", "train asr"), _CHECKSUMS, True
+        "data/train-000000.tar", damaged_tar, (*_READERS, "preview with videos", "train asr"), _CHECKSUMS, seal_dataset
     ),
-    "evaluated shard": Form("data/test-000000.tar", damaged_tar, ("eval", "eval with asr", "preview"), (), True),
+    "evaluated shard": Form(
+        "data/test-000000.tar", damaged_tar, ("eval", "eval with asr", "preview"), (), seal_dataset
+    ),
     "shard of videos": Form(
-        "data-mkv/train-000000.tar", damaged_tar, ("verify mkv", "preview mkv", "train mkv"), ("verify mkv",), True
+        "data-mkv/train-000000.tar",
+        damaged_tar,
+        ("verify mkv", "preview mkv", "train mkv"),
+        ("verify mkv",),
+        seal_dataset,
+        "data-mkv",
     ),
     "tokenizer": Form("data/tokenizer.model", damaged_bytes, ("train", "import tokenizer", "resume", "verify")),
-    "checkpoint": Form("runs/main/best.pt", damaged_checkpoint, _CHECKPOINT_READERS, _CHECKPOINT_READERS),
+    "checkpoint": Form(
+        "runs/main/best.pt", damaged_checkpoint, ("model info", *_CHECKPOINT_READERS), _CHECKPOINT_READERS
+    ),
     "exported checkpoint": Form("runs/main/best.pt", damaged_checkpoint, ("export",)),
     "ASR checkpoint": Form("runs/asr/best.pt", damaged_checkpoint, ("init asr", "eval with asr")),
     "published checkpoint": Form("published.pt", damaged_checkpoint, ("model info published", "import published")),
@@ -66,11 +84,14 @@ FORMS: dict[str, Form] = {
     "run settings": Form("runs/main/settings.json", damaged_json, ("resume",)),
     "settings": Form("settings.yaml", damaged_yaml, ("build by settings", "train by settings", "eval by settings")),
     "evaluation": Form("reports/a/evaluation.json", damaged_json, ("compare", "eval again")),
-    "clips table": Form("reports/a/clips.parquet", damaged_table, ("compare", "eval again"), ("eval again",)),
-    "summary": Form("reports/a/summary.json", damaged_json, ("compare", "eval again"), ("eval again",)),
-    "batch record": Form("reports/a/batches/000000.json", damaged_json, ("eval again",), ("eval again",)),
+    "clips table": Form("reports/a/clips.parquet", damaged_table, _REPORT, _REPORT, seal_report, "reports/a"),
+    "report checksums": Form("reports/a/SHA256SUMS", damaged_text, _REPORT, _REPORT),
+    "summary": Form("reports/a/summary.json", damaged_json, _REPORT, _REPORT),
+    "batch record": Form(
+        "reports/a/batches/000000.json", damaged_json, ("eval again",), ("eval again",), seal_report, "reports/a"
+    ),
     "report wav": Form(
-        "reports/a/wav/network/main/speaker1/00002.wav", damaged_wav, ("compare", "eval again"), ("eval again",)
+        "reports/a/wav/network/main/speaker1/00002.wav", damaged_wav, _REPORT, _REPORT, seal_report, "reports/a"
     ),
     "corpus video": Form("corpus/LRS2-BBC/main/speaker0/00000.mp4", damaged_video, ("build", "preview with videos")),
     "mp4": Form("mine/s/1.mp4", damaged_video, ("build folder", "synthesize")),

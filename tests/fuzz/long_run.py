@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import random
+import signal
 import tempfile
 import time
 import warnings
@@ -18,6 +20,7 @@ from queue import Empty
 from rich.console import Console
 from rich.table import Table
 
+from runtime.signals import exit_with_parent
 from tests.fuzz.cases import Bench, Damage
 from tests.fuzz.exploration import explore
 from tests.fuzz.findings import Findings
@@ -45,6 +48,7 @@ def fuzz(pairs: list[tuple[str, str]], seed: int, seconds: float, processes: int
         ]
         for worker in workers:
             worker.start()
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             _collect(cases, workers, seconds, counted, findings)
         except KeyboardInterrupt:
@@ -88,6 +92,7 @@ def _collect(
 
 def _work(folder: Path, pairs: list[tuple[str, str]], seed: int, seconds: float, cases: Queue[Case]) -> None:
     """Draw and run cases until the time is over."""
+    exit_with_parent(os.getppid())
     end = time.monotonic() + seconds
     warnings.simplefilter("ignore")  # of what damaging brings: a zip with a name twice
     draw = random.Random(seed)

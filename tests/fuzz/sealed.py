@@ -1,4 +1,4 @@
-"""Make checksums fit what was damaged: of a dataset's shards, index, error list and sidecars."""
+"""Make checksums fit what was damaged: a dataset's shards, index, error list, sidecars; a report's tables, records."""
 
 from __future__ import annotations
 
@@ -80,3 +80,28 @@ def _seal_manifest(folder: Path) -> None:
         with suppress(*_UNREADABLE):
             manifest["totals"]["bytes"] = sum(e["bytes"] for entries in manifest["splits"].values() for e in entries)
         path.write_bytes((json.dumps(manifest, ensure_ascii=False, indent=1) + "\n").encode())
+
+
+def seal_report(folder: Path, damaged: Path) -> None:
+    """Let an evaluation's records and checksums say what a damaged file of it now is, as far as they can be read."""
+    with suppress(*_UNREADABLE):
+        if damaged.parent.name == "batches":
+            _seal_record(damaged)
+        elif damaged.suffix == ".wav":
+            digest = hashlib.sha256(damaged.read_bytes()).hexdigest()
+            for record in folder.glob("batches/*.json"):
+                _seal_record(record, {str(damaged.relative_to(folder)): digest})
+        else:
+            sums = folder / "SHA256SUMS"
+            lines = [line for line in sums.read_text().splitlines() if not line.endswith(f"  {damaged.name}")]
+            digest = hashlib.sha256(damaged.read_bytes()).hexdigest()
+            sums.write_text("\n".join([*lines, f"{digest}  {damaged.name}"]) + "\n")
+
+
+def _seal_record(path: Path, files: dict[str, str] | None = None) -> None:
+    """The digest that the record of a micro-batch has of itself."""
+    record = json.loads(path.read_bytes())["record"]
+    if files:
+        record["files"] |= {name: digest for name, digest in files.items() if name in record["files"]}
+    text = json.dumps(record, indent=1, ensure_ascii=False).encode()
+    path.write_bytes(b'{"sha256": "%s",\n"record": %s}\n' % (hashlib.sha256(text).hexdigest().encode(), text))

@@ -32,6 +32,9 @@ MAX_CPU_SECONDS, MAX_IDLE_SECONDS = 60.0, 20.0
 """Of a command, before it counts as one that hangs: that it computes, and that it computes nothing. Those of a clock
 would depend on what else runs on a machine."""
 
+_NO_COMPUTING = 0.5
+"""Seconds of a processor within `MAX_IDLE_SECONDS`: what a progress bar takes."""
+
 _ADDRESS_SPACE = 6 << 30
 """Bytes that a command may map beyond the server's own, which keeps a machine alive; what is judged is the peak."""
 
@@ -134,7 +137,7 @@ def _wait(pid: int, began: float, shared: int) -> _Ended:
     computed, since, hung = 0.0, began, False
     while not hung and not select.select([watched], [], [], 1.0)[0]:
         now, used = time.monotonic(), _cpu_seconds(pid)
-        computed, since = (used, now) if used > computed + 0.01 else (computed, since)
+        computed, since = (used, now) if used > computed + _NO_COMPUTING else (computed, since)
         hung = computed > MAX_CPU_SECONDS or now - since > MAX_IDLE_SECONDS
     os.close(watched)
     if hung:
