@@ -95,27 +95,35 @@ def log_mel_batch(wav: Tensor, lengths: Tensor, settings: MelSettings = MelSetti
         raise ValueError(f"waveforms {tuple(wav.shape)}, lengths {tuple(lengths.shape)}: expected (B, L) and (B,)")
     if samples <= reach:
         raise ValueError(f"{samples} samples are too few for a mel: more than {reach} are needed")
+    whole = False  # no padding: nothing is to be masked
     if lengths.device.type == "cpu" and not torch.compiler.is_compiling():
+        whole = wav.device.type == "cpu" and bool((lengths == samples).all())
         wrong = ((lengths <= reach) | (lengths > samples)).nonzero().flatten().tolist()
         if wrong:
             found = f"waveforms {wrong} have {lengths[wrong].tolist()} samples"
             raise ValueError(f"{found}: expected more than {reach}, which a mel needs, and at most {samples}, L")
     lengths = lengths.to(wav.device, non_blocking=True)[:, None]
-    own = torch.arange(samples, device=wav.device) < lengths
-    wav = wav.masked_fill(~own, 0.0).double()
+    if not whole:
+        wav = wav.masked_fill(torch.arange(samples, device=wav.device) >= lengths, 0.0)
+    wav = wav.double()
     loudest = wav.abs().amax(dim=-1, keepdim=True)
     wav = wav / torch.where(loudest > 0, loudest, torch.ones_like(loudest)) * settings.peak
     wav = torch.cat([wav[:, :1], wav[:, 1:] - settings.preemphasis * wav[:, :-1]], dim=-1)
     # float32 from here on, as published: its rounding is 1e-6 of the peak, far below the floor
     wav = wav.float().clamp(-1.0, 1.0)
-    # a reflection at each waveform's own end; what lies further is read by frames of silence only
-    position = torch.arange(-reach, samples + reach, device=wav.device).abs()
-    mirrored = torch.where(position < lengths, position, 2 * (lengths - 1) - position).clamp(0, samples - 1)
-    magnitude = _stft_magnitude(wav.gather(1, mirrored), settings)
+    if whole:
+        mirrored = torch.nn.functional.pad(wav[:, None], (reach, reach), mode="reflect").squeeze(1)
+    else:  # a reflection at each waveform's own end; what lies further is read by frames of silence only
+        position = torch.arange(-reach, samples + reach, device=wav.device).abs()
+        position = torch.where(position < lengths, position, 2 * (lengths - 1) - position)
+        mirrored = wav.gather(1, position.clamp(0, samples - 1))
+    magnitude = _stft_magnitude(mirrored, settings)
     with torch.autocast(wav.device.type, enabled=False):  # bfloat16 would be off by a percent
         mel = mel_filter_bank(settings).to(magnitude, non_blocking=True) @ magnitude
     log_floor = math.log(settings.floor)
     mel = (mel.clamp_min(settings.floor).log() - log_floor) / (-log_floor / 2) - 1
+    if whole:
+        return mel
     frames = torch.arange(mel.shape[-1], device=wav.device)
     silent = (frames > lengths // settings.hop_length) | (lengths <= reach)
     return mel.masked_fill(silent[:, None], -1.0)
@@ -149,7 +157,8 @@ def _stft_magnitude(wav: Tensor, settings: MelSettings) -> Tensor:
         return_complex=True,
     )
     # a square root of squares is half as costly as the careful |z|, and as exact where nothing over- or underflows
-    return (spectrum.real.square() + spectrum.imag.square()).sqrt()
+    squares = torch.view_as_real(spectrum).square()
+    return (squares[..., 0] + squares[..., 1]).sqrt()
 
 
 @lru_cache
