@@ -146,6 +146,10 @@ MAX_NORMALIZED_BYTES, MAX_NORMALIZED_GROWTH = 1 << 30, 100
 """Of a normalized copy on disk: that many, and as many more for each byte of the video."""
 
 
+MAX_LOG_BYTES = 1 << 30
+"""Of a run's `log.jsonl`, 250 bytes a line, and the lists beside it."""
+
+
 def check_limit(what: str, found: float, allowed: float) -> None:
     """Refuse a size above what is allowed.
 

@@ -13,12 +13,13 @@ import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import ExitStack
+from datetime import timedelta
 from typing import get_args
 
 from runtime.command_line import EXIT_FAILED, EXIT_USER, CommandParser, print_error, settings_of
 from shards.loading.workers import LoaderError
 from train.build import build_trainer
-from train.distributed import Device, DistributedContext, exit_process, process_group
+from train.distributed import Device, DistributedContext, exit_process, is_rank_lost, process_group
 from train.logger import log_to_stderr
 from train.run_dir import RunDir
 from train.settings import TaskName, TrainSettings
@@ -34,9 +35,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line; returns the exit status: 0 done, 1 training failed, 2 unusable input, 75 stopped."""
     try:
         settings, resume, device = parse(list(sys.argv[1:] if arguments is None else arguments))
-        with process_group(device) as context, log_to_stderr(context.is_rank0):
+        timeout = timedelta(seconds=settings.rank_timeout)
+        with process_group(device, timeout) as context, log_to_stderr(context.is_rank0):
             return _train(settings, resume, context)
     except TrainingError as error:
+        if is_rank_lost(error.__cause__):
+            return _rank_lost(error)
         if error.__cause__ is not None:  # an error in a step: where in the code, too
             traceback.print_exception(error.__cause__)
         print_error(error)
@@ -47,9 +51,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print_error(error)
         return EXIT_USER
-    except Exception:  # caught, so that the process ends by `exit_process` after any error
+    except Exception as error:  # caught, so that the process ends by `exit_process` after any error
+        if is_rank_lost(error):
+            return _rank_lost(error)
         traceback.print_exc()
         return EXIT_FAILED
+
+
+def _rank_lost(error: Exception) -> int:
+    print_error(
+        "another rank has died, or has not answered for rank_timeout seconds; its own message says why, if it left one "
+        f"(--resume auto resumes): {' '.join(str(error).split())[:300]}"
+    )
+    return EXIT_FAILED
 
 
 def _train(settings: TrainSettings, resume: str | None, context: DistributedContext) -> int:

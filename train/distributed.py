@@ -120,6 +120,12 @@ def fresh_store(store: dist.Store, rank: int, world_size: int, timeout: timedelt
     return dist.PrefixStore(name, store)
 
 
+def is_rank_lost(error: BaseException | None) -> bool:
+    """Whether an error of a collective says that another rank has died, or did not answer in time."""
+    # gloo's are plain RuntimeErrors that name its source
+    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
+
+
 def exit_process(status: int) -> NoReturn:
     """End this process without the process group's clean-up: after an error other ranks may be gone, and destructors
     would wait for them, or crash in their own threads and end with another status."""
@@ -131,8 +137,9 @@ def exit_process(status: int) -> NoReturn:
 
 
 @contextmanager
-def process_group(device: Device | None = None) -> Iterator[DistributedContext]:
-    """Join the process group of torchrun; without torchrun, the context of a single process.
+def process_group(device: Device | None = None, timeout: timedelta = _TIMEOUT) -> Iterator[DistributedContext]:
+    """Join the process group of torchrun, whose ranks wait so long for each other; without torchrun, the context of a
+    single process.
 
     `ValueError`: cuda, and there is none, or fewer GPUs than ranks on this machine.
     """
@@ -150,10 +157,10 @@ def process_group(device: Device | None = None) -> Iterator[DistributedContext]:
     if "RANK" not in os.environ:
         yield DistributedContext(0, 1, chosen)
         return
-    store, rank, world_size = next(dist.rendezvous("env://", timeout=_TIMEOUT))
-    ours = fresh_store(store, rank, world_size)
+    store, rank, world_size = next(dist.rendezvous("env://", timeout=timeout))
+    ours = fresh_store(store, rank, world_size, timeout)
     backend = "nccl" if kind == "cuda" else "gloo"
-    dist.init_process_group(backend, store=ours, rank=rank, world_size=world_size, timeout=_TIMEOUT)
-    control = dist.new_group(backend="gloo", timeout=_TIMEOUT)
+    dist.init_process_group(backend, store=ours, rank=rank, world_size=world_size, timeout=timeout)
+    control = dist.new_group(backend="gloo", timeout=timeout)
     yield DistributedContext(dist.get_rank(), dist.get_world_size(), chosen, control)
     dist.destroy_process_group()  # not after an error: it could wait for a rank that is no more

@@ -5,9 +5,9 @@ Messages go through the standard `logging` module: warnings of every rank, infor
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ from runtime.images import stack_mels
 from runtime.terminal import say
 from shards.loading.collate import Batch
 from train.distributed import DistributedContext
-from train.run_dir import RunDir
+from train.run_dir import RunDir, append_lines
 from train.state import TrainState
 from train.step import StepResult
 from train.validation_metrics import Example, Transcript
@@ -53,8 +53,11 @@ class Logger:
 
     Args:
         run_dir, steps: of the run.
-        state: that it begins or resumes with. What is logged past it is dropped: it will be logged again.
+        state: that it begins or resumes with.
         enabled: whether this is rank 0.
+
+    Raises:
+        OSError, ValueError: here and wherever something is logged: it cannot be written; names the file.
     """
 
     def __init__(self, run_dir: RunDir, state: TrainState, steps: int, enabled: bool) -> None:
@@ -63,10 +66,10 @@ class Logger:
             return
         from torch.utils.tensorboard import SummaryWriter
 
-        run_dir.path.mkdir(parents=True, exist_ok=True)
-        run_dir.truncate_logs(state.step, state.validated_step)
-        self._log = run_dir.log.open("a", buffering=1)
-        self._board: Any = SummaryWriter(str(run_dir.tensorboard), purge_step=state.step + 1)
+        self._run_dir = run_dir
+        self._excepthook, threading.excepthook = threading.excepthook, self._thread_failed
+        with self._board_named():
+            self._board: Any = SummaryWriter(str(run_dir.tensorboard), purge_step=state.step + 1)
         columns = TextColumn("step"), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeRemainingColumn()
         self._progress = Progress(*columns, TextColumn("{task.description}"), console=Console(stderr=True))
         self._bar = self._progress.add_task("", total=steps, completed=state.step)
@@ -81,9 +84,11 @@ class Logger:
         """Write a line of log.jsonl, and a point of each curve."""
         if not self._enabled:
             return
-        self._log.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
-        for name, value in values.items():
-            self._board.add_scalar(f"{kind}/{name}", value, step)
+        append_lines(self._run_dir.log, [{"kind": kind, "step": step, **values}])
+        with self._board_named():
+            for name, value in values.items():
+                self._board.add_scalar(f"{kind}/{name}", value, step)
+            self._board.flush()  # what its thread could not write it says here
         if kind == "train":
             shown = [name for name in ("l1", "ctc", "content", "frames_a_second") if name in values]
             line = "  ".join(f"{name} {values[name]:.3g}" for name in shown)
@@ -97,22 +102,40 @@ class Logger:
         """Show clips in TensorBoard, and what was recognized of them; `first`: what does not change is shown too."""
         if not self._enabled:
             return
-        for example in examples:
-            self._board.add_image(f"{example.key}/synthesized above ground truth", stack_mels(example.mels), step)
-            for name, waveform in example.waveforms.items():
-                if first or name == "synthesized":
-                    self._board.add_audio(f"{example.key}/{name}", waveform[None], step, SAMPLE_RATE)
-        for key, text, hypothesis in transcripts:
-            self._board.add_text(key, f"text: {text}\n\nhypothesis: {hypothesis}", step)
+        with self._board_named():
+            for example in examples:
+                self._board.add_image(f"{example.key}/synthesized above ground truth", stack_mels(example.mels), step)
+                for name, waveform in example.waveforms.items():
+                    if first or name == "synthesized":
+                        self._board.add_audio(f"{example.key}/{name}", waveform[None], step, SAMPLE_RATE)
+            for key, text, hypothesis in transcripts:
+                self._board.add_text(key, f"text: {text}\n\nhypothesis: {hypothesis}", step)
+            self._board.flush()
 
     def close(self) -> None:
         """Flush everything to the disk."""
         if self._enabled:
             self._progress.stop()
             try:
-                self._log.close()
+                with self._board_named():
+                    self._board.close()
             finally:
-                self._board.close()
+                threading.excepthook = self._excepthook
+
+    @contextmanager
+    def _board_named(self) -> Iterator[None]:
+        """An error of the disk that TensorBoard's files are on names their folder."""
+        try:
+            yield
+        except OSError as error:
+            if error.filename is None and error.errno is not None:
+                raise OSError(error.errno, error.strerror, str(self._run_dir.tensorboard)) from error
+            raise
+
+    def _thread_failed(self, failure: Any) -> None:
+        """The thread that writes TensorBoard's files keeps its error for the next who writes, and need not print it."""
+        if not type(failure.thread).__module__.startswith("tensorboard."):
+            self._excepthook(failure)
 
 
 def mean_losses(sums: dict[str, float], counts: dict[str, float]) -> dict[str, float]:

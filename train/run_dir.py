@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 import socket
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from runtime.atomic import atomic_write
+from runtime.limits import MAX_LOG_BYTES
+from runtime.regular_file import check_regular, read_regular
 from runtime.versions import versions_of
+
+log = logging.getLogger(__name__)
 
 _PACKAGES = ("lip-to-speech", "torch", "numpy", "webdataset", "sentencepiece")
 
@@ -41,7 +46,7 @@ class RunDir:
             OSError: the folder cannot be made.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / "lock").open("a+") as file:
+        with _opened(self.path / "lock", "a+") as file:
             try:
                 # not flock: loader workers that outlive this process would still hold that
                 fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -56,9 +61,10 @@ class RunDir:
             try:
                 yield
             finally:
-                if os.listdir(self.path) == ["lock"]:  # an error came before anything was written
-                    (self.path / "lock").unlink()
-                    self.path.rmdir()
+                with suppress(FileNotFoundError):  # somebody may have deleted it
+                    if os.listdir(self.path) == ["lock"]:  # an error came before anything was written
+                        (self.path / "lock").unlink()
+                        self.path.rmdir()
 
     def set_aside(self) -> Path | None:
         """Move what a run without checkpoints left into a folder of its own; returns that, None: nothing was left."""
@@ -73,10 +79,14 @@ class RunDir:
 
     def truncate_logs(self, step: int, validated_step: int) -> None:
         """Drop the logs' lines past a step, those of later validations, and a last line that was not finished: they
-        will be written again. Temporary files of a process that was killed while it saved are deleted too."""
-        for log in (self.log, self.bad_batches, self.skipped):
-            if log.exists():
-                atomic_write(log, "".join(_lines_to(log, step, validated_step)))
+        will be written again. Temporary files of a process that was killed while it saved are deleted too.
+
+        Raises:
+            ValueError, OSError: a log is no regular file, or cannot be read or written; names it.
+        """
+        for path in (self.log, self.bad_batches, self.skipped):
+            if path.exists():
+                _truncate(path, step, validated_step)
         for left in [*self.path.glob(".best.pt.*"), *self.checkpoints.glob(".step-*.pt.*")]:
             left.unlink()
 
@@ -87,20 +97,72 @@ class RunDir:
 
 
 def append_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
-    """Append records to a file, a JSON line each."""
-    with path.open("a") as file:
-        file.writelines(json.dumps(record) + "\n" for record in records)
+    """Append records to a file, a JSON line each.
+
+    Raises:
+        ValueError, OSError: it is no regular file or a link, its folder is gone, or the disk is full; names it.
+    """
+    try:
+        with _opened(path, "a") as file:
+            file.writelines(json.dumps(record) + "\n" for record in records)
+    except OSError as error:
+        if error.filename is None and error.errno is not None:  # a write to a full disk does not say which file
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
 
 
-def _lines_to(log: Path, step: int, validated_step: int) -> Iterator[str]:
-    for line in log.read_text().splitlines(keepends=True):
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The records of such a file, each with its `step`; lines of another form are passed over. Raises as
+    `append_lines`; none where there is no file."""
+    return [record for line in _lines_of(path) if (record := _record_of(line)) is not None] if path.exists() else []
+
+
+def _opened(path: Path, mode: str) -> IO[str]:
+    """A file of the run dir, open for writing. A link would have another file written to, a FIFO be waited for."""
+
+    if path.is_symlink():
+        raise ValueError(f"{path}: a link, where a file of the run was expected")
+
+    def opener(name: str, flags: int) -> int:
+        descriptor = os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
         try:
-            content = json.loads(line)
-            last = validated_step if content.get("kind") == "validation" else step
-            if line.endswith("\n") and content["step"] <= last:
-                yield line
-        except (ValueError, KeyError, TypeError, AttributeError):
-            continue
+            check_regular(path, os.fstat(descriptor))
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    return open(path, mode, encoding="utf-8", opener=opener)
+
+
+def _truncate(path: Path, step: int, validated_step: int) -> None:
+    lines = _lines_of(path)
+    records = [_record_of(line) for line in lines]
+    damaged = sum(record is None and line.endswith(b"\n") for line, record in zip(lines, records, strict=True))
+    if damaged:
+        aside = path.with_name(f"{path.name}.damaged")
+        log.warning(
+            "%s: %d lines are none that training wrote: dropped, the file as it was is %s", path, damaged, aside
+        )
+        atomic_write(aside, b"".join(lines))
+    kept = []
+    for line, record in zip(lines, records, strict=True):
+        last = validated_step if record is not None and record.get("kind") == "validation" else step
+        if record is not None and line.endswith(b"\n") and record["step"] <= last:
+            kept.append(line)
+    atomic_write(path, b"".join(kept))
+
+
+def _lines_of(path: Path) -> list[bytes]:
+    return read_regular(path, MAX_LOG_BYTES).splitlines(keepends=True)
+
+
+def _record_of(line: bytes) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) and type(record.get("step")) is int else None
 
 
 def _source() -> dict[str, Any]:

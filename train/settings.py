@@ -126,7 +126,10 @@ class TrainSettings:
             ranks.
         workers: loader processes a rank; 0: none.
         loader_timeout: seconds that a batch of a local dataset is waited for, before that is an error.
+        rank_timeout: seconds that ranks wait for one that does not answer, before that is an error.
         on_error: what cannot be read stops the run, or is skipped and counted.
+        max_skipped_share: of an epoch's clips that may be skipped before that stops the run; so does a step of several
+            clips of which none can be read.
         max_nonfinite_steps: steps in a row whose loss or gradient is not finite that stop the run; fewer are skipped.
         init_vsr, init_asr, init: checkpoints, ours or published, to start from: the visual encoder (and CTC head),
             the ASR model of the output content loss, all of the network.
@@ -152,7 +155,9 @@ class TrainSettings:
     sync_batch_norm: bool = False
     workers: int = 1
     loader_timeout: float = 60.0
+    rank_timeout: float = 1800.0
     on_error: Literal["raise", "skip"] = "raise"
+    max_skipped_share: float = 0.1
     max_nonfinite_steps: int = 10
     init_vsr: str | None = None
     init_asr: str | None = None
@@ -183,6 +188,11 @@ class TrainSettings:
                     f"curriculum: max_frames {stage.max_frames} of stage {number} is below segments.min_frames, "
                     f"{self.segments.min_frames}"
                 )
+        for name in ("loader_timeout", "rank_timeout"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}: {getattr(self, name)}, seconds above 0 were expected")
+        if not 0 <= self.max_skipped_share <= 1:
+            raise ValueError(f"max_skipped_share: {self.max_skipped_share}, a share from 0 to 1 was expected")
         if self.ema is not None and not 0 < self.ema < 1:
             raise ValueError(f"ema: {self.ema}, a decay between 0 and 1 was expected")
         if self.clip_norm is not None and not self.clip_norm > 0:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from threading import Event
@@ -26,6 +27,7 @@ from train.distributed import DistributedContext
 from train.logger import Logger, Throughput, mean_losses
 from train.run_dir import RunDir, append_lines
 from train.settings import TrainSettings
+from train.skipped import SkippedClips
 from train.state import TrainedModel, TrainingError, TrainState
 from train.step import OptimizerStep, StepResult, first_few
 from train.tasks.task import Task
@@ -59,6 +61,7 @@ class Trainer:
         self.checkpointer = Checkpointer(self.run_dir, settings.checkpoint)
         self.throughput = Throughput(context)
         self.validator: Validator | None = None
+        self._skipped = SkippedClips(dataset, settings, self.run_dir, context)
 
     def plan_validation(self) -> None:
         """Choose and prepare what is validated on (`ValueError`, as `Validator`)."""
@@ -72,14 +75,16 @@ class Trainer:
             Whether the last step was reached; otherwise the run was signalled to stop, and has saved itself.
 
         Raises:
-            TrainingError: too many steps in a row without a finite loss and gradient, or nothing to train on.
+            TrainingError: too many steps in a row without a finite loss and gradient, too many clips that could not be
+                read, or nothing to train on.
             DatasetError, StorageError: the data cannot be read.
             OSError: a checkpoint cannot be written.
         """
         self.plan_validation()  # what is wrong with it should not show after hours
         step = OptimizerStep(self.task, self.model, self.settings, self.context)
-        steps, is_rank0 = self.settings.schedule.steps, self.context.is_rank0
-        with closing(Logger(self.run_dir, self.state, steps, is_rank0)) as logger, sigterm_noted() as signalled:
+        steps, is_rank0, state = self.settings.schedule.steps, self.context.is_rank0, self.state
+        self.context.on_rank0(lambda: self.run_dir.truncate_logs(state.step, state.validated_step))
+        with closing(Logger(self.run_dir, state, steps, is_rank0)) as logger, sigterm_noted() as signalled:
             if self._validation_is_due():  # the run was stopped before it
                 self.validate(logger)
                 self.save()
@@ -95,13 +100,16 @@ class Trainer:
         planned = self.plan_epoch()
         slots = distribute_from(planned, per_step, state.step_in_epoch, context.rank, context.world_size)
         steps = steps_in_epoch(len(planned), per_step)
+        self._skipped.begin_epoch(_clips(planned), state)
         loader, pin_memory = settings.loader(self.task.contents), context.device.type == "cuda"
         with closing(load(self.dataset, slots, loader, pin_memory)) as batches:
             while state.step_in_epoch < steps and state.step < last_step:
                 share = throughput.next_batches(batches, per_step // context.world_size)
                 first = state.step_in_epoch * per_step
-                result = step.take(state, share, len(planned[first : first + per_step]), signalled.is_set())
-                self._record(result)
+                of_step = planned[first : first + per_step]
+                result = step.take(state, share, len(of_step), signalled.is_set())
+                self._skipped.add(result.skipped, _clips(of_step), state)
+                self._record_nonfinite(result)
                 throughput.add(result)
                 logger.update(state.step)
                 if state.step % settings.checkpoint.log_every == 0 and (values := throughput.flush()):
@@ -144,13 +152,9 @@ class Trainer:
             )
         return planned
 
-    def _record(self, result: StepResult) -> None:
-        """Write down the clips that a step could not use; stop where that happens too often."""
+    def _record_nonfinite(self, result: StepResult) -> None:
+        """Write down the clips of a step without a finite loss and gradient; stop where that happens too often."""
         state = self.state
-        if self.context.is_rank0 and result.skipped:
-            append_lines(self.run_dir.skipped, ({"step": state.step, **clip} for clip in result.skipped))
-            for clip in result.skipped:
-                log.warning("skipped %s: %s", clip["key"], clip["reason"])
         if (keys := result.nonfinite_keys) is None:
             return
         if self.context.is_rank0:
@@ -215,3 +219,7 @@ class Trainer:
             if aside is not None:
                 log.info("the best so far was by %s: it is %s; from here it is by %s", before, aside, criterion)
             self.state.best, self.state.best_criterion = None, criterion
+
+
+def _clips(planned: Sequence[MicroBatch]) -> int:
+    return sum(len(micro_batch.clips) for micro_batch in planned)

@@ -20,12 +20,12 @@ from model.segment_sampling import loudest_reference
 from runtime.constants import MEL_FRAMES_PER_VIDEO_FRAME
 from shards import Dataset
 from shards.loading.batch_plan import MicroBatch, plan_evaluation, plan_references
-from shards.loading.collate import Contents
+from shards.loading.collate import Contents, ReadFailure
 from shards.loading.loader import LoaderSettings, load
 from train.curriculum import whole_clips
 from train.distributed import DistributedContext
 from train.settings import TrainSettings
-from train.state import TrainedModel
+from train.state import TrainedModel, TrainingError
 from train.tasks.task import Task
 from train.validation_metrics import Example, Transcript, ValidationMetrics
 
@@ -82,6 +82,9 @@ class Validator:
 
         Returns:
             Mean scores, examples and transcripts, of all ranks, both sorted by key.
+
+        Raises:
+            TrainingError: none of the clips could be read.
         """
         network, processes = model.network, self._settings.validation.processes
         # rank 0's batch-norm statistics are what is saved; those of the other ranks may differ
@@ -94,6 +97,8 @@ class Validator:
             metrics = ValidationMetrics(scorers, self.shown)
             network.eval()
             loader = self._settings.loader(self._task.validation_contents)
+            skipped: list[ReadFailure] = []
+            read = 0
             pin_memory = self._context.device.type == "cuda"
             for batch in stack.enter_context(closing(load(self._dataset, self.planned, loader, pin_memory))):
                 if batch is None:
@@ -101,12 +106,26 @@ class Validator:
                 for clip in batch.skipped:
                     log.warning("validation: skipped %s: %s", clip.key, clip.reason)
                     metrics.add("skipped", 1, 0)
+                skipped += batch.skipped
+                read += len(batch.keys)
                 if batch.keys:
                     self._task.validate(network, batch, self.references, metrics)
             metrics.finish()
+        self._refuse_nothing(read, skipped)
         scores = metrics.means(self._context)
         examples = sorted(self._context.all_gather(metrics.examples), key=lambda example: example.key)
         return scores, examples, sorted(self._context.all_gather(metrics.transcripts))
+
+    def _refuse_nothing(self, read: int, skipped: list[ReadFailure]) -> None:
+        """Stop on all ranks where none of them could read a clip: nothing was measured."""
+        if self._context.all_reduce_sum([read]) != [0.0]:
+            return
+        if found := self._context.all_gather(skipped):
+            url, split = self._dataset.store.url, self._settings.validation.split
+            raise TrainingError(
+                f"validation: none of the {len(found)} clips of {split} could be read: {found[0].reason}. `pipeline "
+                f"verify {url}` looks at the dataset, --validation.split null does without validation"
+            )
 
 
 def load_references(
