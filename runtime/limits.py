@@ -145,6 +145,9 @@ MAX_TOOL_BYTES, MAX_TOOL_OUTPUT = 4 << 30, 64 << 10
 MAX_NORMALIZED_BYTES, MAX_NORMALIZED_GROWTH = 1 << 30, 100
 """Of a normalized copy on disk: that many, and as many more for each byte of the video."""
 
+MAX_TOKEN_BYTES = 64 << 10
+"""Of the file with a Ray cluster's token, which has 64 characters."""
+
 
 MAX_LOG_BYTES = 1 << 30
 """Of a run's `log.jsonl`, 250 bytes a line, and the lists beside it."""

@@ -2,15 +2,11 @@
 
 When a worker or node dies, or the function fails in a way that passes, the item is tried again, a bounded number of
 times; what still fails comes back as the item's error and the others continue. An item whose worker is killed for
-memory is tried again while no other runs. Ray is imported here, and only when a job starts.
+memory is tried again while no other runs.
 """
 
 from __future__ import annotations
 
-import logging
-import os
-import re
-import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +15,7 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Generic, TypeVar
 
+from runtime.ray_connection import connected_ray
 from runtime.terminal import say
 
 Item = TypeVar("Item")
@@ -29,9 +26,6 @@ _TRIES = 3
 PAUSE_SECONDS = 1.0
 """Before what failed is tried again; twice as long each time."""
 _POLL_SECONDS = 1.0
-_CONNECT_SECONDS = 10.0
-_LONGEST_TMPDIR = 38
-"""Characters: the name of a socket has 107, and Ray adds `/ray/session_<date>_<time>_<pid>/sockets/plasma_store`."""
 
 
 @dataclass(frozen=True)
@@ -56,36 +50,18 @@ def job_runner(address: str | None, workers: int | None) -> Iterator[Runner]:
         workers: items in flight at once; default: as many as there are processors. 0 runs in this process, without Ray.
 
     Raises:
-        ValueError: `workers` is negative, or no cluster answers at `address`.
+        ValueError: `workers` is negative, or as `runtime.ray_connection.connected_ray`.
     """
     if workers is not None and workers < 0:
         raise ValueError(f"workers: {workers} was expected to be 0 or more")
     if workers == 0:
         yield Runner(None, 0)
         return
-    # all must be set before Ray is first imported
-    if len(os.fsencode(os.environ.get("TMPDIR", ""))) > _LONGEST_TMPDIR:
-        os.environ.setdefault("RAY_TMPDIR", "/tmp")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    import ray
-
-    settings: dict[str, Any] = {"include_dashboard": False, "num_cpus": workers} if address is None else {}
-    host_and_port = re.fullmatch(r"([^:/]+):(\d+)", address or "")
-    try:
-        if host_and_port is not None:  # Ray itself would try for many minutes
-            host, port = host_and_port.groups()
-            socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
-        ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **settings)
-    except (ConnectionError, TimeoutError, socket.gaierror) as error:
-        raise ValueError(f"address: no Ray cluster answers at {address!r}: {error}") from error
-    try:
+    with connected_ray(address, workers) as ray:
         runner = Runner(ray, workers)
         if not runner.processors():
             say(f"the cluster at {address} has no processors yet: waiting for a node", sys.stderr)
         yield runner
-    finally:
-        ray.shutdown()
 
 
 @dataclass(frozen=True)

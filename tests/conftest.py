@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 from pipeline import build_lock
 from pipeline.config import BuildSettings
 from runtime import ray_jobs
+from runtime.ray_connection import read_environment_again
 from shards.loading import member_reader
 from tests.corpora import Lrs2Corpus
 from tests.s3 import s3_server
@@ -32,6 +34,16 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_jobs, "PAUSE_SECONDS", 0.0)
     monkeypatch.setattr(member_reader, "PAUSE_SECONDS", 0.0)
     monkeypatch.setattr(build_lock, "SETTLE_SECONDS", 0.0)
+
+
+@pytest.fixture
+def cluster_token(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The token of the Ray clusters that a test starts, which whoever joins them finds in the environment."""
+    token: str = secrets.token_hex(32)
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", token)
+    read_environment_again()
+    return token
 
 
 @pytest.fixture(scope="session")

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
 Value = TypeVar("Value")
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+_LISTENS = "0A"
+"""Of TCP's states in /proc/net."""
 
 
 def wait_for(condition: Callable[[], Value], what: str, seconds: float = 90.0) -> Value:
@@ -47,6 +52,42 @@ def title(pid: int) -> str:
     with suppress(OSError):
         return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").replace("\0", " ").strip()
     return ""
+
+
+def environment(pid: int) -> dict[str, str]:
+    """Environment variables that a process was started with; none if it is gone."""
+    with suppress(OSError):
+        lines = Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace").split("\0")
+        return dict(line.split("=", 1) for line in lines if "=" in line)
+    return {}
+
+
+def listening(pids: Iterable[int]) -> dict[int, list[Address]]:
+    """Addresses where processes take TCP connections or UDP packets, by process id; each has at least one."""
+    bound: dict[str, Address] = {}
+    for table in ("tcp", "tcp6", "udp", "udp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            local, state, inode = fields[1], fields[3], fields[9]
+            if state == _LISTENS or table.startswith("udp"):
+                words = bytes.fromhex(local.partition(":")[0])  # of 32 bits, each in the order of the machine
+                packed = b"".join(words[at : at + 4][::-1] for at in range(0, len(words), 4))
+                bound[inode] = ipaddress.ip_address(packed)
+    found: dict[int, list[Address]] = {}
+    for pid in pids:
+        with suppress(OSError):
+            for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+                with suppress(OSError):
+                    inode = os.readlink(descriptor).removeprefix("socket:[").removesuffix("]")
+                    if inode in bound:
+                        found.setdefault(pid, []).append(bound[inode])
+    return found
+
+
+def is_loopback(address: Address) -> bool:
+    """Whether only processes of this machine reach an address."""
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback
 
 
 def alive(pid: int) -> bool:

@@ -24,7 +24,7 @@ ALLOWED = {
 NARROW = {("train", "eval"): ("eval.metrics",), ("eval", "pipeline"): ("pipeline.media", "pipeline.tracking")}
 """Of these rooms only a part may be imported."""
 
-RAY = ("runtime/ray_jobs.py", "eval/executors.py")
+RAY = ("runtime/ray_connection.py", "eval/executors.py")
 """Where jobs are started."""
 
 OLD_MODULES = [

@@ -61,6 +61,11 @@ FOREIGN = {
     "--replay",
     "--forms",
     "--commands",
+    "--generate",
+    "--include-dashboard",
+    "--dashboard-host",
+    "--host",
+    "--bind_all",
 }
 FOREIGN |= {f"--rdzv-{name}" for name in ("backend", "endpoint", "id")}
 FOREIGN |= {f"--{name}" for name in ("nodes", "ntasks-per-node", "gpus-per-node", "cpus-per-task", "signal")}

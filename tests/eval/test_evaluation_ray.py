@@ -19,7 +19,7 @@ from eval.evaluation import evaluate
 from eval.results import Evaluation
 from shards import Dataset
 from tests.eval.small import digests, small_checkpoint, small_evaluation, spoken_clip, spoken_dataset
-from tests.processes import alive, descendants, end, freeze_worker, wait_for
+from tests.processes import alive, descendants, end, freeze_worker, is_loopback, listening, wait_for
 from tests.shards.datasets import write_dataset
 
 pytest.importorskip("pystoi")
@@ -112,6 +112,9 @@ def test_actor_that_is_killed_is_made_again(
 ) -> None:
     with started(dataset, checkpoint, tmp_path / "x", "--workers=2") as process:
         actor = freeze_worker("_Actor.synthesize", process.pid)
+        listens = listening([process.pid, *descendants(process.pid)])
+        assert actor in listens
+        assert all(is_loopback(address) for found in listens.values() for address in found), "Ray is for us alone"
         os.kill(actor, signal.SIGKILL)
         finished(process)
         assert not alive(actor)
@@ -134,7 +137,12 @@ def test_resume_after_kills_leaves_the_same_files(
 
 
 def test_cluster_at_an_address_evaluates_from_another_folder(
-    dataset: Dataset, checkpoint: Path, straight: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster_token: str,
+    dataset: Dataset,
+    checkpoint: Path,
+    straight: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     cluster_utils = pytest.importorskip("ray.cluster_utils")
     cluster = cluster_utils.Cluster(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,7 +23,17 @@ from pipeline.verify import verify
 from runtime.ray_jobs import Outcome, Runner, WorkerKilledError, job_runner
 from shards import StorageError, Store
 from tests.corpora import Lrs2Corpus, coordinate_line
-from tests.processes import alive, descendants, end, freeze_worker, title, wait_for
+from tests.processes import (
+    alive,
+    descendants,
+    end,
+    environment,
+    freeze_worker,
+    is_loopback,
+    listening,
+    title,
+    wait_for,
+)
 
 TASK = "build_shard"
 
@@ -103,10 +114,21 @@ def assert_nothing_partial(out: Path, expected: dict[str, str]) -> int:
     return len([name for name in found if name.endswith(".json")])
 
 
-def test_build_with_two_workers_gives_the_bytes_of_one_process(
+def test_build_with_two_workers_gives_the_bytes_of_one_process_and_listens_on_loopback_only(
     long_settings: BuildSettings, expected: dict[str, str], tmp_path: Path
 ) -> None:
     with started_build(long_settings, tmp_path / "out", "--workers", "2") as process:
+        worker = freeze_worker(TASK, process.pid)
+        started = [process.pid, *descendants(process.pid)]
+        listens = listening(started)
+        assert [address for found in listens.values() for address in found if not is_loopback(address)] == []
+        names = " ".join(title(pid) for pid in listens)
+        assert all(name in names for name in ("gcs_server", "raylet", f"ray::{TASK}")), "they were looked at"
+        assert environment(worker)["RAY_AUTH_MODE"] == "token"
+        token = environment(worker)["RAY_AUTH_TOKEN"]
+        assert len(token) == 64
+        assert not any(token in title(pid) for pid in started), "every user of a machine sees command lines"
+        os.kill(worker, signal.SIGCONT)
         output = finish(process)
     assert contents(tmp_path / "out") == expected
     assert "120/120 clips" in output
@@ -159,7 +181,7 @@ def test_build_started_twice_refuses_the_second_and_finishes_the_first(
 
 @pytest.mark.slow
 def test_build_moves_the_shards_of_a_dead_node_to_others(
-    long_settings: BuildSettings, expected: dict[str, str], tmp_path: Path
+    cluster_token: str, long_settings: BuildSettings, expected: dict[str, str], tmp_path: Path
 ) -> None:
     cluster_utils = pytest.importorskip("ray.cluster_utils")
     cluster = cluster_utils.Cluster(
@@ -361,11 +383,9 @@ def test_job_runner_ends_where_rays_memory_monitor_kills_every_try(
     assert "OOM" not in "".join(capfd.readouterr()), "Ray's own text of each kill is a page"
 
 
-def test_job_runner_names_an_address_where_no_cluster_answers() -> None:
-    with (
-        pytest.raises(ValueError, match=r"address: .*'127\.0\.0\.1:1'"),
-        job_runner("127.0.0.1:1", None),
-    ):
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1:99999"])
+def test_job_runner_names_an_address_where_no_cluster_answers(cluster_token: str, address: str) -> None:
+    with pytest.raises(ValueError, match=f"address: .*'{re.escape(address)}'"), job_runner(address, None):
         pass
 
 
