@@ -93,7 +93,8 @@ class Bench:
             checking = COMMANDS[command.then]
             checked = self._server.run(checking.program, checking.arguments, case)
             if checked.status:
-                wrong.append(f"then {command.then}: status {checked.status}: {_shown(checked.out + checked.err)}")
+                said = (checked.out + checked.err).decode(errors="replace")[-600:]
+                wrong.append(f"then {command.then}: status {checked.status}: {_shown(said)}")
         return outcome, wrong
 
     def _copy(self, command: Command) -> Path:
@@ -147,14 +148,14 @@ def _wrong(outcome: Outcome, file: str) -> list[str]:
         wrong.append(f"{outcome.peak_mb} MB at most")
     for said in (out, err):
         if match := _NO_SENTENCE.search(said):
-            wrong.append(f"says {match[0]!r}")
+            wrong.append(f"says {match[0]!r}: ...{_shown(said[max(0, match.start() - 200) : match.end() + 100])}")
         if match := _CONTROL.search(said):
-            wrong.append(f"prints the control character {match[0]!r}")
+            wrong.append(f"prints the control character {match[0]!r}: ...{_shown(said[max(0, match.start() - 200) :])}")
         if max(map(len, said.splitlines()), default=0) > _LONGEST_LINE:
             wrong.append("prints a line without end")
     if outcome.status in (1, 2) and not outcome.hung and not _names(out + err, file):
         wrong.append("names neither file nor key")
-    return [f"{each}: {_shown(outcome.err or outcome.out)}" for each in dict.fromkeys(wrong)]
+    return [*wrong, f"last said: {_shown((err or out)[-600:])}"] if wrong else []
 
 
 def _names(said: str, file: str) -> bool:
@@ -165,10 +166,9 @@ def _names(said: str, file: str) -> bool:
     return any(name in said for name in named)
 
 
-def _shown(said: bytes) -> str:
-    """The last of what was said, on one line."""
-    text = said.decode(errors="replace").strip()
-    return ascii(text[-600:])[1:-1].replace("\\n", " | ")
+def _shown(said: str) -> str:
+    """What was said, on one line."""
+    return ascii(said.strip())[1:-1].replace("\\n", " | ")
 
 
 def _entries(case: Path) -> dict[str, tuple[int, ...]]:
