@@ -6,6 +6,7 @@ All names in them are relative to the folder, so that a copy of it is as good as
 from __future__ import annotations
 
 import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,7 @@ def write_scene(folder: Path, server: CommandServer) -> None:
         outcome = server.run(program, arguments, folder)
         if outcome.status:
             raise RuntimeError(f"{line}: status {outcome.status}: {outcome.err.decode()}")
+    shutil.copytree(folder / "reports/a", folder / "reports/b")  # two to compare
 
 
 def _write_corpus(folder: Path) -> None:
