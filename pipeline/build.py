@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from pipeline.build_lock import LOCK_NAME, BuildLock
@@ -74,10 +74,7 @@ def run_build(
     store = Store(out)
     # the longest first, so that no worker is left alone with one at the end
     shards = sorted(plan.shards, key=lambda shard: sum(clip.frames for clip in shard.clips), reverse=True)
-    absolute = replace(
-        settings, root=absolute_url(settings.root), audio=settings.audio and absolute_url(settings.audio)
-    )
-    tasks = [ShardTask(shard, absolute, plan.hash, absolute_url(out)) for shard in shards]
+    tasks = [ShardTask(shard, settings.absolute(), plan.hash, absolute_url(out)) for shard in shards]
     failed: dict[str, Exception] = {}
     reused = 0
     with BuildLock(store) as lock:

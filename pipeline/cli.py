@@ -104,6 +104,9 @@ def track(arguments: Sequence[str]) -> int:
     parser.add_settings(TrackSettings)
     parser.add_argument("--all_faces", action="store_true", help="also write coordinates-face-N.txt of every face")
     parser.add_argument(
+        "--follow_links", action="store_true", help="read videos that links lead to outside of the root, too"
+    )
+    parser.add_argument(
         "--calibrate",
         type=str | None,
         metavar="DATASET",
@@ -130,6 +133,7 @@ def track(arguments: Sequence[str]) -> int:
             values.out,
             settings_of(values, TrackSettings),
             all_faces=values.all_faces,
+            follow_links=values.follow_links,
             address=values.address,
             workers=values.workers,
         )

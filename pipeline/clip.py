@@ -40,7 +40,7 @@ class Corpus:
 
     @classmethod
     def of(cls, settings: BuildSettings) -> Corpus:
-        return cls(Store(settings.root), Store(settings.audio) if settings.audio else None)
+        return cls(settings.source(settings.root), settings.source(settings.audio) if settings.audio else None)
 
 
 def build_sample(clip: CorpusClip, settings: BuildSettings, corpus: Corpus) -> Sample:

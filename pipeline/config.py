@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from pipeline.media.coordinates import COORDINATE_TOLERANCE
+from pipeline.media.source_store import SourceStore
 from pipeline.tracking.lip_tracks import SQUARE_EYE_DISTANCES, TrackSettings
 from shards.format.roi import RoiCodec
+from shards.format.store import absolute_url
 
 DatasetName = Literal["demo", "lrs2", "lrs3", "grid", "folder"]
 ProtocolName = Literal["four", "unseen", "overlap"]
@@ -54,6 +57,8 @@ class BuildSettings:
         max_minutes: longer clips are skipped, or split.
         long_clips: `skip`, or `split` them into parts of at most that length, which are clips of their own. Words go
             with their times; a transcript without times goes with none of the parts.
+        follow_links: read files that links lead to outside of the corpus and of the folders named above. Whatever such
+            a link of a stranger's corpus leads to would be in the dataset.
     """
 
     dataset: DatasetName = "demo"
@@ -78,6 +83,7 @@ class BuildSettings:
     min_frames: int = 5
     max_minutes: float = 20
     long_clips: Literal["skip", "split"] = "skip"
+    follow_links: bool = False
 
     def __post_init__(self) -> None:
         for name, least in (("crop_radius", 1), ("coordinate_tolerance", 0), ("min_frames", 1), ("limit", 1)):
@@ -97,6 +103,25 @@ class BuildSettings:
             raise ValueError(f"protocol: {self.protocol} is one of GRID's, and dataset is {self.dataset}")
         for entry in self.split:
             parse_split(entry)
+
+    def source(self, url: str) -> SourceStore:
+        """A folder of the corpus. Its links may lead into the folders that the settings name, or, if so, anywhere."""
+        if self.follow_links:
+            return SourceStore(url, None)
+        files = [parse_split(entry)[1] for entry in self.split]
+        folders = [self.root, self.audio, self.split_lists, *(os.path.dirname(file) for file in files)]
+        if self.coordinates is not None:
+            a_file = self.dataset in ("folder", "grid")
+            folders.append(os.path.dirname(self.coordinates) or "." if a_file else self.coordinates)
+        local = (absolute_url(folder) for folder in folders if folder)
+        return SourceStore(url, tuple(os.path.realpath(folder) for folder in local if "://" not in folder))
+
+    def absolute(self) -> BuildSettings:
+        """The same with absolute paths, for processes in other folders."""
+        split = [f"{name}={absolute_url(file) if '/' in file else file}" for name, file in map(parse_split, self.split)]
+        paths = {name: getattr(self, name) for name in ("audio", "coordinates", "split_lists")}
+        given: dict[str, Any] = {name: absolute_url(path) for name, path in paths.items() if path}
+        return replace(self, root=absolute_url(self.root), split=split, **given)
 
     def track_settings(self) -> TrackSettings:
         """How lips are tracked, where they are (ValueError: not so)."""

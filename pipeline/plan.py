@@ -24,7 +24,7 @@ from shards import SkippedClip
 from shards.format.sample import roi_side
 from shards.format.sidecar import FORMAT_VERSION
 
-_LOCATIONS = ("root", "coordinates", "split_lists", "audio", "split")
+_LOCATIONS = ("root", "coordinates", "split_lists", "audio", "split", "follow_links")
 _OF_TRACKING = ("face", "scene_cuts", "square_eye_distances", "rotate")
 _OVERHEAD_BYTES = 6 * 1024  # tar headers, padding and the small members of one clip
 
@@ -69,6 +69,8 @@ def make_plan(index: CorpusIndex, settings: BuildSettings) -> Plan:
     """
     if not index.clips:
         reasons = ", ".join(sorted({entry.reason for entry in index.skipped})) or "the split lists name none"
+        if "outside_corpus" in reasons:
+            reasons += " (--follow-links follows links out of the corpus)"
         raise ValueError(f"{settings.root}: no clip to build: {reasons}")
     deciding = {name: value for name, value in asdict(settings).items() if name not in _LOCATIONS}
     # as in plans from before there were such settings

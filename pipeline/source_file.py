@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import shutil
 import tempfile
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.media.errors import ClipError
+from pipeline.media.source_store import OutsideError
 from runtime.regular_file import IrregularFileError
 from shards import StorageError, Store
 from shards.format.sidecar import Reason
@@ -21,7 +23,7 @@ def read_file(store: Store, path: str, unreadable: Reason) -> bytes:
     """The content of a corpus's file.
 
     Raises:
-        ClipError: it may not be read, with the reason `unreadable`.
+        ClipError: it may not be read, with the reason `unreadable`; it is no regular file, or lies outside the corpus.
         StorageError: the disk or network failed, or the file is gone.
     """
     with _named(store, path, unreadable):
@@ -42,6 +44,9 @@ def video_file(store: Store, path: str, size: int) -> Iterator[tuple[bytes | Pat
     Raises:
         ClipError, StorageError: as `read_file`.
     """
+    if store.is_local:  # it may have grown since
+        with _named(store, path, "video_unreadable"):
+            size = store.size(path)
     if size <= _MEMORY_BYTES:
         content = read_file(store, path, "video_unreadable")
         yield content, hashlib.sha256(content).hexdigest()
@@ -68,5 +73,12 @@ def _named(store: Store, path: str, unreadable: Reason) -> Iterator[None]:
         raise StorageError(error.errno or 0, message, store.path(path)) from error
     except (PermissionError, IsADirectoryError, NotADirectoryError) as error:
         raise ClipError("read", unreadable, f"{type(error).__name__}: {error.strerror}") from error
+    except OutsideError as error:
+        raise ClipError("read", "outside_corpus", f"{path}: a link that leads out of the corpus") from error
     except IrregularFileError as error:
-        raise ClipError("read", unreadable, str(error)) from error
+        detail = f"{path}: {str(error).removeprefix(f'{store.path(path)}: ')}"
+        raise ClipError("read", "not_regular", detail) from error
+    except StorageError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise ClipError("read", "not_regular", f"{path}: links that lead in a circle") from error

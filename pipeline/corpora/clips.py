@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+from pipeline.corpora.listing import Listing
 from pipeline.media.text_files import clean_path
 from shards import SkippedClip
 from shards.format.sidecar import Reason, Stage
@@ -57,19 +58,32 @@ class CorpusIndex:
     skipped: list[SkippedClip] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
 
+    def skip_refused(self, files: Listing, wavs: Listing | None) -> None:
+        """Skip the clips one of whose files is not to be read."""
+        clips, self.clips = self.clips, []
+        for clip in clips:
+            paths = ((files, clip.video), (files, clip.transcript), (wavs, clip.audio))
+            listed = [(listing, path) for listing, path in paths if listing is not None and path is not None]
+            refused = next(((path, why) for listing, path in listed if (why := listing.refused.get(path))), None)
+            if refused is None:
+                self.clips.append(clip)
+            else:
+                path, why = refused
+                self.skipped.append(clip.skipped("index", why.reason, f"{path}: {why.detail}"))
+
 
 @dataclass(frozen=True)
 class CorpusFiles:
     """What lies where in a corpus: what it takes to describe a clip of it.
 
     Attributes:
-        files: path below the root -> bytes.
-        wavs: path below the folder of ready-made wavs -> bytes; None where the videos' own sound is used.
+        files: those below the root.
+        wavs: those below the folder of ready-made wavs; None where the videos' own sound is used.
         coordinates: video path -> its coordinate line; None where one lip box serves all.
     """
 
-    files: dict[str, int]
-    wavs: dict[str, int] | None
+    files: Listing
+    wavs: Listing | None
     coordinates: dict[str, str] | None
 
     def clip(self, video: str, split: str, set_name: str) -> CorpusClip | SkippedClip:
@@ -92,7 +106,7 @@ class CorpusFiles:
             audio=wav,
             coordinates=line,
             frames=count_coordinates(line or ""),
-            sizes=(self.files[video], self.files.get(transcript or "", 0), (self.wavs or {}).get(wav or "", 0)),
+            sizes=(self.files[video], self.files.get(transcript or "", 0), (self.wavs or Listing()).get(wav or "", 0)),
         )
         if self.coordinates is not None and line is None:
             return clip.skipped("index", "coordinates_missing", "the coordinate file has no line for it")

@@ -19,13 +19,12 @@ from pipeline.config import BuildSettings
 from pipeline.corpora.clips import CorpusClip, CorpusIndex, count_coordinates, make_key, separate_keys
 from pipeline.corpora.coordinate_lines import lines_by_video
 from pipeline.corpora.grid_protocols import GridName, assign_protocol
-from pipeline.corpora.listing import list_files
+from pipeline.corpora.listing import Listing, list_files
 from pipeline.corpora.splits import assign_splits, named_lists
 from pipeline.corpora.written_names import WrittenNames
 from pipeline.media.coordinates import VIDEO_EXTENSIONS, read_coordinate_file
 from pipeline.media.text_files import clean_path
 from runtime.constants import FPS
-from shards import Store
 from shards.format.store import absolute_url
 
 SET = "main"
@@ -46,8 +45,8 @@ def index_grid(settings: BuildSettings) -> CorpusIndex:
     """
     if settings.split and settings.protocol is not None:
         raise ValueError(f"protocol: {settings.protocol}, and the split list {settings.split[0]}: give one of the two")
-    index = CorpusIndex()
-    files = list_files(Store(settings.root))
+    files = list_files(settings.source(settings.root))
+    index = CorpusIndex(notices=files.notices(settings.root))
     kinds = tuple(f".{extension}" for extension in VIDEO_EXTENSIONS)
     found = _by_grid_name(settings.root, (path for path in files if path.lower().endswith(kinds)))
     if not found:
@@ -57,14 +56,14 @@ def index_grid(settings: BuildSettings) -> CorpusIndex:
     names = WrittenNames(_names_of(videos), settings.root)
     coordinates = _read_coordinates(settings, names, index)
     split_of = (
-        _assign_lists(settings, videos, names, index)
+        _assign_lists(settings, videos, names, index, files)
         if settings.split
         else assign_protocol(settings.protocol, videos, index, settings.root)
     )
     alignments = _by_grid_name(settings.root, (path for path in files if path.lower().endswith(".align")))
     if not alignments:
         index.notices.append(f"{settings.root}: no .align files: words are read from file names, without their times")
-    wavs = list_files(Store(settings.audio)) if settings.audio else {}
+    wavs = list_files(settings.source(settings.audio)) if settings.audio else Listing()
     sounds = _by_grid_name(settings.audio or "", (path for path in wavs if path.lower().endswith(".wav")))
     clips: list[CorpusClip] = []
     for name, split in split_of.items():
@@ -91,6 +90,7 @@ def index_grid(settings: BuildSettings) -> CorpusIndex:
         else:
             clips.append(clip)
     index.clips = separate_keys(clips)
+    index.skip_refused(files, wavs)
     return index
 
 
@@ -135,7 +135,7 @@ def _read_coordinates(settings: BuildSettings, videos: WrittenNames, index: Corp
     if settings.coordinates is None or settings.lip_box is not None:
         return None
     folder, name = posixpath.split(settings.coordinates)
-    store = Store(folder or ".")
+    store = settings.source(folder or ".")
     try:
         lines, notices = read_coordinate_file(store, name)
     except FileNotFoundError as error:
@@ -146,10 +146,10 @@ def _read_coordinates(settings: BuildSettings, videos: WrittenNames, index: Corp
 
 
 def _assign_lists(
-    settings: BuildSettings, videos: Mapping[GridName, str], names: WrittenNames, index: CorpusIndex
+    settings: BuildSettings, videos: Mapping[GridName, str], names: WrittenNames, index: CorpusIndex, files: Listing
 ) -> dict[GridName, str]:
     """The split of each clip that `--split` lists name: by path, or by speaker and name in any form (`s1_bbaf2n`)."""
-    lists = named_lists(settings.split, Store(settings.split_lists or settings.root))
+    lists = named_lists(settings.split, settings.source(settings.split_lists or settings.root))
     speakers = {speaker for speaker, _ in videos}
 
     def find(line: str, split: str) -> str | None:
@@ -165,7 +165,7 @@ def _assign_lists(
         return make_key(SET, clean_path(line)), line
 
     name_of = {video: name for name, video in videos.items()}
-    assigned = assign_splits(lists, names, index, find, missing)
+    assigned = assign_splits(lists, names, index, files, find, missing)
     return {name_of[video]: split for video, split in assigned.items()}
 
 

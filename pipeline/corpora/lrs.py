@@ -19,8 +19,9 @@ from pipeline.corpora.listing import list_files
 from pipeline.corpora.splits import assign_splits, named_lists
 from pipeline.corpora.written_names import WrittenNames
 from pipeline.media.coordinates import read_coordinate_file
+from pipeline.media.source_store import SourceStore
 from pipeline.media.text_files import clean_path, find_text_file
-from shards import SkippedClip, Store
+from shards import SkippedClip
 
 
 @dataclass(frozen=True)
@@ -66,17 +67,20 @@ def index_lrs(settings: BuildSettings, layout: Layout) -> CorpusIndex:
             a clip is in two splits. The message names the file and what to do.
         StorageError: the disk or network failed.
     """
-    root = Store(settings.root)
-    splits = Store(settings.split_lists or root.parent())
-    index = CorpusIndex()
+    root = settings.source(settings.root)
+    splits = settings.source(settings.split_lists or root.parent())
     files = list_files(root)
+    index = CorpusIndex(notices=files.notices(settings.root))
     videos = _videos(settings, files)
-    coordinates = _read_coordinates(Store(settings.coordinates or root.parent(layout.crops)), layout, videos, index)
-    corpus = CorpusFiles(files, list_files(Store(settings.audio)) if settings.audio else None, coordinates)
+    crops = settings.source(settings.coordinates or root.parent(layout.crops))
+    coordinates = _read_coordinates(crops, layout, videos, index)
+    wavs = list_files(settings.source(settings.audio)) if settings.audio else None
+    corpus = CorpusFiles(files, wavs, coordinates)
     split_of = assign_splits(
         _split_lists(settings, layout, splits, index),
         videos,
         index,
+        files,
         find=lambda line, split: _resolve(line, split, layout, videos),
         missing=lambda line, split: _missing_video(line, split, layout),
         hint=f"; is --root the folder that holds {' and '.join(layout.sets)}?",
@@ -89,6 +93,7 @@ def index_lrs(settings: BuildSettings, layout: Layout) -> CorpusIndex:
         else:
             clips.append(clip)
     index.clips = separate_keys(clips)
+    index.skip_refused(files, wavs)
     return index
 
 
@@ -98,7 +103,7 @@ def _videos(settings: BuildSettings, files: dict[str, int]) -> WrittenNames:
     return WrittenNames({name: video for video in videos for name in (video, video[: -len(".mp4")])}, settings.root)
 
 
-def _read_coordinates(store: Store, layout: Layout, videos: WrittenNames, index: CorpusIndex) -> dict[str, str]:
+def _read_coordinates(store: SourceStore, layout: Layout, videos: WrittenNames, index: CorpusIndex) -> dict[str, str]:
     """Coordinates of all sets, by `<set>/<id>/<clip>.mp4`."""
     coordinates: dict[str, str] = {}
     for set_name in layout.sets:
@@ -119,10 +124,10 @@ def _read_coordinates(store: Store, layout: Layout, videos: WrittenNames, index:
 
 
 def _split_lists(
-    settings: BuildSettings, layout: Layout, splits: Store, index: CorpusIndex
-) -> dict[str, tuple[Store, str]]:
+    settings: BuildSettings, layout: Layout, splits: SourceStore, index: CorpusIndex
+) -> dict[str, tuple[SourceStore, str]]:
     """split -> where its list lies; the published ones that are there, and those that the settings add."""
-    lists: dict[str, tuple[Store, str]] = {}
+    lists: dict[str, tuple[SourceStore, str]] = {}
     for split, name in layout.splits.items():
         found = find_text_file(splits, name)
         if found is not None:

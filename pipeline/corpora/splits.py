@@ -7,12 +7,16 @@ from collections.abc import Callable, Mapping
 
 from pipeline.config import parse_split
 from pipeline.corpora.clips import CorpusIndex
+from pipeline.corpora.listing import Listing, Refused
 from pipeline.corpora.written_names import WrittenNames
+from pipeline.media.source_store import SourceStore
 from pipeline.media.text_files import find_text_file, read_lines
-from shards import SkippedClip, Store
+from shards import SkippedClip
+
+_MISSING = Refused("video_missing", "listed in the split, but there is no such file")
 
 
-def named_lists(entries: list[str], splits: Store) -> dict[str, tuple[Store, str]]:
+def named_lists(entries: list[str], splits: SourceStore) -> dict[str, tuple[SourceStore, str]]:
     """Where the lists of `NAME=FILE` entries lie: a FILE without a folder in `splits`, another one as given.
 
     Returns:
@@ -21,13 +25,13 @@ def named_lists(entries: list[str], splits: Store) -> dict[str, tuple[Store, str
     Raises:
         ValueError: a file is not there, or a NAME is given twice.
     """
-    lists: dict[str, tuple[Store, str]] = {}
+    lists: dict[str, tuple[SourceStore, str]] = {}
     for entry in entries:
         split, file = parse_split(entry)
         if split in lists:
             raise ValueError(f"split: {split!r} is given twice: by {lists[split][1]} and by {file}")
         folder, name = posixpath.split(file)
-        store = Store(folder) if folder else splits
+        store = SourceStore(folder, splits.roots) if folder else splits
         found = find_text_file(store, name)
         if found is None:
             raise ValueError(f"{store.path(name)}: no such split list (--split NAME=FILE)")
@@ -36,9 +40,10 @@ def named_lists(entries: list[str], splits: Store) -> dict[str, tuple[Store, str
 
 
 def assign_splits(
-    lists: Mapping[str, tuple[Store, str]],
+    lists: Mapping[str, tuple[SourceStore, str]],
     videos: WrittenNames,
     index: CorpusIndex,
+    files: Listing,
     find: Callable[[str, str], str | None],
     missing: Callable[[str, str], tuple[str, str]],
     hint: str = "",
@@ -49,6 +54,7 @@ def assign_splits(
         lists: split -> where its list lies.
         videos: what is there, and by which names.
         index: gets notices, and what is listed and not there as skipped clips.
+        files: what lies where; what is listed may be in a folder that is not to be read.
         find: the video that a line means in a split, or None.
         missing: key and path of what a line of a split names that is not there.
         hint: a question to ask where nothing is found.
@@ -73,8 +79,8 @@ def assign_splits(
         for number, video in found.items():
             if video is None:
                 key, path = missing(lines[number], split)
-                detail = "listed in the split, but there is no such file"
-                index.skipped.append(SkippedClip(key, split, path, "index", "video_missing", detail))
+                why = files.refused_above(path) or _MISSING
+                index.skipped.append(SkippedClip(key, split, path, "index", why.reason, why.detail))
             elif split_of.setdefault(video, split) != split:
                 raise ValueError(
                     f"{video} is in split {split_of[video]!r} and, by {where}, in {split!r}: "

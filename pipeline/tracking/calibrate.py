@@ -12,10 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.media.errors import ClipError
+from pipeline.media.source_store import SourceStore
+from pipeline.source_file import video_file
 from pipeline.tracking.lip_tracks import TrackSettings
 from pipeline.tracking.video_tracker import track_video, whole_centers
 from runtime.progress import JobProgress
-from shards import Store, open_dataset
+from shards import StorageError, open_dataset
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ def calibrate(dataset_url: str, root: str, clips: int) -> Calibration:
     """
     if clips < 1:
         raise ValueError(f"clips: {clips} cannot be tracked, at least 1 was expected")
-    dataset, videos = open_dataset(dataset_url), Store(root)
+    dataset, videos = open_dataset(dataset_url), SourceStore(root)
     keys = sorted(dataset.index.column("key").to_pylist(), key=lambda key: hashlib.sha256(key.encode()).digest())
     ratios: list[float] = []
     differences: list[np.ndarray[tuple[int, ...], np.dtype[np.float64]]] = []
@@ -58,16 +60,17 @@ def calibrate(dataset_url: str, root: str, clips: int) -> Calibration:
         for key in keys[:clips]:
             meta = dataset.sample(key).meta
             try:
-                content = videos.read(meta.source)
-            except FileNotFoundError as error:
-                raise ValueError(
-                    f"{videos.path(meta.source)}: no such file: name the folder of the dataset's videos with --root"
-                ) from error
-            try:
-                tracker = track_video(content, TrackSettings())
+                with video_file(videos, meta.source, 0) as (content, _):
+                    tracker = track_video(content, TrackSettings())
                 shots = tracker.shots()
             except ClipError:
                 shots = []
+            except StorageError as error:
+                if not isinstance(error.__cause__, FileNotFoundError):
+                    raise
+                raise ValueError(
+                    f"{videos.path(meta.source)}: no such file: name the folder of the dataset's videos with --root"
+                ) from error
             track = shots[0].chosen if shots else None
             progress.add(int(track is not None), meta.frames / meta.fps, int(track is None))
             progress.update()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+import sys
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,11 +19,13 @@ import pyarrow.parquet as pq
 
 from pipeline.corpora.listing import list_files
 from pipeline.media.coordinates import VIDEO_EXTENSIONS
+from pipeline.media.source_store import SourceStore
 from pipeline.tracking.face_networks import model_file
 from pipeline.tracking.lip_tracks import TrackSettings
 from pipeline.tracking.track_task import SCHEMA, TrackedVideo, TrackTask, read_result, track_videos
 from runtime.progress import JobProgress
 from runtime.ray_jobs import job_runner
+from runtime.terminal import say
 from shards import StorageError, Store
 from shards.format.store import absolute_url
 
@@ -51,6 +54,7 @@ def track_folder(
     settings: TrackSettings,
     *,
     all_faces: bool = False,
+    follow_links: bool = False,
     address: str | None = None,
     workers: int | None = None,
 ) -> TrackedFolder:
@@ -61,6 +65,7 @@ def track_folder(
         out: the file of coordinates to write; tracks.parquet goes beside it.
         settings: how.
         all_faces: also write the coordinates of every face.
+        follow_links: read videos that links lead to outside of `root`.
         address, workers: as of `pipeline build`.
 
     Raises:
@@ -69,13 +74,15 @@ def track_folder(
         StorageError: the disk or network failed.
     """
     model_file("mesh")
-    sizes = list_files(Store(root))
+    sizes = list_files(SourceStore(root, None if follow_links else ()))
+    for notice in sizes.notices(root):
+        say(f"notice: {notice}", sys.stderr)
     videos = [(path, size) for path, size in sizes.items() if path.rpartition(".")[2].lower() in VIDEO_EXTENSIONS]
     if not videos:
         raise ValueError(f"{root}: no videos here (known: {', '.join(VIDEO_EXTENSIONS)})")
     where, parts = absolute_url(root), absolute_url(f"{out}.parts")
     tasks = [
-        TrackTask(where, parts, tuple(videos[first : first + _VIDEOS_A_TASK]), settings, all_faces)
+        TrackTask(where, parts, tuple(videos[first : first + _VIDEOS_A_TASK]), settings, all_faces, follow_links)
         for first in range(0, len(videos), _VIDEOS_A_TASK)
     ]
     failed: dict[str, Exception] = {}

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from pipeline.media.errors import ClipError
+from pipeline.media.source_store import SourceStore
+from pipeline.source_file import video_file
 from pipeline.tracking.face_networks import WHEEL
 from pipeline.tracking.lip_tracks import LipTrack, TrackSettings
 from pipeline.tracking.video_tracker import Shot, track_video, whole_centers
@@ -54,6 +56,7 @@ class TrackTask:
         videos: (path below root, bytes) of each.
         settings: how.
         all_faces: whether coordinates of every face are wanted.
+        follow_links: whether videos are read that links lead to outside of the root.
     """
 
     root: str
@@ -61,6 +64,7 @@ class TrackTask:
     videos: tuple[tuple[str, int], ...]
     settings: TrackSettings
     all_faces: bool
+    follow_links: bool = False
 
     @property
     def name(self) -> str:
@@ -93,11 +97,11 @@ def track_videos(task: TrackTask) -> TrackResult:
     Raises:
         StorageError: one could not be read, or what was found not be written.
     """
-    store = Store(task.root)
+    store = SourceStore(task.root, None if task.follow_links else ())
     found = read_result(task)
     videos = found
     if videos is None:
-        videos = [_track_one(store.read(path), path, task) for path, _ in task.videos]
+        videos = [_track_one(store, path, size, task) for path, size in task.videos]
         content = json.dumps([asdict(video) for video in videos])
         Store(task.parts).write(task.name, content.encode())
     usable = sum("0" in video.lines for video in videos)
@@ -113,9 +117,12 @@ def read_result(task: TrackTask) -> list[TrackedVideo] | None:
         return None
 
 
-def _track_one(content: bytes, path: str, task: TrackTask) -> TrackedVideo:
+def _track_one(store: SourceStore, path: str, size: int, task: TrackTask) -> TrackedVideo:
     try:
-        video = track_video(content, task.settings)
+        if path.splitlines() != [path]:
+            raise ClipError("index", "video_unreadable", "its name has line breaks, which a list of videos cannot hold")
+        with video_file(store, path, size) as (content, _):
+            video = track_video(content, task.settings)
     except ClipError as error:
         return TrackedVideo([_row(path, reason=error.reason, detail=error.detail)], {}, 0.0)
     about = {"fps": video.tracker.fps, "width": video.width, "height": video.height}

@@ -277,10 +277,10 @@ def test_build_skips_a_clip_with_an_unreadable_file(
     corpus.add("a/2")
     read = Store.read
 
-    def forbidden(self: Store, name: str) -> bytes:
+    def forbidden(self: Store, name: str, max_bytes: int | None = None) -> bytes:
         if name.endswith(f"a/2.{ending}"):
             raise PermissionError(13, "Permission denied", name)
-        return read(self, name)
+        return read(self, name, max_bytes)
 
     monkeypatch.setattr(Store, "read", forbidden)
     skipped = build(corpus, tmp_path / "out")
