@@ -200,7 +200,7 @@ def _make(
 ) -> None:
     with (
         job_runner(settings.address, settings.workers) as runner,
-        start_executor(runner, make, settings.device, len(todo)) as executor,
+        start_executor(runner, make, settings.device, len(todo), settings.metric_timeout) as executor,
     ):
         micro_batches = [one.micro_batch for one in todo.values()]
         for batch, scores in executor.run(micro_batches, settings.metrics, progress.update):

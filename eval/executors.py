@@ -1,8 +1,9 @@
 """Executors of an evaluation: this process alone, or Ray actors that synthesize and Ray tasks that score.
 
 An actor a GPU, or one for two cores where there is none, synthesizes whole micro-batches; each clip is then scored by a
-task of its own. A metric that takes its process with it costs that clip, and of its figures only the one at fault: the
-clip is tried again metric by metric. What is in flight is bounded, whatever the length of the list.
+task of its own. Metrics are measured in a process beside the one that asks for them, with and without Ray: one that
+crashes, exits or hangs costs its figure (`eval.metrics.scoring_process`). What is in flight is bounded, whatever the
+length of the list.
 """
 
 from __future__ import annotations
@@ -11,14 +12,15 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from threading import Lock
 from typing import Any
 
 import torch
 
 from eval.batch_synthesis import BatchSynthesizer, SynthesizedBatch
-from eval.metrics.pool import PairScores
+from eval.metrics.pair_scores import PairScores
+from eval.metrics.scoring_process import ScoringProcess
 from eval.scoring import Waves, metrics_for, score_waves
 from eval.systems import device_of
 from runtime.ray_jobs import Runner, cause_of
@@ -40,7 +42,7 @@ ScoredBatch = tuple[SynthesizedBatch, dict[str, Scores]]
 
 @contextmanager
 def start_executor(
-    runner: Runner, make: Callable[..., BatchSynthesizer], device: str | None, batches: int
+    runner: Runner, make: Callable[..., BatchSynthesizer], device: str | None, batches: int, metric_timeout: float
 ) -> Iterator[LocalExecutor | RayExecutor]:
     """An executor, whose actors live until the block ends.
 
@@ -48,9 +50,10 @@ def start_executor(
         make: makes what synthesizes, of keywords `device` and `threads`.
         device: `cpu`, `cuda`, or None: GPUs if there are any; `ValueError` where one is asked for and there is none.
         batches: how many there are: no more actors are started.
+        metric_timeout: seconds that a metric may take for a clip of a system.
     """
     if runner.ray is None:
-        yield LocalExecutor(make(device=device_of(device).type, threads=None))
+        yield LocalExecutor(make(device=device_of(device).type, threads=None), metric_timeout)
         return
     # those that other jobs hold would be waited for
     gpus = int(runner.ray.available_resources().get("GPU", 0))
@@ -68,7 +71,7 @@ def start_executor(
     shared = runner.ray.put(partial(make, **arguments))
     actors = [actor.remote() for _ in range(min(count, batches))]
     try:
-        yield RayExecutor(runner, actors, shared)
+        yield RayExecutor(runner, actors, shared, metric_timeout)
     finally:
         for one in actors:
             runner.ray.kill(one)
@@ -76,9 +79,10 @@ def start_executor(
 
 @dataclass(frozen=True)
 class LocalExecutor:
-    """Everything in this process, without Ray."""
+    """Everything in this process, without Ray, but for metrics."""
 
     synthesizer: BatchSynthesizer
+    metric_timeout: float
 
     def run(
         self, planned: Sequence[MicroBatch], metrics: Sequence[str], on_wait: Callable[[], None] = lambda: None
@@ -88,9 +92,10 @@ class LocalExecutor:
         `on_wait` is called about once a second while nothing has finished. `RuntimeError` where an actor died time and
         again, or its node is gone; `ValueError` and `OSError` as `BatchSynthesizer` and its `synthesize`.
         """
-        for micro_batch in planned:
-            batch = self.synthesizer.synthesize(micro_batch)
-            yield batch, {clip.key: score_waves(clip.waves, metrics) for clip in batch.clips}
+        with ScoringProcess(metrics, self.metric_timeout) as scorer:
+            for micro_batch in planned:
+                batch = self.synthesizer.synthesize(micro_batch)
+                yield batch, {clip.key: score_waves(clip.waves, metrics, scorer) for clip in batch.clips}
 
 
 class _Actor:
@@ -138,8 +143,9 @@ class _ProcessDiedError(RuntimeError):
 class RayExecutor:
     """Actors synthesize, and tasks score; some of both die."""
 
-    def __init__(self, runner: Runner, actors: list[Any], make: Any) -> None:
+    def __init__(self, runner: Runner, actors: list[Any], make: Any, metric_timeout: float) -> None:
         self._runner, self._ray, self._actors, self._make = runner, runner.ray, actors, make
+        self._metric_timeout = metric_timeout
         self._score = runner.ray.remote(num_cpus=1, max_retries=0)(_score_on_one_thread)
 
     def run(
@@ -181,7 +187,7 @@ class RayExecutor:
 
     def _begin(self, task: _Task) -> None:
         self._batches[task.number].left += 1
-        self._scoring[self._score.remote(task.waves, task.metrics)] = task
+        self._scoring[self._score.remote(task.waves, task.metrics, self._metric_timeout)] = task
 
     def _scored(self, reference: Any) -> ScoredBatch | None:
         task = self._scoring.pop(reference)
@@ -222,6 +228,11 @@ class RayExecutor:
             raise RuntimeError(f"an actor that synthesizes died: {error}") from error
 
 
-def _score_on_one_thread(waves: Waves, metrics: list[str]) -> Scores:
+def _score_on_one_thread(waves: Waves, metrics: list[str], metric_timeout: float) -> Scores:
     torch.set_num_threads(1)
-    return score_waves(waves, metrics)
+    return score_waves(waves, metrics, _scorer_of(tuple(metrics), metric_timeout))
+
+
+@lru_cache(1)  # of the worker, for the next tasks
+def _scorer_of(metrics: tuple[str, ...], metric_timeout: float) -> ScoringProcess:
+    return ScoringProcess(metrics, metric_timeout, threads=1)

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from eval.batch_synthesis import SynthesizedClip, float_wave
-from eval.metrics.pool import PairScores, score
+from eval.metrics.pair_scores import PairScores
 from eval.metrics.registry import metric_of
+from eval.metrics.scoring_process import ScoringProcess
 from eval.metrics.text import character_errors, normalizer_of, word_errors
 from eval.result_schema import RATES, wav_name
 from eval.settings import EvaluationSettings
@@ -20,14 +21,15 @@ from runtime.limits import MAX_REASON_LENGTH, MAX_RESULT_TEXT
 Waves = Mapping[str, np.ndarray[Any, Any]]
 
 
-def score_waves(waves: Waves, metrics: Sequence[str]) -> dict[str, PairScores]:
+def score_waves(waves: Waves, metrics: Sequence[str], scorer: ScoringProcess) -> dict[str, PairScores]:
     """Metrics of every system's waveform beside the original: system -> figures, and why there is none.
 
     `waves` are int16 samples at 16 kHz by system, the `original` among them.
     """
     of_pairs = {system: float_wave(wave) for system, wave in waves.items()}
     return {
-        system: score(metrics_for(system, metrics), of_pairs["original"], wave) for system, wave in of_pairs.items()
+        system: scorer.score(metrics_for(system, metrics), of_pairs["original"], wave)
+        for system, wave in of_pairs.items()
     }
 
 

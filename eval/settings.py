@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from eval.metrics.scoring_process import METRIC_SECONDS
 from eval.result_schema import SYSTEMS
 from model.vocoders.mel_to_wav import PUBLISHED_VOCODER, VocoderSettings
 
@@ -14,6 +15,8 @@ VOCODERS = {"default": VocoderSettings(), "published": PUBLISHED_VOCODER}
 
 PUBLISHED_SECONDS = 10.0
 """At which the published test cuts clips (docs/method.md, Segments)."""
+
+_LONGEST_TIMEOUT = 7 * 24 * 3600
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class EvaluationSettings:
         clips: N clips, the same ones each time; None: the whole split.
         metrics: names of metrics (eval/metrics), or import paths `package.module:function`. The mel's L1 is always
             measured.
+        metric_timeout: seconds that a metric may take for a clip of a system; where it takes longer there is no figure.
         asr: whose word errors on the waveforms are counted: a checkpoint of the task asr, `whisper:NAME`, or an import
             path `package.module:factory`; None: none are.
         beam: size of the ASR model's beam; 1: greedy.
@@ -44,7 +48,8 @@ class EvaluationSettings:
         seed: of the untrained network's weights.
         examples: clips shown of the best, of the median and of the worst.
         device: of the networks and the vocoder; None: GPUs if there are any.
-        workers: processes that score at once; None: one a core; 0: everything in this process, without Ray.
+        workers: processes that score at once; None: one a core; 0: everything in this process, without Ray, but for
+            metrics, which are measured in one beside it.
         address: of a Ray cluster, `auto` or HOST:PORT; None: this machine.
     """
 
@@ -61,6 +66,7 @@ class EvaluationSettings:
     metrics: list[str] = field(
         default_factory=lambda: ["stoi", "estoi", "pesq", "pesq_wide", "lsd", "mcd", "f0_error", "voicing_error"]
     )
+    metric_timeout: float = METRIC_SECONDS
     asr: str | None = None
     beam: int = 1
     normalizer: str = "plain"
@@ -79,6 +85,10 @@ class EvaluationSettings:
                 raise ValueError(f"{name}: {value} is too small, at least {least} was expected")
         if self.max_seconds is not None and not 0.2 <= self.max_seconds < math.inf:
             raise ValueError(f"max_seconds: {self.max_seconds}: a number of 0.2 or more was expected")
+        if not 0 < self.metric_timeout <= _LONGEST_TIMEOUT:
+            raise ValueError(
+                f"metric_timeout: {self.metric_timeout}: seconds were expected, {_LONGEST_TIMEOUT} at most"
+            )
         if len(set(self.metrics)) < len(self.metrics):
             raise ValueError(f"metrics: one is named twice: {', '.join(self.metrics)}")
         unknown = [name for name in self.systems if name not in SYSTEMS]
@@ -99,5 +109,15 @@ class EvaluationSettings:
 
     def identity(self) -> dict[str, Any]:
         """The settings that figures depend on, but for files, of which the bytes count."""
-        apart = ("checkpoint", "shards", "out", "protocol", "examples", "device", "workers", "address")
+        apart = (
+            "checkpoint",
+            "shards",
+            "out",
+            "protocol",
+            "examples",
+            "device",
+            "workers",
+            "address",
+            "metric_timeout",
+        )
         return {name: value for name, value in dataclasses.asdict(self).items() if name not in apart}

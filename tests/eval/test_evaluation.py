@@ -215,6 +215,25 @@ def test_metric_that_fails_on_a_clip_costs_that_figure_only(dataset: Dataset, ch
     assert summary["failures"]["network"]["tests.eval.plugs:choosy"] == {"too short for this one": len(short)}
 
 
+def test_metric_that_kills_its_process_or_never_ends_costs_that_figure_only(
+    dataset: Dataset, checkpoint: Path, tmp_path: Path
+) -> None:
+    deadly, endless = "tests.eval.plugs:deadly", "tests.eval.plugs:endless"
+    more: dict[str, Any] = {"metrics": [deadly, "tests.eval.plugs:level", endless], "metric_timeout": 1.0}
+    evaluate(small_evaluation(dataset, checkpoint, tmp_path / "x", **more, systems=["network"], clips=2))
+    found = Evaluation.open(tmp_path / "x")
+    short = sorted(row["key"] for row in found.rows("network").to_pylist() if row["frames"] <= 50)
+    assert short
+    failures = found.failures("network")
+    assert failures == {
+        deadly: dict.fromkeys(short, "the process that measured it died: SIGKILL"),
+        endless: dict.fromkeys(short, "timed out after 1 s"),
+    }
+    assert len(found.figures("network", "tests.eval.plugs:level")[0]) == 2
+    summary = json.loads((tmp_path / "x" / "summary.json").read_text())
+    assert summary["failures"]["network"][endless] == {"timed out after 1 s": len(short)}
+
+
 def test_asr_recognizes_every_system_and_the_recording_itself(
     dataset: Dataset, checkpoint: Path, tmp_path: Path
 ) -> None:

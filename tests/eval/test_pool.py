@@ -16,8 +16,10 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from eval.metrics import Display, registry
 from eval.metrics.optional import PackageMissingError
-from eval.metrics.pool import PairScores, ScoringPool, score
+from eval.metrics.pair_scores import PairScores, score
+from eval.metrics.pool import ScoringPool
 from eval.metrics.registry import SPEECH_METRICS, display_of, metric_of
+from eval.metrics.scoring_process import ScoringProcess, ScoringStoppedError
 from tests.eval.sounds import Wave, noisy, sentence
 from tests.processes import alive, wait_for
 
@@ -82,6 +84,25 @@ def plugs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "    return None\n"
         "def missing(original, generated):\n"
         "    import surely_not_installed\n"
+        "def exits(original, generated):\n"
+        "    import os\n"
+        "    os._exit(3)\n"
+        "def leaves(original, generated):\n"
+        "    raise SystemExit(4)\n"
+        "def crashes(original, generated):\n"
+        "    import ctypes\n"
+        "    ctypes.string_at(0)\n"
+        "def hangs(original, generated):\n"
+        "    print('before')\n"
+        "    while True:\n"
+        "        pass\n"
+        "def stops(original, generated):\n"
+        "    import os, signal\n"
+        "    os.kill(os.getpid(), signal.SIGSTOP)\n"
+        "def loud(original, generated):\n"
+        "    raise ValueError('x' * 10_000_000)\n"
+        "def huge(original, generated):\n"
+        "    return 1e300\n"
         "HUM = Metric(Display('Hum', 1, False, 'dB'), length, alone=True)\n"
         "NUMBER = 3\n"
     )
@@ -103,6 +124,46 @@ def test_score_survives_an_error_inside_a_metric_and_names_it(processes: int, pa
     }
     assert scored.failed.pop("plugs:nothing_returned").startswith("TypeError: ")
     assert scored.failed == {"plugs:broken": "KeyError: 'speaker'", "plugs:endless": "comes out as inf"}
+
+
+@pytest.mark.usefixtures("plugs")
+def test_scoring_process_that_dies_or_hangs_costs_the_figure_of_the_metric_at_fault(pair: tuple[Wave, Wave]) -> None:
+    names = [f"plugs:{name}" for name in ("length", "exits", "crashes", "hangs", "leaves", "stops", "loud", "huge")]
+    with ScoringProcess(names, seconds=2.0) as process:
+        first = process.pid
+        scored = process.score([*names, "plugs:HUM"], *pair)
+        assert process.pid != first
+    assert scored.values == {"plugs:length": 0.0, "plugs:HUM": 0.0}
+    assert len(scored.failed.pop("plugs:loud")) == 1000
+    died = "the process that measured it died: "
+    assert scored.failed == {
+        "plugs:exits": f"{died}exit status 3",
+        "plugs:crashes": f"{died}SIGSEGV",
+        "plugs:hangs": "timed out after 2 s",
+        "plugs:leaves": f"{died}exit status 4",
+        "plugs:stops": "timed out after 2 s",
+        "plugs:huge": "comes out as 1e+300",
+    }
+
+
+@pytest.mark.usefixtures("plugs")
+def test_scoring_process_names_packages_that_are_not_installed(pair: tuple[Wave, Wave]) -> None:
+    with (
+        ScoringProcess(["plugs:missing"]) as process,
+        pytest.raises(PackageMissingError, match="surely_not_installed"),
+    ):
+        process.score(["plugs:missing"], *pair)
+
+
+def test_scoring_process_that_cannot_start_is_an_error(
+    pair: tuple[Wave, Wave], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eval.metrics.scoring_process._PROGRAM", "raise SystemExit(9)")
+    with (
+        ScoringProcess(["stoi"]) as process,
+        pytest.raises(ScoringStoppedError, match=r"does not start: .*exit status 9"),
+    ):
+        process.score(["stoi"], *pair)
 
 
 @pytest.mark.usefixtures("plugs")
@@ -180,18 +241,14 @@ def test_pool_keeps_its_processes_after_results(pair: tuple[Wave, Wave]) -> None
         assert alive(child)
 
 
-def test_pool_with_a_killed_process_raises_and_names_the_pair(pair: tuple[Wave, Wave]) -> None:
-    with ScoringPool(["stoi"], 2) as pool:
-        children = pool.pids
-        for pid in children:
-            os.kill(pid, signal.SIGSTOP)  # so that the next pair is surely not scored
+def test_pool_with_a_killed_process_scores_the_pair_in_a_new_one(pair: tuple[Wave, Wave]) -> None:
+    with ScoringPool(["stoi"], 1) as pool:
+        (child,) = pool.pids
+        os.kill(child, signal.SIGSTOP)  # so that the next pair is surely not scored
         pool.submit("main/one", *pair)
-        os.kill(children[0], signal.SIGKILL)
-        with pytest.raises(RuntimeError, match=rf"scoring process \(pid .*{children[0]}.*\) died, .* main/one"):
-            pool.results()
-        with pytest.raises(RuntimeError, match="died"):
-            pool.submit("main/two", *pair)
-    assert not any(map(alive, children))
+        os.kill(child, signal.SIGKILL)
+        assert pool.results()["main/one"].values.keys() == {"stoi"}
+        assert pool.pids != [child]
 
 
 def test_pool_close_ends_processes_in_the_middle_of_their_work(pair: tuple[Wave, Wave]) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from eval.batch_synthesis import float_wave
-from eval.metrics.pool import score
+from eval.metrics.pair_scores import score
 from eval.settings import VOCODERS
 from model.vocoders.mel_to_wav import mel_to_wav
 from pipeline.media.sync import to_pcm16
