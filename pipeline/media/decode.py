@@ -207,10 +207,11 @@ def _decode_streams(
         check_frames(frames_by_header, decoding_times, rate)
         _set_avi_times(picture, decoding_times)
     picture.ticks.sort()  # frames come in the order in which they are shown; not every file's times do
-    if picture.length > longest + 1:
+    length = picture.length
+    if length > longest + 1:
         refuse_long(picture.ticks, time_base, longest)
     if with_sound:
-        picture.notes += nearby.notes(picture.start, picture.start + picture.length)
+        picture.notes += nearby.notes(picture.start, picture.start + length)
     return picture, runs, mixer
 
 

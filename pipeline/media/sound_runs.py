@@ -117,13 +117,15 @@ def add_sound(runs: list[SoundRun], frame: av.AudioFrame, mixer: ChannelMixer) -
         OddVideoError: it has another sampling rate.
     """
     for block in mixer.mix(frame):
+        rate, time = block.sample_rate, block.time
         if not runs:
-            runs.append(SoundRun(block.sample_rate, block.time or 0.0, Spool()))
-        if block.sample_rate != runs[0].rate:
-            raise OddVideoError(Oddity(f"the sampling rate changes from {runs[0].rate} to {block.sample_rate} Hz"))
-        start = runs[-1].end if block.time is None else block.time
-        if abs(start - runs[-1].end) > _ONE_TIME:
-            runs.append(SoundRun(block.sample_rate, start, runs[0].samples, len(runs[0].samples)))
+            runs.append(SoundRun(rate, time or 0.0, Spool()))
+        run = runs[-1]
+        if rate != run.rate:
+            raise OddVideoError(Oddity(f"the sampling rate changes from {run.rate} to {rate} Hz"))
+        if time is not None and abs(time - run.end) > _ONE_TIME:
+            run = SoundRun(rate, time, run.samples, len(run.samples))
+            runs.append(run)
         samples = mixer.samples(block)
-        runs[-1].samples.append(samples)
-        runs[-1].count += len(samples)
+        run.samples.append(samples)
+        run.count += len(samples)
