@@ -17,7 +17,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 from rich.console import Console
@@ -28,6 +28,8 @@ from runtime.terminal import printable, say
 from runtime.versions import versions_of
 
 EXIT_FAILED, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
+
+_LONGEST_MESSAGE = 3000
 
 # jsonargparse takes import paths wherever a dataclass is expected, and imports their modules before it refuses them
 set_parsing_settings(
@@ -111,11 +113,21 @@ class CommandParser(ArgumentParser):
     def _print_message(self, message: str, file: Any = None) -> None:
         say(message.rstrip("\n"), file)  # it may quote a settings file
 
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        super().error(_cut(printable(message)), ex)  # it quotes values of settings files
+
     def format_help(self, *given: Any) -> str:
         return _with_dashes(super().format_help(*given))
 
     def format_usage(self) -> str:
         return _with_dashes(super().format_usage())
+
+
+def _cut(message: str) -> str:
+    """A message without the most of a value that it quotes and that is long."""
+    if len(message) <= _LONGEST_MESSAGE:
+        return message
+    return f"{message[:_LONGEST_MESSAGE]}... ({len(message):,} characters)"
 
 
 def _with_dashes(text: str) -> str:
@@ -184,7 +196,7 @@ def print_error(error: object) -> None:
     """An error on standard error, as it is: `[...]` in it is no markup, and `:factory` no emoji."""
     console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
     console.print("error:", style="bold red", end=" ")
-    console.print(printable(error))
+    console.print(_cut(printable(error)))
 
 
 def split_flag(arguments: Sequence[str], name: str) -> tuple[list[str], list[str]]:

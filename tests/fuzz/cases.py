@@ -73,7 +73,7 @@ class Bench:
         wrong = wrong_with(outcome, FORMS[form].file) + _written(case, command, entries)
         if outcome.status == 0 and name in FORMS[form].checked_by and changed and not damage.sealed:
             wrong += self._otherwise(name, case, outcome)
-        if outcome.status == 0 and command.then is not None:
+        if outcome.status == 0 and command.then is not None and not damage.sealed:
             checking = COMMANDS[command.then]
             checked = self._server.run(checking.program, checking.arguments, case)
             if checked.status:

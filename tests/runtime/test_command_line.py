@@ -72,3 +72,16 @@ def test_settings_in_mappings_and_lists_are_still_read(folder: Path) -> None:
     settings, _, _ = parse(["--config=x.yaml", "--network.vocabulary=31"])
     assert vars(settings.curriculum[0]) == stage
     assert (settings.network.visual.conformer.layers, settings.network.vocabulary) == (2, 31)
+
+
+def test_error_of_a_flag_escapes_and_cuts_what_a_settings_file_holds(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "x.yaml").write_text(yaml.safe_dump({"train": {"seed": "\u202e\x1b[2J" + 100_000 * "x"}}))
+    with pytest.raises(SystemExit, match="2"):
+        parse(["--config=x.yaml"])
+    said = capsys.readouterr().err
+    assert "seed" in said
+    assert r"\u202e\x1b[2J" in said
+    assert len(said) < 20_000
+    assert not {"\u202e", "\x1b"} & set(said)
