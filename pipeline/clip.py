@@ -22,6 +22,7 @@ from pipeline.media.stored_sound import read_wav, stored_sound
 from pipeline.media.sync import frames_at_25
 from pipeline.source_file import read_file, video_file
 from runtime.constants import FPS, HOP_LENGTH, MEL_FRAMES_PER_VIDEO_FRAME, N_MELS, SAMPLES_PER_FRAME
+from runtime.limits import MAX_TRANSCRIPT_FILE_BYTES, check_limit
 from shards import Sample, SampleMeta, SkippedClip, StorageError, Store
 from shards.format.sidecar import Reason
 
@@ -223,13 +224,14 @@ def _read_transcript(clip: CorpusClip, settings: BuildSettings, store: Store) ->
         if optional:
             return Transcript("", [])
         raise ClipError("transcript", "transcript_missing", "there is no .txt beside the video")
-    content = read_file(store, clip.transcript, "transcript_unreadable") if clip.transcript is not None else None
     try:
+        check_limit("bytes", clip.sizes[1], MAX_TRANSCRIPT_FILE_BYTES)  # before it is read
+        content = read_file(store, clip.transcript, "transcript_unreadable") if clip.transcript is not None else None
         if named:
             return parse_grid_transcript(clip.video, content)
         return parse_transcript(content or b"", plain=settings.dataset == "folder")
     except ValueError as error:
         if optional:
             return Transcript("", [], f"transcript not used: {error}")
-        reason: Reason = "transcript_missing" if content is None else "transcript_invalid"
+        reason: Reason = "transcript_missing" if clip.transcript is None else "transcript_invalid"
         raise ClipError("transcript", reason, f"{clip.transcript or clip.video}: {error}") from error

@@ -137,7 +137,7 @@ def config_file(dataset: str) -> Path:
 
 def parse_lip_box(box: str) -> tuple[int, int]:
     """`84,110` -> (84, 110), a lip center in pixels (ValueError otherwise)."""
-    match = re.fullmatch(r"\s*(-?\d+)\s*,\s*(-?\d+)\s*", box)
+    match = re.fullmatch(r"\s*(-?[0-9]{1,6})\s*,\s*(-?[0-9]{1,6})\s*", box)
     if match is None:
         raise ValueError(f"lip_box: {box!r} was expected to be X,Y, the lip center in whole pixels, such as 80,110")
     return int(match[1]), int(match[2])

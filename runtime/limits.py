@@ -117,6 +117,15 @@ MAX_TOKENIZER_BYTES = 64 << 20
 MAX_FRAME_PIXELS = 36_000_000
 """Of a video's picture as it is stored, and as it is shown: 8K (7680 x 4320) has 33 million."""
 
+MAX_LIST_BYTES, MAX_LIST_LINE_BYTES = 4 << 30, 16 << 20
+"""Of a split list or a coordinate file (LRS3's has 300 MB), and of a line of it: lip centers of a day."""
+
+MAX_MISSING = 500_000
+"""Lines of a split list whose clips are not there."""
+
+MAX_TRANSCRIPT_FILE_BYTES, MAX_TRANSCRIPT_LINES = 4 << 20, 300_000
+"""Of a transcript's file: LRS3's have a line a frame, of 30 bytes."""
+
 MAX_STREAMS, MAX_PACKET_BYTES = 100, 256 << 20
 """Of a video file."""
 

@@ -36,7 +36,7 @@ from pipeline.media.probe import Oddity, OddVideoError, probe_header
 from pipeline.media.shown_frames import centers_of_stored
 from pipeline.media.streams import choose_streams, open_video
 from pipeline.media.sync import frames_at_25
-from pipeline.media.text_files import clean_path, decode_text
+from pipeline.media.text_files import clean_path, read_text
 from runtime.constants import FPS
 from shards import Store
 
@@ -126,11 +126,12 @@ def read_coordinates(file: Path, video: Path, side: int) -> tuple[LipSquares, li
     line is taken whatever its path. `OSError` where the file cannot be read; `ValueError` where no line is the video's,
     several may be, or the numbers make no sense.
     """
-    lines, notices = read_coordinate_file(Store(str(file.absolute().parent)), file.name)
+    store = Store(str(file.absolute().parent))
+    lines, notices = read_coordinate_file(store, file.name)
     if lines:
         numbers = _line_of(lines, file, video)
     else:
-        numbers, notices = decode_text(file.read_bytes())[0].replace("\\", "/"), []
+        numbers, notices = read_text(store, file.name).replace("\\", "/"), []
     try:
         return LipSquares(parse_coordinates(numbers), side, fixed=False), notices
     except ValueError as error:

@@ -10,8 +10,7 @@ import posixpath
 import re
 import string
 
-from pipeline.corpora.transcripts import Transcript
-from pipeline.media.text_files import decode_text, split_lines
+from pipeline.corpora.transcripts import Transcript, checked, transcript_lines
 
 UNITS_PER_SECOND = 25_000
 
@@ -67,11 +66,11 @@ def parse_align(content: bytes) -> Transcript:
     Raises:
         ValueError: a line that is not `start end word`, times that do not run forward, or no words.
     """
-    text, odd = decode_text(content)
+    lines, notes = transcript_lines(content)
     words: list[tuple[str, float, float]] = []
     last = 0
-    for line in filter(None, split_lines(text)):
-        match = re.fullmatch(r"(\d+)\s+(\d+)(?:\s+(\S+))?", line)
+    for line in filter(None, lines):
+        match = re.fullmatch(r"([0-9]{1,12})\s+([0-9]{1,12})(?:\s+(\S+))?", line)
         if match is None:
             raise ValueError(f"{line[:60]!r} was expected to be START END WORD, {UNITS_PER_SECOND} units a second")
         start, end, word = int(match[1]), int(match[2]), (match[3] or "").lower()
@@ -80,6 +79,4 @@ def parse_align(content: bytes) -> Transcript:
         last = end
         if word not in _SILENCE:
             words.append((word, start / UNITS_PER_SECOND, end / UNITS_PER_SECOND))
-    if not words:
-        raise ValueError("holds no words")
-    return Transcript(" ".join(word for word, _, _ in words), words, f"transcript {odd}" if odd else None)
+    return checked(Transcript(" ".join(word for word, _, _ in words), words, "; ".join(notes) or None))

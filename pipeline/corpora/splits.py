@@ -11,8 +11,10 @@ from pipeline.corpora.listing import Listing, Refused
 from pipeline.corpora.written_names import WrittenNames
 from pipeline.media.source_store import SourceStore
 from pipeline.media.text_files import find_text_file, read_lines
+from runtime.limits import MAX_MISSING, MAX_PATH_LENGTH, check_limit
 from shards import SkippedClip
 
+_NOTICES = 20
 _MISSING = Refused("video_missing", "listed in the split, but there is no such file")
 
 
@@ -71,7 +73,11 @@ def assign_splits(
         where, lines = store.path(name), read_lines(store, name)
         if not lines:
             raise ValueError(f"{where}: the list is empty")
+        too_long = next((number for number, line in lines.items() if len(line) > MAX_PATH_LENGTH), None)
+        if too_long is not None:
+            check_limit(f"{where}: line {too_long}: characters", len(lines[too_long]), MAX_PATH_LENGTH)
         found = {number: find(line, split) for number, line in lines.items()}
+        check_limit(f"{where}: clips that are not there", sum(not found[number] for number in found), MAX_MISSING)
         # a path may begin with # too, but what is not there is a comment
         found = {number: video for number, video in found.items() if video or not lines[number].startswith("#")}
         if not found:
@@ -99,8 +105,12 @@ def assign_splits(
 
 def _notice_twice(found: Mapping[int, str | None], lines: Mapping[int, str], where: str, index: CorpusIndex) -> None:
     seen: set[str] = set()
+    twice = []
     for number, video in found.items():
         if video in seen:
-            index.notices.append(f"{where}: lists {lines[number]} twice; it is built once")
+            twice.append(lines[number])
         elif video is not None:
             seen.add(video)
+    index.notices += [f"{where}: lists {line} twice; it is built once" for line in twice[:_NOTICES]]
+    if len(twice) > _NOTICES:
+        index.notices.append(f"{where}: and {len(twice) - _NOTICES} others twice")

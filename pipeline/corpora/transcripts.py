@@ -19,9 +19,11 @@ import re
 from dataclasses import dataclass
 from itertools import takewhile
 
-from pipeline.media.text_files import decode_text, split_lines
+from pipeline.media.text_files import clean_lines, decode_text, split_lines
+from runtime.limits import MAX_TRANSCRIPT_BYTES, MAX_TRANSCRIPT_FILE_BYTES, MAX_TRANSCRIPT_LINES, check_limit
 
 _FIELD = re.compile(r"([A-Za-z][A-Za-z_ ]{0,20}?)\s*:(.*)")
+_SECONDS = re.compile(r"[-+]?(?:[0-9]{1,9}(?:\.[0-9]{0,20})?|\.[0-9]{1,20})(?:[eE][-+]?[0-9]{1,2})?")
 _WORD_COLUMNS = ("word", "start", "end")
 _FRAME_COLUMNS = ("frame", "x", "y")
 
@@ -51,9 +53,7 @@ def parse_transcript(content: bytes, plain: bool = False) -> Transcript:
     Raises:
         ValueError: no `Text:` line, no words, or word times that are not times.
     """
-    decoded, odd = decode_text(content)
-    notes = [f"transcript {odd}"] if odd else []
-    lines = split_lines(decoded)
+    lines, notes = transcript_lines(content)
     text = _find_text(lines, plain)
     words, unread = _read_tables(lines) if text is not None or any(map(_heading, lines)) else ([], [])
     if text is None and words:
@@ -67,9 +67,30 @@ def parse_transcript(content: bytes, plain: bool = False) -> Transcript:
         first = next((line for line in lines if line), "")
         raise ValueError(f"line 1 is {first[:40]!r}, 'Text:  THE WORDS' was expected")
     text = " ".join(text.lower().split())
-    if not text:
+    return checked(Transcript(text, words, "; ".join(notes) or None))
+
+
+def transcript_lines(content: bytes) -> tuple[list[str], list[str]]:
+    """The lines of a transcript's file, and what was odd about it, in words.
+
+    Raises:
+        ValueError: it is too large, or no text.
+    """
+    check_limit("bytes", len(content), MAX_TRANSCRIPT_FILE_BYTES)
+    decoded, odd = decode_text(content)
+    lines, removed = clean_lines(split_lines(decoded))
+    check_limit("lines", len(lines), MAX_TRANSCRIPT_LINES)
+    notes = [f"transcript {odd}"] if odd else []
+    return lines, notes + ([f"transcript: {removed} control characters removed"] if removed else [])
+
+
+def checked(transcript: Transcript) -> Transcript:
+    """A transcript as it is (ValueError: it holds no words, or more text than a clip may have)."""
+    if not transcript.text:
         raise ValueError("holds no words")
-    return Transcript(text, words, "; ".join(notes) or None)
+    check_limit("bytes of its text", len(transcript.text.encode()), MAX_TRANSCRIPT_BYTES)
+    check_limit("bytes of its words", sum(len(word.encode()) for word, _, _ in transcript.words), MAX_TRANSCRIPT_BYTES)
+    return transcript
 
 
 def _find_text(lines: list[str], plain: bool) -> str | None:
@@ -139,4 +160,8 @@ def _timed_word(line: str, columns: dict[str, int]) -> tuple[str, float, float]:
 
 
 def _seconds(field: str) -> float:
-    return float(field.replace(",", "."))
+    """A time as programs write it (ValueError): `float` would also take `nan`, `1_0` and digits of other scripts."""
+    written = field.replace(",", ".")
+    if not _SECONDS.fullmatch(written):
+        raise ValueError(f"{field[:20]!r} is not a time in seconds")
+    return float(written)

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from pipeline.media.text_files import clean_path
+from runtime.limits import MAX_PATH_LENGTH
 from shards.format.store import absolute_url
 
+_COMPARED_LETTERS = 300
 _COMPARED_NAMES = 20_000
 """Of so many names the nearest is looked for: comparing takes a second."""
 
@@ -40,6 +42,8 @@ class WrittenNames:
             written: a path, or a name that stands for one.
             prefix: what a path may leave out: a folder below the root that all of a list lie in, and `/`.
         """
+        if len(written) > MAX_PATH_LENGTH:
+            return None
         exact = self.names.get(prefix + written.removeprefix(prefix))
         if exact is not None:
             return exact
@@ -65,6 +69,7 @@ class WrittenNames:
     def nearest(self, written: str) -> str | None:
         """The name that looks most like a written one, or None where there are no names."""
         names = sorted(set(self.names))
+        written = written[:_COMPARED_LETTERS]
         last = posixpath.basename(clean_path(written)).casefold()
         stem = last.rpartition(".")[0] or last
         alike = [name for name in names if stem in posixpath.basename(name).casefold()]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.media.text_files import find_text_file, read_lines
+from runtime.limits import MAX_PATH_LENGTH
 from shards import Store
 
 VIDEO_EXTENSIONS = (
@@ -25,9 +26,10 @@ OUTSIDE_SHARE = 0.1
 """Of a clip's frames: where more have their lip center outside of the picture, the coordinates are another video's."""
 
 _LINE = re.compile(rf"(.+\.(?:{'|'.join(VIDEO_EXTENSIONS)}))(?:[: ,;\t])(.*)", re.IGNORECASE)
-_PIXELS = r"\s*-?\d{1,6}(?:\.\d{0,20})?\s*"
-_ALL_PIXELS = re.compile(f"{_PIXELS}(?:/{_PIXELS})*")
-_LINE_WITHOUT_EXTENSION = re.compile(r"(.+?)(?:[: ,;\t])\s*(-?\d+(?:\.\d*)?/[-\d./ ]*)")
+_PIXELS = r"\s*+-?[0-9]{1,6}(?:\.[0-9]{0,20})?\s*+"
+_ALL_PIXELS = re.compile(f"{_PIXELS}(?:/{_PIXELS})*+")
+_NUMBERS_BEGIN = re.compile(r"(?<![: ,;\t])[: ,;\t]\s*+(?=-?[0-9]++(?:\.[0-9]*+)?/)")
+_OF_NUMBERS = "-0123456789./ "
 
 
 def read_coordinate_file(store: Store, name: str) -> tuple[dict[str, str], list[str]]:
@@ -40,18 +42,20 @@ def read_coordinate_file(store: Store, name: str) -> tuple[dict[str, str], list[
 
     Raises:
         FileNotFoundError, StorageError: it cannot be read.
+        ValueError: it is no text, no regular file, or too large; or a line is too long.
     """
     coordinates: dict[str, str] = {}
     unreadable: list[tuple[int, str]] = []
     repeated: list[str] = []
     for number, line in read_lines(store, find_text_file(store, name) or name).items():
-        match = _LINE.fullmatch(line) or _LINE_WITHOUT_EXTENSION.fullmatch(line.replace("\\", "/"))
-        if match is None:
+        match = _LINE.fullmatch(line)
+        path, numbers = (match[1], match[2]) if match is not None else _without_extension(line.replace("\\", "/"))
+        if not 0 < len(path) <= MAX_PATH_LENGTH:
             unreadable.append((number, line))
             continue
-        numbers = match[2].replace("\\", "/")
-        if coordinates.setdefault(match[1], numbers) != numbers:
-            repeated.append(match[1])
+        numbers = numbers.replace("\\", "/")
+        if coordinates.setdefault(path, numbers) != numbers:
+            repeated.append(path)
     notices = []
     if unreadable:
         number, line = unreadable[0]
@@ -64,6 +68,16 @@ def read_coordinate_file(store: Store, name: str) -> tuple[dict[str, str], list[
             f"{store.path(name)}: {len(repeated)} clips have two lines that differ, the first was used: {repeated[0]}"
         )
     return coordinates, notices
+
+
+def _without_extension(line: str) -> tuple[str, str]:
+    """Path and numbers of a line whose path has no extension, or nothing: what follows the first separator after which
+    there are numbers alone. In time that grows with the line, where a regular expression's grows with its square."""
+    numbers_from = len(line.rstrip(_OF_NUMBERS))
+    for match in _NUMBERS_BEGIN.finditer(line, 1):
+        if match.end() >= numbers_from:
+            return line[: match.start()], line[match.end() :]
+    return "", ""
 
 
 def parse_coordinates(text: str) -> np.ndarray[Any, Any]:
