@@ -136,6 +136,6 @@ def _written(case: Path, command: Command, before: dict[str, tuple[int, ...]]) -
     allowed = [f"case/{name}" for name in command.writes.split()] + ["out", "err", "home", "temporary"]
     touched = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
     strays = [name for name in touched if not any(f"{name}/".startswith(f"{place}/") for place in allowed)]
-    wrong = [f"writes {', '.join(strays)[:300]}"] if strays else []
+    wrong = [f"writes {shown(', '.join(strays)[:300])}"] if strays else []
     left = [name for name in touched if name.startswith(("home/", "temporary/"))]
-    return [*wrong, *([f"leaves {', '.join(left)[:300]}"] if left else [])]
+    return [*wrong, *([f"leaves {shown(', '.join(left)[:300])}"] if left else [])]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.fuzz.cases import Bench, Damage
 from tests.fuzz.damaged_bytes import FITTING
 from tests.fuzz.forms import FORMS
-from tests.fuzz.irregular import IRREGULAR
+from tests.fuzz.irregular import IRREGULAR, NAMES
 from tests.fuzz.server import Outcome
 
 PAIRS = [(form, command) for form, known in FORMS.items() for command in known.commands]
@@ -24,7 +24,7 @@ OnCase = Callable[[str, str, Damage, Outcome, list[str]], None]
 def damages(draw: st.DrawFn, form: str, content: bytes) -> Damage:
     """What may be done to a form's file."""
     if draw(st.integers(0, 9)) == 9:
-        kind = draw(st.sampled_from(sorted(IRREGULAR)))
+        kind = draw(st.sampled_from(sorted([*IRREGULAR, *NAMES])))
         return Damage(kind, irregular=kind)
     what, damaged = draw(FORMS[form].damage(content))
     if FORMS[form].seal is not None and draw(st.booleans()):

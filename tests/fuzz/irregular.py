@@ -1,4 +1,4 @@
-"""What may stand in a file's place and is no file to read: FIFOs, links, devices, folders, sparse giants."""
+"""What may stand in a file's place and is no file to read: FIFOs, links, devices, folders, sparse giants; odd names."""
 
 from __future__ import annotations
 
@@ -37,19 +37,23 @@ IRREGULAR: dict[str, Callable[[Path], None]] = {
     "a link to a text elsewhere": _link("/etc/passwd"),
     "a link to nothing": _link("nothing"),
     "a link to a folder": _link("/"),
+    "a link to itself": lambda path: path.symlink_to(path.name),
     "nothing": lambda path: None,
 }
 
+NAMES = {
+    "renamed with control characters": b"\x1b[2J\r%s",
+    "renamed with a line feed": b"a\n%s",
+    "renamed with no UTF-8": b"\xff\xfe%s",
+    "renamed with blanks and marks": b" --out=[bold]{0} %s",
+}
+"""What a file may be named."""
+
 
 def put(kind: str, path: Path) -> None:
-    """Put it in the place of a file."""
+    """Put it in the place of a file, or rename the file."""
+    if kind in NAMES:
+        path.rename(path.with_name(os.fsdecode(NAMES[kind] % os.fsencode(path.name))))
+        return
     path.unlink()
     IRREGULAR[kind](path)
-
-
-def link_to_itself(path: Path) -> None:
-    """A link that leads in a circle."""
-    path.symlink_to(path.name)
-
-
-IRREGULAR["a link to itself"] = link_to_itself

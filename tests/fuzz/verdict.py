@@ -17,7 +17,7 @@ MAX_PEAK_MB = 1024
 
 _LONGEST_LINE = 4000
 _NO_SENTENCE = re.compile(
-    r"Traceback \(most recent|NoneType|object has no attribute|not subscriptable|not iterable|unhashable type"
+    r"Traceback \(most recent|'NoneType'|object has no attribute|not subscriptable|not iterable|unhashable type"
     r"|unsupported operand|unexpected keyword|positional argument|object is not callable|indices must be"
     r"|not supported between|invalid literal for|must be (?:str|real number|an integer), not|cannot unpack"
     r"|values to unpack|KeyError|TypeError|IndexError|AttributeError|RecursionError|OverflowError|UnicodeEncodeError"
