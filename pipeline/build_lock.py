@@ -23,6 +23,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Self
 
+from runtime.regular_file import open_in_place
 from runtime.terminal import say
 from shards import StorageError, Store
 
@@ -95,7 +96,7 @@ class BuildLock:
     def _open(self) -> bool:
         """Open the local file, take the operating system's lock on it; returns whether this file system has such."""
         os.makedirs(os.path.dirname(self._path), exist_ok=True)
-        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        self._file = open_in_place(self._path)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -177,7 +178,7 @@ class BuildLock:
 def _parse(content: bytes) -> dict[str, Any]:
     try:
         record = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return record if isinstance(record, dict) else {}
 

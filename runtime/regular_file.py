@@ -48,6 +48,25 @@ def regular_descriptor(path: str | os.PathLike[str], max_bytes: int | None = Non
         raise
 
 
+def open_in_place(path: str | os.PathLike[str]) -> int:
+    """The descriptor of a regular file that is read and written where it lies; it is made where there is none.
+
+    Raises:
+        IrregularFileError: it is a link, which would have another file written to, or as `open_regular`.
+        OSError: it cannot be opened.
+    """
+    if os.path.islink(path):
+        raise IrregularFileError(f"{os.fspath(path)}: a link, where a regular file was expected: remove it")
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(path, flags, 0o666)
+    try:
+        check_regular(path, os.fstat(descriptor))
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
 def read_regular(path: str | os.PathLike[str], max_bytes: int) -> bytes:
     """The content of a regular file (errors as `open_regular`)."""
     with open_regular(path, max_bytes) as file:

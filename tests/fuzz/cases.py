@@ -109,7 +109,7 @@ class Bench:
             shutil.rmtree(self._cases)
             kept.rename(self._cases)
         expected = self._whole[name]
-        differ = sorted(each for each in found.keys() | expected.keys() if found.get(each) != expected.get(each))
+        differ = sorted(each for each in expected if found.get(each) != expected[each])
         return [f"status 0 with another result: {', '.join(differ)[:300]}"] if differ else []
 
 

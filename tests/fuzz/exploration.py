@@ -23,10 +23,11 @@ OnCase = Callable[[str, str, Damage, Outcome, list[str]], None]
 @st.composite
 def damages(draw: st.DrawFn, form: str, content: bytes) -> Damage:
     """What may be done to a form's file."""
-    if draw(st.integers(0, 9)) == 9:
+    damaging = FORMS[form].damage
+    if damaging is None or draw(st.integers(0, 9)) == 9:
         kind = draw(st.sampled_from(sorted([*IRREGULAR, *NAMES])))
         return Damage(kind, irregular=kind)
-    what, damaged = draw(FORMS[form].damage(content))
+    what, damaged = draw(damaging(content))
     if FORMS[form].seal is not None and draw(st.booleans()):
         what += FITTING
     return Damage(what, damaged, sealed=what.endswith(FITTING))

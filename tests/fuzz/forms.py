@@ -24,7 +24,7 @@ class Form:
 
     Attributes:
         file: of the scene.
-        damage: a strategy of its damaged content.
+        damage: a strategy of its damaged content; None: only what may stand in its place is tried.
         commands: that read it, by name (`tests.fuzz.commands`).
         checked_by: those of them that compare its checksum: what is not as it was written is never used in silence.
         seal: makes checksums fit: of a folder, and the damaged file in it; None: there are none outside of the file.
@@ -32,7 +32,7 @@ class Form:
     """
 
     file: str
-    damage: Callable[[bytes], st.SearchStrategy[Damaged]]
+    damage: Callable[[bytes], st.SearchStrategy[Damaged]] | None
     commands: tuple[str, ...]
     checked_by: tuple[str, ...] = ()
     seal: Callable[[Path, Path], None] | None = None
@@ -47,6 +47,8 @@ _REPORT = ("compare", "eval again")
 FORMS: dict[str, Form] = {
     "manifest": Form("data/manifest.json", damaged_json, (*_READERS, "train asr"), ("build again",)),
     "plan": Form("data/plan.json", damaged_json, ("verify", "info", "build again")),
+    # what another's lock says is waited for, for a minute: only what stands in its place is tried
+    "build lock": Form("data/build.lock", None, ("build again",)),
     "sidecar": Form("data/test-000000.json", damaged_json, ("verify", "build again"), ("build again",), seal_dataset),
     "index": Form("data/index.parquet", damaged_table, _READERS, _READERS, seal_dataset),
     "error list": Form(
@@ -81,6 +83,8 @@ FORMS: dict[str, Form] = {
         "runs/main/checkpoints/step-00000002.pt", damaged_checkpoint, ("resume", "resume a file"), ("resume",)
     ),
     "training log": Form("runs/main/log.jsonl", damaged_json_lines, ("resume",)),
+    "bad batches": Form("runs/main/bad-batches.jsonl", damaged_json_lines, ("resume",)),
+    "run lock": Form("runs/main/lock", damaged_text, ("resume",)),
     "run settings": Form("runs/main/settings.json", damaged_json, ("resume",)),
     "settings": Form("settings.yaml", damaged_yaml, ("build by settings", "train by settings", "eval by settings")),
     "evaluation": Form("reports/a/evaluation.json", damaged_json, ("compare", "eval again")),

@@ -27,6 +27,14 @@ def _link(target: str) -> Callable[[Path], None]:
     return lambda path: path.symlink_to(target)
 
 
+def _elsewhere(path: Path) -> Path:
+    """A text beside the folder of the case."""
+    case = next(folder for folder in path.parents if folder.name == "case")
+    text = case.with_name("elsewhere.txt")
+    text.write_text("root:x:0:0:root:/root:/bin/sh\n")
+    return text
+
+
 IRREGULAR: dict[str, Callable[[Path], None]] = {
     "a FIFO": os.mkfifo,
     "a folder": Path.mkdir,
@@ -34,7 +42,7 @@ IRREGULAR: dict[str, Callable[[Path], None]] = {
     "a sparse file of a terabyte": _sparse,
     "a link to /dev/zero": _link("/dev/zero"),
     "a link to /dev/tty": _link("/dev/tty"),
-    "a link to a text elsewhere": _link("/etc/passwd"),
+    "a link to a text elsewhere": lambda path: path.symlink_to(_elsewhere(path)),
     "a link to nothing": _link("nothing"),
     "a link to a folder": _link("/"),
     "a link to itself": lambda path: path.symlink_to(path.name),

@@ -52,6 +52,7 @@ def fuzz(pairs: list[tuple[str, str]], seed: int, seconds: float, processes: int
         try:
             _collect(cases, workers, seconds, counted, findings)
         except KeyboardInterrupt:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # the table is still to come
             print("interrupted")
         failed = [worker.exitcode for worker in workers if worker.exitcode]
         for worker in workers:

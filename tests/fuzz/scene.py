@@ -5,8 +5,10 @@ All names in them are relative to the folder, so that a copy of it is as good as
 
 from __future__ import annotations
 
+import json
 import shlex
 import shutil
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +63,9 @@ def write_scene(folder: Path, server: CommandServer) -> None:
         outcome = server.run(program, arguments, folder)
         if outcome.status:
             raise RuntimeError(f"{line}: status {outcome.status}: {outcome.err.decode()}")
+    (folder / "runs/main/bad-batches.jsonl").write_text(json.dumps({"step": 1, "reason": "loss", "keys": []}) + "\n")
+    lock = {"host": socket.gethostname(), "process": 1, "user": "x", "since": "0", "beats": 1, "token": "x"}
+    (folder / "data/build.lock").write_bytes(json.dumps(lock).encode().ljust(1024))
     shutil.copytree(folder / "reports/a", folder / "reports/b")  # two to compare
 
 

@@ -22,6 +22,7 @@ from pipeline.build_lock import LOCK_NAME, BuildLock
 from pipeline.cli import main
 from pipeline.config import BuildSettings
 from pipeline.verify import verify
+from runtime.regular_file import IrregularFileError
 from shards import Store
 from tests.corpora import Lrs2Corpus
 from tests.processes import wait_for
@@ -110,6 +111,21 @@ def test_build_lock_of_another_machine_that_is_alive_is_respected_though_the_sys
                 BuildLock(store).__enter__()
         assert "whether it is alive" in capsys.readouterr().err
         assert not lock.lost
+
+
+@pytest.mark.parametrize("kind", ["link", "fifo"])
+def test_build_lock_is_written_into_no_other_file(kind: str, folder_store: Store, tmp_path: Path) -> None:
+    other, lock = tmp_path / "other.txt", Path(folder_store.path(LOCK_NAME))
+    other.write_text("mine")
+    lock.parent.mkdir(exist_ok=True)
+    lock.symlink_to(other) if kind == "link" else os.mkfifo(lock)
+    with pytest.raises(IrregularFileError, match=str(lock)):
+        BuildLock(folder_store).__enter__()
+    assert other.read_text() == "mine"
+
+
+def test_build_lock_that_nests_deep_is_that_of_a_build_without_a_name(folder_store: Store) -> None:
+    assert build_lock._who(b"[" * 100_000) == "a build that has not yet written its name"
 
 
 def test_build_lock_goes_to_one_of_two_that_come_at_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
