@@ -20,6 +20,9 @@ from runtime.regular_file import IrregularFileError, open_regular
 
 _ROWS_AT_ONCE = 65_536
 
+_UNREADABLE = (OSError, ValueError, TypeError, LookupError, ArithmeticError, RecursionError, MemoryError)
+"""What pyarrow raises for damaged files, beside its own `pa.ArrowException`."""
+
 
 def read_clips(path: Path, checksum: str | None = None) -> pa.Table | None:
     """The rows of an evaluation, of the columns of `schema_of` its metrics; None where there is no such file.
@@ -42,16 +45,17 @@ def read_clips(path: Path, checksum: str | None = None) -> pa.Table | None:
             if checksum is not None and hashlib.file_digest(cast(Any, file), "sha256").hexdigest() != checksum:
                 raise ResultsError(f"{path}: is not as it was written: its checksum is another one than in SHA256SUMS")
             file.seek(0)
+            check_columns(pq.ParquetFile(file).schema_arrow, str(path))
+            file.seek(0)
             texts = [column.name for column in schema_of(()) if pa.types.is_string(column.type)]
             parquet = pq.ParquetFile(file, read_dictionary=texts)
-            check_columns(_without_dictionaries(parquet.schema_arrow), str(path))
             table = _read_rows(parquet)
             table.validate(full=True)
     except FileNotFoundError:
         return None
     except ResultsError:
         raise
-    except (ValueError, OSError, MemoryError, pa.ArrowException) as error:
+    except (*_UNREADABLE, pa.ArrowException) as error:
         raise unreadable(path, error) from error
     check_rows(table, str(path))
     return table

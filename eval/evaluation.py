@@ -39,6 +39,7 @@ from runtime.atomic import PART_SUFFIX
 from runtime.constants import FPS
 from runtime.progress import JobProgress
 from runtime.ray_jobs import job_runner
+from runtime.regular_file import check_regular
 from runtime.terminal import say
 from shards import Dataset, DatasetError, Store, open_dataset
 from shards.format.manifest import read_skipped
@@ -120,8 +121,9 @@ def _file_reference(settings: EvaluationSettings, checkpoint: Checkpoint) -> Ten
     if settings.speaker_reference in ("self", "other"):
         return None
     file = Path(settings.speaker_reference)
-    if not file.is_file():
+    if not file.exists():
         raise ValueError(f"speaker_reference: {file}: no such file; expected other, self or a file with sound")
+    check_regular(file)
     reference = reference_of(file, checkpoint.mel)
     if reference is None:
         raise ValueError(f"speaker_reference: {file}: there is no sound in it")

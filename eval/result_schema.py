@@ -160,6 +160,7 @@ def check_columns(schema: pa.Schema, where: str) -> None:
         raise ResultsError(f"{where}: has two columns of one name")
     for column in expected:
         found = schema.field(column.name).type
+        found = found.value_type if pa.types.is_dictionary(found) else found
         if found != column.type:
             raise ResultsError(
                 f"{where}: column {column.name[:MAX_NAME_LENGTH]!r} is of {str(found)[:200]}, and {column.type} was "

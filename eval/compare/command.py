@@ -7,6 +7,7 @@ report.html       the table, how the differences are spread, and the same clips 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -81,7 +82,7 @@ def _parse(arguments: Sequence[str]) -> Namespace:
 def names_of(folders: Sequence[Path], given: Sequence[str] | None = None) -> list[str]:
     """A name for each folder: the given one, or its own, with as many of those above as it takes to tell them apart;
     `ValueError` where one is named twice."""
-    parts = [folder.resolve().parts for folder in folders]
+    parts = [Path(os.path.realpath(folder)).parts for folder in folders]  # links in a circle are named when it is read
     twice = [str(folder) for place, folder in enumerate(folders) if parts[place] in parts[:place]]
     if twice:
         raise ValueError(f"{twice[0]}: named twice, and an evaluation does not differ from itself")

@@ -14,6 +14,9 @@ _IGNORED = ("checkpoint", "metrics", "systems", "clips", "mels", "max_padded_fra
 """Parts of an evaluation's identity that may differ: what is compared, what is excluded by clip or metric,
 and what the network's figures do not depend on."""
 
+_LONGEST = 300
+"""Characters of a value that are said."""
+
 _TITLES = {"manifest": "the dataset (its manifest)"}
 _DIGEST = re.compile("[0-9a-f]{64}")
 _CLIP = {"frames": "length", "text": "transcript", "speaker_reference": "speaker reference"}
@@ -43,8 +46,8 @@ def settings_differences(evaluations: Mapping[str, Evaluation]) -> list[str]:
     for setting in dict.fromkeys(setting for of in settings.values() for setting in of):
         values = {name: of.get(setting, "unset") for name, of in settings.items()}
         if len(set(values.values())) > 1:
-            which = ", ".join(f"{value} in {name}" for name, value in values.items())
-            sentences.append(f"{_TITLES.get(setting, setting)} is not the same: {which}")
+            which = ", ".join(f"{value[:_LONGEST]} in {name}" for name, value in values.items())
+            sentences.append(f"{_TITLES.get(setting, setting)[:_LONGEST]} is not the same: {which}")
     return sentences
 
 

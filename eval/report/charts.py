@@ -123,7 +123,7 @@ def _range(values: Array) -> tuple[float, float]:
     reach = float(inner[1] - inner[0]) / 4
     if reach > 0:
         low, high = max(low, float(inner[0]) - reach), min(high, float(inner[1]) + reach)
-    if not high > low:
+    if not high - low > 1e-12 * max(1.0, abs(low), abs(high)):  # equal, but for rounding
         low, high = low - max(0.05, abs(low) / 20), high + max(0.05, abs(high) / 20)
     return low, high
 

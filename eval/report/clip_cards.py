@@ -149,7 +149,7 @@ def player_of(system: str, folder: Path, name: str | None, length: int, fallback
     """The player of a system: `length` samples of the file in the evaluation's folder (None where none was kept), or of
     the `fallback`, int16 (L,), where there is no such file."""
     try:
-        samples = read_waveform(folder, name)
+        samples = read_waveform(folder, name, length)
     except WaveformError as error:
         if fallback is None:
             return Player(system, "", Markup(""), "", str(error))

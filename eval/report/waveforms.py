@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import wave
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
 import torch
 from markupsafe import Markup
 
 from model.mel import log_mel
 from runtime.constants import HOP_LENGTH, N_MELS, SAMPLE_RATE
 from runtime.images import mel_data_uri
+from runtime.limits import MAX_WAV_BYTES
+from runtime.regular_file import is_inside, open_regular
 
 Array = np.ndarray[Any, Any]
 
@@ -23,21 +25,25 @@ class WaveformError(ValueError):
     """There is no such waveform in the folder; says why."""
 
 
-def read_waveform(folder: Path, name: str | None) -> Array:
-    """int16 (L,) at 16 kHz of a file in the folder; the name comes from a table, and may not lead out of the folder.
-    `WaveformError` where there is none, or it is not 16 kHz mono."""
+def read_waveform(folder: Path, name: str | None, length: int) -> Array:
+    """int16 (L,) at 16 kHz, the first `length` samples of a file in the folder; the name comes from a table, and may
+    not lead out of the folder. `WaveformError` where there is none, or it is not 16 kHz mono PCM16."""
     if not name:
         raise WaveformError("no sound was kept")
     file = folder / name
-    if not file.resolve().is_relative_to(folder.resolve()):
+    if not is_inside(file, folder):
         raise WaveformError(f"{name} lies outside of the report's folder")
     try:
-        samples, rate = soundfile.read(file, dtype="int16")
-    except (soundfile.SoundFileError, OSError) as error:
-        raise WaveformError(f"{name} cannot be read" if file.exists() else f"{name} is missing") from error
-    if rate != SAMPLE_RATE or samples.ndim != 1 or not len(samples):
+        with open_regular(file, MAX_WAV_BYTES) as opened, wave.open(opened) as sound:
+            form = (sound.getnchannels(), sound.getsampwidth(), sound.getframerate())
+            content = sound.readframes(length)
+    except FileNotFoundError as error:
+        raise WaveformError(f"{name} is missing") from error
+    except (wave.Error, EOFError, ValueError, OSError) as error:
+        raise WaveformError(f"{name} cannot be read") from error
+    if form != (1, 2, SAMPLE_RATE) or len(content) < 2:
         raise WaveformError(f"{name} is not a sound of 16 kHz and one channel")
-    return np.asarray(samples, np.int16)
+    return np.frombuffer(content[: len(content) // 2 * 2], "<i2").astype(np.int16)
 
 
 def draw_mel(samples: Array, length: int) -> str:
