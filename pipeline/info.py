@@ -33,7 +33,7 @@ def print_info(url: str, lag_clips: int, console: Console) -> None:
     for split in dataset.manifest.splits if lag_clips else ():
         chosen = [row for row in rows if row["split"] == split]
         spread = chosen[:: max(1, math.ceil(len(chosen) / lag_clips))]
-        lags[split] = measure_lag(read_row(dataset.store, row) for row in spread)
+        lags[split] = measure_lag(read_row(dataset.store, row, dataset.crop_radius) for row in spread)
     console.print(_split_table(dataset, rows, lags))
     for split, lag in lags.items():
         if lag is not None and lag.explained > _CLEAR and abs(lag.seconds) > _SUSPICIOUS_SECONDS:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,26 +10,44 @@ import numpy as np
 
 from pipeline.clip import stored_mel
 from runtime.constants import FPS, SAMPLE_RATE
+from runtime.limits import MAX_INDEX_BYTES
 from runtime.progress import JobProgress
 from runtime.ray_jobs import job_runner
-from shards import DatasetError, Manifest, StorageError, Store, decode_sample, open_dataset, read_sidecar
-from shards.format.index import INDEX_NAME, MEMBERS, member_extension
-from shards.format.manifest import ERRORS_NAME, MANIFEST_NAME, PLAN_NAME, ShardEntry, hours_of, read_plan
+from runtime.regular_file import IrregularFileError
+from shards import DatasetError, Manifest, Sample, StorageError, Store, decode_sample, open_dataset, read_sidecar
+from shards.format.index import INDEX_NAME, decode_index
+from shards.format.index_checks import index_problems
+from shards.format.manifest import (
+    ERRORS_NAME,
+    MANIFEST_NAME,
+    PLAN_NAME,
+    ShardEntry,
+    hours_of,
+    read_plan,
+    read_skipped,
+)
+from shards.format.member_names import MEMBERS, member_extension
 from shards.format.store import absolute_url
-from shards.loading.dataset import Member, read_tar
+from shards.format.stored import read_stored
+from shards.format.tar import Member
+from shards.loading.dataset import read_tar
 
 _MEL_TOLERANCE = 1e-4
 """Another machine's FFT rounds otherwise; the reference arrays allow as much."""
 
+_UNREADABLE = (DatasetError, IrregularFileError, OSError)
+
 
 @dataclass(frozen=True)
 class _ShardCheck:
+    """A shard, what the manifest says of it, and its rows of the index; None: there is no readable index."""
+
     url: str
     split: str
     entry: ShardEntry
     crop_radius: int
     plan: str
-    rows: list[dict[str, Any]]
+    rows: list[dict[str, Any]] | None
 
 
 def verify(url: str, address: str | None = None, workers: int | None = None) -> tuple[Manifest, list[str]]:
@@ -39,23 +57,36 @@ def verify(url: str, address: str | None = None, workers: int | None = None) -> 
         The manifest, and one line for each thing that is wrong, naming the file or key; none where all is well.
 
     Raises:
-        DatasetError: there is no readable manifest or index: there is nothing to check against.
+        DatasetError: there is no readable manifest: there is nothing to check against.
     """
     dataset = open_dataset(url)
-    manifest, rows = dataset.manifest, dataset.index.to_pylist()
+    manifest, problems = dataset.manifest, list[str]()
+    rows: list[dict[str, Any]] | None = None
+    try:
+        rows = _read_rows(manifest, dataset.store, problems)
+    except _UNREADABLE as error:
+        problems.append(f"{error}; rows are taken from the sidecars")
     rows_of: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
+    for row in rows or ():
         rows_of.setdefault(row["shard"], []).append(row)
-    radius = manifest.features["crop"]["crop_radius"]
     checks = [
-        _ShardCheck(absolute_url(url), split, entry, radius, manifest.plan, rows_of.pop(entry.name, []))
+        _ShardCheck(
+            absolute_url(url),
+            split,
+            entry,
+            dataset.crop_radius,
+            manifest.plan,
+            None if rows is None else rows_of.get(entry.name, []),
+        )
         for split, entries in manifest.splits.items()
         for entry in entries
     ]
-    problems = [f"{INDEX_NAME}: has rows of {shard}, which the manifest does not list" for shard in sorted(rows_of)]
     problems += _check_files(manifest, dataset.store)
     problems += _check_totals(manifest, rows, dataset.store)
-    with job_runner(address, workers) as runner, JobProgress("verify", len(rows)) as progress:
+    with (
+        job_runner(address, workers) as runner,
+        JobProgress("verify", sum(check.entry.clips for check in checks)) as progress,
+    ):
         for outcome in runner.map(check_shard, checks, progress.update, retry_on=(StorageError,)):
             entry = outcome.item.entry
             problems += outcome.result if outcome.result is not None else [f"{entry.name}: {outcome.error}"]
@@ -67,47 +98,61 @@ def verify(url: str, address: str | None = None, workers: int | None = None) -> 
 def check_shard(check: _ShardCheck) -> list[str]:
     """What is wrong with one shard, a line each."""
     store, entry = Store(check.url), check.entry
+    problems = []
     try:
         size, digest = store.size(entry.name), store.sha256(entry.name)
+        if size != entry.bytes:
+            problems.append(f"{entry.name}: is {size} bytes, the manifest says {entry.bytes}: cut short or replaced")
+        elif digest != entry.sha256:
+            problems.append(f"{entry.name}: sha256 is not the manifest's: its bytes have changed")
     except FileNotFoundError:
         return [f"{entry.name}: is missing"]
-    except StorageError as error:
+    except _UNREADABLE as error:
         return [f"{entry.name}: cannot be read: {error}"]
-    problems = []
-    if size != entry.bytes:
-        problems.append(f"{entry.name}: is {size} bytes, the manifest says {entry.bytes}: cut short or replaced")
-    elif digest != entry.sha256:
-        problems.append(f"{entry.name}: sha256 is not the manifest's: its bytes have changed")
-    problems += _check_sidecar(store, check)
-    return problems + _check_clips(store, check)
+    rows = _check_sidecar(store, check, problems)
+    return problems + _check_clips(store, check, rows)
 
 
-def _check_clips(store: Store, check: _ShardCheck) -> list[str]:
+def _check_clips(store: Store, check: _ShardCheck, listed: list[dict[str, Any]] | None) -> list[str]:
+    """What is wrong with the clips of a tar, by the rows that list them; None: there are none to compare with."""
     shard, problems = check.entry.name, []
-    rows = {row["key"]: row for row in check.rows}
-    seen: list[str] = []
+    rows = {row["key"]: row for row in listed or ()}
+    seen: set[str] = set()
     try:
-        for key, members in read_tar(store, shard):
-            seen.append(key)
-            if key not in rows:
+        for key, members in read_tar(store, check.entry, check.crop_radius):
+            if key in seen:
+                problems.append(f"{shard}: {key} is there twice")
+            seen.add(key)
+            if listed is not None and key not in rows:
                 problems.append(f"{shard}: {key} is in the tar but not in the index")
                 continue
             try:
-                problems += [f"{shard}: {key}: {what}" for what in _check_clip(check, rows[key], members)]
+                problems += [f"{shard}: {key}: {what}" for what in _check_clip(check, key, rows.get(key), members)]
             except DatasetError as error:
                 problems.append(f"{shard}: {error}")
-    except (DatasetError, StorageError) as error:
+    except _UNREADABLE as error:
         problems.append(str(error))
     problems += [f"{shard}: {key} is in the index but not in the tar" for key in rows if key not in seen]
-    if len(check.rows) != check.entry.clips:
-        problems.append(f"{shard}: {len(check.rows)} index rows, the manifest says {check.entry.clips} clips")
+    count = len(seen) if listed is None else len(listed)
+    if count != check.entry.clips:
+        problems.append(f"{shard}: {count} clips, the manifest says {check.entry.clips}")
     return problems
 
 
-def _check_clip(check: _ShardCheck, row: dict[str, Any], members: dict[str, Member]) -> list[str]:
+def _check_clip(check: _ShardCheck, key: str, row: dict[str, Any] | None, members: dict[str, Member]) -> list[str]:
     """What of a clip is not as its index row, the manifest and its own sound say (DatasetError: not a sample)."""
-    sample = decode_sample(row["key"], {name: member.content for name, member in members.items()})
-    problems = []
+    content = {name: member.content for name, member in members.items()}
+    sample = decode_sample(key, content, crop_radius=check.crop_radius)
+    problems = [] if row is None else _check_row(check, row, sample, members)
+    if sample.meta.split != check.split:
+        problems.append(f"is of split {sample.meta.split!r}, the manifest says {check.split!r}")
+    difference = float(np.abs(stored_mel(sample.wav) - sample.mel).max()) if sample.wav.any() else np.nan
+    if not difference <= _MEL_TOLERANCE:
+        problems.append(f"mel is up to {difference:.2g} off the one of its samples ({SAMPLE_RATE} Hz)")
+    return problems
+
+
+def _check_row(check: _ShardCheck, row: dict[str, Any], sample: Sample, members: dict[str, Member]) -> list[str]:
     expected = {
         "split": check.split,
         "shard": check.entry.name,
@@ -117,49 +162,65 @@ def _check_clip(check: _ShardCheck, row: dict[str, Any], members: dict[str, Memb
         "source": sample.meta.source,
         "text": sample.text,
     }
-    problems += [
+    problems = [
         f"index says {name} {row[name]!r}, found {value!r}" for name, value in expected.items() if row[name] != value
     ]
     if [(entry["word"], entry["start"], entry["end"]) for entry in row["words"]] != sample.meta.words:
         problems.append("index and sample have other words")
-    if sample.meta.crop_radius != check.crop_radius:
-        problems.append(f"crop_radius is {sample.meta.crop_radius}, the manifest says {check.crop_radius}")
     for member in MEMBERS:
-        name = member_extension(member, str(row["roi_member"]))
+        name = member_extension(member, row["roi_member"])
         found = members.get(name)
         if found is None or (row[f"{member}_offset"], row[f"{member}_size"]) != (found.offset, len(found.content)):
             problems.append(f"the index's offset and size of {name} do not point to it")
-    first, last = sample.meta.sound
-    difference = float(np.abs(stored_mel(sample.wav) - sample.mel).max())
-    if not 0 <= first < last <= len(sample.wav):
-        problems.append(f"sound runs from sample {first} to {last} of {len(sample.wav)}")
-    elif difference > _MEL_TOLERANCE:
-        problems.append(f"mel is up to {difference:.2g} off the one of its samples ({SAMPLE_RATE} Hz)")
     return problems
 
 
-def _check_sidecar(store: Store, check: _ShardCheck) -> list[str]:
-    entry = check.entry
+def _read_rows(manifest: Manifest, store: Store, problems: list[str]) -> list[dict[str, Any]]:
+    """The rows of the index; what is wrong with it is added to `problems`.
+
+    Raises:
+        DatasetError, OSError: it cannot be read.
+    """
+    try:
+        content = read_stored(store, INDEX_NAME, MAX_INDEX_BYTES)
+    except FileNotFoundError as error:
+        raise DatasetError(f"{INDEX_NAME}: is missing") from error
+    if hashlib.sha256(content).hexdigest() != manifest.sha256.get(INDEX_NAME):
+        problems.append(f"{INDEX_NAME}: sha256 is not the manifest's")
+    index = decode_index(content, INDEX_NAME)
+    problems += [f"{INDEX_NAME}: {problem}" for problem in index_problems(index, manifest)]
+    rows: list[dict[str, Any]] = index.to_pylist()
+    return rows
+
+
+def _check_sidecar(store: Store, check: _ShardCheck, problems: list[str]) -> list[dict[str, Any]] | None:
+    """The rows of a shard's clips, of the index or, without one, of its sidecar; adds what is wrong with the latter."""
+    entry, rows = check.entry, check.rows
     try:
         sidecar = read_sidecar(store, entry.name)
     except FileNotFoundError:
-        return [f"{entry.name}: its sidecar is missing"]
-    except (DatasetError, StorageError) as error:
-        return [str(error)]
+        problems.append(f"{entry.name}: its sidecar is missing")
+        return rows
+    except _UNREADABLE as error:
+        problems.append(str(error))
+        return rows
+    rows = sidecar.rows if rows is None else rows
     found = (sidecar.plan, sidecar.shard, sidecar.split, sidecar.bytes, sidecar.sha256, sidecar.frames, sidecar.rows)
-    said = (check.plan, entry.name, check.split, entry.bytes, entry.sha256, entry.frames, check.rows)
-    return [] if found == said else [f"{entry.name}: its sidecar is not what manifest and index say"]
+    if found != (check.plan, entry.name, check.split, entry.bytes, entry.sha256, entry.frames, rows):
+        problems.append(f"{entry.name}: its sidecar is not what manifest and index say")
+    return rows
 
 
 def _check_files(manifest: Manifest, store: Store) -> list[str]:
-    """What is wrong with the files besides shards and sidecars."""
+    """What is wrong with the files besides shards, sidecars and index."""
     problems = []
-    for name in (INDEX_NAME, ERRORS_NAME):
-        try:
-            if store.sha256(name) != manifest.sha256.get(name):
-                problems.append(f"{name}: sha256 is not the manifest's")
-        except FileNotFoundError:
-            problems.append(f"{name}: is missing")
+    try:
+        if store.sha256(ERRORS_NAME) != manifest.sha256.get(ERRORS_NAME):
+            problems.append(f"{ERRORS_NAME}: sha256 is not the manifest's")
+    except FileNotFoundError:
+        problems.append(f"{ERRORS_NAME}: is missing")
+    except _UNREADABLE as error:
+        problems.append(f"{ERRORS_NAME}: cannot be read: {error}")
     plan = read_plan(store)
     if plan is None or plan[0] != manifest.plan:
         problems.append(f"{PLAN_NAME}: is missing, or not the manifest's plan")
@@ -168,23 +229,23 @@ def _check_files(manifest: Manifest, store: Store) -> list[str]:
     return problems + [f"{name}: is not in the manifest" for name in strays]
 
 
-def _check_totals(manifest: Manifest, rows: list[dict[str, Any]], store: Store) -> list[str]:
+def _check_totals(manifest: Manifest, rows: list[dict[str, Any]] | None, store: Store) -> list[str]:
     entries = [entry for split in manifest.splits.values() for entry in split]
-    frames = sum(row["frames"] for row in rows)
+    frames = sum(entry.frames for entry in entries) if rows is None else sum(row["frames"] for row in rows)
     counted: dict[str, float] = {
-        "clips": len(rows),
+        "clips": sum(entry.clips for entry in entries) if rows is None else len(rows),
         "frames": frames,
         "hours": hours_of(frames),
         "bytes": sum(entry.bytes for entry in entries),
     }
-    with suppress(FileNotFoundError):  # which is named elsewhere
-        counted["skipped"] = len(store.read(ERRORS_NAME).splitlines())
-    problems = [
+    problems = []
+    try:
+        counted["skipped"] = len(read_skipped(store))
+    except _UNREADABLE as error:
+        if not isinstance(error.__cause__, FileNotFoundError):  # which is named elsewhere
+            problems.append(str(error))
+    return problems + [
         f"{MANIFEST_NAME}: total {name} is {manifest.totals[name]}, counted {value}"
         for name, value in counted.items()
         if manifest.totals[name] != value
     ]
-    keys = [row["key"] for row in rows]
-    if len(set(keys)) != len(keys):
-        problems.append(f"{INDEX_NAME}: {len(keys) - len(set(keys))} keys stand more than once")
-    return problems

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
-import re
+from collections import Counter
+from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any, TypedDict
+
+import msgspec
 
 from runtime.constants import FPS
+from runtime.limits import MAX_JSON_BYTES, MAX_MANIFEST_BYTES, MAX_SKIPPED_BYTES
 from runtime.renamed import dotted, refuse_renamed
-from shards.format.errors import DatasetError, unreadable
-from shards.format.sidecar import FORMAT_VERSION
+from runtime.stored_json import Count, Name, Sha256, StoredJsonError, check_depth
+from shards.format.errors import DatasetError
+from shards.format.schema import Radius, Setting, ShardName, SplitName
+from shards.format.sidecar import FORMAT_VERSION, SkippedClip
 from shards.format.store import Store
+from shards.format.stored import convert_stored, decode_stored, read_stored
 
 MANIFEST_NAME = "manifest.json"
 ERRORS_NAME = "errors.jsonl"
@@ -23,11 +30,11 @@ PLAN_NAME = "plan.json"
 class ShardEntry:
     """One shard of a split: name of the tar, its bytes and sha256, its clips and their video frames."""
 
-    name: str
-    bytes: int
-    sha256: str
-    clips: int
-    frames: int
+    name: ShardName
+    bytes: Count
+    sha256: Sha256
+    clips: Count
+    frames: Count
 
 
 @dataclass(frozen=True)
@@ -44,13 +51,13 @@ class Manifest:
         sha256: of `index.parquet` and `errors.jsonl`.
     """
 
-    plan: str
+    plan: Name
     recipe: dict[str, Any]
     features: dict[str, Any]
     totals: dict[str, Any]
-    splits: dict[str, list[ShardEntry]]
-    versions: dict[str, list[str]]
-    sha256: dict[str, str]
+    splits: dict[SplitName, list[ShardEntry]]
+    versions: dict[Name, list[Name]]
+    sha256: dict[Name, Sha256]
 
     def shard_names(self, split: str | None = None) -> list[str]:
         """Tars of one split, or of all.
@@ -61,6 +68,47 @@ class Manifest:
         if split is not None and split not in self.splits:
             raise DatasetError(f"no split {split!r} here: there is {', '.join(self.splits) or 'none'}")
         return [entry.name for name, entries in self.splits.items() if split in (None, name) for entry in entries]
+
+
+class _Recipe(TypedDict):
+    dataset: Name
+
+
+class _Crop(TypedDict):
+    crop_radius: Radius
+
+
+class _Features(TypedDict):
+    crop: _Crop
+
+
+class _Totals(TypedDict):
+    clips: Count
+    frames: Count
+    hours: Annotated[float, msgspec.Meta(ge=0)]
+    bytes: Count
+    skipped: Count
+
+
+@dataclass(frozen=True)
+class _Stored(Manifest):
+    """What is read: settings are plain values, a mapping of them at most."""
+
+    format: int
+    recipe: dict[Name, Setting]
+    features: dict[Name, Setting | dict[Name, Setting]]
+    totals: _Totals  # type: ignore[assignment]
+
+
+@dataclass(frozen=True)
+class _Version:
+    format: int
+
+
+@dataclass(frozen=True)
+class _Plan:
+    plan: Name
+    settings: dict[Name, Setting]
 
 
 def hours_of(frames: int) -> float:
@@ -81,32 +129,49 @@ def read_manifest(store: Store) -> Manifest:
     """
     where = store.path(MANIFEST_NAME)
     try:
-        encoded = store.read(MANIFEST_NAME)
+        encoded = read_stored(store, MANIFEST_NAME, MAX_MANIFEST_BYTES)
     except FileNotFoundError as error:
         raise DatasetError(f"{where}: no manifest: no dataset lies here, or its build has not finished") from error
-    with unreadable(f"{where}: not the manifest of a dataset", ValueError, TypeError, KeyError, AttributeError):
-        content = json.loads(encoded)
-        version = content.pop("format")
-        if version != FORMAT_VERSION:
-            raise DatasetError(f"{where}: format {version}, this version reads {FORMAT_VERSION}")
-        try:
-            refuse_renamed("manifest", dotted(content))
-        except ValueError as error:
-            what = f"of an older version: {error}; build the dataset again, in an empty --out"
-            raise DatasetError(f"{where}: {what}") from error
-        splits = {name: [ShardEntry(**entry) for entry in entries] for name, entries in content.pop("splits").items()}
-        manifest = Manifest(splits=splits, **content)
-        _check(manifest, where)
-        return manifest
+    what = f"{where}: not the manifest of a dataset"
+    version = decode_stored(encoded, _Version, what, MAX_MANIFEST_BYTES, extra=True).format
+    if version != FORMAT_VERSION:
+        raise DatasetError(f"{where}: format {version}, this version reads {FORMAT_VERSION}")
+    try:
+        values = dict(vars(decode_stored(encoded, _Stored, what, MAX_MANIFEST_BYTES)))
+        convert_stored(values["recipe"], _Recipe, f"{what}: recipe")
+        convert_stored(values["features"], _Features, f"{what}: features")
+    except DatasetError:
+        _refuse_renamed(encoded, where)
+        raise
+    del values["format"]
+    manifest = Manifest(**values)
+    counted = Counter(manifest.shard_names())
+    if counted and max(counted.values()) > 1:
+        raise DatasetError(f"{what}: {max(counted, key=counted.__getitem__)} stands in it more than once")
+    return manifest
+
+
+def _refuse_renamed(encoded: bytes, where: str) -> None:
+    """Say so where a manifest that cannot be read is of an older version."""
+    content: dict[str, Any] = {}
+    with suppress(DatasetError, StoredJsonError):
+        content = decode_stored(encoded, dict[str, Any], where, MAX_JSON_BYTES)
+        check_depth(content, where)
+    try:
+        refuse_renamed("manifest", dotted(content))
+    except ValueError as error:
+        what = f"of an older version: {error}; build the dataset again, in an empty --out"
+        raise DatasetError(f"{where}: {what}") from error
 
 
 def read_plan(store: Store) -> tuple[str, dict[str, Any]] | None:
     """Hash and settings of the plan that a place was claimed for; None if it has no readable plan file."""
     try:
-        content = json.loads(store.read(PLAN_NAME))
-        return str(content["plan"]), dict(content["settings"])
-    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        content = read_stored(store, PLAN_NAME, MAX_JSON_BYTES)
+        plan = decode_stored(content, _Plan, store.path(PLAN_NAME), MAX_JSON_BYTES)
+    except (FileNotFoundError, DatasetError):
         return None
+    return plan.plan, plan.settings
 
 
 def read_skipped(store: Store) -> list[dict[str, Any]]:
@@ -116,24 +181,11 @@ def read_skipped(store: Store) -> list[dict[str, Any]]:
         DatasetError: there is no list of them, or not a readable one.
     """
     what = f"{store.path(ERRORS_NAME)}: no readable list of clips skipped"
-    with unreadable(what, FileNotFoundError, ValueError, TypeError, KeyError):
-        entries = [json.loads(line) for line in store.read(ERRORS_NAME).splitlines()]
-        return [{**entry, "split": entry["split"], "reason": entry["reason"]} for entry in entries]
-
-
-def _check(manifest: Manifest, where: str) -> None:
-    """Raise unless what readers rely on is there and of its type: a manifest may have been edited."""
-    for entry in (entry for entries in manifest.splits.values() for entry in entries):
-        if not re.fullmatch(r"[\w-]+\.tar", entry.name):
-            raise DatasetError(f"{where}: {entry.name!r} is not the name of a shard")
-        if not all(isinstance(value, int) for value in (entry.bytes, entry.clips, entry.frames)):
-            raise DatasetError(f"{where}: the counts of {entry.name} are not whole numbers")
-    crop, totals = manifest.features["crop"], manifest.totals
-    counted = [totals[name] for name in ("clips", "frames", "hours", "bytes", "skipped")]
-    if not isinstance(crop["crop_radius"], int) or not all(isinstance(total, int | float) for total in counted):
-        raise DatasetError(f"{where}: crop_radius or a total is not a number")
-    for values in (manifest.recipe, manifest.versions, manifest.sha256):
-        if not isinstance(values, dict):
-            raise DatasetError(f"{where}: recipe, versions and sha256 were expected to map names to values")
-    if "dataset" not in manifest.recipe or not isinstance(manifest.plan, str):
-        raise DatasetError(f"{where}: the recipe does not name its dataset, or the plan is no hash")
+    try:
+        lines = read_stored(store, ERRORS_NAME, MAX_SKIPPED_BYTES).splitlines()
+    except FileNotFoundError as error:
+        raise DatasetError(f"{what}: it is missing") from error
+    return [
+        asdict(decode_stored(line, SkippedClip, f"{what}: line {number}", MAX_JSON_BYTES))
+        for number, line in enumerate(lines, 1)
+    ]

@@ -27,9 +27,9 @@ from shards.format.schema import (
     SetName,
     SplitName,
     Text,
-    decode_stored,
     is_key,
 )
+from shards.format.stored import decode_stored
 from shards.format.wav import decode_wav, encode_wav
 
 
@@ -154,8 +154,15 @@ def member_encoders(sample: Sample, codec: RoiCodec) -> dict[str, Callable[[], b
     return dict(sorted(encoders.items()))  # webdataset writes members sorted
 
 
-def decode_sample(key: str, members: Mapping[str, bytes]) -> Sample:
+def decode_sample(
+    key: str, members: Mapping[str, bytes], *, crop_radius: int | None = None, frames: int | None = None
+) -> Sample:
     """A sample from the bytes of its members.
+
+    Args:
+        key: of the clip.
+        members: extension -> content.
+        crop_radius, frames: what manifest and index say of it, if they are known: compared before anything is decoded.
 
     Raises:
         DatasetError: naming key and member, when one is missing, unreadable or does not fit the others.
@@ -171,6 +178,9 @@ def decode_sample(key: str, members: Mapping[str, bytes]) -> Sample:
             raise DatasetError(
                 f"{key}.{name}: {len(members[name])} bytes, expected {least} to {most} for {meta.frames} frames"
             )
+    for what, found, expected in (("crop_radius", meta.crop_radius, crop_radius), ("frames", meta.frames, frames)):
+        if expected is not None and found != expected:
+            raise DatasetError(f"{key}.json: {what} is {found}, expected {expected}")
     with unreadable(f"{key}.txt: not UTF-8", UnicodeDecodeError):
         text = members["txt"].decode()
     sample = Sample(

@@ -7,7 +7,7 @@ video that a clip was made from.
 from __future__ import annotations
 
 import re
-from typing import Annotated, TypedDict, TypeVar
+from typing import Annotated, TypedDict
 
 import msgspec
 
@@ -20,10 +20,7 @@ from runtime.limits import (
     MAX_SETTINGS,
     MAX_TRANSCRIPT_BYTES,
 )
-from runtime.stored_json import Count, StoredJsonError, decode_json
-from shards.format.errors import DatasetError
-
-Kind = TypeVar("Kind")
+from runtime.stored_json import Count
 
 _NOT_IN_KEYS = "\x00-\x20.\\\\\x7f-\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"  # control, white space, dot
 SET_PATTERN = f"[^/{_NOT_IN_KEYS}]+"
@@ -85,11 +82,3 @@ class IndexRow(TypedDict):
 def is_key(key: str) -> bool:
     """Whether a key may stand in a dataset."""
     return len(key) <= MAX_KEY_LENGTH and re.fullmatch(KEY_PATTERN, key) is not None
-
-
-def decode_stored(content: bytes, kind: type[Kind], where: str, max_bytes: int) -> Kind:
-    """`runtime.stored_json.decode_json` of a dataset's file (`DatasetError`, which begins with `where`)."""
-    try:
-        return decode_json(content, kind, where, max_bytes=max_bytes)
-    except StoredJsonError as error:
-        raise DatasetError(str(error)) from error

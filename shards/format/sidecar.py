@@ -12,9 +12,15 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Literal
 
+import msgspec
+
+from runtime.limits import MAX_SIDECAR_BYTES
 from runtime.renamed import refuse_renamed
-from shards.format.errors import DatasetError, unreadable
+from runtime.stored_json import Count, Name, Sha256
+from shards.format.errors import DatasetError
+from shards.format.schema import IndexRow, ShardName, SplitName, Text
 from shards.format.store import Store
+from shards.format.stored import decode_stored, read_stored
 
 FORMAT_VERSION = 1
 
@@ -57,12 +63,12 @@ class SkippedClip:
     `source` is the path of its video below the corpus's root, `detail` what was found and what was expected.
     """
 
-    key: str
-    split: str
-    source: str
+    key: Text
+    split: SplitName
+    source: Text
     stage: Stage
     reason: Reason
-    detail: str
+    detail: Text
 
 
 @dataclass(frozen=True)
@@ -78,19 +84,33 @@ class Sidecar:
         versions: of the libraries that made it.
     """
 
-    plan: str
-    shard: str
-    split: str
-    bytes: int
-    sha256: str
+    plan: Name
+    shard: ShardName
+    split: SplitName
+    bytes: Count
+    sha256: Sha256
     rows: list[dict[str, Any]]
     skipped: list[SkippedClip]
-    versions: dict[str, str]
+    versions: dict[Name, Name]
 
     @cached_property
     def frames(self) -> int:
         """Video frames in the shard, over all its clips."""
         return sum(int(row["frames"]) for row in self.rows)
+
+
+@dataclass(frozen=True)
+class _Body(Sidecar):
+    """What is read."""
+
+    rows: list[IndexRow]  # type: ignore[assignment]
+
+
+@dataclass(frozen=True)
+class _Stored:
+    format: int
+    digest: Sha256
+    sidecar: msgspec.Raw
 
 
 def sidecar_name(shard: str) -> str:
@@ -117,14 +137,28 @@ def read_sidecar(store: Store, shard: str) -> Sidecar:
         FileNotFoundError: the shard has none: it was never finished.
         DatasetError: it is not readable, or of another format version.
     """
-    name = sidecar_name(shard)
-    with unreadable(f"{store.path(name)}: not the sidecar of a shard", ValueError, TypeError, KeyError, AttributeError):
-        content = json.loads(store.read(name))
-        if content["format"] != FORMAT_VERSION:
-            raise DatasetError(f"{store.path(name)}: format {content['format']}, this version reads {FORMAT_VERSION}")
-        body = dict(content["sidecar"])
-        if _compact(body)[1] != content["digest"]:
-            raise DatasetError(f"{store.path(name)}: its content is not what it was written with")
-        refuse_renamed("sidecar", body)
-        skipped = [SkippedClip(**entry) for entry in body.pop("skipped")]
-        return Sidecar(skipped=skipped, **body)
+    where = store.path(sidecar_name(shard))
+    what = f"{where}: not the sidecar of a shard"
+    stored = decode_stored(read_stored(store, sidecar_name(shard), MAX_SIDECAR_BYTES), _Stored, what, MAX_SIDECAR_BYTES)
+    if stored.format != FORMAT_VERSION:
+        raise DatasetError(f"{where}: format {stored.format}, this version reads {FORMAT_VERSION}")
+    body = bytes(stored.sidecar)
+    if hashlib.sha256(body).hexdigest() != stored.digest:
+        raise DatasetError(f"{where}: its content is not what it was written with")
+    try:
+        found = decode_stored(body, _Body, what, MAX_SIDECAR_BYTES)
+    except DatasetError:
+        _refuse_renamed(body, what)
+        raise
+    if found.shard != shard:
+        raise DatasetError(f"{what}: shard: it is of {found.shard}, expected {shard}")
+    return Sidecar(**vars(found))
+
+
+def _refuse_renamed(body: bytes, what: str) -> None:
+    """Say so where a sidecar that cannot be read is of an older version."""
+    names = decode_stored(body, dict[str, msgspec.Raw], what, MAX_SIDECAR_BYTES)
+    try:
+        refuse_renamed("sidecar", names)
+    except ValueError as error:
+        raise DatasetError(f"{what}: {error}") from error

@@ -17,7 +17,7 @@ from typing import IO, Any, cast
 import numpy as np
 
 from shards.format.errors import DatasetError
-from shards.format.index import MEMBERS, member_extension
+from shards.format.member_names import MEMBERS, member_extension
 from shards.format.npy import encode_npy_header
 from shards.format.roi import RoiCodec, roi_blocks, roi_member
 from shards.format.sample import Sample, member_encoders

@@ -7,25 +7,27 @@ batches (batch_plan.py, loader.py). Nothing is unpickled, and a tar that is not 
 from __future__ import annotations
 
 import re
-import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from runtime.regular_file import IrregularFileError
 from shards.format.errors import DatasetError
-from shards.format.index import MEMBERS, member_extension, read_index, split_member
-from shards.format.manifest import Manifest, read_manifest
-from shards.format.sample import Sample, decode_sample
+from shards.format.index import read_index
+from shards.format.manifest import Manifest, ShardEntry, read_manifest
+from shards.format.member_names import MEMBERS, member_extension
+from shards.format.member_sizes import member_sizes
+from shards.format.sample import Sample, decode_sample, roi_side
 from shards.format.store import Store
+from shards.format.tar import Member, read_members
 
 _TRAINING_SPLITS = ("train", "pretrain")
 _HELD_OUT = re.compile("val|dev|test|eval")
-_MAX_MEMBER_BYTES = 8 << 30
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,12 @@ class Dataset:
     @cached_property
     def index(self) -> pa.Table:
         """The index, a row a clip (columns: `INDEX_SCHEMA`)."""
-        return read_index(self.store)
+        return read_index(self.store, self.manifest)
+
+    @property
+    def crop_radius(self) -> int:
+        """h, of its lip regions, which are 2 (h + 5) pixels wide."""
+        return int(self.manifest.features["crop"]["crop_radius"])
 
     def training_splits(self) -> tuple[str, ...]:
         """The splits to train on: train and pretrain; without these, all but those named as held out.
@@ -61,9 +68,12 @@ class Dataset:
         Raises:
             DatasetError: no such split, or a shard that does not keep the contract.
         """
-        for shard in self.manifest.shard_names(split):
-            for key, members in read_tar(self.store, shard):
-                yield decode_sample(key, {name: member.content for name, member in members.items()})
+        self.manifest.shard_names(split)
+        for name, entries in self.manifest.splits.items():
+            for entry in entries if split in (None, name) else ():
+                for key, members in read_tar(self.store, entry, self.crop_radius):
+                    content = {extension: member.content for extension, member in members.items()}
+                    yield decode_sample(key, content, crop_radius=self.crop_radius)
 
     def sample(self, key: str) -> Sample:
         """One clip, read by its byte offsets.
@@ -74,7 +84,7 @@ class Dataset:
         rows = self.index.filter(pc.field("key") == key).to_pylist()
         if not rows:
             raise DatasetError(f"{key}: no such clip in {self.store.url}")
-        return read_row(self.store, rows[0])
+        return read_row(self.store, rows[0], self.crop_radius)
 
 
 def open_dataset(url: str) -> Dataset:
@@ -87,61 +97,45 @@ def open_dataset(url: str) -> Dataset:
     return Dataset(store, read_manifest(store))
 
 
-def read_row(store: Store, row: dict[str, Any]) -> Sample:
-    """The clip that an index row points to (`DatasetError` when its bytes are not what the row says)."""
+def read_row(store: Store, row: dict[str, Any], crop_radius: int | None = None) -> Sample:
+    """The clip that an index row points to (`DatasetError` when its bytes are not what the row says).
+
+    Args:
+        store: where its shard lies.
+        row: of an index that was read with `read_index`.
+        crop_radius: of the dataset; None: whatever the clip says.
+    """
     members = {}
     for member in MEMBERS:
-        with _missing_named(store, row["shard"]):
+        with _unusable_named(store, row["shard"]):
             content = store.read_range(row["shard"], row[f"{member}_offset"], row[f"{member}_size"])
         members[member_extension(member, str(row["roi_member"]))] = content
-    return decode_sample(row["key"], members)
+    return decode_sample(row["key"], members, crop_radius=crop_radius, frames=row["frames"])
 
 
-class Member(NamedTuple):
-    """A member of a tar: where its content begins, in bytes from the tar's beginning, and the content."""
+def read_tar(store: Store, entry: ShardEntry, crop_radius: int) -> Iterator[tuple[str, dict[str, Member]]]:
+    """Groups of members of a shard, (key, extension -> member), read as a stream.
 
-    offset: int
-    content: bytes
-
-
-def read_tar(store: Store, shard: str) -> Iterator[tuple[str, dict[str, Member]]]:
-    """Groups of members of a tar, (key, extension -> member), read as a stream.
+    Args:
+        store: where it lies.
+        entry: what the manifest says of it.
+        crop_radius: of the dataset.
 
     Raises:
-        DatasetError: not a tar, cut short, or with members that no shard has (links, devices, names without a key).
+        DatasetError: not a tar, cut short, or with members that no shard has (links, devices, names without a key), or
+            larger ones than its frames can take.
     """
-    where = store.path(shard)
-    with _missing_named(store, shard), store.open(shard) as file:
-        try:
-            with tarfile.open(fileobj=file, mode="r|") as tar:
-                yield from _groups(tar, where)
-        except tarfile.TarError as error:
-            raise DatasetError(f"{where}: not a readable tar, or cut short: {error}") from error
+    most = {name: size for name, (_, size) in member_sizes(max(1, entry.frames), roi_side(crop_radius)).items()}
+    with _unusable_named(store, entry.name), store.open(entry.name) as file:
+        yield from read_members(file, store.path(entry.name), most)
 
 
 @contextmanager
-def _missing_named(store: Store, shard: str) -> Iterator[None]:
-    """A shard that is not there is a fault of the dataset."""
+def _unusable_named(store: Store, shard: str) -> Iterator[None]:
+    """A shard that is not there, or no file, is a fault of the dataset."""
     try:
         yield
     except FileNotFoundError as error:
         raise DatasetError(f"{store.path(shard)}: the shard is missing") from error
-
-
-def _groups(tar: tarfile.TarFile, where: str) -> Iterator[tuple[str, dict[str, Member]]]:
-    key, members = "", dict[str, Member]()
-    for info in tar:
-        name = split_member(info.name)
-        if not info.isreg() or info.issparse() or name is None or not 0 <= info.size <= _MAX_MEMBER_BYTES:
-            raise DatasetError(f"{where}: member {info.name!r} is not one of a shard")
-        if name[0] != key:
-            if members:
-                yield key, members
-            key, members = name[0], {}
-        if name[1] in members:
-            raise DatasetError(f"{where}: member {info.name!r} is there twice")
-        content = tar.extractfile(info)
-        assert content is not None, "a regular member has content"
-        members[name[1]] = Member(info.offset_data, content.read())
-    if members:
-        yield key, members
+    except IrregularFileError as error:
+        raise DatasetError(str(error)) from error

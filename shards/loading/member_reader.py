@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 
 from runtime.constants import MEL_FRAMES_PER_VIDEO_FRAME, N_MELS, SAMPLE_RATE, SAMPLES_PER_FRAME
 from shards.format.errors import DatasetError, StorageError
-from shards.format.index import member_extension
+from shards.format.member_names import member_extension
 from shards.format.npy import npy_header
 from shards.format.roi import decode_roi
 from shards.format.wav import wav_header

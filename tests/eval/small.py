@@ -33,7 +33,7 @@ def spoken_dataset(folder: Path) -> Dataset:
         "test-000001.tar": [spoken_clip(f"main/b/{number}", "test", 51 + number) for number in range(3)],
         "test-000002.tar": [spoken_clip("main/alone/0", "test", 60)],
     }
-    lost = {"key": "main/b/9", "stage": "decode", "reason": "video_short", "detail": "3 frames"}
+    lost = {"key": "main/b/9", "source": "b/9.mp4", "stage": "decode", "reason": "video_short", "detail": "3 frames"}
     lines = [json.dumps(lost | {"split": split}) for split in ("test", "val")]
     (folder / "errors.jsonl").write_text("".join(f"{line}\n" for line in lines))
     return write_dataset(str(folder), named)

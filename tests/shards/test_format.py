@@ -18,6 +18,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from shards import DatasetError, Sample, SampleMeta, ShardWriter, Store, decode_sample, encode_sample
+from shards.format.manifest import ShardEntry
 from shards.format.npy import decode_npy, encode_npy
 from shards.format.roi import ROI_CODECS, RoiCodec, decode_roi, encode_roi, roi_member
 from shards.loading.dataset import read_row, read_tar
@@ -200,6 +201,12 @@ def write_shard(store: Store, samples: list[Sample], codec: RoiCodec = "npy") ->
     return writer
 
 
+def keys_of(folder: Path, shard: str = "train-000000.tar") -> list[str]:
+    """Keys of a tar, read as one of 100 frames."""
+    entry = ShardEntry(shard, 0, "0" * 64, 3, 100)
+    return [key for key, _ in read_tar(Store(str(folder)), entry, 11)]
+
+
 @pytest.mark.parametrize("codec", ROI_CODECS)
 def test_index_rows_point_to_the_bytes_of_each_member(tmp_path: Path, codec: RoiCodec) -> None:
     store = Store(str(tmp_path))
@@ -238,7 +245,7 @@ def test_keys_may_be_long_and_of_any_script(tmp_path: Path) -> None:
     sample = make_sample("main/" + "дом-" * 60 + "/" + "x" * 150)
     row = write_shard(store, [sample]).rows[0]
     assert_same(read_row(store, row), sample)
-    assert [key for key, _ in read_tar(store, "train-000000.tar")] == [sample.key]
+    assert keys_of(tmp_path) == [sample.key]
 
 
 def test_key_written_twice_is_refused(tmp_path: Path) -> None:
@@ -257,7 +264,7 @@ def test_tar_with_members_that_no_shard_has_is_refused(tmp_path: Path, kind: byt
         info.type, info.linkname = kind, "/etc/passwd"
         tar.addfile(info)
     with pytest.raises(DatasetError, match=r"evil\.tar"):
-        list(read_tar(Store(str(tmp_path)), "evil.tar"))
+        keys_of(tmp_path, "evil.tar")
 
 
 def test_tar_that_is_cut_short_is_named(tmp_path: Path) -> None:
@@ -266,7 +273,7 @@ def test_tar_that_is_cut_short_is_named(tmp_path: Path) -> None:
     shard = tmp_path / "train-000000.tar"
     shard.write_bytes(shard.read_bytes()[:30_000])
     with pytest.raises(DatasetError, match=r"train-000000\.tar"):
-        list(read_tar(store, "train-000000.tar"))
+        keys_of(tmp_path)
 
 
 def test_json_member_is_plain_json() -> None:
