@@ -40,8 +40,8 @@ INDEX_SCHEMA = pa.schema(
 )
 """Columns of the index. Offsets are of a member's first content byte in its tar, sizes are in bytes."""
 
-_LEAST_VALUE_BYTES = 4
-"""In memory, of a value in any column."""
+_VALUE_BYTES = 8
+"""In memory, of a value in any column, at most; a string's own come on top."""
 
 
 def encode_index(rows: Iterable[dict[str, Any]]) -> bytes:
@@ -110,13 +110,13 @@ def _check_room(content: bytes, where: str) -> None:
     groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
     check_limit(f"{where}: rows", metadata.num_rows, MAX_INDEX_ROWS)
     values = sum(group.column(column).num_values for group in groups for column in range(group.num_columns))
-    check_limit(f"{where}: bytes in memory", _LEAST_VALUE_BYTES * max(values, metadata.num_rows), room)
+    check_limit(f"{where}: bytes in memory", _VALUE_BYTES * max(values, metadata.num_rows), room)
     check_limit(f"{where}: bytes in memory", sum(group.total_byte_size for group in groups), room)
     strings = [column.path for column in plain.schema if column.physical_type == "BYTE_ARRAY"]
-    table = pq.ParquetFile(io.BytesIO(content), read_dictionary=strings).read(use_threads=False)
+    table = pq.ParquetFile(io.BytesIO(content), read_dictionary=strings).read(strings, use_threads=False)
     columns = [table[field.name] for field in INDEX_SCHEMA if field.type == pa.string()]
     sizes = (_string_bytes(column) for column in (*columns, pc.struct_field(_words(table), "word")))
-    check_limit(f"{where}: bytes in memory", table.nbytes + sum(sizes), room)
+    check_limit(f"{where}: bytes in memory", _VALUE_BYTES * values + sum(sizes), room)
 
 
 def _words(table: pa.Table) -> pa.ChunkedArray:

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.atomic import PART_SUFFIX
+from runtime.regular_file import IrregularFileError, regular_descriptor
 from shards.format.errors import DatasetError, StorageError
 from shards.format.manifest import Manifest, ShardEntry
 from shards.format.store import Store
@@ -85,11 +86,11 @@ class ShardCache:
         """
         name = self._name(shard)
         with _disk_named(self._folder):
-            descriptor = self._opened(name)
+            descriptor = self._opened(shard)
             if descriptor is not None:
                 return descriptor
             with self._locked(f"{name}.lock", how):
-                descriptor = self._opened(name)  # fetched by another process in the meantime
+                descriptor = self._opened(shard)  # fetched by another process in the meantime
                 return self._fetched(shard) if descriptor is None else descriptor
 
     def fill(self, shard: str) -> bool:
@@ -112,11 +113,14 @@ class ShardCache:
     def _name(self, shard: str) -> str:
         return f"{self._entry(shard).sha256[:16]}-{shard}"
 
-    def _opened(self, name: str) -> int | None:
-        """A descriptor of a shard that is there, from now on the one that was used last."""
+    def _opened(self, shard: str) -> int | None:
+        """A descriptor of a shard that is there whole, from now on the one that was used last."""
         try:
-            descriptor = os.open(self._folder / name, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
+            descriptor = regular_descriptor(self._folder / self._name(shard))
+        except (FileNotFoundError, IrregularFileError):
+            return None
+        if os.fstat(descriptor).st_size != self.bytes(shard):  # somebody has changed it: it is fetched again
+            os.close(descriptor)
             return None
         _mark_used(descriptor)
         return descriptor

@@ -24,15 +24,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from runtime.constants import MEL_FRAMES_PER_VIDEO_FRAME, N_MELS, SAMPLE_RATE, SAMPLES_PER_FRAME
+from runtime.regular_file import IrregularFileError, regular_descriptor
 from shards.format.errors import DatasetError, StorageError
 from shards.format.member_names import member_extension
+from shards.format.member_sizes import LONGEST_HEADER
 from shards.format.npy import npy_header
 from shards.format.roi import decode_roi
 from shards.format.wav import wav_header
 
 Array = np.ndarray[Any, Any]
 _MEMBERS = ("roi", "mel", "wav")
-_LONGEST_HEADER = 1 << 16
 _MOST_OPEN = 32  # shards
 _ATTEMPTS = 3
 PAUSE_SECONDS = 2.0
@@ -136,7 +137,7 @@ class MemberReader:
         if self._open_shard:
             self._open[shard] = self._open_shard(shard)
         else:
-            self._open[shard] = os.open(self._where(shard), os.O_RDONLY | os.O_CLOEXEC)
+            self._open[shard] = regular_descriptor(self._where(shard))
         return self._open[shard]
 
     def _shard(self, row: int) -> str:
@@ -158,7 +159,7 @@ class MemberReader:
     def _header(self, row: int, member: str, payload: int) -> Array:
         """Room for a member's header: what its size leaves beside its payload."""
         size = int(self._sizes[member][row])
-        if not 0 < size - payload < _LONGEST_HEADER:
+        if not 0 < size - payload <= LONGEST_HEADER:
             raise DatasetError(
                 f"{self._place(row, member)}: {size} bytes cannot be a header and the {payload} that "
                 f"{self.frames[row]} frames take"
@@ -176,6 +177,8 @@ class MemberReader:
                 break
             except FileNotFoundError as error:
                 raise DatasetError(f"{self._shard(row)}: the shard is missing ({self._name(row, member)})") from error
+            except IrregularFileError as error:
+                raise DatasetError(f"{error} ({self._name(row, member)})") from error
             except StorageError:  # of the cache, which has tried again
                 raise
             except OSError as error:  # of a mounted disk, which may be back in a moment, with another handle
