@@ -143,7 +143,7 @@ class ShardCache:
                 return descriptor
             except BaseException as error:
                 os.close(descriptor)
-                os.remove(part)
+                part.unlink(missing_ok=True)
                 if not isinstance(error, DatasetError | StoreError):
                     raise
                 problem = error
