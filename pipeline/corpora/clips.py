@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+from pipeline.config import BuildSettings
 from pipeline.corpora.listing import Listing
 from pipeline.media.text_files import clean_path
 from shards import SkippedClip
@@ -16,6 +17,9 @@ from shards.format.sidecar import Reason, Stage
 
 LONGEST_KEY = 200
 """Bytes of a key in UTF-8. The path of the video, whole, is in the sample's json and in the index as its source."""
+
+_PART = re.compile(r"(.+)-(?:shot|part)\d+", re.DOTALL)
+"""What a video is split into (pipeline.clip): `<key>-shot2-part003`."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +143,7 @@ def make_key(set_name: str, stem: str) -> str:
     WebDataset ends a key at the first dot of a file name; white space breaks lists of keys. Accents are composed (NFC):
     a file system of a Mac decomposes them, and the same corpus has the same keys on any. A long one is shortened.
     """
-    return shorten_key(re.sub(r"[\s.\x00-\x1f\x7f\\]", "_", unicodedata.normalize("NFC", f"{set_name}/{stem}")))
+    return shorten_key(re.sub(r"[\s.\x00-\x1f\x7f-\x9f\\]", "_", unicodedata.normalize("NFC", f"{set_name}/{stem}")))
 
 
 def shorten_key(key: str) -> str:
@@ -154,21 +158,34 @@ def shorten_key(key: str) -> str:
     return f"{content[: LONGEST_KEY - 1 - len(digest)].decode(errors='ignore')}-{digest}"
 
 
-def separate_keys(clips: Iterable[CorpusClip]) -> list[CorpusClip]:
+def separate_keys(clips: Iterable[CorpusClip], settings: BuildSettings) -> list[CorpusClip]:
     """Give clips whose names only differ in what a key cannot hold (`a.b.mp4`, `a b.mp4`, `a_b.avi`) keys of their own.
 
     The first by path keeps the plain key, the others end in a short hash of their path: nothing is lost, and a key
-    does not depend on the order in which a folder was listed.
+    does not depend on the order in which a folder was listed. Where videos are split, a clip whose name is that of a
+    part of another (`a.mp4`, `a-shot2.mp4`) gets a hash too. A key that is taken even so gets a longer hash.
     """
+    splits = "split" in (settings.scene_cuts, settings.long_clips)
     taken: set[str] = set()
     separated = []
     for clip in sorted(clips, key=lambda clip: (clip.key, clip.video)):
-        if clip.key in taken:
-            digest = hashlib.sha256(clip.video.encode()).hexdigest()[:8]
-            clip = replace(clip, key=shorten_key(f"{clip.key}-{digest}"))
-        taken.add(clip.key)
-        separated.append(clip)
+        key, attempt = clip.key, 0
+        while key in taken or (splits and not attempt and _is_part_of_another(key, taken)):
+            written = f"{clip.video} {attempt}" if attempt else clip.video
+            digest = hashlib.sha256(written.encode()).hexdigest()[: 8 << min(attempt, 3)]
+            key, attempt = shorten_key(f"{clip.key}-{digest}"), attempt + 1
+        taken.add(key)
+        separated.append(replace(clip, key=key))
     return separated
+
+
+def _is_part_of_another(key: str, taken: set[str]) -> bool:
+    """Whether a part of a clip may get this key."""
+    while (part := _PART.fullmatch(key)) is not None:
+        key = part[1]
+        if key in taken:
+            return True
+    return False
 
 
 def count_coordinates(coordinates: str) -> int:

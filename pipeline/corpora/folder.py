@@ -64,7 +64,7 @@ def index_folder(settings: BuildSettings) -> CorpusIndex:
         ]
     if settings.lip_box is not None or corpus.coordinates is None:
         index.clips = _with_probed_frames(root, index.clips)
-    index.clips = separate_keys(index.clips)
+    index.clips = separate_keys(index.clips, settings)
     return index
 
 

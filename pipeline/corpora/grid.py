@@ -89,7 +89,7 @@ def index_grid(settings: BuildSettings) -> CorpusIndex:
             index.skipped.append(clip.skipped("index", "sound_missing", detail))
         else:
             clips.append(clip)
-    index.clips = separate_keys(clips)
+    index.clips = separate_keys(clips, settings)
     index.skip_refused(files, wavs)
     return index
 

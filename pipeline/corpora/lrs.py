@@ -92,7 +92,7 @@ def index_lrs(settings: BuildSettings, layout: Layout) -> CorpusIndex:
             index.skipped.append(clip)
         else:
             clips.append(clip)
-    index.clips = separate_keys(clips)
+    index.clips = separate_keys(clips, settings)
     index.skip_refused(files, wavs)
     return index
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +15,9 @@ from hypothesis import strategies as st
 
 from pipeline.config import BuildSettings
 from pipeline.corpora import index_corpus
-from pipeline.corpora.clips import make_key
+from pipeline.corpora.clips import CorpusClip, make_key, separate_keys
 from pipeline.media.coordinates import fit_coordinates, parse_coordinates
+from shards.format.schema import is_key
 from tests.corpora import coordinate_line
 
 
@@ -250,6 +253,40 @@ def test_make_key_makes_a_key_of_any_name(name: str) -> None:
     assert "." not in key
     assert key.split() == [key]
     assert not any(ord(character) < 32 for character in key)
+    assert is_key(key), "readers of datasets take it"
+
+
+def clip_of(video: str) -> CorpusClip:
+    key = make_key("main", video.removesuffix(".mp4"))
+    return CorpusClip(key, "train", "main", "a", video, None, None, None, 25, (1, 0, 0))
+
+
+def keys_of(*videos: str, **settings: Any) -> dict[str, str]:
+    separated = separate_keys(map(clip_of, videos), BuildSettings(dataset="folder", **settings))
+    return {clip.video: clip.key for clip in separated}
+
+
+def test_keys_that_collide_even_with_a_hash_get_a_longer_one() -> None:
+    hashed = keys_of("a b.mp4", "a_b.mp4")["a_b.mp4"]
+    digest = hashlib.sha256(b"a_b.mp4").hexdigest()
+    assert hashed == f"main/a_b-{digest[:8]}"
+    longer = [f"a_b-{digest[:length]}.mp4" for length in (8, 16, 32, 64)]
+    keys = keys_of("a b.mp4", *longer, "a_b.mp4")
+    assert len(set(keys.values())) == 6
+    assert keys["a b.mp4"] == "main/a_b"
+    assert keys["a_b.mp4"] == hashed, "the first by path keeps it"
+    assert keys_of(*reversed(["a b.mp4", *longer, "a_b.mp4"])) == keys
+
+
+def test_key_of_a_part_is_given_to_no_other_clip() -> None:
+    videos = ("a.mp4", "a-shot2.mp4", "a-part001.mp4", "a-shot1-part000.mp4", "b-shot2.mp4")
+    whole = keys_of(*videos)
+    assert whole["a-shot2.mp4"] == "main/a-shot2", "no video is split"
+    for split in ({"scene_cuts": "split"}, {"long_clips": "split"}):
+        keys = keys_of(*videos, **split)
+        changed = {video for video in videos if keys[video] != whole[video]}
+        assert changed == {"a-shot2.mp4", "a-part001.mp4", "a-shot1-part000.mp4"}
+        assert len(set(keys.values())) == len(videos)
 
 
 def test_index_refuses_a_folder_without_videos_or_the_coordinates_named(tmp_path: Path) -> None:
