@@ -129,7 +129,8 @@ def serve() -> None:
         if not pid:
             _be_the_command(programs[request["program"]], request, mapped)
         ended = _wait(pid, began, shared)
-        print(json.dumps(asdict(ended)), flush=True)
+        with suppress(BrokenPipeError):  # who asked has ended
+            print(json.dumps(asdict(ended)), flush=True)
 
 
 def _wait(pid: int, began: float, shared: int) -> _Ended:
