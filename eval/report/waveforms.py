@@ -15,6 +15,7 @@ from runtime.constants import HOP_LENGTH, N_MELS, SAMPLE_RATE
 from runtime.images import mel_data_uri
 from runtime.limits import MAX_WAV_BYTES
 from runtime.regular_file import is_inside, open_regular
+from shards.format.wav import WAV_DAMAGE
 
 Array = np.ndarray[Any, Any]
 
@@ -39,7 +40,7 @@ def read_waveform(folder: Path, name: str | None, length: int) -> Array:
             content = sound.readframes(length)
     except FileNotFoundError as error:
         raise WaveformError(f"{name} is missing") from error
-    except (wave.Error, EOFError, ValueError, OSError) as error:
+    except (*WAV_DAMAGE, OSError) as error:
         raise WaveformError(f"{name} cannot be read") from error
     if form != (1, 2, SAMPLE_RATE) or len(content) < 2:
         raise WaveformError(f"{name} is not a sound of 16 kHz and one channel")

@@ -13,7 +13,7 @@ import numpy as np
 from runtime.constants import SAMPLE_RATE
 from shards.format.errors import DatasetError, unreadable
 
-_DAMAGE = (wave.Error, EOFError, struct.error, ValueError, RuntimeError)
+WAV_DAMAGE = (wave.Error, EOFError, struct.error, ValueError, RuntimeError)
 """What `wave` raises over a damaged file."""
 
 
@@ -30,7 +30,7 @@ def encode_wav(samples: np.ndarray[Any, Any]) -> bytes:
 
 def decode_wav(content: bytes, name: str) -> np.ndarray[Any, Any]:
     """The int16 samples in the bytes of such a file (`DatasetError`, naming `name`: they are no such file)."""
-    with unreadable(f"{name}: not a readable wav file", *_DAMAGE), wave.open(io.BytesIO(content), "rb") as file:
+    with unreadable(f"{name}: not a readable wav file", *WAV_DAMAGE), wave.open(io.BytesIO(content), "rb") as file:
         form = (file.getnchannels(), file.getsampwidth(), file.getframerate())
         if form != (1, 2, SAMPLE_RATE):
             raise DatasetError(
@@ -45,6 +45,6 @@ def wav_header(header: bytes) -> tuple[int, int, int, int] | None:
     try:
         with wave.open(io.BytesIO(header), "rb") as file:
             form = (file.getnchannels(), file.getsampwidth(), file.getframerate(), file.getnframes())
-    except _DAMAGE:
+    except WAV_DAMAGE:
         return None
     return form if header[-8:-4] == b"data" else None

@@ -10,13 +10,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from eval.compare.command import run
+from eval.report.waveforms import WaveformError, read_waveform
 from eval.result_schema import ResultsError
 from eval.results import ABOUT_NAME, CHECKSUMS_NAME, CLIPS_NAME, Evaluation
+from shards.format.wav import encode_wav
 from tests.eval.evaluations import all_rows, evaluation_of
 
 KEYS = ["main/s/1", "main/s/2", "main/t/3"]
@@ -240,3 +243,17 @@ def test_page_shows_no_waveform_that_is_a_fifo_or_leads_out(linked: bool, report
     page = (tmp_path / "out" / "report.html").read_text()
     why = "lies outside of the report&#39;s folder" if linked else "cannot be read"
     assert f"wav/network/main/s/1.wav {why}" in page
+
+
+@pytest.mark.parametrize("place", [16, 40])
+def test_waveform_whose_header_claims_gigabytes_is_read_as_far_as_it_goes_or_refused(
+    place: int, tmp_path: Path
+) -> None:
+    content = bytearray(encode_wav(np.ones(640, np.int16)))
+    content[place : place + 4] = b"\xff" * 4
+    (tmp_path / "a.wav").write_bytes(content)
+    if place == 40:
+        assert len(read_waveform(tmp_path, "a.wav", 1000)) == 640
+        return
+    with pytest.raises(WaveformError, match=r"a\.wav cannot be read"):
+        read_waveform(tmp_path, "a.wav", 1000)
