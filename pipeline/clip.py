@@ -16,11 +16,11 @@ from pipeline.corpora.grid_transcripts import parse_grid_transcript
 from pipeline.corpora.transcripts import Transcript, parse_transcript
 from pipeline.lip_regions import LipRegions, given_regions, is_tracked, regions_of, tracked_regions
 from pipeline.long_clips import part_edges, part_of_transcript
-from pipeline.media.errors import ClipError
+from pipeline.media.errors import ClipError, faults_of_file
 from pipeline.media.sound_runs import SoundRun
 from pipeline.media.stored_sound import read_wav, stored_sound
 from pipeline.media.sync import frames_at_25
-from pipeline.source_file import read_file, video_file
+from pipeline.source_file import opened_file, read_file, video_file
 from runtime.constants import FPS, HOP_LENGTH, MEL_FRAMES_PER_VIDEO_FRAME, N_MELS, SAMPLES_PER_FRAME
 from runtime.limits import MAX_TRANSCRIPT_FILE_BYTES, check_limit
 from shards import Sample, SampleMeta, SkippedClip, StorageError, Store
@@ -30,6 +30,8 @@ _MOST_MEL_FRAMES_AT_ONCE = 12_000
 """Two minutes: the analysis takes 2 MB a second."""
 _MEL_FRAMES_OF_A_PIECE = 6_000
 _MEL_FRAMES_BEYOND = 8
+_SECONDS_BEYOND = 5
+"""Of a wav, that are read after the end of a clip: more than resampling needs."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,8 @@ def _parts(
     try:
         if isinstance(shot, ClipError):
             raise shot
-        shown = frames_at_25(shot.picture)
+        with faults_of_file():
+            shown = frames_at_25(shot.picture)
     except ClipError as fault:
         return [_Part(clip, fault, np.zeros(0, np.int64), 0, 0, count > 1)]
     edges = part_edges(len(shown), settings.max_minutes)
@@ -172,8 +175,10 @@ def _sample(
     if clip.audio is not None:
         assert corpus.wavs is not None, "a clip with a wav comes with a folder of wav files"
         wav_begins = float(picture.start) - lips.first_seconds
-        runs = read_wav(read_file(corpus.wavs, clip.audio, "sound_unreadable"), wav_begins)
-    wav, span = stored_sound(runs, picture, frames, part.first)
+        with opened_file(corpus.wavs, clip.audio, "sound_unreadable") as file:
+            runs = read_wav(file, wav_begins, begins + frames / FPS + _SECONDS_BEYOND)
+    with faults_of_file():
+        wav, span = stored_sound(runs, picture, frames, part.first)
     return Sample(
         key=clip.key,
         roi=regions_of(lips.regions, shown),

@@ -20,6 +20,7 @@ from pipeline.media.shown_frames import centers_of_stored
 from pipeline.media.sound_runs import SoundRun
 from pipeline.media.spool import MEMORY_BYTES
 from pipeline.tracking.face_crops import FaceCrops
+from pipeline.tracking.face_networks import network
 from pipeline.tracking.video_tracker import Shot, VideoTracker
 from runtime.constants import ROI_MARGIN
 from shards.format.sample import roi_side
@@ -115,6 +116,7 @@ def tracked_regions(
         ClipError: the file cannot be decoded, or it has cuts and is not to be split.
         MissingModelsError: the face networks are not installed.
     """
+    network("mesh")  # that it is not installed is no fault of the video
     side = roi_side(settings.crop_radius)
     track = settings.track_settings()
     crops = FaceCrops(side, track.square_eye_distances * side / (2 * settings.crop_radius))

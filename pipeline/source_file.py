@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from pipeline.media.errors import ClipError
 from pipeline.media.source_store import OutsideError
@@ -28,6 +29,13 @@ def read_file(store: Store, path: str, unreadable: Reason) -> bytes:
     """
     with _named(store, path, unreadable):
         return store.read(path)
+
+
+@contextmanager
+def opened_file(store: Store, path: str, unreadable: Reason) -> Iterator[IO[bytes]]:
+    """A corpus's file, opened for reading (errors as `read_file`)."""
+    with _named(store, path, unreadable), store.open(path) as file:
+        yield file
 
 
 @contextmanager

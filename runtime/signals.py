@@ -35,6 +35,26 @@ def sigterm_noted() -> Iterator[threading.Event]:
         signal.signal(signal.SIGTERM, before)
 
 
+@contextmanager
+def sigterm_raised() -> Iterator[None]:
+    """SIGTERM ends the block as an error does, so that what it made for itself is removed: `SystemExit`, status 143.
+
+    Without effect outside of the main thread.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(*_: object) -> None:
+        raise SystemExit(128 + signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def exit_with_parent(parent: int) -> None:
     """End this process about a second after `parent`, the id of the process that started it, has ended.
 

@@ -21,7 +21,7 @@ from PIL import Image
 from eval.reference_audio import reference_of
 from eval.results import make_folder
 from eval.settings import VOCODERS
-from eval.synthesize.lip_crop import LipSquares, probe_video, read_box, read_coordinates, read_lips
+from eval.synthesize.lip_crop import MAX_SECONDS, LipSquares, probe_video, read_box, read_coordinates, read_lips
 from eval.synthesize.lip_track import track_lips
 from eval.synthesize.mux import check_container, mux_sound
 from eval.systems import device_of
@@ -36,6 +36,8 @@ from pipeline.tracking.lip_tracks import SQUARE_EYE_DISTANCES, TrackSettings
 from runtime.command_line import CommandParser
 from runtime.constants import FPS
 from runtime.images import color_map, mel_levels
+from runtime.regular_file import check_regular
+from runtime.signals import sigterm_raised
 from runtime.terminal import say
 from shards.format.wav import encode_wav
 
@@ -50,11 +52,16 @@ def run(arguments: Sequence[str]) -> int:
     """Inference on one video: its picture with speech synthesized from the lips. `OSError` where a file cannot be read
     or written, `ValueError` for whatever else is wrong with what was given; the message names the file."""
     values = _parse(arguments)
+    with sigterm_raised():  # temporary files go, too
+        return _run(values)
+
+
+def _run(values: Namespace) -> int:
     try:
         return _synthesize(values, values.video)
     except OddVideoError as odd:
         try:
-            with normalized(values.video, odd) as (plain, note):
+            with normalized(values.video, odd, MAX_SECONDS) as (plain, note):
                 say(f"note: {values.video}: {note}")
                 return _synthesize(values, plain)
         except ClipError as error:
@@ -131,6 +138,8 @@ def _places(out: Path) -> list[Path]:
 
 def _check_not_over(out: Path, inputs: list[Path | None]) -> None:
     for place in _places(out):
+        if place.exists():
+            check_regular(place)  # a FIFO or a device is nothing to put a file in the place of
         for given in inputs:
             if given is not None and place.exists() and given.exists() and place.samefile(given):
                 raise ValueError(f"--out {out}: {place} would be written over what is read: choose another name")

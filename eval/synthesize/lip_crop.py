@@ -31,13 +31,16 @@ from pipeline.media.coordinates import (
 )
 from pipeline.media.crop import CenterCrop, Orientation
 from pipeline.media.decode import Picture, decode_plain
-from pipeline.media.errors import ClipError
+from pipeline.media.errors import FAULTS, ClipError
 from pipeline.media.probe import Oddity, OddVideoError, probe_header
 from pipeline.media.shown_frames import centers_of_stored
 from pipeline.media.streams import choose_streams, open_video
 from pipeline.media.sync import frames_at_25
 from pipeline.media.text_files import clean_path, read_text
 from runtime.constants import FPS
+from runtime.limits import MAX_DECODING_BYTES
+from runtime.memory_limit import memory_limited
+from runtime.regular_file import open_regular
 from shards import Store
 
 Array = np.ndarray[Any, Any]
@@ -83,7 +86,7 @@ class LipCrops:
 def probe_video(video: Path) -> VideoInfo:
     """What a plain video shows, from its header and its first frame. `OddVideoError` where it is to be normalized
     first, `OSError` where it cannot be read, `ValueError` where it is none, or has no picture."""
-    with video.open("rb") as file:
+    with open_regular(video) as file, memory_limited(MAX_DECODING_BYTES):
         try:
             with open_video(file) as container:
                 stream = choose_streams(container).video
@@ -93,7 +96,7 @@ def probe_video(video: Path) -> VideoInfo:
                     raise OddVideoError(Oddity("AVI does not say when its B-frames are shown"))
                 frame = next(iter(container.decode(stream)), None)
                 if frame is None:
-                    raise ValueError(f"{video}: none of its pictures can be decoded: is it damaged?")
+                    raise ClipError("decode", "video_unreadable", "none of its pictures can be decoded")
                 width, height = Orientation.of(frame).size(frame)
                 begin = (container.start_time or 0) if "matroska" in container.format.name else 0  # it counts from 0
                 seconds = max((container.duration or 0) - begin, 0) / av.time_base
@@ -102,8 +105,12 @@ def probe_video(video: Path) -> VideoInfo:
                 )
         except ClipError as error:
             raise ValueError(f"{video}: {error.detail}, and a video of a face was expected") from error
-        except (av.FFmpegError, OSError) as error:  # FFmpeg looks for what is not there, in an empty file say
-            raise ValueError(f"{video}: not a video that can be read: {error.strerror}") from error
+        except OddVideoError:
+            raise
+        except (av.FFmpegError, OSError, *FAULTS) as error:  # FFmpeg looks for what is not there, in an empty file say
+            raise ValueError(
+                f"{video}: not a video that can be read: {getattr(error, 'strerror', None) or error}"
+            ) from error
 
 
 def read_box(box: str) -> LipSquares:

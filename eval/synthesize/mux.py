@@ -15,12 +15,16 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import av
 import ffmpeg
 import numpy as np
-from imageio_ffmpeg import get_ffmpeg_exe
 
+from pipeline.media.decoding_limits import seconds_allowed
+from pipeline.media.ffmpeg_tool import INPUT_OPTIONS, FFmpegToolError, run_ffmpeg
 from pipeline.media.streams import open_video
 from runtime.constants import SAMPLE_RATE
+from runtime.limits import MAX_VIDEO_SECONDS
+from runtime.regular_file import open_regular
 
 COMMENT = "The speech is synthetic: made from the movements of the lips by lip-to-speech"
 
@@ -50,12 +54,12 @@ def check_container(video: Path, out: Path) -> None:
     picture; `OSError` where the video cannot be read.
     """
     container = _container_of(out)
-    picture, codec, hidden = _picture_of(video)
+    picture, codec, hidden, seconds = _picture_of(video)
     if hidden and not container.hides:
         raise ValueError(f"{out}: {video} hides its beginning, which a {out.suffix} file cannot: try .mp4 or .mov")
     try:
-        _run(picture, Path(os.devnull), container, {"frames:v": 1})
-    except ffmpeg.Error as error:
+        _run(picture, Path(os.devnull), container, {"frames:v": 1}, seconds)
+    except FFmpegToolError as error:
         raise ValueError(
             f"{out}: a {out.suffix} file cannot hold the {codec} picture of {video} without encoding it again: try a "
             "name that ends in .mkv"
@@ -86,10 +90,12 @@ def mux_sound(video: Path, sound: np.ndarray[Any, Any], start: Fraction, out: Pa
         "metadata": f"comment={COMMENT}",
         "metadata:s:a:0": "title=synthetic speech",
     }
+    picture, _, _, seconds = _picture_of(video)
     try:
-        _run(_picture_of(video)[0], out, container, options, speech, sound.astype("<i2").tobytes())
-    except ffmpeg.Error as error:
-        reason = (error.stderr.decode("utf-8", "replace").splitlines() or ["FFmpeg failed"])[0]
+        _run(picture, out, container, options, seconds, speech, sound.astype("<i2").tobytes())
+    except FFmpegToolError as error:
+        reason = (error.said.splitlines() or ["FFmpeg failed"])[0]
+        reason = f"it took more than {seconds:.0f} s" if error.timed_out else reason
         raise ValueError(f"{container_of}: the picture of {video} cannot be copied into it: {reason}") from error
 
 
@@ -101,23 +107,31 @@ def _container_of(out: Path) -> _Container:
     return container
 
 
-def _picture_of(video: Path) -> tuple[Any, str, bool]:
-    """The stream that the pipeline decodes, too, its codec, and whether its beginning is not to be shown. A file is
-    only ever a file, whatever its name looks like."""
-    with video.open("rb") as file, open_video(file) as source:
+def _picture_of(video: Path) -> tuple[Any, str, bool, float]:
+    """The stream that the pipeline decodes, too, its codec, whether its beginning is not to be shown, and the seconds
+    in which it is to be copied. A file is only ever a file, whatever its name looks like."""
+    with open_regular(video) as file, open_video(file) as source:
         stream = source.streams.best("video")
         assert stream is not None, "the video was decoded before"
         # the format that PyAV found, among those that are allowed: FFmpeg also reads playlists, and follows them
-        options = {"protocol_whitelist": "file", "format_whitelist": source.format.name}
-        picture = ffmpeg.input(f"file:{video}", **options)[str(stream.index)]
-        return picture, stream.codec_context.name, bool(next(source.demux(stream)).is_discard)
+        picture = ffmpeg.input(f"file:{video.absolute()}", format_whitelist=source.format.name, **INPUT_OPTIONS)
+        seconds = seconds_allowed(min((source.duration or 0) / av.time_base, MAX_VIDEO_SECONDS))
+        hidden = bool(next(source.demux(stream)).is_discard)
+        return picture[str(stream.index)], stream.codec_context.name, hidden, seconds
 
 
 def _run(
-    picture: Any, out: Path, container: _Container, options: dict[str, Any], sound: Any = None, pcm: bytes = b""
+    picture: Any,
+    out: Path,
+    container: _Container,
+    options: dict[str, Any],
+    seconds: float,
+    sound: Any = None,
+    pcm: bytes = b"",
 ) -> None:
-    """Copy the picture; times stay as they are, negative ones of hidden frames too (ffmpeg.Error: FFmpeg cannot)."""
+    """Copy the picture within some seconds; times stay as they are, negative ones of hidden frames too
+    (FFmpegToolError: FFmpeg cannot)."""
     streams = [picture] if sound is None else [picture, sound]
     fixed = {"c:v": "copy", "avoid_negative_ts": "disabled", "f": container.format}
-    job = ffmpeg.output(*streams, f"file:{out}", **fixed, **options).global_args("-v", "error", "-copyts")
-    ffmpeg.run(job, cmd=get_ffmpeg_exe(), input=pcm, capture_stdout=True, capture_stderr=True, overwrite_output=True)
+    job = ffmpeg.output(*streams, f"file:{out.absolute()}", **fixed, **options).global_args("-v", "error", "-copyts")
+    run_ffmpeg(job, seconds, pcm, overwrite=True)

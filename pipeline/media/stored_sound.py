@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import io
-from typing import Any
+import math
+from typing import IO, Any
 
 import numpy as np
 import soundfile
 
 from pipeline.media.decode import Picture
-from pipeline.media.errors import ClipError
+from pipeline.media.decoding_limits import check_sound
+from pipeline.media.errors import FAULTS, ClipError
 from pipeline.media.sound_runs import SoundRun
 from pipeline.media.spool import Spool
 from pipeline.media.sync import sound_at_16k, to_pcm16
 from runtime.constants import FPS
 
-_LOWEST_RATE, _HIGHEST_RATE = 4_000, 384_000
+_BLOCK = 1 << 18
+"""Samples of each channel that are read at once."""
 
 
 def stored_sound(
@@ -31,8 +33,7 @@ def stored_sound(
     """
     if not runs:
         raise ClipError("sound", "sound_missing", "the file has no sound")
-    if not _LOWEST_RATE <= runs[0].rate <= _HIGHEST_RATE:
-        raise ClipError("sound", "sound_unreadable", f"a sampling rate of {runs[0].rate} Hz is none of speech")
+    check_sound(1, runs[0].rate)
     sound, span = sound_at_16k(runs, float(picture.start) + first / FPS, frames)
     if span[0] >= span[1]:
         raise ClipError("sound", "sound_missing", "the sound begins after the picture ends, or ends before it begins")
@@ -44,16 +45,26 @@ def stored_sound(
     return samples, span
 
 
-def read_wav(content: bytes, start: float) -> list[SoundRun]:
-    """A ready-made wav, whose first sample belongs to the first frame, at `start` seconds.
+def read_wav(file: IO[bytes], start: float, seconds: float) -> list[SoundRun]:
+    """A ready-made wav, whose first sample belongs to the first frame, at `start` seconds; of a longer one, the first
+    `seconds`.
 
     Raises:
         ClipError: it is not a readable sound file, or has no samples.
     """
+    samples = Spool()
     try:
-        samples, rate = soundfile.read(io.BytesIO(content), dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, MemoryError) as error:  # a header may claim any number of samples
+        with soundfile.SoundFile(file) as sound:
+            rate = sound.samplerate
+            check_sound(sound.channels, rate)
+            left = math.ceil(seconds * rate)
+            while left > len(samples):
+                block = sound.read(min(_BLOCK, left - len(samples)), dtype="float32", always_2d=True)
+                if not len(block):
+                    break
+                samples.append(block.mean(axis=1))
+    except (soundfile.SoundFileError, *FAULTS) as error:  # a header may claim anything
         raise ClipError("sound", "sound_unreadable", f"the wav file cannot be read: {error}") from error
     if not len(samples):
         raise ClipError("sound", "sound_missing", "the wav file has no samples")
-    return [SoundRun(rate, start, Spool(samples.mean(axis=1)), count=len(samples))]
+    return [SoundRun(rate, start, samples, count=len(samples))]

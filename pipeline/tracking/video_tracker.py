@@ -13,6 +13,7 @@ from pipeline.media.crop import Orientation
 from pipeline.media.decode import decode_video
 from pipeline.media.errors import ClipError
 from pipeline.tracking.face_crops import FaceCrops
+from pipeline.tracking.face_networks import network
 from pipeline.tracking.face_tracker import FaceTracker
 from pipeline.tracking.frame import Frame
 from pipeline.tracking.lip_tracks import LipTrack, TrackSettings, choose_track, fault_of, shots_of, tracks_of
@@ -110,6 +111,7 @@ def track_video(video: bytes | Path, settings: TrackSettings) -> VideoTracker:
         MissingModelsError: the face networks are not installed.
         OSError: it cannot be read, or there is no room to normalize it.
     """
+    network("mesh")  # that it is not installed is no fault of the video
     tracker = VideoTracker(settings)
     decode_video(video, tracker, with_sound=False)
     return tracker

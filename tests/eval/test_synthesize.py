@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +21,7 @@ from eval.synthesize.lip_crop import probe_video
 from eval.synthesize.mux import COMMENT
 from model.checkpoint import Checkpoint, save_checkpoint
 from model.transforms import TransformSettings
+from pipeline.media import decoding_limits
 from tests.corpora import click_track, coordinate_line, pictures, write_video
 from tests.eval.test_mux import copied, packets
 from tests.faces import talking_face
@@ -338,3 +341,56 @@ def test_mel_image_continues_in_further_rows() -> None:
     bright = np.argwhere(image[2 * 252 :, :300].astype(int).sum(axis=2) > 600)
     assert bright.tolist() == [[237, 299], [238, 299], [239, 299]], "the lowest band is at the bottom"
     assert (image[240:252] == 255).all()
+
+
+@pytest.mark.parametrize("flag", ["--video", "--speaker-reference", "--coordinates", "--out"])
+def test_synthesize_waits_for_no_fifo(checkpoint: Path, talking: Path, tmp_path: Path, flag: str) -> None:
+    fifo = tmp_path / "fifo.mp4"
+    os.mkfifo(fifo)
+    given: dict[str, str | Path] = {"--video": talking, "--out": tmp_path / "out.mp4", "--lip-box": BOX}
+    if flag == "--coordinates":
+        del given["--lip-box"]
+    arguments = [part for pair in (given | {flag: fifo}).items() for part in pair]
+    with pytest.raises(ValueError, match=r"fifo\.mp4: a FIFO"):
+        synthesize("--checkpoint", checkpoint, *arguments)
+    assert [path.name for path in tmp_path.iterdir()] == ["fifo.mp4"]
+
+
+def test_synthesize_refuses_a_video_that_is_larger_than_it_looks(
+    checkpoint: Path, talking: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoding_limits, "MAX_FRAME_PIXELS", 1000)
+    out = tmp_path / "out.mp4"
+    with pytest.raises(ValueError, match=r"talking\.mp4: a picture of 136x96 pixels, and at most 1,000 are allowed"):
+        synthesize("--checkpoint", checkpoint, "--video", talking, "--lip-box", BOX, "--out", out)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("at", "value", "found"), [(22, 255, "255 channels"), (24, 2_000_000_000, "2000000000 Hz")])
+def test_synthesize_refuses_a_reference_of_absurd_sound(
+    checkpoint: Path, talking: Path, tmp_path: Path, at: int, value: int, found: str
+) -> None:
+    voice = tmp_path / "voice.wav"
+    soundfile.write(voice, 0.5 * np.sin(np.arange(80_000) * 0.3), 16_000)
+    content = bytearray(voice.read_bytes())
+    size = 2 if at == 22 else 4
+    content[at : at + size] = value.to_bytes(size, "little")
+    voice.write_bytes(content)
+    arguments: list[str | Path] = ["--lip-box", BOX, "--out", tmp_path / "out.mp4", "--speaker-reference", voice]
+    with pytest.raises(ValueError, match=rf"voice\.wav: .*{found}|voice\.wav: no sound"):
+        synthesize("--checkpoint", checkpoint, "--video", talking, *arguments)
+
+
+def test_synthesize_leaves_nothing_behind_when_it_is_told_to_end(
+    checkpoint: Path, talking: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told_to_end(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(command, "mux_sound", told_to_end)
+    out = tmp_path / "new" / "out.mp4"
+    with pytest.raises(SystemExit) as ended:
+        synthesize("--checkpoint", checkpoint, "--video", talking, "--lip-box", BOX, "--out", out)
+    assert ended.value.code == 143
+    assert list(out.parent.iterdir()) == []
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL

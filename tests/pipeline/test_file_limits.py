@@ -10,7 +10,11 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+import soundfile
 
+from pipeline.clip import Corpus, build_sample
+from pipeline.config import BuildSettings
+from pipeline.corpora import CorpusClip
 from pipeline.media import decode, decoding_limits, ffmpeg_tool, normalize, sound_runs, streams
 from pipeline.media.decode import decode_video
 from pipeline.media.errors import ClipError
@@ -218,6 +222,42 @@ def test_ffmpeg_that_is_killed_costs_the_clip(
     fault = skipped(odd)
     assert fault.reason == "video_unreadable"
     assert "ended by signal" in fault.detail
+
+
+def with_wav(tmp_path: Path, content: bytes) -> Any:
+    video = write_video(tmp_path / "a.mp4", pictures(25), None)
+    (tmp_path / "a.wav").write_bytes(content)
+    settings = BuildSettings("folder", str(tmp_path), lip_box="80,80", transcripts="optional", audio=str(tmp_path))
+    clip = CorpusClip("main/a", "all", "main", "a", "a.mp4", None, "a.wav", None, 25, (video.stat().st_size, 0, 0))
+    return build_sample(clip, settings, Corpus.of(settings))
+
+
+@pytest.mark.parametrize(
+    ("at", "value", "found"), [(22, 255, "255 channels"), (24, 2_000_000_000, "2000000000 Hz"), (24, 1, "1 Hz")]
+)
+def test_wav_of_absurd_channels_or_rate_is_skipped(
+    tmp_path: Path, sound: Path, at: int, value: int, found: str
+) -> None:
+    content = bytearray(sound.read_bytes())
+    size = 2 if at == 22 else 4
+    content[at : at + size] = value.to_bytes(size, "little")
+    content[32:34] = (2 * value if at == 22 else 2).to_bytes(2, "little")
+    with pytest.raises(ClipError, match=found) as error:
+        with_wav(tmp_path, bytes(content))
+    assert error.value.stage == "sound"
+
+
+def test_wav_that_is_far_longer_than_the_picture_is_not_read_to_its_end(tmp_path: Path) -> None:
+    long = np.concatenate([click_track(1.0, 0.4), np.zeros(3600 * 16_000, np.float32)])
+    soundfile.write(tmp_path / "long.flac", long, 16_000)  # libsndfile does not ask for the name
+    soundfile.write(tmp_path / "short.flac", long[: 8 * 16_000], 16_000)
+    content = (tmp_path / "long.flac").read_bytes()
+    del long
+    reset_peak()
+    before = peak_kilobytes()
+    sample = with_wav(tmp_path, content)
+    assert peak_kilobytes() - before < 50 << 10
+    assert (sample.wav == with_wav(tmp_path, (tmp_path / "short.flac").read_bytes()).wav).all()
 
 
 PLAYLISTS = {
