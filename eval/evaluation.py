@@ -201,7 +201,7 @@ def _make(
     progress: JobProgress,
 ) -> None:
     with (
-        job_runner(settings.address, settings.workers) as runner,
+        job_runner(settings.address, settings.workers, settings.task_timeout) as runner,
         start_executor(runner, make, settings.device, len(todo), settings.metric_timeout) as executor,
     ):
         micro_batches = [one.micro_batch for one in todo.values()]

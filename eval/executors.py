@@ -8,7 +8,7 @@ length of the list.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,10 +23,12 @@ from eval.metrics.pair_scores import PairScores
 from eval.metrics.scoring_process import ScoringProcess
 from eval.scoring import Waves, metrics_for, score_waves
 from eval.systems import device_of
-from runtime.ray_jobs import Runner, cause_of
+from runtime.ray_jobs import Runner, TaskTimeoutError, cause_of
+from runtime.ray_watch import Watch
 from shards.loading.batch_plan import MicroBatch
 
 _RETRIES = 5
+_TRIES_OF_A_TIMEOUT = 3
 _BATCHES_IN_FLIGHT = 2
 """Micro-batches that an actor has at once: it reads one while it synthesizes the other."""
 _CLIPS_IN_FLIGHT = 4
@@ -154,13 +156,18 @@ class RayExecutor:
         """As `LocalExecutor.run`."""
         waiting, self._metrics = deque(planned), list(metrics)
         self._idle = deque(self._actors * _BATCHES_IN_FLIGHT)
-        self._synthesizing: dict[Any, Any] = {}
+        self._synthesizing: dict[Any, tuple[Any, MicroBatch]] = {}
+        self._late: Counter[int] = Counter()
+        self._watch = Watch(self._ray, self._runner.workers, self._runner.task_timeout)
         self._scoring: dict[Any, _Task] = {}
         self._batches: dict[int, _Scoring] = {}
         while waiting or self._synthesizing or self._scoring:
-            while waiting and self._idle and len(self._scoring) < _CLIPS_IN_FLIGHT * self._runner.slots():
+            while waiting and self._idle and len(self._scoring) < _CLIPS_IN_FLIGHT * self._watch.slots():
                 actor = self._idle.popleft()
-                self._synthesizing[actor.synthesize.remote([self._make], waiting.popleft())] = actor
+                micro_batch = waiting.popleft()
+                reference = actor.synthesize.remote([self._make], micro_batch)
+                self._synthesizing[reference] = actor, micro_batch
+                self._watch.begin(reference)
             in_flight = [*self._synthesizing, *self._scoring]
             ready, _ = self._ray.wait(in_flight, num_returns=1, timeout=_POLL_SECONDS)
             if not ready:
@@ -169,9 +176,33 @@ class RayExecutor:
                 finished = self._scored(reference) if reference in self._scoring else self._synthesized(reference)
                 if finished is not None:
                     yield finished
+            self._end(self._watch.overdue(ready))
+
+    def _end(self, late: list[Any]) -> None:
+        """Kill what takes too long, also what was stopped: clips are then scored metric by metric, and batches
+        synthesized by the actor that is started again."""
+        for reference in late:
+            if reference in self._scoring:
+                self._ray.cancel(reference, force=True)
+        late_batches = [self._synthesizing[reference] for reference in late if reference in self._synthesizing]
+        for _, micro_batch in late_batches:
+            self._late[micro_batch.number] += 1
+            if self._late[micro_batch.number] == _TRIES_OF_A_TIMEOUT:
+                rows = ", ".join(str(clip.row) for clip in micro_batch.clips[:5])
+                raise TaskTimeoutError(
+                    f"a batch of {len(micro_batch.clips)} clips (rows {rows} of the index among them) took longer than "
+                    f"the task timeout of {self._runner.task_timeout:g} s, {_TRIES_OF_A_TIMEOUT} times: its worker "
+                    "hangs or was stopped; if it only needs more time, set --task-timeout"
+                )
+        for actor in self._actors:
+            if any(actor is its for its, _ in late_batches):
+                self._ray.kill(actor, no_restart=False)
+                for reference, (its, _) in self._synthesizing.items():
+                    if its is actor:
+                        self._watch.begin(reference)
 
     def _synthesized(self, reference: Any) -> ScoredBatch | None:
-        self._idle.append(self._synthesizing.pop(reference))
+        self._idle.append(self._synthesizing.pop(reference)[0])
         try:
             batch: SynthesizedBatch = self._result(reference)
         except _ProcessDiedError as error:
@@ -187,7 +218,9 @@ class RayExecutor:
 
     def _begin(self, task: _Task) -> None:
         self._batches[task.number].left += 1
-        self._scoring[self._score.remote(task.waves, task.metrics, self._metric_timeout)] = task
+        reference = self._score.remote(task.waves, task.metrics, self._metric_timeout)
+        self._scoring[reference] = task
+        self._watch.begin(reference)
 
     def _scored(self, reference: Any) -> ScoredBatch | None:
         task = self._scoring.pop(reference)
@@ -222,6 +255,8 @@ class RayExecutor:
             return self._ray.get(reference)
         except exceptions.RayTaskError as error:
             raise cause_of(error) from error
+        except exceptions.TaskCancelledError as error:
+            raise _ProcessDiedError(f"it took longer than {self._runner.task_timeout:g} s") from error
         except (exceptions.WorkerCrashedError, exceptions.NodeDiedError, exceptions.OutOfMemoryError) as error:
             raise _ProcessDiedError(str(error).splitlines()[0]) from error
         except exceptions.RayError as error:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from eval.metrics.scoring_process import METRIC_SECONDS
 from eval.result_schema import SYSTEMS
 from model.vocoders.mel_to_wav import PUBLISHED_VOCODER, VocoderSettings
+from runtime.ray_jobs import TASK_TIMEOUT
 
 VOCODERS = {"default": VocoderSettings(), "published": PUBLISHED_VOCODER}
 
@@ -51,6 +52,7 @@ class EvaluationSettings:
         workers: processes that score at once; None: one a core; 0: everything in this process, without Ray, but for
             metrics, which are measured in one beside it.
         address: of a Ray cluster, `auto` or HOST:PORT; None: this machine.
+        task_timeout: seconds that a batch, or the scoring of a clip, may take with Ray before it is tried again.
     """
 
     checkpoint: str
@@ -77,6 +79,7 @@ class EvaluationSettings:
     device: Literal["cpu", "cuda"] | None = None
     workers: int | None = None
     address: str | None = None
+    task_timeout: float = TASK_TIMEOUT
 
     def __post_init__(self) -> None:
         for name, least in (("clips", 1), ("beam", 1), ("max_padded_frames", 1), ("examples", 1), ("workers", 0)):
@@ -118,6 +121,7 @@ class EvaluationSettings:
             "device",
             "workers",
             "address",
+            "task_timeout",
             "metric_timeout",
         )
         return {name: value for name, value in dataclasses.asdict(self).items() if name not in apart}

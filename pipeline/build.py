@@ -18,7 +18,7 @@ from pipeline.shard_task import ShardTask, build_shard
 from runtime.atomic import PART_SUFFIX
 from runtime.constants import FPS
 from runtime.progress import JobProgress
-from runtime.ray_jobs import WorkerKilledError, job_runner
+from runtime.ray_jobs import TASK_TIMEOUT, TaskTimeoutError, WorkerKilledError, job_runner
 from runtime.renamed import refuse_renamed
 from shards import DatasetError, Manifest, SkippedClip, StorageError, Store, read_manifest
 from shards.format.manifest import ERRORS_NAME, PLAN_NAME, read_plan
@@ -53,7 +53,12 @@ def plan_build(settings: BuildSettings, say: Callable[[str], None]) -> Plan:
 
 
 def run_build(
-    plan: Plan, settings: BuildSettings, out: str, address: str | None = None, workers: int | None = None
+    plan: Plan,
+    settings: BuildSettings,
+    out: str,
+    address: str | None = None,
+    workers: int | None = None,
+    task_timeout: float = TASK_TIMEOUT,
 ) -> Built:
     """Build what is missing of a plan's shards, then merge.
 
@@ -63,6 +68,7 @@ def run_build(
         out: local folder or fsspec URL of the dataset.
         address: of a Ray cluster; None: this machine.
         workers: shards in flight at once; None: one a processor; 0: in this process, without Ray.
+        task_timeout: seconds that a shard may take with Ray, before it is tried again.
 
     Raises:
         ValueError: `out` holds something else, or another build writes there.
@@ -79,7 +85,7 @@ def run_build(
     reused = 0
     with BuildLock(store) as lock:
         claim_out(plan, store)
-        with job_runner(address, workers) as runner, JobProgress("build", plan.clips) as progress:
+        with job_runner(address, workers, task_timeout) as runner, JobProgress("build", plan.clips) as progress:
 
             def update() -> None:
                 progress.update()
@@ -154,7 +160,11 @@ def _describe(failed: dict[str, Exception], total: int, out: str) -> str:
     causes: dict[str, list[str]] = {}
     for shard, error in sorted(failed.items()):
         notes = " ".join(getattr(error, "__notes__", []))
-        kind = "" if isinstance(error, StorageError | WorkerKilledError) else f"{type(error).__name__}: "
+        kind = (
+            ""
+            if isinstance(error, StorageError | WorkerKilledError | TaskTimeoutError)
+            else f"{type(error).__name__}: "
+        )
         causes.setdefault(f"{kind}{error} {notes}".strip(), []).append(shard)
     lines = [f"  {', '.join(shards)}: {cause}" for cause, shards in causes.items()]
     return (

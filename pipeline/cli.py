@@ -12,6 +12,7 @@ from rich.console import Console
 
 from pipeline.config import BuildSettings, config_file
 from runtime.command_line import CommandParser, run_commands, settings_of, split_flag
+from runtime.ray_jobs import TASK_TIMEOUT
 from runtime.settings_file import read_section
 from runtime.terminal import say
 
@@ -82,7 +83,7 @@ def build(arguments: Sequence[str]) -> int:
         _console.print(plan_table(plan, settings))
         return 0
     try:
-        built = run_build(plan, settings, values.out, values.address, values.workers)
+        built = run_build(plan, settings, values.out, values.address, values.workers, values.task_timeout)
     except BuildError as error:
         _warn(f"error: {error}")
         return 1
@@ -136,6 +137,7 @@ def track(arguments: Sequence[str]) -> int:
             follow_links=values.follow_links,
             address=values.address,
             workers=values.workers,
+            task_timeout=values.task_timeout,
         )
     except TrackError as error:
         _warn(f"error: {error}")
@@ -157,7 +159,7 @@ def verify(arguments: Sequence[str]) -> int:
     _add_dataset_argument(parser)
     _add_job_arguments(parser)
     values = parser.parse(arguments)
-    manifest, problems = recheck(values.dataset, values.address, values.workers)
+    manifest, problems = recheck(values.dataset, values.address, values.workers, values.task_timeout)
     for problem in problems:
         say(problem)
     totals = manifest.totals
@@ -258,6 +260,12 @@ def _add_job_arguments(parser: CommandParser) -> None:
         type=int | None,
         default=None,
         help="shards or videos in flight; default: one a processor; 0: no Ray, in this process",
+    )
+    parser.add_argument(
+        "--task_timeout",
+        type=float,
+        default=TASK_TIMEOUT,
+        help="seconds that a shard, or eight videos, may take with Ray before they are tried elsewhere",
     )
 
 

@@ -12,7 +12,7 @@ from pipeline.clip import stored_mel
 from runtime.constants import FPS, SAMPLE_RATE
 from runtime.limits import MAX_INDEX_BYTES
 from runtime.progress import JobProgress
-from runtime.ray_jobs import job_runner
+from runtime.ray_jobs import TASK_TIMEOUT, job_runner
 from runtime.regular_file import IrregularFileError
 from shards import DatasetError, Manifest, Sample, StorageError, Store, decode_sample, open_dataset, read_sidecar
 from shards.format.index import INDEX_NAME, decode_index
@@ -50,7 +50,9 @@ class _ShardCheck:
     rows: list[dict[str, Any]] | None
 
 
-def verify(url: str, address: str | None = None, workers: int | None = None) -> tuple[Manifest, list[str]]:
+def verify(
+    url: str, address: str | None = None, workers: int | None = None, task_timeout: float = TASK_TIMEOUT
+) -> tuple[Manifest, list[str]]:
     """Recheck everything that the dataset at a path or URL says of itself, with Ray as `run_build`.
 
     Returns:
@@ -84,7 +86,7 @@ def verify(url: str, address: str | None = None, workers: int | None = None) -> 
     problems += _check_files(manifest, dataset.store)
     problems += _check_totals(manifest, rows, dataset.store)
     with (
-        job_runner(address, workers) as runner,
+        job_runner(address, workers, task_timeout) as runner,
         JobProgress("verify", sum(check.entry.clips for check in checks)) as progress,
     ):
         for outcome in runner.map(check_shard, checks, progress.update, retry_on=(StorageError,)):

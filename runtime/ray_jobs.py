@@ -2,7 +2,8 @@
 
 When a worker or node dies, or the function fails in a way that passes, the item is tried again, a bounded number of
 times; what still fails comes back as the item's error and the others continue. An item whose worker is killed for
-memory is tried again while no other runs.
+memory is tried again while no other runs. One that takes longer than the task timeout, since its worker hangs or was
+stopped, is ended and tried again. A cluster that no longer answers ends the job.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from functools import wraps
 from typing import Any, Generic, TypeVar
 
 from runtime.ray_connection import connected_ray
+from runtime.ray_watch import Watch, processors_of
 from runtime.terminal import say
 
 Item = TypeVar("Item")
@@ -26,6 +28,8 @@ _TRIES = 3
 PAUSE_SECONDS = 1.0
 """Before what failed is tried again; twice as long each time."""
 _POLL_SECONDS = 1.0
+TASK_TIMEOUT = 3600.0
+"""Seconds that an item may take, a shard of a build for one: far more than that needs."""
 
 
 @dataclass(frozen=True)
@@ -37,28 +41,35 @@ class Outcome(Generic[Item, Result]):
     error: Exception | None
 
 
+class TaskTimeoutError(RuntimeError):
+    """An item took longer than the task timeout, each time that it was tried."""
+
+
 class WorkerKilledError(RuntimeError):
     """The process that ran an item was killed, time and again: the system does so where memory runs out."""
 
 
 @contextmanager
-def job_runner(address: str | None, workers: int | None) -> Iterator[Runner]:
+def job_runner(address: str | None, workers: int | None, task_timeout: float = TASK_TIMEOUT) -> Iterator[Runner]:
     """Start Ray here, or join the cluster at `address` for one job.
 
     Args:
         address: "auto" or "host:6379"; None starts Ray on this machine and stops it at the end.
         workers: items in flight at once; default: as many as there are processors. 0 runs in this process, without Ray.
+        task_timeout: seconds that an item may take with Ray.
 
     Raises:
-        ValueError: `workers` is negative, or as `runtime.ray_connection.connected_ray`.
+        ValueError: `workers` is negative, `task_timeout` is not above 0, or as `runtime.ray_connection.connected_ray`.
     """
     if workers is not None and workers < 0:
         raise ValueError(f"workers: {workers} was expected to be 0 or more")
+    if not task_timeout > 0:
+        raise ValueError(f"task_timeout: {task_timeout} was expected to be above 0 (seconds)")
     if workers == 0:
         yield Runner(None, 0)
         return
     with connected_ray(address, workers) as ray:
-        runner = Runner(ray, workers)
+        runner = Runner(ray, workers, task_timeout)
         if not runner.processors():
             say(f"the cluster at {address} has no processors yet: waiting for a node", sys.stderr)
         yield runner
@@ -71,10 +82,13 @@ class Runner:
     Attributes:
         ray: the module, connected; None runs in this process.
         workers: items in flight at once; None: one a processor of the cluster.
+        task_timeout: seconds from when an item is handed to the cluster, where it may wait for a processor, to its
+            result.
     """
 
     ray: Any
     workers: int | None
+    task_timeout: float = TASK_TIMEOUT
 
     def map(
         self,
@@ -109,17 +123,30 @@ class Runner:
         waiting = [(item, 0) for item in reversed(items)]  # and how often its worker died
         alone: list[tuple[Item, int]] = []
         running: dict[Any, tuple[Item, int]] = {}
+        watch = Watch(self.ray, self.workers, self.task_timeout)
         while waiting or alone or running:
             ready = [alone.pop()] if alone and not waiting and not running else []
-            while waiting and len(running) + len(ready) < self.slots():
+            while waiting and len(running) + len(ready) < watch.slots():
                 ready.append(waiting.pop())
             for item, deaths in ready:
-                running[task.remote(item)] = item, deaths
+                reference = task.remote(item)
+                running[reference] = item, deaths
+                watch.begin(reference)
             finished, _ = self.ray.wait(list(running), timeout=_POLL_SECONDS)
             if not finished:
                 on_wait()
-            for reference in finished:
+            late = watch.overdue(finished)
+            for reference in late:  # its worker is killed, also one that was stopped
+                self.ray.cancel(reference, force=True)
+            for reference in [*finished, *late]:
                 (item, deaths), result, error = running.pop(reference), None, None
+                if reference in late:
+                    deaths += 1
+                    if deaths < _TRIES:
+                        waiting.insert(0, (item, deaths))
+                        continue
+                    yield Outcome(item, None, _timed_out(self.task_timeout, deaths))
+                    continue
                 try:
                     result = self.ray.get(reference)
                 except exceptions.RayTaskError as failure:
@@ -142,7 +169,14 @@ class Runner:
 
     def processors(self) -> int:
         """Processors of the cluster as it is now."""
-        return int(self.ray.cluster_resources().get("CPU", 0))
+        return processors_of(self.ray)
+
+
+def _timed_out(seconds: float, times: int) -> TaskTimeoutError:
+    return TaskTimeoutError(
+        f"took longer than the task timeout of {seconds:g} s, {times} times: its worker hangs or was stopped; if it "
+        "only needs more time, set --task-timeout"
+    )
 
 
 def cause_of(error: Any) -> Exception:

@@ -24,7 +24,7 @@ from pipeline.tracking.face_networks import model_file
 from pipeline.tracking.lip_tracks import TrackSettings
 from pipeline.tracking.track_task import SCHEMA, TrackedVideo, TrackTask, read_result, track_videos
 from runtime.progress import JobProgress
-from runtime.ray_jobs import job_runner
+from runtime.ray_jobs import TASK_TIMEOUT, job_runner
 from runtime.terminal import say
 from shards import StorageError, Store
 from shards.format.store import absolute_url
@@ -57,6 +57,7 @@ def track_folder(
     follow_links: bool = False,
     address: str | None = None,
     workers: int | None = None,
+    task_timeout: float = TASK_TIMEOUT,
 ) -> TrackedFolder:
     """Track every video below `root`.
 
@@ -66,7 +67,7 @@ def track_folder(
         settings: how.
         all_faces: also write the coordinates of every face.
         follow_links: read videos that links lead to outside of `root`.
-        address, workers: as of `pipeline build`.
+        address, workers, task_timeout: as of `pipeline build`.
 
     Raises:
         ValueError: there are no videos, or the networks are not installed here.
@@ -86,7 +87,7 @@ def track_folder(
         for first in range(0, len(videos), _VIDEOS_A_TASK)
     ]
     failed: dict[str, Exception] = {}
-    with job_runner(address, workers) as runner, JobProgress("track", len(videos)) as progress:
+    with job_runner(address, workers, task_timeout) as runner, JobProgress("track", len(videos)) as progress:
         for outcome in runner.map(track_videos, tasks, progress.update, retry_on=(StorageError,)):
             if outcome.result is not None:
                 progress.add(*outcome.result)

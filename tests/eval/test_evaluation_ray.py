@@ -121,6 +121,16 @@ def test_actor_that_is_killed_is_made_again(
     assert digests(tmp_path / "x") == straight
 
 
+def test_actor_that_was_stopped_is_made_again(
+    dataset: Dataset, checkpoint: Path, straight: dict[str, str], tmp_path: Path
+) -> None:
+    with started(dataset, checkpoint, tmp_path / "x", "--workers=2", "--task-timeout=20") as process:
+        actor = freeze_worker("_Actor.synthesize", process.pid)
+        finished(process)
+        assert not alive(actor)
+    assert digests(tmp_path / "x") == straight
+
+
 def test_resume_after_kills_leaves_the_same_files(
     dataset: Dataset, checkpoint: Path, straight: dict[str, str], tmp_path: Path
 ) -> None:

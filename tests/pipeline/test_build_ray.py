@@ -19,6 +19,7 @@ import pytest
 
 from pipeline.build import BuildError, plan_build, run_build
 from pipeline.config import BuildSettings
+from pipeline.shard_task import ShardTask, build_shard
 from pipeline.verify import verify
 from runtime.ray_jobs import Outcome, Runner, WorkerKilledError, job_runner
 from shards import StorageError, Store
@@ -64,6 +65,12 @@ def expected(long_settings: BuildSettings, tmp_path_factory: pytest.TempPathFact
     out = tmp_path_factory.mktemp("expected") / "out"
     run_build(plan_build(long_settings, lambda line: None), long_settings, str(out), workers=0)
     return contents(out)
+
+
+def stop_at_the_shard_of_tests(task: ShardTask) -> Any:
+    if task.shard.name.startswith("test"):
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return build_shard(task)
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -177,6 +184,30 @@ def test_build_started_twice_refuses_the_second_and_finishes_the_first(
         os.kill(worker, signal.SIGCONT)
         finish(first)
     assert contents(out) == expected
+
+
+@pytest.mark.slow
+def test_build_ends_with_a_sentence_where_ray_is_gone(long_settings: BuildSettings, tmp_path: Path) -> None:
+    with started_build(long_settings, tmp_path / "out", "--workers", "2") as process:
+        freeze_worker(TASK, process.pid)
+        (server,) = [pid for pid in descendants(process.pid) if title(pid).split(" ")[0].endswith("gcs_server")]
+        os.kill(server, signal.SIGKILL)
+        output = process.communicate(timeout=300)[0]
+        assert process.returncode == 2, output
+    assert "no longer answers" in output
+    assert "Traceback" not in output
+
+
+@pytest.mark.slow
+def test_build_names_a_shard_whose_worker_was_stopped_each_time(
+    small_settings: BuildSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.build.build_shard", stop_at_the_shard_of_tests)
+    plan = plan_build(small_settings, print)
+    with pytest.raises(
+        BuildError, match=r"1 of \d+ shards could not be built:\n  test-000000\.tar: .*task timeout of 20 s"
+    ):
+        run_build(plan, small_settings, str(tmp_path / "out"), workers=2, task_timeout=20)
 
 
 @pytest.mark.slow
