@@ -8,7 +8,7 @@ from runtime.limits import MAX_ROI_BYTES, MAX_TRANSCRIPT_BYTES
 LONGEST_HEADER = (1 << 16) - 1
 """Bytes before the numbers of a `.npy` or wav file; ours have 128 and 44."""
 
-_JSON_BYTES, _JSON_BYTES_A_FRAME = 1 << 20, 64
+_JSON_BYTES, _JSON_BYTES_A_FRAME = 32 << 20, 64
 _VIDEO_BYTES = 1 << 20
 _VIDEO_BYTES_A_PIXEL = 2
 

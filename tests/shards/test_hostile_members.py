@@ -210,7 +210,7 @@ def test_sample_json_with_a_wrong_field_is_refused_by_member_and_field(change: d
         b"null",
         b"\xff\xfe",
         stored().replace(b"0.25", b"NaN"),
-        stored() + b" " * (2 << 20),
+        stored() + b" " * (34 << 20),
     ],
 )
 def test_sample_json_that_is_none_is_refused_by_its_member(content: bytes) -> None:
