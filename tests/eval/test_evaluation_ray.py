@@ -124,7 +124,7 @@ def test_actor_that_is_killed_is_made_again(
 def test_actor_that_was_stopped_is_made_again(
     dataset: Dataset, checkpoint: Path, straight: dict[str, str], tmp_path: Path
 ) -> None:
-    with started(dataset, checkpoint, tmp_path / "x", "--workers=2", "--task-timeout=20") as process:
+    with started(dataset, checkpoint, tmp_path / "x", "--workers=2", "--task-timeout=40") as process:
         actor = freeze_worker("_Actor.synthesize", process.pid)
         finished(process)
         assert not alive(actor)
