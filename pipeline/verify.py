@@ -223,9 +223,12 @@ def _check_files(manifest: Manifest, store: Store) -> list[str]:
         problems.append(f"{ERRORS_NAME}: is missing")
     except _UNREADABLE as error:
         problems.append(f"{ERRORS_NAME}: cannot be read: {error}")
-    plan = read_plan(store)
-    if plan is None or plan[0] != manifest.plan:
-        problems.append(f"{PLAN_NAME}: is missing, or not the manifest's plan")
+    try:
+        plan = read_plan(store)
+        if plan is None or plan[0] != manifest.plan:
+            problems.append(f"{PLAN_NAME}: is missing, or not the manifest's plan")
+    except _UNREADABLE as error:
+        problems.append(f"{PLAN_NAME}: cannot be read: {error}")
     # whoever reads `*.tar` would find them
     strays = sorted({name for name in store.names() if name.endswith(".tar")} - set(manifest.shard_names()))
     return problems + [f"{name}: is not in the manifest" for name in strays]
