@@ -120,6 +120,9 @@ def read_batch(store: Store, number: int, metrics: Sequence[str], keys: Sequence
         if record.number != number or found != sorted(keys):
             raise UnfinishedBatchError(f"{path}: is the record of another batch")
         check_rows(_as_table(record.rows, schema_of(["l1", *metrics])), path)
+        scored = {row["key"] for row in record.rows if row["system"] == "network"}
+        if scored != set(keys) - {clip.key for clip in record.damaged}:
+            raise UnfinishedBatchError(f"{path}: a row of the network was expected for each clip")
     # a row that is no row of these columns is a TypeError, a number too large an OverflowError, inside of pyarrow
     except (ValueError, TypeError, OverflowError, pa.ArrowException) as error:
         raise UnfinishedBatchError(str(error)) from error

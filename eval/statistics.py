@@ -14,6 +14,7 @@ FLIPS = 10_000
 _CONFIDENCE = 0.95
 _CHUNK = 1_000_000  # numbers in memory at once
 _NUMBERS = 20_000_000  # drawn in all: the mean of many clips hardly varies, and fewer resamples show it as well
+_SIGNS = 1_000_000_000  # flipped in all: of more than 100,000 clips, fewer than `FLIPS`
 
 
 class Interval(NamedTuple):
@@ -92,7 +93,8 @@ def sign_flip_p(differences: Figures, flips: int = FLIPS, seed: int = 0) -> floa
     is never 0 (Phipson and Smyth, 2010).
 
     `differences` are one a clip, one at least; for a weighted mean, each times its weight. All signs are drawn `flips`
-    times; all 2 ** clips are taken where they are not more. The same differences in the same order have the same p.
+    times, of more than 100,000 clips fewer times; all 2 ** clips are taken where they are not more. The same
+    differences in the same order have the same p.
     """
     if len(differences) == 1:
         return 1.0  # SciPy refuses a single observation; either sign is as far from 0
@@ -103,7 +105,7 @@ def sign_flip_p(differences: Figures, flips: int = FLIPS, seed: int = 0) -> floa
         lambda flipped, axis=-1: np.abs(flipped.sum(axis)).round(12),
         permutation_type="samples",
         vectorized=True,
-        n_resamples=flips,
+        n_resamples=min(flips, max(1000, _SIGNS // len(differences))),
         batch=max(1, _CHUNK // len(differences)),
         alternative="greater",
         rng=np.random.default_rng(seed),

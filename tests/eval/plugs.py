@@ -53,6 +53,11 @@ def listener(device: torch.device) -> Callable[[Sequence[Wave]], list[str]]:
     return lambda waves: [" ".join(["now"] * round(len(wave) / 16_000)) for wave in waves]
 
 
+def talker(device: torch.device) -> Callable[[Sequence[Wave]], list[str]]:
+    """Recognizes without end."""
+    return lambda waves: ["and so " * 1_142_857 + "x" for _ in waves]
+
+
 def stumbler(device: torch.device) -> Callable[[Sequence[Wave]], list[str]]:
     """Recognizes like `listener`, and fails on short waveforms."""
     recognize_all = listener(device)

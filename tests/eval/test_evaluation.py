@@ -263,6 +263,14 @@ def test_asr_that_fails_on_a_clip_costs_that_hypothesis_only(
         assert json.loads(row["failed"]) == ({"wer": reason, "cer": reason} if short else {})
 
 
+def test_hypothesis_that_is_too_long_is_not_kept(dataset: Dataset, checkpoint: Path, tmp_path: Path) -> None:
+    plugs: dict[str, Any] = {"metrics": [], "asr": "tests.eval.plugs:talker", "systems": ["network"], "clips": 2}
+    evaluate(small_evaluation(dataset, checkpoint, tmp_path / "x", **plugs))
+    for row in Evaluation.open(tmp_path / "x").clips.to_pylist():
+        assert (row["hypothesis"], row["word_errors"]) == (None, None)
+        assert json.loads(row["failed"])["wer"] == "the hypothesis has 8,000,000 characters: more than 100,000 bytes"
+
+
 def test_text_of_a_clip_is_cut_where_the_clip_is(checkpoint: Path, tmp_path: Path) -> None:
     timed = spoken_clip("main/a/0", "test", 60)
     words = [("now", 0.2, 0.6), ("or", 0.9, 1.4), ("never", 1.5, 2.2)]
@@ -379,6 +387,7 @@ def test_unusable_input_is_named_before_anything_is_written(
 
 
 DIGEST = "ab12" * 16
+ROW = {"key": "main/s/1", "split": "test", "speaker": "s", "frames": 5, "seconds": 0.2, "system": "network"}
 
 
 def sealed(record: bytes) -> bytes:
@@ -395,6 +404,9 @@ def sealed(record: bytes) -> bytes:
         ({"rows": [{"key": "main/s/1", "colour": "red"}]}, "column 'colour'"),
         ({"rows": [3]}, r"rows\[0\]: Expected object, got int"),
         ({"rows": {}}, "rows: Expected array, got object"),
+        ({"rows": [ROW | {"system": "ceiling"}], "damaged": []}, "a row of the network was expected"),
+        ({"rows": [ROW]}, "a row of the network was expected"),
+        ({"rows": [ROW, ROW], "damaged": []}, "2 rows of 'main/s/1' by network"),
         ({"number": 8}, "is the record of another batch"),
         ({"number": -1}, "number: Expected int >= 0"),
         ({"damaged": [{"key": 3, "reason": ""}]}, "key: Expected str, got int"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import resource
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -257,3 +258,17 @@ def test_waveform_whose_header_claims_gigabytes_is_read_as_far_as_it_goes_or_ref
         return
     with pytest.raises(WaveformError, match=r"a\.wav cannot be read"):
         read_waveform(tmp_path, "a.wav", 1000)
+
+
+@pytest.mark.parametrize(("room", "name"), [(500, "comparison.json"), (20_000, "report.html")])
+def test_compare_names_the_file_that_a_full_disk_has_no_room_for(
+    room: int, name: str, reports: Path, tmp_path: Path
+) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
+    try:
+        with pytest.raises(OSError, match=name):
+            run([str(reports / "a"), str(reports / "b"), "--out", str(tmp_path / "out")])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not (tmp_path / "out" / name).exists()
