@@ -12,7 +12,6 @@ import dataclasses
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,6 +29,7 @@ from model.vsr import VSRModel, VSRSettings
 from model.weights import misfits, refuse_numbers
 from runtime import limits
 from runtime.atomic import atomic_file
+from runtime.regular_file import IrregularFileError
 from runtime.renamed import refuse_renamed
 
 FORMAT = 1
@@ -104,10 +104,12 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         CheckpointError: it is neither, it is damaged, reading it would have to run code, it is larger than
             `runtime.limits` allows, or a weight is no finite real number.
     """
-    if Path(path).is_dir():
-        raise CheckpointError(f"{path}: a folder, where a checkpoint file is expected")
     try:
         content = read_torch_file(path)
+    except IrregularFileError as error:
+        raise CheckpointError(str(error)) from error
+    except IsADirectoryError as error:
+        raise CheckpointError(f"{path}: a folder, where a checkpoint file is expected") from error
     except (ValueError, OSError) as error:
         if isinstance(error, OSError) and error.filename is not None:
             raise
@@ -116,7 +118,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         if is_published(content):
             settings, weights, theirs = published_weights(content)
             checkpoint = Checkpoint(settings, weights)
-            check_weights(_unfilled(checkpoint), weights, "its tensors", theirs)
+            check_weights(empty_network(checkpoint), weights, "its tensors", theirs)
             weights = {name: x.float() if x.is_floating_point() else x for name, x in weights.items()}
             checkpoint = dataclasses.replace(checkpoint, weights=weights)
         else:
@@ -150,6 +152,8 @@ def _ours(content: Any) -> Checkpoint:
         _check_type("tokenizer", tokenizer, bytes)
     _check_type("step", content["step"], int)
     limits.check_limit("step", content["step"], limits.MAX_STEP)
+    if content["step"] < 0:
+        raise ValueError(f"step is {content['step']}, and 0 or more was expected")
     _check_type("metrics", content["metrics"], dict)
     for name, value in content["metrics"].items():
         _check_type(f"metrics.{name}", value, float)
@@ -188,25 +192,30 @@ def build_network(checkpoint: Checkpoint, where: str | os.PathLike[str] = "check
     """
     try:
         _check_vocabulary(checkpoint)
-        network = _unfilled(checkpoint)
-        check_weights(network, checkpoint.weights, where)
-    except CheckpointError:
-        raise
-    except Exception as error:  # sizes that no network can have
+        network = empty_network(checkpoint)
+    except ValueError as error:
         raise CheckpointError(f"{where}: {error}") from error
+    check_weights(network, checkpoint.weights, where)
     network = network.to_empty(device="cpu")
     network.load_state_dict(dict(checkpoint.weights))
     return network.eval()
 
 
-def _unfilled(checkpoint: Checkpoint) -> Network:
-    """The network without memory for its weights: nothing is drawn at random only to be overwritten."""
+def empty_network(checkpoint: Checkpoint) -> Network:
+    """The network of a checkpoint without memory for its weights (`meta`): nothing is drawn at random, or taken.
+
+    Raises:
+        ValueError: no network has these sizes.
+    """
     settings = checkpoint.settings
     layers = (settings.conformer if isinstance(settings, ASRSettings) else settings.visual.conformer).layers
     if layers > len(checkpoint.weights):
         raise ValueError(f"{layers} layers, and only {len(checkpoint.weights)} tensors")
-    with torch.device("meta"):
-        network: Network = _NETWORKS[checkpoint.kind][0](settings)
+    try:
+        with torch.device("meta"):
+            network: Network = _NETWORKS[checkpoint.kind][0](settings)
+    except Exception as error:  # of whatever kind torch finds
+        raise ValueError(f"sizes that no network can have: {error}") from error
     return network
 
 

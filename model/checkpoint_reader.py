@@ -13,10 +13,8 @@ import io
 import os
 import pickle
 import pickletools
-import stat
 from collections.abc import Iterator, Mapping
 from math import prod
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -25,6 +23,7 @@ from torch import Tensor
 from model.torch_archive import TorchArchive
 from runtime import limits
 from runtime.limits import check_limit
+from runtime.regular_file import open_regular
 
 _DTYPES = {
     **{"torch.DoubleStorage": torch.float64, "torch.FloatStorage": torch.float32, "torch.HalfStorage": torch.float16},
@@ -50,9 +49,7 @@ def read_torch_file(path: str | os.PathLike[str]) -> Any:
         ValueError: it is no such file, is damaged, holds anything else, or is larger than `runtime.limits` allows; says
             what was found.
     """
-    if not stat.S_ISREG(os.stat(path).st_mode):
-        raise ValueError("no regular file")
-    with Path(path).open("rb") as file:
+    with open_regular(path, limits.MAX_CHECKPOINT_BYTES) as file:
         archive = TorchArchive(file)
         structure = archive.read("data.pkl", limits.MAX_PICKLE_BYTES)
         _check_operations(structure)

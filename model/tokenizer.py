@@ -11,10 +11,12 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any, cast
 
 import sentencepiece
+
+from runtime.limits import MAX_NAME_LENGTH, MAX_SETTING, MAX_TOKENIZER_BYTES, check_limit
+from runtime.regular_file import IrregularFileError, read_regular
 
 BLANK = 0
 """CTC's blank, which is the padding too: no piece of text may have this id."""
@@ -34,7 +36,8 @@ class Tokenizer:
     """A SentencePiece model whose pad is 0.
 
     Raises:
-        ValueError: these are not the bytes of a SentencePiece model, or its pad is not 0.
+        ValueError: these are not the bytes of a SentencePiece model, it is larger than `runtime.limits` allows, or its
+            pad is not 0.
     """
 
     model_bytes: bytes = field(repr=False)
@@ -43,9 +46,13 @@ class Tokenizer:
         try:
             if not self.model_bytes:
                 raise RuntimeError("no bytes")
+            check_limit("bytes", len(self.model_bytes), MAX_TOKENIZER_BYTES)
             pad = self._processor.pad_id()
-        except RuntimeError as error:
-            raise ValueError(f"not a SentencePiece model: {error}") from error
+            check_limit("pieces", self.vocabulary_size, MAX_SETTING)
+            longest = max(len(self._processor.id_to_piece(number)) for number in range(self.vocabulary_size))
+            check_limit("characters of a piece", longest, MAX_NAME_LENGTH)
+        except (RuntimeError, ValueError, IndexError) as error:
+            raise ValueError(f"not a SentencePiece model: {' '.join(str(error).split())}") from error
         if pad != BLANK:
             raise ValueError(
                 f"pad has {'no id' if pad < 0 else f'id {pad}'}, but 0 is needed, since CTC's blank is 0: "
@@ -54,9 +61,11 @@ class Tokenizer:
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> Tokenizer:
-        """A SentencePiece model file; `ValueError` names a file that is none, or whose pad is not 0."""
+        """A SentencePiece model file; `ValueError` names a file that is none, is too large, or whose pad is not 0."""
         try:
-            return Tokenizer(Path(path).read_bytes())
+            return Tokenizer(read_regular(path, MAX_TOKENIZER_BYTES))
+        except IrregularFileError:
+            raise
         except ValueError as error:
             raise ValueError(f"{os.fspath(path)}: {error}") from error
 

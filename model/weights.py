@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ _FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 """What may become a network's float32."""
 
 
-def misfits(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor], other: Mapping[str, str]) -> list[str]:
+def misfits(expected: Mapping[str, Tensor], weights: Mapping[str, Any], other: Mapping[str, str]) -> list[str]:
     """What of the weights does not fit a state dict: a sentence for every tensor that is missing, not known, misshapen
     or wrongly typed. Only shapes and types are looked at. `other` has further names of tensors, as published."""
     named = {name: f"{name} (published as {other[name]})" if name in other else name for name in (*expected, *weights)}
@@ -21,7 +22,9 @@ def misfits(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor], other
         found = weights.get(name)
         if found is None:
             continue
-        if found.shape != tensor.shape:
+        if not isinstance(found, Tensor):
+            wrong.append(f"{named[name]} is a {type(found).__name__}, and a tensor was expected")
+        elif found.shape != tensor.shape:
             wrong.append(f"{named[name]} is {tuple(found.shape)} and should be {tuple(tensor.shape)}")
         elif found.dtype not in (_FLOATING if tensor.is_floating_point() else (tensor.dtype,)):
             wrong.append(f"{named[name]} is {_plain(found.dtype)} and should be {_plain(tensor.dtype)}")

@@ -14,6 +14,9 @@ MAX_ZIP_DIRECTORY_BYTES = 16 << 20
 MAX_PICKLE_BYTES = 16 << 20
 """Of `data.pkl` in a checkpoint, everything but the numbers of tensors; a tokenizer's bytes are most of it."""
 
+MAX_TOKENIZER_BYTES = 8 << 20
+"""Of a SentencePiece model: one of 65,536 pieces has 1.3 MB."""
+
 MAX_VALUES = 1_000_000
 """Values in a checkpoint's dictionaries and lists, counted wherever they stand; also operations of `data.pkl`."""
 

@@ -69,11 +69,24 @@ def decode_json(
 def convert(values: Any, kind: type[Kind], where: str) -> Kind:
     """The same from values that are there already: of a checkpoint, of a row of a table (errors as `decode_json`)."""
     try:
-        return msgspec.convert(values, kind)
+        try:
+            return msgspec.convert(values, kind)
+        except AttributeError:  # msgspec takes a tensor, which can be indexed, for a mapping
+            return msgspec.convert(_named_kinds(values), kind)
     except msgspec.ValidationError as error:
         raise StoredJsonError(f"{where}: {_in_words(error)}") from error
     except RecursionError as error:
         raise StoredJsonError(f"{where}: values lie inside each other on too many levels") from error
+
+
+def _named_kinds(values: Any) -> Any:
+    """The same with bare objects, of classes of the same names, in place of all that is no plain value."""
+    if isinstance(values, Mapping):
+        return {name: _named_kinds(value) for name, value in values.items()}
+    if isinstance(values, list | tuple):
+        return type(values)(map(_named_kinds, values))
+    plain = values is None or isinstance(values, bool | int | float | str | bytes)
+    return values if plain else type(type(values).__name__, (), {})()
 
 
 def check_depth(values: Any, where: str, levels: int = MAX_DEPTH) -> None:

@@ -21,13 +21,13 @@ from typing import Any
 
 from model.checkpoint import Checkpoint, CheckpointError, check_weights, load_checkpoint, save_checkpoint
 from model.tokenizer import Tokenizer
-from runtime.renamed import RENAMED
 from shards import Dataset, Store
 from shards.format.index import INDEX_NAME
 from train.optim import restore_optimizer
 from train.run_dir import RunDir
 from train.settings import CheckpointSettings, TrainSettings
 from train.state import TrainedModel, TrainState
+from train.stored_training import read_training
 from train.tasks.task import Task
 
 log = logging.getLogger(__name__)
@@ -67,34 +67,22 @@ def restore_checkpoint(checkpoint: Checkpoint, model: TrainedModel, where: str |
     Raises:
         CheckpointError: weights, optimizer or state are not of such a run; it says `where` they come from.
     """
-    assert checkpoint.training is not None
+    stored = read_training(checkpoint, where)
+    if (stored.weights is None) != (model.ema is None):
+        raise CheckpointError(
+            f"{where}: training.weights: expected where the weights are averaged (ema), and only there"
+        )
+    trained = checkpoint.weights if stored.weights is None else stored.weights
+    for weights in (checkpoint.weights, trained):
+        check_weights(model.network, weights, where)
+    model.network.load_state_dict(dict(trained))
     try:
-        state = _state_of(checkpoint.training["state"])
-        trained = checkpoint.weights if checkpoint.training["weights"] is None else checkpoint.training["weights"]
-        for weights in (checkpoint.weights, trained):
-            check_weights(model.network, weights, where)
-        model.network.load_state_dict(dict(trained))
-        restore_optimizer(model.optimizer, checkpoint.training["optimizer"])
-    except CheckpointError:
-        raise
-    except Exception as error:  # stored data may be of any form
-        raise CheckpointError(f"{where}: its training state does not fit: {type(error).__name__}: {error}") from error
+        restore_optimizer(model.optimizer, vars(stored.optimizer))
+    except ValueError as error:
+        raise CheckpointError(f"{where}: training: {error}") from error
     if model.ema is not None:
         model.ema.load(checkpoint.weights)
-    return state
-
-
-def _state_of(values: Mapping[str, Any]) -> TrainState:
-    """`TrainState` of stored values; `ValueError` names one of another type."""
-    state = TrainState(**values)
-    for name, default in vars(TrainState()).items():
-        value, expected = getattr(state, name), float if default is None else type(default)
-        fits = type(value) is expected or (expected is float and type(value) is int) or value is default is None
-        if not fits or (expected is int and value < 0):
-            raise ValueError(f"state.{name} is {reprlib.repr(value)}, and {expected.__name__} was expected")
-        if expected is dict and not all(type(key) is str and type(x) in (int, float) for key, x in value.items()):
-            raise ValueError(f"state.{name}: numbers by name were expected")
-    return state
+    return stored.state
 
 
 def _step_of(path: Path) -> int:
@@ -145,7 +133,7 @@ class Checkpointer:
         if resume == "auto":
             for path in reversed(found):
                 try:
-                    load_checkpoint(path)
+                    read_training(load_checkpoint(path), path)
                     return path
                 except CheckpointError as error:
                     log.warning("%s; trying the one before it", error)
@@ -176,21 +164,15 @@ def fingerprint_of(settings: TrainSettings, dataset: Dataset, tokenizer: Tokeniz
 
 def check_fingerprint(checkpoint: Checkpoint, fingerprint: Mapping[str, Any], where: str) -> None:
     """`ValueError` that names what differs, where a checkpoint is of another run."""
-    if checkpoint.training is None:
-        raise ValueError(f"{where}: holds weights, but not what a run needs to resume; start from it with --init")
-    old = [f"{name} (now {new})" for name, new in RENAMED["training"].items() if name in checkpoint.training]
-    if old:
-        raise ValueError(f"{where}: of an older version, with the fields {', '.join(old)}; start from it with --init")
-    before = checkpoint.training.get("fingerprint")
-    if not isinstance(before, dict) or not isinstance(before.get("settings"), dict):
-        raise ValueError(f"{where}: its training state has no fingerprint; start from it with --init")
+    before = read_training(checkpoint, where).fingerprint
     defaults = json.loads(json.dumps(_flat(dataclasses.asdict(TrainSettings()))))  # of settings that came later
     different = [
-        f"{name} was {before['settings'].get(name, defaults[name])!r} and is {value!r}"
+        f"{name} was {reprlib.repr(before.settings.get(name, defaults[name]))} and is {value!r}"
         for name, value in fingerprint["settings"].items()
-        if before["settings"].get(name, defaults[name]) != value
+        if before.settings.get(name, defaults[name]) != value
     ]
-    different += [f"another {name}" for name in ("index", "tokenizer", "asr") if before.get(name) != fingerprint[name]]
+    others = ("index", "tokenizer", "asr")
+    different += [f"another {name}" for name in others if getattr(before, name) != fingerprint[name]]
     if different:
         raise ValueError(
             f"{where}: of another run: {'; '.join(different)}. Give this one another --out, or start it from those "

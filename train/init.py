@@ -19,6 +19,8 @@ from model.mel import MelSettings
 from model.tokenizer import FILE_NAME, Tokenizer
 from model.vsr import VSRModel
 from runtime.atomic import atomic_write
+from runtime.limits import MAX_CHECKPOINT_BYTES, MAX_TOKENIZER_BYTES
+from runtime.regular_file import read_regular
 from shards import Dataset
 from shards.loading.index_view import rows_by_shard
 from train.checkpointing import sha256_of
@@ -58,7 +60,7 @@ def load_tokenizer(dataset: Dataset, settings: TrainSettings) -> Tokenizer | Non
             f"{where}: there is no {FILE_NAME}: run `pipeline tokenizer {where}`, or name one with --tokenizer"
         )
     try:
-        return Tokenizer(store.read(FILE_NAME))
+        return Tokenizer(store.read(FILE_NAME, MAX_TOKENIZER_BYTES))
     except ValueError as error:
         raise ValueError(f"{where}/{FILE_NAME}: {error}") from error
 
@@ -101,6 +103,11 @@ def init_network(settings: TrainSettings, task: Task) -> Network:
             _check_transforms(checkpoint, settings, settings.init)
         if _has_other_pieces(checkpoint, task.tokenizer):
             raise ValueError(f"{settings.init}: trained with another tokenizer: its CTC head means other pieces")
+        if network.head is not None and not any(name.startswith("head.") for name in checkpoint.weights):
+            raise ValueError(
+                f"{settings.init}: has no CTC head, and the network that is trained here has one: "
+                + ("take its visual encoder with --init-vsr" if settings.task != "asr" else "name another with --init")
+            )
         left_out = "head." if network.head is None else ()
         weights = {name: x for name, x in checkpoint.weights.items() if not name.startswith(left_out)}
         check_weights(network, weights, settings.init)
@@ -164,10 +171,12 @@ def own_asr(run_dir: RunDir, settings: TrainSettings, resuming: bool) -> str | N
     named = Path(settings.init_asr)
     if not resuming:
         load_content_asr(settings, torch.device("cpu"))
-        atomic_write(run_dir.asr, named.read_bytes())
+        atomic_write(run_dir.asr, read_regular(named, MAX_CHECKPOINT_BYTES))
     elif not run_dir.asr.exists():
         return settings.init_asr
-    elif not named.is_file() or sha256_of(named) != sha256_of(run_dir.asr):
+    elif not (named.is_file() and named.stat().st_size == run_dir.asr.stat().st_size) or (
+        sha256_of(named) != sha256_of(run_dir.asr)
+    ):
         log.info("%s is gone or has changed since this run began: it resumes with its own, %s", named, run_dir.asr)
     return str(run_dir.asr)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -60,18 +61,25 @@ def build_optimizer(
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Load the state of an optimizer on whatever device; which kernel computes stays this one's own choice.
+    """Load the state of an optimizer on whatever device, of the form that `train.stored_training` checks; which kernel
+    computes stays this one's own choice.
 
     Raises:
-        ValueError: it is of other parameters.
+        ValueError: it is of other settings, which are named.
     """
-    groups = zip(state["param_groups"], optimizer.param_groups, strict=True)
-    groups_of_ours = [{**theirs, "fused": ours["fused"]} for theirs, ours in groups]
-    optimizer.load_state_dict({**state, "param_groups": groups_of_ours})
-    for parameter, kept in optimizer.state.items():
-        for name, x in kept.items():
-            if not isinstance(x, Tensor) or (name != "step" and x.shape != parameter.shape) or x.is_complex():
-                raise ValueError(f"the optimizer's {name} is not of its parameter, {tuple(parameter.shape)}")
+    groups = []
+    for theirs, ours in zip(state["param_groups"], optimizer.param_groups, strict=True):
+        for name in ours.keys() - {"params", "lr", "fused", "foreach"}:
+            if name in theirs and theirs[name] != ours[name]:
+                found = reprlib.repr(theirs[name])
+                raise ValueError(f"optimizer.param_groups: {name} is {found}, and {ours[name]!r} was expected")
+        if type(theirs.get("lr")) is not float or not 0 <= theirs["lr"] < math.inf:
+            raise ValueError(f"optimizer.param_groups: lr is {reprlib.repr(theirs.get('lr'))}: a rate was expected")
+        groups.append({**ours, "lr": theirs["lr"], "params": theirs["params"]})
+    moments = {"exp_avg", "exp_avg_sq", "step", *(["max_exp_avg_sq"] if optimizer.defaults["amsgrad"] else [])}
+    if any(kept.keys() != moments for kept in state["state"].values()):
+        raise ValueError(f"optimizer.state: {', '.join(sorted(moments))} of each parameter were expected")
+    optimizer.load_state_dict({**state, "param_groups": groups})
 
 
 def copy_all(sources: Sequence[Tensor], targets: Sequence[Tensor]) -> None:
@@ -104,7 +112,7 @@ class WeightAverage:
 
     def load(self, weights: Mapping[str, Tensor]) -> None:
         """Continue from an average that was saved."""
-        self.weights = {name: weights[name].to(x.device) for name, x in self.weights.items()}
+        self.weights = {name: weights[name].to(x) for name, x in self.weights.items()}
 
     def update(self, network: nn.Module, step: int) -> None:
         """Take in the weights after a step, counted from 1."""

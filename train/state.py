@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
+import msgspec
 import torch
 from torch import nn
 
 from model.checkpoint import Network
+from runtime.stored_json import Count, Name
 from train.distributed import DistributedContext
 from train.optim import WeightAverage, build_optimizer
 from train.settings import TrainSettings
@@ -35,19 +38,19 @@ class TrainState:
         skipped_clips: clips that could not be read.
     """
 
-    step: int = 0
-    epoch: int = 1
-    step_in_epoch: int = 0
+    step: Count = 0
+    epoch: Annotated[int, msgspec.Meta(ge=1, le=1 << 53)] = 1
+    step_in_epoch: Count = 0
     content_on: bool = False
-    scores: dict[str, float] = field(default_factory=dict)
-    validated_step: int = 0
+    scores: dict[Name, float] = field(default_factory=dict)
+    validated_step: Count = 0
     best: float | None = None
-    best_criterion: str = ""
-    loss_sums: dict[str, float] = field(default_factory=dict)
-    loss_counts: dict[str, float] = field(default_factory=dict)
-    nonfinite_steps: int = 0
-    nonfinite_in_a_row: int = 0
-    skipped_clips: float = 0.0
+    best_criterion: Annotated[str, msgspec.Meta(max_length=1000)] = ""
+    loss_sums: dict[Name, float] = field(default_factory=dict)
+    loss_counts: dict[Name, float] = field(default_factory=dict)
+    nonfinite_steps: Count = 0
+    nonfinite_in_a_row: Count = 0
+    skipped_clips: Annotated[float, msgspec.Meta(ge=0)] = 0.0
 
 
 @dataclass

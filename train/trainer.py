@@ -100,6 +100,11 @@ class Trainer:
         planned = self.plan_epoch()
         slots = distribute_from(planned, per_step, state.step_in_epoch, context.rank, context.world_size)
         steps = steps_in_epoch(len(planned), per_step)
+        if state.step_in_epoch >= steps:
+            raise TrainingError(
+                f"state.step_in_epoch is {state.step_in_epoch}, and epoch {state.epoch} has {steps} steps: the "
+                "checkpoint that this run resumed from is damaged; resume from the one before it"
+            )
         self._skipped.begin_epoch(_clips(planned), state)
         loader, pin_memory = settings.loader(self.task.contents), context.device.type == "cuda"
         with closing(load(self.dataset, slots, loader, pin_memory)) as batches:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +11,7 @@ import numpy as np
 
 from eval.metrics.pool import ScoringPool
 from train.distributed import DistributedContext
+from train.state import TrainingError
 
 Array = np.ndarray[Any, Any]
 
@@ -52,11 +55,14 @@ class ValidationMetrics:
     def score_speech(self, key: str, original: Array, synthesized: Array) -> None:
         """Have a clip's speech scored, in the background where there are processes for it."""
         if self.scorers is not None:
-            self.scorers.submit(key, original, synthesized)
+            with _death_named():
+                self.scorers.submit(key, original, synthesized)
 
     def finish(self) -> None:
         """Wait for the speech that is being scored."""
-        for scored in self.scorers.results().values() if self.scorers is not None else ():
+        with _death_named():
+            found = {} if self.scorers is None else self.scorers.results()
+        for scored in found.values():
             for name, value in scored.values.items():
                 self.add(name, value, 1)
             for name in scored.failed:
@@ -74,3 +80,13 @@ class ValidationMetrics:
             for name, total, count in pairs
             if count or name == "skipped" or name.endswith("_failed")
         }
+
+
+@contextmanager
+def _death_named() -> Iterator[None]:
+    """The death of a process that scores, as a `TrainingError` that says what to do."""
+    try:
+        yield
+    except RuntimeError as error:
+        advice = "resume with --resume auto, or without such scores with --validation.speech '[]'"
+        raise TrainingError(f"validation: {error}: {advice}") from None
