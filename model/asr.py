@@ -38,6 +38,9 @@ class ASRSettings:
 
     def __post_init__(self) -> None:
         check_padding(self.padding)
+        if min(*self.channels, self.n_mels, self.vocabulary) < 1:
+            found = f"channels {self.channels}, n_mels {self.n_mels}, vocabulary {self.vocabulary}"
+            raise ValueError(f"{found}: expected 1 or more")
 
 
 class ASROutput(NamedTuple):

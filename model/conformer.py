@@ -37,8 +37,13 @@ class ConformerSettings:
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.kernel % 2 == 0:
-            raise ValueError(f"the depthwise kernel must be odd, not {self.kernel}")
+        sizes = f"width {self.width}, heads {self.heads}, expansion {self.expansion}, layers {self.layers}"
+        if min(self.width, self.heads, self.expansion) < 1 or self.layers < 0:
+            raise ValueError(f"{sizes}: expected 1 or more, and layers 0 or more")
+        if self.kernel % 2 == 0 or self.kernel < 1:
+            raise ValueError(f"kernel: that of the depthwise convolution must be positive and odd, not {self.kernel}")
+        if not 0 <= self.dropout <= 1:
+            raise ValueError(f"dropout {self.dropout}: expected 0 to 1")
 
 
 class Conformer(nn.Module):

@@ -39,6 +39,8 @@ class LipToSpeechSettings:
 
     def __post_init__(self) -> None:
         check_padding(self.padding)
+        if self.n_mels < 1 or self.vocabulary < 0:
+            raise ValueError(f"n_mels {self.n_mels}, vocabulary {self.vocabulary}: expected 1 or more, and 0 or more")
 
 
 class LipToSpeechOutput(NamedTuple):

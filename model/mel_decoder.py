@@ -28,6 +28,10 @@ class DecoderSettings:
     width: int = 512
     channels: tuple[int, ...] = (256, 128)
 
+    def __post_init__(self) -> None:
+        if min(self.width, *self.channels) < 1:
+            raise ValueError(f"width {self.width}, channels {self.channels}: expected 1 or more")
+
 
 class MelDecoder(nn.Module):
     """(B, T, features) and (B, speaker) -> (B, n_mels, 4 T)."""

@@ -67,8 +67,8 @@ class SegmentSettings:
             found = f"runs of {self.min_words} to {self.max_words} words"
             raise ValueError(f"{found}: expected 1 <= min_words <= max_words")
         if not 1 <= self.min_frames <= self.max_frames or self.fps < 1:
-            found = f"{self.min_frames} to {self.max_frames} frames at {self.fps} a second"
-            raise ValueError(f"{found}: expected 1 or more")
+            found = f"min_frames to max_frames: {self.min_frames} to {self.max_frames} frames, fps {self.fps}"
+            raise ValueError(f"{found}: expected 1 or more, and max_frames no fewer than min_frames")
         if self.window_frames < 1 or not 1 <= self.reference_frames <= self.reference_padded:
             raise ValueError(
                 f"window_frames {self.window_frames}, reference_frames {self.reference_frames}, reference_padded "

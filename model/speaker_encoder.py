@@ -28,6 +28,10 @@ class SpeakerSettings:
     channels: tuple[int, ...] = (128, 256, 256)
     width: int = 512
 
+    def __post_init__(self) -> None:
+        if min(self.width, *self.channels) < 1:
+            raise ValueError(f"width {self.width}, channels {self.channels}: expected 1 or more")
+
 
 class SpeakerEncoder(nn.Module):
     """(B, n_mels, S) -> (B, width), S usually 50, or 50 padded with 0 to 100 as in published training."""

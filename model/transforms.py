@@ -59,9 +59,13 @@ class TransformSettings:
             found = f"max_shift {self.max_shift}: shards keep a margin of {self.margin}"
             raise ValueError(f"{found}, so 0 to {self.margin}")
         if not 1 <= self.mask_min_frames <= self.mask_max_frames:
-            raise ValueError(f"masked runs of {self.mask_min_frames} to {self.mask_max_frames} frames: 1 at least")
+            found = f"mask_min_frames {self.mask_min_frames}, mask_max_frames {self.mask_max_frames}"
+            raise ValueError(f"{found}: expected 1 or more, and no fewer")
         if not 0 <= self.erase_size <= _PUBLISHED_SIZE:
             raise ValueError(f"erase_size {self.erase_size}: expected 0 to {_PUBLISHED_SIZE}, whatever `size` is")
+        for name in ("flip_probability", "mask_probability"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} {getattr(self, name)}: expected 0 to 1")
         if min(self.crop_radius, self.size) < 1 or self.std <= 0 or self.erase_overhang < 0:
             raise ValueError(f"crop_radius, size and std must be positive, erase_overhang not negative: found {self}")
 

@@ -33,6 +33,10 @@ class VisualSettings:
     dropout: float = 0.3
     conformer: ConformerSettings = field(default_factory=ConformerSettings)
 
+    def __post_init__(self) -> None:
+        if self.channels < 1 or not 0 <= self.dropout <= 1:
+            raise ValueError(f"channels {self.channels}, dropout {self.dropout}: expected 1 or more, and 0 to 1")
+
 
 class VisualEncoder(nn.Module):
     """(B, 1, T, H, W) -> (B, T, width). H and W are 112 as published; any others from 32 on will do."""

@@ -28,6 +28,8 @@ class VSRSettings:
 
     def __post_init__(self) -> None:
         check_padding(self.padding)
+        if self.vocabulary < 0:
+            raise ValueError(f"vocabulary {self.vocabulary}: expected 0 or more")
 
 
 class VSROutput(NamedTuple):

@@ -24,9 +24,14 @@ MAX_DIMENSIONS = 8
 MAX_NAME_LENGTH = 300
 
 MAX_SETTING = 65_536
-"""Any whole number in a checkpoint's settings, but for these:"""
+"""Any whole number in settings of a training or in a checkpoint, but for these:"""
 
 MAX_SETTINGS = {
+    **dict.fromkeys(("steps", "warmup_steps", "every", "log_every", "milestones", "max_nonfinite_steps"), 10**9),
+    **dict.fromkeys(("clips", "max_frames", "max_padded_frames"), 10**6),
+    **dict.fromkeys(("workers", "processes"), 1024),
+    "seed": 2**63 - 1,
+    "max_bytes": 1 << 53,
     "layers": 256,
     "heads": 1024,
     "expansion": 64,
@@ -42,7 +47,7 @@ MAX_SETTINGS = {
 """By the name of the setting."""
 
 MAX_FRACTION = 1e6
-"""Magnitude of any other number in a checkpoint's settings."""
+"""Magnitude of any other number in such settings."""
 
 MAX_STEP = 10**12
 

@@ -37,6 +37,9 @@ def build_trainer(settings: TrainSettings, resume: str | None, context: Distribu
         raise ValueError(f"micro_batches_per_step: {per_step} cannot be dealt to {world_size} ranks evenly")
     if settings.sync_batch_norm and context.device.type == "cpu":
         raise ValueError("sync_batch_norm: PyTorch has it on GPUs only")
+    if settings.schedule.warmup_steps > settings.schedule.steps:
+        steps, warmup = settings.schedule.steps, settings.schedule.warmup_steps
+        log.warning("schedule.warmup_steps: %d, and there are %d steps: the rate never gets to its full", warmup, steps)
     dataset = open_dataset(settings.shards)
     settings = take_from_manifest(settings, dataset)
     tokenizer = load_tokenizer(dataset, settings)

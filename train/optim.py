@@ -41,8 +41,8 @@ class ScheduleSettings:
     def __post_init__(self) -> None:
         if self.steps < 1 or self.warmup_steps < 0 or not 0 <= self.last <= 1:
             raise ValueError(
-                f"schedule: {self.steps} steps, {self.warmup_steps} of warmup, last {self.last}: expected 1 or more, "
-                "0 or more, and 0 to 1"
+                f"schedule: steps {self.steps}, warmup_steps {self.warmup_steps}, last {self.last}: expected 1 or "
+                "more, 0 or more, and 0 to 1"
             )
 
 

@@ -11,6 +11,7 @@ from model.losses import LossSettings
 from model.segment_sampling import SegmentSettings
 from model.spec_augment import SpecAugmentSettings
 from model.transforms import TransformSettings
+from runtime.settings_numbers import check_numbers
 from shards.loading.batch_plan import BatchSettings
 from shards.loading.cache import CacheSettings
 from shards.loading.collate import Contents
@@ -177,6 +178,7 @@ class TrainSettings:
     cache: CacheSettings = field(default_factory=CacheSettings)
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if self.micro_batches_per_step < 1 or self.workers < 0 or self.max_nonfinite_steps < 1:
             raise ValueError(
                 f"micro_batches_per_step {self.micro_batches_per_step}, workers {self.workers}, max_nonfinite_steps "

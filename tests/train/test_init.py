@@ -9,6 +9,7 @@ import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -392,7 +393,7 @@ def test_epoch_of_fewer_micro_batches_than_ranks_fails_on_each_rank(
     shards: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, rank: int
 ) -> None:
     @contextmanager
-    def group(device: str | None) -> Iterator[DistributedContext]:
+    def group(device: str | None, timeout: timedelta) -> Iterator[DistributedContext]:
         yield _OneOf(rank, 32, CPU)
 
     monkeypatch.setattr(command, "process_group", group)
