@@ -32,6 +32,7 @@ MAX_SETTINGS = {
     **dict.fromkeys(("workers", "processes"), 1024),
     "seed": 2**63 - 1,
     "max_bytes": 1 << 53,
+    **dict.fromkeys(("content_below", "content_after_epoch"), 10**12),
     "layers": 256,
     "heads": 1024,
     "expansion": 64,

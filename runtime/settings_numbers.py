@@ -25,7 +25,7 @@ def check_numbers(settings: Any, where: str = "") -> None:
             if dataclasses.is_dataclass(part):
                 check_numbers(part, f"{name}.")
             elif isinstance(part, int | float) and not isinstance(part, bool):
-                most = MAX_SETTINGS.get(field.name, MAX_SETTING) if isinstance(part, int) else MAX_FRACTION
+                most = MAX_SETTINGS.get(field.name, MAX_SETTING if isinstance(part, int) else MAX_FRACTION)
                 if not 0 <= part <= most:
                     found = f"{part:,}" if math.isfinite(part) else str(part)
                     raise ValueError(f"{name}: {found}, and a number from 0 to {most:,.15g} was expected")
