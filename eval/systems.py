@@ -28,6 +28,7 @@ from model.synthesis import Synthesizer
 from model.tokenizer import FILE_NAME, Tokenizer
 from model.transforms import TransformSettings
 from runtime.constants import MEL_FRAMES_PER_VIDEO_FRAME, N_MELS
+from runtime.limits import MAX_TOKENIZER_BYTES
 from shards import Dataset
 from shards.loading.batch_plan import BatchSettings, MicroBatch, PlannedClip, plan_epoch
 from shards.loading.collate import Contents
@@ -162,5 +163,8 @@ def tokenizer_of(checkpoint: Checkpoint, dataset: Dataset) -> Tokenizer | None:
     if checkpoint.tokenizer is not None or not dataset.store.exists(FILE_NAME):
         return checkpoint.tokenizer
     assert isinstance(settings, LipToSpeechSettings)
-    tokenizer = Tokenizer(dataset.store.read(FILE_NAME))
+    try:
+        tokenizer = Tokenizer(dataset.store.read(FILE_NAME, MAX_TOKENIZER_BYTES))
+    except ValueError as error:
+        raise ValueError(f"{dataset.store.path(FILE_NAME)}: {error}") from error
     return tokenizer if tokenizer.vocabulary_size == settings.vocabulary else None
