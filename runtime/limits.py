@@ -120,9 +120,6 @@ MAX_INDEX_BYTES, MAX_INDEX_ROWS = 2 << 30, 20_000_000
 MAX_INDEX_RATIO, MIN_INDEX_ROOM = 128, 128 << 20
 """Of an index: how many times its file it may take in memory, or so many bytes; real ones take 5 to 70 times."""
 
-MAX_TOKENIZER_BYTES = 64 << 20
-"""Of a dataset's `tokenizer.model`; one of 4,000 pieces has 300 kB."""
-
 MAX_FRAME_PIXELS = 36_000_000
 """Of a video's picture as it is stored, and as it is shown: 8K (7680 x 4320) has 33 million."""
 
