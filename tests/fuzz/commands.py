@@ -106,6 +106,14 @@ COMMANDS = {
         "verify built",
     ),
     "track": Command("pipeline track --root faces --out tracked/coordinates.txt --workers 0", "faces", "tracked"),
+    "build tracked": Command(
+        "pipeline build --dataset folder --root faces --crop-radius 11 --transcripts optional --out built --workers 0",
+        "faces",
+        "built",
+        _BUILT,
+        "verify built",
+    ),
+    "calibrate": Command("pipeline track --calibrate data --root corpus/LRS2-BBC --clips 2 --workers 0", "data corpus"),
     "train": Command(f"train {_ON_DATA} --out=new", "data", "new", "new/checkpoints/*"),
     "train asr": Command(f"train {_ON_DATA} {_AS_ASR} --out=new", "data", "new"),
     "train mkv": Command(
@@ -158,6 +166,11 @@ COMMANDS = {
         "eval compare reports/a reports/b --out compared", "reports", "compared", "compared/comparison.*"
     ),
     "synthesize": Command(f"eval {_SYNTHESIZE} --lip-box 80,100,22", "mine runs", "made", "made/out.wav"),
+    "synthesize a face": Command(
+        f"eval synthesize --checkpoint {_BEST} --video faces/1.mp4 --out made/out.mp4 --device cpu",
+        "faces runs",
+        "made",
+    ),
     "synthesize by coordinates": Command(
         f"eval {_SYNTHESIZE} --coordinates mine/coordinates.txt --speaker-reference sounds/s/1.wav",
         "mine runs sounds",

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.fuzz.damaged_bytes import Damaged, damaged_bytes
 from tests.fuzz.damaged_text import damaged_text
 from tests.fuzz.damaged_values import damaged_json
-from tests.fuzz.lip_videos import damaged_lip_video
+from tests.fuzz.damaged_videos import damaged_lip_video
 
 _SHAPES = ((), (0,), (-1, 4), (10**9, 10**9), (2**62,), (1, 1, 1), (10**6,) * 40, (True, 2))
 _TYPES = ("|O", "<f8", ">f4", "<U8", "|V4", "<c8", "<M8[s]", "|b1", "<f4\x00", "[('a', '<f4'), ('b', 'O')]")

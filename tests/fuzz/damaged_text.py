@@ -29,6 +29,7 @@ _WHOLE = {
     "many lines": b"a b\n" * 100_000,
     "blank lines": b"\n" * 100_000,
     "marks": b"\xef\xbb\xbf\xef\xbb\xbfText: x\n",
+    "sixty megabytes": b"x" * 60_000_000,
     "control characters": bytes(range(32)) * 20,
 }
 

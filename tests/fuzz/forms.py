@@ -14,7 +14,7 @@ from tests.fuzz.damaged_tables import damaged_table
 from tests.fuzz.damaged_tars import damaged_tar, damaged_wav
 from tests.fuzz.damaged_text import damaged_text
 from tests.fuzz.damaged_values import damaged_json, damaged_json_lines, damaged_yaml
-from tests.fuzz.lip_videos import damaged_video
+from tests.fuzz.damaged_videos import damaged_video
 from tests.fuzz.sealed import seal_dataset, seal_report
 
 
@@ -50,7 +50,7 @@ FORMS: dict[str, Form] = {
     # what another's lock says is waited for, for a minute: only what stands in its place is tried
     "build lock": Form("data/build.lock", None, ("build again",)),
     "sidecar": Form("data/test-000000.json", damaged_json, ("verify", "build again"), ("build again",), seal_dataset),
-    "index": Form("data/index.parquet", damaged_table, _READERS, _READERS, seal_dataset),
+    "index": Form("data/index.parquet", damaged_table, (*_READERS, "calibrate"), _READERS, seal_dataset),
     "error list": Form(
         "data/errors.jsonl",
         damaged_json_lines,
@@ -97,12 +97,14 @@ FORMS: dict[str, Form] = {
     "report wav": Form(
         "reports/a/wav/network/main/speaker1/00002.wav", damaged_wav, _REPORT, _REPORT, seal_report, "reports/a"
     ),
-    "corpus video": Form("corpus/LRS2-BBC/main/speaker0/00000.mp4", damaged_video, ("build", "preview with videos")),
+    "corpus video": Form(
+        "corpus/LRS2-BBC/main/speaker0/00000.mp4", damaged_video, ("build", "preview with videos", "calibrate")
+    ),
     "mp4": Form("mine/s/1.mp4", damaged_video, ("build folder", "synthesize")),
     "avi": Form("mine/s/2.avi", damaged_video, ("build folder",)),
     "mkv": Form("mine/s/3.mkv", damaged_video, ("build folder",)),
     "ts": Form("mine/s/4.ts", damaged_video, ("build folder",)),
-    "face video": Form("faces/1.mp4", damaged_video, ("track",)),
+    "face video": Form("faces/1.mp4", damaged_video, ("track", "build tracked", "synthesize a face")),
     "wav": Form(
         "sounds/s/1.wav", damaged_wav, ("build with sounds", "eval with a reference", "synthesize by coordinates")
     ),

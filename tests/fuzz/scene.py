@@ -55,7 +55,7 @@ def write_scene(folder: Path, server: CommandServer) -> None:
     _write_corpus(folder / "corpus")
     _write_videos(folder / "mine", folder / "sounds")
     _write_grid(folder / "grid")
-    write_video(folder / "faces/1.mp4", talking_face(0, 8)[0], click_track(8 / 25, 0.1))
+    write_video(folder / "faces/1.mp4", talking_face(0, 16)[0], click_track(16 / 25, 0.1))
     (folder / "settings.yaml").write_text(SETTINGS)
     published_file(folder / "published.pt")
     for line in SCENE:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.fuzz.server import Outcome
 
-MAX_PEAK_MB = 1024
+MAX_PEAK_MB = 512
 """Above what importing takes. Files of the scene have at most 300 kB, whole ones take 150 MB."""
 
 _LONGEST_LINE = 4000
