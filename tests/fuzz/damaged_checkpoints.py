@@ -33,7 +33,7 @@ _TENSORS: dict[str, Callable[[Tensor], Any]] = {
     "complex": lambda x: x.to(torch.complex64),
     "bool": lambda x: x.bool(),
     "a view of one number": lambda x: torch.zeros(1).expand(10**6, 10**5),
-    "a view of its shape": lambda x: torch.zeros(1).expand(x.shape),
+    "a view of its shape": lambda x: torch.zeros(()).expand(x.shape),
     "transposed": lambda x: x.T if x.ndim == 2 else x.flatten(),
     "one more": lambda x: torch.cat([x.reshape(-1), torch.zeros(1)]),
     "empty": lambda x: torch.zeros(0),

@@ -21,13 +21,13 @@ OnCase = Callable[[str, str, Damage, Outcome, list[str]], None]
 
 
 @st.composite
-def damages(draw: st.DrawFn, form: str, content: bytes) -> Damage:
+def damages(draw: st.DrawFn, form: str, bench: Bench) -> Damage:
     """What may be done to a form's file."""
     damaging = FORMS[form].damage
     if damaging is None or draw(st.integers(0, 9)) == 9:
         kind = draw(st.sampled_from(sorted([*IRREGULAR, *NAMES])))
         return Damage(kind, irregular=kind)
-    what, damaged = draw(damaging(content))
+    what, damaged = draw(damaging(bench.original(form)))
     if FORMS[form].seal is not None and draw(st.booleans()):
         what += FITTING
     return Damage(what, damaged, sealed=what.endswith(FITTING))
@@ -47,7 +47,7 @@ def explore(
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
-    @hypothesis.given(damages(form, bench.original(form)))
+    @hypothesis.given(damages(form, bench))
     def run(damage: Damage) -> None:
         nonlocal drawn
         drawn += 1
