@@ -39,7 +39,6 @@ _TENSORS: dict[str, Callable[[Tensor], Any]] = {
     "empty": lambda x: torch.zeros(0),
     "no dimensions": lambda x: torch.tensor(1.0),
     "sparse": lambda x: x.float().to_sparse(),
-    "quantized": lambda x: torch.quantize_per_tensor(x.float(), 0.1, 0, torch.qint8),
     "a text": lambda x: "x",
     "none": lambda x: None,
     "code": lambda x: _RunsCode(),
