@@ -29,7 +29,7 @@ class DecoderSettings:
     channels: tuple[int, ...] = (256, 128)
 
     def __post_init__(self) -> None:
-        if min(self.width, *self.channels) < 1:
+        if min(self.width, len(self.channels), *self.channels) < 1:
             raise ValueError(f"width {self.width}, channels {self.channels}: expected 1 or more")
 
 

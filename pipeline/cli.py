@@ -14,7 +14,7 @@ from pipeline.config import BuildSettings, config_file
 from runtime.command_line import CommandParser, run_commands, settings_of, split_flag
 from runtime.ray_jobs import TASK_TIMEOUT
 from runtime.settings_file import read_section
-from runtime.terminal import say
+from runtime.terminal import say, shortened
 
 DEMO_DATASET = "data/demo-shards"
 
@@ -161,7 +161,7 @@ def verify(arguments: Sequence[str]) -> int:
     values = parser.parse(arguments)
     manifest, problems = recheck(values.dataset, values.address, values.workers, values.task_timeout)
     for problem in problems:
-        say(problem)
+        say(shortened(problem))  # it may quote a file
     totals = manifest.totals
     if problems:
         _warn(f"{values.dataset}: {len(problems)} problems; the same `pipeline build` again rebuilds damaged shards")

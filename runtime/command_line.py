@@ -15,21 +15,20 @@ import argparse
 import dataclasses
 import json
 import re
+import reprlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, cast, get_args, get_type_hints
 
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 from rich.console import Console
 
 from runtime.renamed import dotted, refuse_renamed
 from runtime.settings_file import merged, read_section
-from runtime.terminal import printable, say
+from runtime.terminal import printable, say, shortened
 from runtime.versions import versions_of
 
 EXIT_FAILED, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
-
-_LONGEST_MESSAGE = 3000
 
 # jsonargparse takes import paths wherever a dataclass is expected, and imports their modules before it refuses them
 set_parsing_settings(
@@ -62,6 +61,7 @@ class CommandParser(ArgumentParser):
     ) -> None:
         self.section = section or (prog.split() or [""])[-1]
         self.variants = variants
+        self.kinds: list[type[Any]] = []
         if inner or not prog:  # jsonargparse makes parsers of this class for the settings inside of settings
             super().__init__(**inner)
             return
@@ -76,6 +76,7 @@ class CommandParser(ArgumentParser):
 
     def add_settings(self, kind: type[Any], skip: Sequence[str] = ()) -> None:
         """Every field of a dataclass as a flag, but for `skip`."""
+        self.kinds.append(kind)
         self.add_class_arguments(kind, as_group=False, skip=set(skip))
 
     def parse(self, arguments: Sequence[str]) -> Namespace:
@@ -89,11 +90,20 @@ class CommandParser(ArgumentParser):
         names = [flag[2:].partition("=")[0] for flag in flags if flag.startswith("--")]
         refuse_renamed(self.section, names)
         configs = [f"--config={json.dumps(self._section(file, flags))}" for file in files]
-        values: Namespace = self.instantiate(self.parse_args([*configs, *flags]))
+        parsed = self.parse_args([*configs, *flags])
+        for kind in self.kinds:
+            _check_shape(parsed.as_dict(), kind, f"{self.section}.")
+        values: Namespace = self.instantiate(parsed)
         return values
 
     def _section(self, path: str, flags: Sequence[str]) -> dict[str, Any]:
-        section = read_section(path, self.section)
+        section = self._varied(path, read_section(path, self.section), flags)
+        for kind in self.kinds:
+            _check_shape(section, kind, f"{path}: {self.section}.")
+        return section
+
+    def _varied(self, path: str, section: dict[str, Any], flags: Sequence[str]) -> dict[str, Any]:
+        """A section with what it has for the chosen one of the variants laid over it."""
         if self.variants is None:
             return section
         part, setting, known = self.variants
@@ -114,7 +124,7 @@ class CommandParser(ArgumentParser):
         say(message.rstrip("\n"), file)  # it may quote a settings file
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        super().error(_cut(printable(message)), ex)  # it quotes values of settings files
+        super().error(shortened(printable(message)), ex)  # it quotes values of settings files
 
     def format_help(self, *given: Any) -> str:
         return _with_dashes(super().format_help(*given))
@@ -123,11 +133,18 @@ class CommandParser(ArgumentParser):
         return _with_dashes(super().format_usage())
 
 
-def _cut(message: str) -> str:
-    """A message without the most of a value that it quotes and that is long."""
-    if len(message) <= _LONGEST_MESSAGE:
-        return message
-    return f"{message[:_LONGEST_MESSAGE]}... ({len(message):,} characters)"
+def _check_shape(values: Mapping[str, Any], kind: type[Any], where: str) -> None:
+    """Refuse what jsonargparse lets pass: a number or a list in the place of a mapping, null where it is no value."""
+    for name, expected in get_type_hints(kind).items():
+        if name not in values:
+            continue
+        value = values[name]
+        if dataclasses.is_dataclass(expected):
+            if not isinstance(value, Mapping):
+                raise ValueError(f"{where}{name}: {reprlib.repr(value)}, and a mapping of settings was expected")
+            _check_shape(value, cast(type[Any], expected), f"{where}{name}.")
+        elif value is None and type(None) not in get_args(expected):
+            raise ValueError(f"{where}{name}: null, and a value was expected")
 
 
 def _with_dashes(text: str) -> str:
@@ -196,7 +213,7 @@ def print_error(error: object) -> None:
     """An error on standard error, as it is: `[...]` in it is no markup, and `:factory` no emoji."""
     console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
     console.print("error:", style="bold red", end=" ")
-    console.print(_cut(printable(error)))
+    console.print(shortened(printable(error)))
 
 
 def split_flag(arguments: Sequence[str], name: str) -> tuple[list[str], list[str]]:

@@ -53,7 +53,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("section", SECTIONS, ids=str)
 def test_settings_file_with_a_class_path_is_refused_before_an_import(section: dict[str, Any], folder: Path) -> None:
     (folder / "x.yaml").write_text(yaml.safe_dump({"train": section}))
-    with pytest.raises((SystemExit, ValueError), match=r"^2$|x\.yaml: train\..*class_path: settings name values"):
+    refused = r"^2$|x\.yaml: train\..*(class_path: settings name values|and a mapping of settings was expected)"
+    with pytest.raises((SystemExit, ValueError), match=refused):
         parse(["--config=x.yaml"])
     assert not (folder / "ran").exists()
 
@@ -85,3 +86,23 @@ def test_error_of_a_flag_escapes_and_cuts_what_a_settings_file_holds(
     assert r"\u202e\x1b[2J" in said
     assert len(said) < 20_000
     assert not {"\u202e", "\x1b"} & set(said)
+
+
+@pytest.mark.parametrize(
+    ("section", "expected"),
+    [
+        ({"network": 2}, "train.network: 2, and a mapping"),
+        ({"network": {"speaker": [1]}}, r"train.network.speaker: \[1\], and a mapping"),
+        ({"optimizer": None}, "train.optimizer: None, and a mapping"),
+        ({"batch": "x.yaml"}, "train.batch: 'x.yaml', and a mapping"),
+        ({"curriculum": None}, "train.curriculum: null, and a value"),
+        ({"tasks": {"lip2speech": {"losses": True}}}, "train.losses: True, and a mapping"),
+        ({"network": {"speaker": {"channels": []}}}, r"width 512, channels \(\): expected 1 or more"),
+        ({"network": {"decoder": {"channels": []}}}, r"width 512, channels \(\): expected 1 or more"),
+    ],
+    ids=str,
+)
+def test_settings_of_another_kind_are_refused_by_name(section: dict[str, Any], expected: str, folder: Path) -> None:
+    (folder / "y.yaml").write_text(yaml.safe_dump({"train": section}))
+    with pytest.raises(ValueError, match=expected):
+        parse(["--config=y.yaml"])
