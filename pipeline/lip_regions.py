@@ -14,8 +14,9 @@ from pipeline.config import BuildSettings, parse_lip_box
 from pipeline.corpora import CorpusClip
 from pipeline.media.coordinates import OUTSIDE_SHARE, fit_coordinates, parse_coordinates
 from pipeline.media.crop import CenterCrop
-from pipeline.media.decode import Picture, decode_video
+from pipeline.media.decode import decode_video
 from pipeline.media.errors import ClipError
+from pipeline.media.picture import Picture
 from pipeline.media.shown_frames import centers_of_stored
 from pipeline.media.sound_runs import SoundRun
 from pipeline.media.spool import MEMORY_BYTES

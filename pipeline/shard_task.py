@@ -15,6 +15,7 @@ from pipeline.lip_regions import is_tracked
 from pipeline.media.errors import ClipError
 from pipeline.plan import ShardPlan
 from runtime.constants import FPS
+from runtime.malloc import keep_freed_memory
 from runtime.versions import versions_of
 from shards import DatasetError, ShardWriter, Sidecar, SkippedClip, Store, read_sidecar
 from shards.format.sidecar import encode_sidecar, sidecar_name
@@ -49,6 +50,7 @@ def build_shard(task: ShardTask) -> ShardResult:
     Raises:
         StorageError: the disk or network failed; nothing of the shard is under its final name.
     """
+    keep_freed_memory()
     out = Store(task.out)
     finished = _finished_sidecar(task, out)
     if finished is None:

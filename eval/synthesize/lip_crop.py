@@ -30,8 +30,9 @@ from pipeline.media.coordinates import (
     read_coordinate_file,
 )
 from pipeline.media.crop import CenterCrop, Orientation
-from pipeline.media.decode import Picture, decode_plain
+from pipeline.media.decode import decode_plain
 from pipeline.media.errors import FAULTS, ClipError
+from pipeline.media.picture import Picture
 from pipeline.media.probe import Oddity, OddVideoError, probe_header
 from pipeline.media.shown_frames import centers_of_stored
 from pipeline.media.streams import choose_streams, open_video

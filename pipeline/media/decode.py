@@ -7,7 +7,6 @@ and then decoded in the same way.
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass, field
 from fractions import Fraction
 from io import SEEK_END
 from pathlib import Path
@@ -17,8 +16,9 @@ import av
 from av.container import InputContainer
 
 from pipeline.media.channels import ChannelMixer
-from pipeline.media.crop import UPRIGHT, Crop, Orientation
-from pipeline.media.decoding_limits import FRAMES_BETWEEN_CHECKS, DecodingLimits
+from pipeline.media.crop import Crop
+from pipeline.media.decoded_frames import DecodedFrames
+from pipeline.media.decoding_limits import DecodingLimits
 from pipeline.media.errors import ClipError, faults_of_file
 from pipeline.media.length import (
     check_end,
@@ -30,46 +30,13 @@ from pipeline.media.length import (
 )
 from pipeline.media.normalize import normalized
 from pipeline.media.packets import PacketDecoder
-from pipeline.media.probe import FrameProbe, OddVideoError, PacketProbe, is_broadcast, probe_header
+from pipeline.media.picture import Picture, set_avi_times
+from pipeline.media.probe import OddVideoError, PacketProbe, is_broadcast, probe_header
 from pipeline.media.sound_runs import NearbySound, SoundRun, add_sound
-from pipeline.media.spool import Spool
 from pipeline.media.streams import Streams, choose_streams, open_video
 from runtime.limits import MAX_DECODING_BYTES, MAX_SOUND_AHEAD, MAX_VIDEO_SECONDS
 from runtime.memory_limit import memory_limited
 from runtime.regular_file import open_regular
-
-
-@dataclass
-class Picture:
-    """The decoded picture of a clip.
-
-    Attributes:
-        regions: what was kept of each of N decoded frames, on disk if it is much.
-        ticks: N presentation times, in units of `time_base`.
-        time_base: seconds a tick.
-        duration: ticks that the last frame is shown.
-        orientation: how the frames are turned before they are shown and cropped.
-        corrupt: frames that the decoder had to repair.
-        notes: what was odd about the file, in words.
-    """
-
-    time_base: Fraction
-    duration: Fraction | int
-    regions: Spool = field(default_factory=Spool)
-    ticks: list[int] = field(default_factory=list)
-    orientation: Orientation = UPRIGHT
-    corrupt: int = 0
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def start(self) -> Fraction:
-        """Seconds at which the first frame is shown."""
-        return self.ticks[0] * self.time_base
-
-    @property
-    def length(self) -> Fraction:
-        """Seconds from the first frame to the end of the last."""
-        return (self.ticks[-1] - self.ticks[0] + self.duration) * self.time_base
 
 
 def decode_video(
@@ -153,18 +120,15 @@ def _decode_streams(
     time_base = Fraction(video.time_base or Fraction(1, av.time_base))
     rate = Fraction(video.average_rate or video.guessed_rate or 25)
     picture = Picture(time_base, duration=1 / rate / time_base, notes=list(streams.notes) if with_sound else [])
-    runs: list[SoundRun] = []
-    mixer = ChannelMixer()
-    packets, frames = PacketProbe.of(container), FrameProbe()
+    longest = MAX_VIDEO_SECONDS if max_seconds is None else max_seconds
+    frames = DecodedFrames(picture, crop, longest, limits)
+    packets = PacketProbe.of(container)
     decoder = PacketDecoder(may_be_cut=packets.may_leap)
     has_index = "mp4" in container.format.name
     wanted = [video] if audio is None or not with_sound else [video, audio]
     nearby = NearbySound(video, audio, may_discard=has_index)
     end, decoding_times = 0.0, []
     frames_by_header = frames_without_index(container, video)
-    longest = MAX_VIDEO_SECONDS if max_seconds is None else max_seconds
-    tick = float(time_base)
-    most_ticks = longest / tick
     try:
         # a file without an index is measured by all its streams: the longest of them is as long as its header says
         for packet in container.demux(wanted) if has_index else container.demux():
@@ -181,17 +145,10 @@ def _decode_streams(
             elif nearby.is_far(packet):
                 continue
             for frame in decoder.decode(packet):
-                if isinstance(frame, av.AudioFrame):
-                    add_sound(runs, frame, mixer)
-                else:
-                    shown = cast(av.VideoFrame, frame)
-                    frames.check(shown)
-                    _add_picture(picture, shown, crop)
-                    if picture.ticks[-1] - picture.ticks[0] > most_ticks:
-                        refuse_long(picture.ticks, time_base, longest)
-                    if not len(picture.ticks) % FRAMES_BETWEEN_CHECKS:
-                        limits.check_frames(len(picture.ticks), (picture.ticks[-1] - picture.ticks[0]) * tick)
+                frames.add(frame)
+        frames.process()
     except av.FFmpegError as error:
+        frames.process()
         if has_index:
             check_index([video] if audio is None else [video, audio], bytes_there)
         where = f"after {len(picture.regions)} of {video.frames or 'an unknown number of'} frames"
@@ -205,14 +162,14 @@ def _decode_streams(
     picture.notes += decoder.notes
     if container.format.name == "avi":
         check_frames(frames_by_header, decoding_times, rate)
-        _set_avi_times(picture, decoding_times)
+        set_avi_times(picture, decoding_times)
     picture.ticks.sort()  # frames come in the order in which they are shown; not every file's times do
     length = picture.length
     if length > longest + 1:
         refuse_long(picture.ticks, time_base, longest)
     if with_sound:
         picture.notes += nearby.notes(picture.start, picture.start + length)
-    return picture, runs, mixer
+    return picture, frames.runs, frames.mixer
 
 
 def _decode_sound(
@@ -235,32 +192,3 @@ def _decode_sound(
             for frame in decoder.decode(packet):
                 add_sound(runs, cast(av.AudioFrame, frame), mixer)
     return runs, mixer
-
-
-def _set_avi_times(picture: Picture, decoding_times: list[int | None]) -> None:
-    """Set the presentation times of AVI, which has none: what FFmpeg makes up for them goes wrong with B-frames.
-
-    Frames follow each other at the times of the stored packets. Between these there may be empty ones, for which the
-    frame before is shown again: a capture program dropped what came there.
-    """
-    times = sorted(time for time in decoding_times if time is not None)
-    count = len(picture.ticks)
-    if len(times) < count:
-        times = list(range(count))
-    picture.ticks = times[:count]
-    dropped = times[count - 1] - times[0] + 1 - count
-    if dropped:
-        picture.notes.append(f"{dropped} frames were dropped when the AVI was made: the ones before stay on")
-
-
-def _add_picture(picture: Picture, frame: av.VideoFrame, crop: Crop) -> None:
-    if not picture.ticks:
-        picture.orientation = Orientation.of(frame)
-    picture.corrupt += frame.is_corrupt
-    picture.regions.append(crop(len(picture.regions), frame, picture.orientation)[None])
-    if frame.pts is not None:
-        picture.ticks.append(frame.pts)
-    else:  # containers without presentation times, such as raw AVI: frames follow each other
-        picture.ticks.append(round(picture.ticks[-1] + picture.duration) if picture.ticks else 0)
-    if frame.duration:
-        picture.duration = frame.duration

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.media.decode import Picture
+from pipeline.media.picture import Picture
 
 Array = np.ndarray[Any, Any]
 

@@ -37,6 +37,10 @@ class SourceStore(Store):
         return {"url": self.url, "roots": self.roots}
 
     @cached_property
+    def _real_folders(self) -> dict[str, str]:
+        return {}
+
+    @cached_property
     def _allowed(self) -> tuple[str, ...]:
         return (os.path.realpath(self.path()), *(self.roots or ()))
 
@@ -44,7 +48,16 @@ class SourceStore(Store):
         """Whether a local path, with its links followed, is in one of the folders."""
         if self.roots is None:
             return True
-        real = os.path.realpath(path)
+        if os.path.islink(path):
+            return self._holds(os.path.realpath(path))
+        folder, name = os.path.split(path)
+        if name in ("", ".", ".."):
+            return self._holds(os.path.realpath(path))
+        if folder not in self._real_folders:  # many files lie in each
+            self._real_folders[folder] = os.path.realpath(folder)
+        return self._holds(os.path.join(self._real_folders[folder], name))
+
+    def _holds(self, real: str) -> bool:
         return any(real == root or real.startswith(os.path.join(root, "")) for root in self._allowed)
 
     def check(self, name: str) -> None:

@@ -8,9 +8,9 @@ from typing import IO, Any
 import numpy as np
 import soundfile
 
-from pipeline.media.decode import Picture
 from pipeline.media.decoding_limits import check_sound
 from pipeline.media.errors import FAULTS, ClipError
+from pipeline.media.picture import Picture
 from pipeline.media.sound_runs import SoundRun
 from pipeline.media.spool import Spool
 from pipeline.media.sync import sound_at_16k, to_pcm16

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import soxr
 
-from pipeline.media.decode import Picture
 from pipeline.media.errors import ClipError
 from pipeline.media.length import is_stretched
+from pipeline.media.picture import Picture
 from pipeline.media.sound_runs import SoundRun
 from runtime.constants import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 

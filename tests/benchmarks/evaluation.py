@@ -13,6 +13,7 @@ import torch
 
 from eval.batch_synthesis import BatchSynthesizer, SynthesizedBatch, SynthesizedClip
 from eval.executors import LocalExecutor, RayExecutor, start_executor
+from eval.metrics.scoring_process import METRIC_SECONDS
 from model.vocoders.mel_to_wav import PUBLISHED_VOCODER, VocoderSettings, mel_to_wav, sample_counts
 from pipeline.clip import Corpus, build_sample
 from pipeline.config import BuildSettings
@@ -37,10 +38,11 @@ def measure(settings: BuildSettings, clips: list[CorpusClip], runs: int) -> Iter
     taken: dict[str, list[float]] = {"plain loop": [], "published": [], "default": []}
     batches = batches_of(samples)
     planned = [MicroBatch(number, 0, (PlannedClip(number, 0, 1, None, True),)) for number in range(len(batches))]
+    beside = "cpu", len(batches), METRIC_SECONDS
     with (
         job_runner(None, None) as runner,
-        start_executor(runner, partial(Sounds, batches, PUBLISHED_VOCODER), "cpu", len(batches)) as published,
-        start_executor(runner, partial(Sounds, batches, VocoderSettings()), "cpu", len(batches)) as default,
+        start_executor(runner, partial(Sounds, batches, PUBLISHED_VOCODER), *beside) as published,
+        start_executor(runner, partial(Sounds, batches, VocoderSettings()), *beside) as default,
     ):
         everyone = {
             "plain loop": lambda: plain(samples),
