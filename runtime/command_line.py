@@ -116,7 +116,8 @@ class CommandParser(ArgumentParser):
         if unknown:
             found = ", ".join(sorted(unknown))
             raise ValueError(f"{path}: {self.section}.{part}: no {setting} {found}: there is {', '.join(known)}")
-        section = dict(merged(section, {**(variants.get(chosen) or {}), setting: chosen}))
+        varied = variants.get(chosen) if isinstance(chosen, str) else None  # the parser refuses what is no name
+        section = dict(merged(section, {**(varied or {}), setting: chosen}))
         refuse_renamed(self.section, dotted(section))
         return section
 
@@ -124,7 +125,8 @@ class CommandParser(ArgumentParser):
         say(message.rstrip("\n"), file)  # it may quote a settings file
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        super().error(shortened(printable(message)), ex)  # it quotes values of settings files
+        plain = re.sub(r"<class '(?:\w+\.)*(\w+)'>|\btyping\.", r"\1", message).replace("NoneType", "null")
+        super().error(shortened(printable(plain)), ex)  # it quotes values of settings files
 
     def format_help(self, *given: Any) -> str:
         return _with_dashes(super().format_help(*given))

@@ -106,3 +106,15 @@ def test_settings_of_another_kind_are_refused_by_name(section: dict[str, Any], e
     (folder / "y.yaml").write_text(yaml.safe_dump({"train": section}))
     with pytest.raises(ValueError, match=expected):
         parse(["--config=y.yaml"])
+
+
+@pytest.mark.parametrize("task", [["asr"], {"asr": 1}, 3, "other"], ids=str)
+def test_settings_with_a_task_that_is_no_name_are_refused(
+    task: Any, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "y.yaml").write_text(yaml.safe_dump({"train": {"task": task, "tasks": {"asr": {"out": "x"}}}}))
+    with pytest.raises(SystemExit, match="2"):
+        parse(["--config=y.yaml"])
+    said = capsys.readouterr().err
+    assert '"task"' in said
+    assert "<class" not in said
