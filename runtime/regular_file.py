@@ -13,6 +13,8 @@ from typing import BinaryIO, cast
 
 from runtime.limits import MAX_HOLES, SPARSE_FROM_BYTES
 
+_BLOCK_BYTES = 1 << 20
+
 _KINDS = {
     stat.S_IFIFO: "a FIFO",
     stat.S_IFSOCK: "a socket",
@@ -70,9 +72,17 @@ def open_in_place(path: str | os.PathLike[str]) -> int:
 def read_regular(path: str | os.PathLike[str], max_bytes: int) -> bytes:
     """The content of a regular file (errors as `open_regular`)."""
     with open_regular(path, max_bytes) as file:
-        content = file.read(max_bytes + 1)
+        content = read_at_most(file, max_bytes + 1)
     if len(content) > max_bytes:  # it grew, or is one of those that have no size (/proc)
         raise IrregularFileError(f"{os.fspath(path)}: more than the {max_bytes:,} bytes that are allowed")
+    return content
+
+
+def read_at_most(file: BinaryIO, most: int) -> bytes:
+    """So many bytes of a file, or all that there are; memory is taken for these, not for what is allowed."""
+    content = file.read(min(most, os.fstat(file.fileno()).st_size + 1))
+    while len(content) < most and (block := file.read(min(most - len(content), _BLOCK_BYTES))):
+        content += block  # it grew, or is one of those that have no size (/proc)
     return content
 
 

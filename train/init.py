@@ -22,6 +22,7 @@ from runtime.atomic import atomic_write
 from runtime.limits import MAX_CHECKPOINT_BYTES, MAX_TOKENIZER_BYTES
 from runtime.regular_file import read_regular
 from shards import Dataset
+from shards.format.manifest import MANIFEST_NAME
 from shards.loading.index_view import rows_by_shard
 from train.checkpointing import sha256_of
 from train.run_dir import RunDir
@@ -73,7 +74,9 @@ def take_from_manifest(settings: TrainSettings, dataset: Dataset) -> TrainSettin
         ValueError: the shards' mels are not what the networks are made for; names what differs.
     """
     features = dataset.manifest.features
-    built, ours = dict(features["mel"]), dataclasses.asdict(MelSettings())
+    built, ours = features.get("mel"), dataclasses.asdict(MelSettings())
+    if not isinstance(built, dict):
+        raise ValueError(f"{dataset.store.path(MANIFEST_NAME)}: features.mel: the settings of its mels were expected")
     different = [
         f"{name} {built.get(name)} (expected {ours.get(name)})"
         for name in sorted(built.keys() | ours.keys())

@@ -97,9 +97,7 @@ FORMS: dict[str, Form] = {
     "report wav": Form(
         "reports/a/wav/network/main/speaker1/00002.wav", damaged_wav, _REPORT, _REPORT, seal_report, "reports/a"
     ),
-    "corpus video": Form(
-        "corpus/LRS2-BBC/main/speaker0/00000.mp4", damaged_video, ("build", "preview with videos", "calibrate")
-    ),
+    "corpus video": Form("corpus/LRS2-BBC/main/speaker0/00000.mp4", damaged_video, ("build", "preview with videos")),
     "mp4": Form("mine/s/1.mp4", damaged_video, ("build folder", "synthesize")),
     "avi": Form("mine/s/2.avi", damaged_video, ("build folder",)),
     "mkv": Form("mine/s/3.mkv", damaged_video, ("build folder",)),

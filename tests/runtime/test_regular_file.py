@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,17 @@ def test_read_regular_refuses_more_bytes_than_allowed(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abcd")
     with pytest.raises(IrregularFileError, match=r"a: 4 bytes, and at most 3"):
         read_regular(tmp_path / "a", 3)
+
+
+def test_read_regular_takes_memory_for_what_is_there_not_for_what_is_allowed(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"abc")
+    tracemalloc.start()
+    try:
+        assert read_regular(tmp_path / "x", 1 << 40) == b"abc"
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
+    assert len(read_regular("/proc/self/status", 1 << 40)) > 100
 
 
 def test_read_regular_refuses_an_endless_file_without_a_size() -> None:
