@@ -362,6 +362,17 @@ def test_shards_of_another_mel_are_refused_by_setting(
     assert f"{name} {value} (expected " in message
 
 
+def test_shards_without_settings_of_their_mels_are_refused(
+    shards: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(shards, tmp_path / "dataset")
+    manifest = json.loads((tmp_path / "dataset/manifest.json").read_text())
+    del manifest["features"]["mel"]
+    (tmp_path / "dataset/manifest.json").write_text(json.dumps(manifest))
+    assert _run(str(tmp_path / "dataset"), tmp_path / "run") == 2
+    assert "manifest.json: features.mel: " in capsys.readouterr().err
+
+
 class _OneOf(DistributedContext):
     """A rank whose others agree with it."""
 
