@@ -15,11 +15,12 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from pipeline.media.source_store import SourceStore
 from pipeline.preview_lip_square import SIDE, draw_lip_square
 from runtime.constants import FPS, MEL_FRAMES_PER_VIDEO_FRAME, N_MELS, SAMPLE_RATE, SAMPLES_PER_FRAME
 from runtime.html_page import check_page, write_page
 from runtime.images import COLORS, COLUMNS, TILE, data_uri, jpeg, make_tiles, mel_data_uri, sheet, strip
-from shards import Dataset, DatasetError, Sample, Store, open_dataset
+from shards import Dataset, DatasetError, Sample, open_dataset
 from shards.format.manifest import read_skipped
 from shards.format.wav import encode_wav
 
@@ -63,7 +64,7 @@ def write_preview(
     shown = sum(len(keys) for keys in drawn.values())
     if not shown:
         raise ValueError(f"{dataset_url}: no clips to show{f' in split {split}' if split else ''}")
-    videos = Store(root) if root is not None else None
+    videos = SourceStore(root) if root is not None else None
     name = dataset.store.path().rstrip("/").rpartition("/")[2] or dataset_url
     write_page(
         Path(page),
@@ -122,7 +123,7 @@ def _split_totals(dataset: Dataset) -> list[dict[str, Any]]:
     return [counted.get(split, {"split": split, **empty}) for split in dataset.manifest.splits]
 
 
-def _card(sample: Sample, videos: Store | None) -> dict[str, Any]:
+def _card(sample: Sample, videos: SourceStore | None) -> dict[str, Any]:
     """What the template shows of a clip: how much of it, what is written along the time axis, and data URIs."""
     if not sample.roi.size:
         raise DatasetError(f"{sample.key}: its lip region is {sample.roi.shape}: there is nothing to show")
@@ -154,14 +155,15 @@ def _card(sample: Sample, videos: Store | None) -> dict[str, Any]:
     }
 
 
-def _whole_frame(sample: Sample, videos: Store | None) -> str | None:
-    """A data URI of a frame with the lip square (ValueError: the video is not there)."""
+def _whole_frame(sample: Sample, videos: SourceStore | None) -> str | None:
+    """A data URI of a frame with the lip square (ValueError: the video is not there, or lies elsewhere)."""
     if videos is None:
         return None
+    source = sample.meta.source
     try:
-        content = videos.read(sample.meta.source)
+        videos.check(source)
+        drawn = draw_lip_square(Path(videos.path(source)) if videos.is_local else videos.read(source), sample.meta)
     except FileNotFoundError as error:
-        path = videos.path(sample.meta.source)
+        path = videos.path(source)
         raise ValueError(f"{path}: no such file: name the folder of the dataset's videos with --root") from error
-    drawn = draw_lip_square(content, sample.meta)
     return None if drawn is None else jpeg(drawn)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import av
@@ -34,11 +35,11 @@ class _Found(Exception):  # noqa: N818
         self.seconds = seconds
 
 
-def draw_lip_square(content: bytes, meta: SampleMeta) -> Array | None:
+def draw_lip_square(video: bytes | Path, meta: SampleMeta) -> Array | None:
     """A frame of a clip, from its middle or near its beginning, with the square around the lips.
 
     Args:
-        content: of the video file.
+        video: the content of its file, or its path.
         meta: of the clip.
 
     Returns:
@@ -57,7 +58,7 @@ def draw_lip_square(content: bytes, meta: SampleMeta) -> Array | None:
         return np.empty(0, np.uint8)
 
     try:
-        decode_video(content, look, with_sound=False)
+        decode_video(video, look, with_sound=False)
     except _Found as found:
         number = min(round((found.seconds - begins) * FPS), meta.frames - 1)
         return _draw(found.picture, meta.lips[number], meta.lip_square or 2 * meta.crop_radius)

@@ -213,6 +213,20 @@ def test_preview_shows_whole_frames_with_the_lip_square(tmp_path: Path) -> None:
     assert main(["preview", str(tmp_path / "out"), "--html", str(page), "--root", str(tmp_path)]) == 2
 
 
+def test_preview_of_a_source_that_leads_out_of_the_root_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frames, _ = talking_face(2, 12)
+    settings = videos_of(tmp_path / "videos", clip=frames)
+    build(settings, tmp_path / "out")
+    video = tmp_path / "videos/a/clip.mp4"
+    video.rename(tmp_path / "elsewhere")
+    video.symlink_to(tmp_path / "elsewhere")
+    arguments = [str(tmp_path / "out"), "--html", str(tmp_path / "page.html"), "--root", settings.root]
+    assert main(["preview", *arguments]) == 2
+    assert f"{video}: a link that leads out" in capsys.readouterr().err
+
+
 def resized_all(frames: Array, side: int) -> Array:
     return np.stack([resized(frame, side, side) for frame in frames])
 
