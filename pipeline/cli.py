@@ -164,7 +164,8 @@ def verify(arguments: Sequence[str]) -> int:
         say(shortened(problem))  # it may quote a file
     totals = manifest.totals
     if problems:
-        _warn(f"{values.dataset}: {len(problems)} problems; the same `pipeline build` again rebuilds damaged shards")
+        again = "the same `pipeline build` again rebuilds shards whose checksums differ; delete others that are damaged"
+        _warn(f"{values.dataset}: {len(problems)} problems; {again} before it")
         return 1
     say(
         f"verified: {totals['clips']} clips, {totals['hours']:.3f} h, {totals['bytes'] / 1e6:.1f} MB in "

@@ -50,7 +50,7 @@ def regular_descriptor(path: str | os.PathLike[str], max_bytes: int | None = Non
         raise
 
 
-def open_in_place(path: str | os.PathLike[str]) -> int:
+def open_in_place(path: str | os.PathLike[str], append: bool = False) -> int:
     """The descriptor of a regular file that is read and written where it lies; it is made where there is none.
 
     Raises:
@@ -60,7 +60,7 @@ def open_in_place(path: str | os.PathLike[str]) -> int:
     if os.path.islink(path):
         raise IrregularFileError(f"{os.fspath(path)}: a link, where a regular file was expected: remove it")
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    descriptor = os.open(path, flags, 0o666)
+    descriptor = os.open(path, flags | (os.O_APPEND if append else 0), 0o666)
     try:
         check_regular(path, os.fstat(descriptor))
     except BaseException:

@@ -16,7 +16,7 @@ from typing import IO, Any
 
 from runtime.atomic import atomic_write
 from runtime.limits import MAX_LOG_BYTES
-from runtime.regular_file import check_regular, read_regular
+from runtime.regular_file import open_in_place, read_regular
 from runtime.versions import versions_of
 
 log = logging.getLogger(__name__)
@@ -118,21 +118,8 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def _opened(path: Path, mode: str) -> IO[str]:
-    """A file of the run dir, open for writing. A link would have another file written to, a FIFO be waited for."""
-
-    if path.is_symlink():
-        raise ValueError(f"{path}: a link, where a file of the run was expected")
-
-    def opener(name: str, flags: int) -> int:
-        descriptor = os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
-        try:
-            check_regular(path, os.fstat(descriptor))
-        except BaseException:
-            os.close(descriptor)
-            raise
-        return descriptor
-
-    return open(path, mode, encoding="utf-8", opener=opener)
+    """A file of the run dir, open for appending. A link would have another file written to, a FIFO be waited for."""
+    return open(path, mode, encoding="utf-8", opener=lambda name, _: open_in_place(name, append=True))
 
 
 def _truncate(path: Path, step: int, validated_step: int) -> None:
