@@ -19,9 +19,9 @@ def misfits(expected: Mapping[str, Tensor], weights: Mapping[str, Any], other: M
     wrong = [f"{name} is missing" for name in expected if name not in weights]
     wrong += [f"{named[name]} is not known" for name in weights if name not in expected]
     for name, tensor in expected.items():
-        found = weights.get(name)
-        if found is None:
+        if name not in weights:
             continue
+        found = weights[name]
         if not isinstance(found, Tensor):
             wrong.append(f"{named[name]} is a {type(found).__name__}, and a tensor was expected")
         elif found.shape != tensor.shape:

@@ -67,6 +67,8 @@ def read_training(checkpoint: Checkpoint, where: str | Path) -> StoredTraining:
     try:
         for kind, values, place in ((StoredTraining, found, "training"), (TrainState, found.get("state"), "state")):
             names = {field.name for field in dataclasses.fields(kind)}
+            if isinstance(values, Tensor):  # msgspec would take it for an empty mapping
+                raise ValueError(f"training: {place}: Expected object, got Tensor")
             if isinstance(values, Mapping) and (unknown := sorted(map(str, set(values) - names))):
                 raise ValueError(f"{place}: unknown field {', '.join(unknown[:5])}: of a later version, or changed")
         stored = convert(found, StoredTraining, "training")
@@ -92,7 +94,7 @@ def _check_state(state: TrainState, step: int) -> None:
     check(state.validated_step <= state.step, "validated_step", f"at most the {state.step} steps")
     check(state.nonfinite_steps <= state.step, "nonfinite_steps", f"at most the {state.step} steps")
     check(state.nonfinite_in_a_row <= state.nonfinite_steps, "nonfinite_in_a_row", "at most nonfinite_steps")
-    check(math.isfinite(state.skipped_clips), "skipped_clips", "a number")
+    check(state.skipped_clips < math.inf, "skipped_clips", "a number")
     check(state.best is None or math.isfinite(state.best), "best", "a number")
     check(all(map(math.isfinite, state.loss_sums.values())), "loss_sums", "a number of each")
     check(all(0 <= x < math.inf for x in state.loss_counts.values()), "loss_counts", "0 or more of each")
