@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,9 +12,12 @@ from model.tokenizer import Tokenizer, train_tokenizer
 from pipeline.build import plan_build, run_build
 from pipeline.cli import main
 from pipeline.config import BuildSettings
-from shards import INDEX_SCHEMA, Manifest, Store
+from shards import Manifest, Store
 from shards.format.index import INDEX_NAME, encode_index
-from shards.format.manifest import MANIFEST_NAME, encode_manifest
+from shards.format.manifest import MANIFEST_NAME, ShardEntry, encode_manifest
+from shards.format.member_names import MEMBERS, member_extension
+from shards.format.member_sizes import member_sizes
+from shards.format.sample import roi_side
 
 Rows = list[tuple[str, str, str]]
 ROWS: Rows = [
@@ -29,14 +33,26 @@ TRAINING = [text for _, split, text in ROWS if split in ("train", "pretrain")]
 def write_dataset(folder: Path, rows: Rows) -> Path:
     """What of a dataset tells of its text: index and manifest."""
     folder.mkdir(exist_ok=True)
-    empty = dict.fromkeys(INDEX_SCHEMA.names)
-    index = encode_index(empty | {"key": key, "split": split, "text": text} for key, split, text in rows)
+    sizes = {member: member_sizes(5, roi_side(40))[member_extension(member, "roi.npy")][0] for member in MEMBERS}
+    columns: dict[str, Any] = {"frames": 5, "speaker": "a", "source": "a.mp4", "words": [], "roi_member": "roi.npy"}
+    columns |= {f"{member}_size": size for member, size in sizes.items()}
+    written, splits = [], dict.fromkeys((split for _, split, _ in rows), 0)
+    for key, split, text in rows:
+        place = {f"{member}_offset": 512 + 100_000 * number for number, member in enumerate(MEMBERS)}
+        place = {name: offset + 1_000_000 * splits[split] for name, offset in place.items()}
+        names = {"key": key, "set": key.partition("/")[0], "split": split, "shard": f"{split}-000000.tar"}
+        written.append(columns | place | names | {"text": text, "txt_size": len(text.encode())})
+        splits[split] += 1
+    index = encode_index(written)
     manifest = Manifest(
         plan="0",
         recipe={"dataset": "lrs2"},
         features={"crop": {"crop_radius": 40}},
         totals=dict.fromkeys(("clips", "frames", "hours", "bytes", "skipped"), 0),
-        splits={split: [] for _, split, _ in rows},
+        splits={
+            split: [ShardEntry(f"{split}-000000.tar", 1_000_000 * clips, "0" * 64, clips, 5 * clips)]
+            for split, clips in splits.items()
+        },
         versions={},
         sha256={INDEX_NAME: hashlib.sha256(index).hexdigest()},
     )
@@ -89,7 +105,8 @@ def test_tokenizer_takes_splits_by_name(capsys: pytest.CaptureFixture[str], tmp_
 def test_tokenizer_without_train_and_pretrain_takes_all_splits_not_held_out(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    rows = [("a", "all", "red"), ("b", "extra", "blue"), ("c", "unseen_test", "green"), ("d", "val", "white")]
+    texts = {"all": "red", "extra": "blue", "unseen_test": "green", "val": "white"}
+    rows = [(f"main/{split}", split, text) for split, text in texts.items()]
     status, output, _ = run(capsys, write_dataset(tmp_path / "set", rows))
     assert status == 0
     assert "2 texts, 2 words of all, extra" in output
@@ -121,8 +138,8 @@ def test_tokenizer_refuses_what_it_cannot_be_trained_on_with_one_message(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     dataset = write_dataset(tmp_path / "set", ROWS)
-    silent = write_dataset(tmp_path / "silent", [("a", "train", ""), ("b", "test", "red")])
-    held_out = write_dataset(tmp_path / "held_out", [("a", "val", "red"), ("b", "test", "red")])
+    silent = write_dataset(tmp_path / "silent", [("main/a", "train", ""), ("main/b", "test", "red")])
+    held_out = write_dataset(tmp_path / "held_out", [("main/a", "val", "red"), ("main/b", "test", "red")])
     for arguments, message in (
         ([tmp_path / "nowhere"], "no manifest"),
         ([silent], "no transcript in train"),
