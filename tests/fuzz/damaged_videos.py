@@ -34,7 +34,7 @@ def damaged_lip_video(draw: st.DrawFn, content: bytes) -> Damaged:
                 (_SIDE, _FRAMES, "mjpeg", "yuvj420p"),
                 (_SIDE, _FRAMES, "ffv1", "yuv420p"),
                 (_SIDE, _FRAMES, "ffv1", "gray10le"),
-                (_SIDE, 4_000, "libx264", "yuv420p"),
+                (_SIDE, 500, "libx264", "yuv420p"),
             ]
         )
     )

@@ -75,7 +75,8 @@ def test_resume_auto_takes_the_newest_whole_checkpoint_and_says_so(
     assert damage in message
     assert "trying the one before it" in message
     assert "step-00000002.pt" in message.partition("resuming from")[2]
-    assert all(torch.equal(weights_of(out, 4)[name], x) for name, x in straight.items())
+    again = weights_of(out, 4)
+    assert all(torch.equal(again[name], x) for name, x in straight.items())
 
 
 def test_init_refuses_a_checkpoint_with_a_flipped_bit(
