@@ -23,6 +23,9 @@ SECTIONS = ("data", "train", "eval")
 
 _MAX_BASES = 8
 
+# libyaml, which PyYAML's wheels hold: PyYAML's own parser takes minutes for some thousand brackets
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
 
 def read_section(path: str | Path, section: str) -> dict[str, Any]:
     """A section of a settings file, over that of its `base`.
@@ -78,7 +81,7 @@ def _read_yaml(path: Path) -> Any:
     text = read_regular_text(path, MAX_SETTINGS_BYTES)
     try:
         _check_nodes(text)
-        content = yaml.safe_load(text)
+        content = yaml.load(text, _LOADER)
         _check_plain(content, "")
     # a date or a number that cannot be is a ValueError, a key that is a mapping a TypeError
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
@@ -90,7 +93,7 @@ def _check_nodes(text: str) -> None:
     """Refuse YAML that is too deep, or too large once its aliases are written out, from its events alone."""
     sizes: dict[str, tuple[int, int]] = {}  # anchor -> values and levels of what it names
     inner: list[tuple[str | None, int, int]] = [(None, 0, 0)]
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+    for event in yaml.parse(text, Loader=_LOADER):
         if isinstance(event, yaml.CollectionStartEvent):
             inner.append((event.anchor, 1, 1))
             continue

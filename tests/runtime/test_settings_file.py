@@ -36,7 +36,7 @@ BOMB = "train:\n" + "".join(
     [
         (BOMB, "once its aliases are written out"),
         ("train: &x {a: *x}", "alias \\*x"),
-        ("train: " + "[" * 5_000 + "]" * 5_000, "32 levels"),
+        ("train: " + "[" * 100_000 + "]" * 100_000, "32 levels"),
         ("train: " + "{a: " * 5_000 + "}" * 5_000, "32 levels"),
         ("train: {a: 2020-01-01}", "train.a: .* found a date"),
         ("train: {a: 2020-99-99}", "not readable YAML"),
