@@ -40,14 +40,9 @@ def open_regular(path: str | os.PathLike[str], max_bytes: int | None = None) -> 
 def regular_descriptor(path: str | os.PathLike[str], max_bytes: int | None = None) -> int:
     """The same as a descriptor, which is the caller's to close (errors as `open_regular`)."""
     # opening a FIFO waits for its writer, unless it must not
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        check_regular(path, os.fstat(descriptor), max_bytes)
-        os.set_blocking(descriptor, True)
-        return descriptor
-    except BaseException:
-        os.close(descriptor)
-        raise
+    descriptor = _checked(path, os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), max_bytes)
+    os.set_blocking(descriptor, True)
+    return descriptor
 
 
 def open_in_place(path: str | os.PathLike[str], append: bool = False) -> int:
@@ -60,9 +55,13 @@ def open_in_place(path: str | os.PathLike[str], append: bool = False) -> int:
     if os.path.islink(path):
         raise IrregularFileError(f"{os.fspath(path)}: a link, where a regular file was expected: remove it")
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    descriptor = os.open(path, flags | (os.O_APPEND if append else 0), 0o666)
+    return _checked(path, os.open(path, flags | (os.O_APPEND if append else 0), 0o666))
+
+
+def _checked(path: str | os.PathLike[str], descriptor: int, max_bytes: int | None = None) -> int:
+    """The descriptor, which is closed where it is of no regular file."""
     try:
-        check_regular(path, os.fstat(descriptor))
+        check_regular(path, os.fstat(descriptor), max_bytes)
     except BaseException:
         os.close(descriptor)
         raise

@@ -22,7 +22,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from runtime.atomic import PART_SUFFIX, atomic_file
-from runtime.regular_file import IrregularFileError, check_regular, open_regular, read_at_most
+from runtime.regular_file import IrregularFileError, check_regular, open_regular, read_regular
 from shards.format.errors import StorageError
 
 _ABOUT_THE_FILE = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
@@ -120,11 +120,12 @@ class Store:
         if max_bytes is not None and not self.is_local:
             _check_size(self.path(name), self.size(name), max_bytes)
         with _named("reading", self.path(name)):
+            if self.is_local and max_bytes is not None:
+                return read_regular(self.path(name), max_bytes)
             if self.is_local:
-                with open_regular(self.path(name), max_bytes) as file:
-                    content = file.read() if max_bytes is None else read_at_most(file, max_bytes + 1)
-            else:
-                content = cast(bytes, self._opened[0].cat_file(self.path(name)))
+                with open_regular(self.path(name)) as file:
+                    return file.read()
+            content = cast(bytes, self._opened[0].cat_file(self.path(name)))
         if max_bytes is not None:
             _check_size(self.path(name), len(content), max_bytes)
         return content

@@ -3,24 +3,10 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Callable
 from pathlib import Path
 
-
-def _socket(path: Path) -> None:
-    before = os.getcwd()
-    os.chdir(path.parent)  # its name has room for 107 bytes
-    try:
-        with socket.socket(socket.AF_UNIX) as listening:
-            listening.bind(path.name)
-    finally:
-        os.chdir(before)
-
-
-def _sparse(path: Path) -> None:
-    with path.open("wb") as file:
-        file.truncate(1 << 40)
+from tests.irregular_files import a_socket, a_sparse_giant
 
 
 def _link(target: str) -> Callable[[Path], None]:
@@ -38,8 +24,8 @@ def _elsewhere(path: Path) -> Path:
 IRREGULAR: dict[str, Callable[[Path], None]] = {
     "a FIFO": os.mkfifo,
     "a folder": Path.mkdir,
-    "a socket": _socket,
-    "a sparse file of a terabyte": _sparse,
+    "a socket": a_socket,
+    "a sparse file of a terabyte": a_sparse_giant,
     "a link to /dev/zero": _link("/dev/zero"),
     "a link to /dev/tty": _link("/dev/tty"),
     "a link to a text elsewhere": lambda path: path.symlink_to(_elsewhere(path)),

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from model.checkpoint import Checkpoint, CheckpointError, build_network, load_checkpoint, save_checkpoint
 from model.checkpoint_reader import read_torch_file
+from tests.irregular_files import a_sparse_giant
 from tests.model.networks import small_asr
 from tests.peak_memory import peak_kilobytes, reset_peak
 
@@ -288,8 +289,7 @@ def test_load_checkpoint_refuses_what_is_no_regular_file(tmp_path: Path) -> None
     for path in (tmp_path / "pipe.pt", Path("/dev/zero")):
         with pytest.raises(CheckpointError, match=rf"{path}: a (FIFO|device), where a regular"):
             load_checkpoint(path)
-    with (tmp_path / "sparse.pt").open("wb") as file:
-        file.truncate(1 << 40)
+    a_sparse_giant(tmp_path / "sparse.pt")
     with pytest.raises(CheckpointError, match="1,099,511,627,776 bytes, and at most 8,589,934,592 are"):
         load_checkpoint(tmp_path / "sparse.pt")
     with (tmp_path / "sparse.pt").open("r+b") as file:

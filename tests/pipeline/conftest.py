@@ -15,6 +15,16 @@ from tests.pipeline.odd_files import Ffmpeg
 
 
 @pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    """A folder of two clips with transcripts."""
+    root = tmp_path / "corpus"
+    for name in ("a", "b"):
+        write_video(root / f"{name}.mp4", pictures(10), click_track(0.4, 0.1))
+        (root / f"{name}.txt").write_text("words\n")
+    return root
+
+
+@pytest.fixture
 def ffmpeg(tmp_path: Path) -> Ffmpeg:
     imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg")
 

@@ -6,7 +6,6 @@ import json
 import os
 import pickle
 import shutil
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from pipeline.tracking.lip_tracks import TrackSettings
 from pipeline.tracking.track_folder import track_folder
 from shards import open_dataset
 from tests.corpora import Lrs2Corpus, click_track, pictures, write_video
+from tests.irregular_files import a_socket, a_sparse_giant
 
 SECRET = "Text:  THE SECRET\n"
 
@@ -33,16 +33,6 @@ def outside(tmp_path: Path) -> Path:
     folder.mkdir()
     (folder / "secret.txt").write_text(SECRET)
     return folder
-
-
-@pytest.fixture
-def corpus(tmp_path: Path) -> Path:
-    """A folder of two clips with transcripts."""
-    root = tmp_path / "corpus"
-    for name in ("a", "b"):
-        write_video(root / f"{name}.mp4", pictures(10), click_track(0.4, 0.1))
-        (root / f"{name}.txt").write_text("words\n")
-    return root
 
 
 def settings_of(root: Path, **changes: Any) -> BuildSettings:
@@ -56,21 +46,6 @@ def skipped(settings: BuildSettings) -> dict[str, tuple[str, str]]:
 
 def a_fifo(path: Path) -> None:
     os.mkfifo(path)
-
-
-def a_socket(path: Path) -> None:
-    with socket.socket(socket.AF_UNIX) as made:
-        before = os.getcwd()
-        os.chdir(path.parent)  # the name of a socket is short
-        try:
-            made.bind(path.name)
-        finally:
-            os.chdir(before)
-
-
-def a_sparse_giant(path: Path) -> None:
-    with path.open("wb") as file:
-        file.truncate(1 << 40)
 
 
 def a_link_to_itself(path: Path) -> None:

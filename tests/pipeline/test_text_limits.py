@@ -19,16 +19,7 @@ from pipeline.media.coordinates import parse_coordinates, read_coordinate_file
 from pipeline.media.text_files import clean_path
 from runtime.limits import MAX_TRANSCRIPT_BYTES
 from shards import Store, open_dataset
-from tests.corpora import Lrs2Corpus, click_track, pictures, write_video
-
-
-@pytest.fixture
-def corpus(tmp_path: Path) -> Path:
-    root = tmp_path / "corpus"
-    for name in ("a", "b"):
-        write_video(root / f"{name}.mp4", pictures(10), click_track(0.4, 0.1))
-        (root / f"{name}.txt").write_text("words\n")
-    return root
+from tests.corpora import Lrs2Corpus, pictures, write_video
 
 
 def built(root: Path, out: Path, **changes: Any) -> dict[str, dict[str, str]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from runtime.regular_file import IrregularFileError, check_regular, is_inside, open_regular, read_regular
+from tests.irregular_files import a_sparse_giant
 
 
 def test_read_regular_reads_a_file_and_what_a_link_leads_to(tmp_path: Path) -> None:
@@ -64,8 +65,7 @@ def test_open_regular_refuses_a_folder_and_links_in_a_circle(tmp_path: Path) -> 
 
 
 def test_open_regular_refuses_a_sparse_giant(tmp_path: Path) -> None:
-    with (tmp_path / "giant").open("wb") as file:
-        file.truncate(1 << 40)
+    a_sparse_giant(tmp_path / "giant")
     with pytest.raises(IrregularFileError, match=r"giant: claims 1,099,511,627,776 bytes"):
         open_regular(tmp_path / "giant")
 
