@@ -16,7 +16,10 @@ _STATM = Path("/proc/self/statm")
 
 @contextmanager
 def memory_limited(bytes_more: int) -> Iterator[None]:
-    """Let this process take so many bytes more than it has, until the block ends. Without effect outside of Linux."""
+    """Let this process take so many bytes more than it has, until the block ends. Without effect outside of Linux.
+
+    What was freed and is kept by the allocator counts as had: it is given again, below any limit.
+    """
     if sys.platform != "linux":
         yield
         return
