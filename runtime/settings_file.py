@@ -96,6 +96,7 @@ def _check_nodes(text: str) -> None:
     for event in yaml.parse(text, Loader=_LOADER):
         if isinstance(event, yaml.CollectionStartEvent):
             inner.append((event.anchor, 1, 1))
+            _check_size(0, len(inner))  # at once: the parser takes the longer for each level, the more there are
             continue
         if isinstance(event, yaml.CollectionEndEvent):
             anchor, values, levels = inner.pop()
@@ -111,10 +112,14 @@ def _check_nodes(text: str) -> None:
             sizes[anchor] = values, levels
         outer, sum_of_values, deepest = inner[-1]
         inner[-1] = outer, sum_of_values + values, max(deepest, levels + 1)
-        if inner[-1][1] > MAX_YAML_NODES or max(len(inner), inner[-1][2]) > MAX_DEPTH:
-            raise ValueError(
-                f"more than {MAX_YAML_NODES:,} values once its aliases are written out, or more than {MAX_DEPTH} levels"
-            )
+        _check_size(inner[-1][1], max(len(inner), inner[-1][2]))
+
+
+def _check_size(values: int, levels: int) -> None:
+    if values > MAX_YAML_NODES or levels > MAX_DEPTH:
+        raise ValueError(
+            f"more than {MAX_YAML_NODES:,} values once its aliases are written out, or more than {MAX_DEPTH} levels"
+        )
 
 
 def _check_plain(value: Any, name: str) -> None:
