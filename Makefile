@@ -29,9 +29,11 @@ demo: $(INSTALLED)
 	$(BIN)/python -m eval --checkpoint runs/demo/best.pt --shards data/demo-shards --split val --out reports/demo \
 		--asr runs/demo-asr/best.pt
 
-# TESTS=all also runs the slow ones
+# TESTS=all also runs the slow ones, PYTEST has further flags: PYTEST="-n 0 -x tests/train". A process a core, each with
+# tests that follow each other, so that few of them make the same corpus
 test: $(INSTALLED)
-	$(BIN)/python -m pytest $(if $(filter all,$(TESTS)),-m "slow or not slow") $(PYTEST)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal \
+		$(if $(filter all,$(TESTS)),-m "slow or not slow") $(PYTEST)
 
 # damaged files for every command, MINUTES long; `make test` tries a few of them
 fuzz: $(INSTALLED)
