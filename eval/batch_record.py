@@ -23,7 +23,7 @@ from eval.result_schema import ResultsError, check_rows, schema_of, wav_name
 from eval.results import plain
 from runtime.limits import MAX_BATCH_RECORD_BYTES, MAX_REASON_LENGTH, MAX_RESULT_TEXT, MAX_WAV_BYTES
 from runtime.regular_file import is_inside, open_regular, read_regular
-from runtime.stored_json import Count, Sha256, decode_json
+from runtime.stored_json import Count, Sha256, StoredJsonError, decode_json
 from shards import Store
 from shards.format.wav import encode_wav
 
@@ -116,16 +116,18 @@ def read_batch(store: Store, number: int, metrics: Sequence[str], keys: Sequence
         if hashlib.sha256(text).hexdigest() != sealed.sha256:
             raise UnfinishedBatchError(f"{path}: has changed since it was written")
         record = decode_json(text, BatchRecord, path, max_bytes=MAX_BATCH_RECORD_BYTES)
-        found = sorted({row.get("key", "") for row in record.rows} | {clip.key for clip in record.damaged})
+        check_rows(_as_table(record.rows, schema_of(["l1", *metrics])), path)
+        found = sorted({row["key"] for row in record.rows} | {clip.key for clip in record.damaged})
         if record.number != number or found != sorted(keys):
             raise UnfinishedBatchError(f"{path}: is the record of another batch")
-        check_rows(_as_table(record.rows, schema_of(["l1", *metrics])), path)
         scored = {row["key"] for row in record.rows if row["system"] == "network"}
         if scored != set(keys) - {clip.key for clip in record.damaged}:
             raise UnfinishedBatchError(f"{path}: a row of the network was expected for each clip")
+    except (UnfinishedBatchError, ResultsError, StoredJsonError) as error:  # they name the file
+        raise UnfinishedBatchError(str(error)) from error
     # a row that is no row of these columns is a TypeError, a number too large an OverflowError, inside of pyarrow
     except (ValueError, TypeError, OverflowError, pa.ArrowException) as error:
-        raise UnfinishedBatchError(str(error)) from error
+        raise UnfinishedBatchError(f"{path}: rows of the columns of this evaluation were expected: {error}") from error
     for name, checksum in record.files.items():
         if _checksum(store, name) != checksum:
             raise UnfinishedBatchError(f"{store.path(name)}: has changed since it was written, or is missing")

@@ -398,7 +398,8 @@ def sealed(record: bytes) -> bytes:
     ("changes", "found"),
     [
         ({"rows": [{"key": "main/s/1", "system": "os:system"}]}, "split None, and a value was expected"),
-        ({"rows": [{"key": "../x"}]}, "is the record of another batch"),
+        ({"rows": [{"key": "../x"}]}, "split None, and a value was expected"),
+        ({"rows": [{"key": []}]}, "rows of the columns of this evaluation were expected: .* 'list'"),
         ({"rows": [{"key": "main/s/1", "failed": 3}]}, "int"),
         ({"rows": [{"key": "main/s/1", "frames": 1 << 40}]}, "large"),
         ({"rows": [{"key": "main/s/1", "colour": "red"}]}, "column 'colour'"),
@@ -427,6 +428,7 @@ def test_read_batch_refuses_a_record_that_no_evaluation_writes(
     with pytest.raises(UnfinishedBatchError, match=found) as error:
         read_batch(Store(str(tmp_path)), 7, ["stoi"], ["main/s/1"])
     assert error.value.changed
+    assert str(error.value).startswith(f"{tmp_path}/")
 
 
 @pytest.mark.parametrize(
