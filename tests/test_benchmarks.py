@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,11 @@ from pipeline.clip import Corpus, build_sample
 from pipeline.config import BuildSettings
 from pipeline.corpora import index_corpus
 from shards import Sample
+from tests.benchmarks.gpu import __main__ as gpu
 from tests.benchmarks.gpu.steps import rows
 from tests.benchmarks.gpu.synthetic_run import SMALL as SMALL_RUN
 from tests.benchmarks.gpu.synthetic_run import build_run, varying_lengths
+from tests.benchmarks.gpu.table import HEADER
 from tests.benchmarks.training_vs_plain import cut_to, from_shards, padding_of, plainly, table, trainer_on
 from tests.corpora import Lrs2Corpus
 from train.tasks.ctc import encode_texts
@@ -89,10 +92,36 @@ def test_training_vs_plain_trains_both_ways_on_the_same_inputs(
 
 def test_gpu_benchmark_takes_whole_steps_and_says_what_failed(tmp_path: Path) -> None:
     run = build_run(torch.device("cpu"), [*SMALL_RUN, "--precision=float32"], vocabulary=50)
-    lines = list(rows(run, ["host", "neither"], small=True, out=tmp_path))
-    assert "frames/s" in lines[0]
-    assert lines[1].startswith("neither: ValueError")
-    assert run.state.step == 3
+    lines = list(rows(run, ["host", "neither"], "eager", small=True, out=tmp_path))
+    assert lines[0].startswith("| eager, 2 clips of 8 frames | ")
+    assert lines[1].startswith("eager, neither: ValueError")
+    assert run.state.step == 4  # one more, whose operations are counted
+
+
+@pytest.mark.slow
+def test_gpu_benchmark_runs_all_parts_that_a_cpu_can_and_says_what_it_skipped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gpu.main(["--device=cpu", "--minutes=9", f"--out={tmp_path}"])
+    notes, table = capsys.readouterr().out.split(HEADER)
+    ran, skipped = ["steps", "plain", "end_to_end", "agreement"], ["inside", "float32", "compiled", "graphs"]
+    assert re.findall(r"== (\w+): \d+ s, exit status 0\n", notes) == ran
+    assert sorted(re.findall(r"== (\w+): skipped on cpu\n", notes)) == sorted(skipped)
+    first, *others = table.splitlines()[2:]
+    rate, share = (float(cell.strip(" %")) for cell in first.split("|")[4:6])
+    assert min(rate, share) > 0
+    begin = ("| plain, 3 clips", "| lip2speech from shards", "| evaluation from shards")
+    assert all(any(line.startswith(row) for line in others) for row in begin)
+
+
+def test_gpu_benchmark_stops_a_part_at_its_limit_and_begins_none_without_time(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert gpu.run("short", 0.2, "agreement", ["--device=cpu"]) == []
+    gpu.main(["plain", "--device=cpu", "--minutes=0.1", f"--out={tmp_path}"])
+    said = capsys.readouterr().out
+    assert re.search(r"== short: \d+ s, exit status -9, stopped after its 0 s\n", said)
+    assert "== plain: skipped, 0.1 minutes are over\n" in said
 
 
 def test_gpu_benchmark_has_batches_of_a_bounded_size_and_many_shapes() -> None:

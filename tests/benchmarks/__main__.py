@@ -2,11 +2,13 @@
 
 Those of the pipeline and of the vocoder run on the footage of `--footage` (a folder with LRS2-BBC, LRS2_crop and split
 lists; default: ../shared/real if it is there, else the demo corpus, which is written first). The others need none.
+`python -m tests.benchmarks gpu` has flags of its own (tests/benchmarks/gpu).
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -14,6 +16,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 import torch
+
+from tests.benchmarks.gpu import __main__ as gpu
 
 if TYPE_CHECKING:
     from pipeline.config import BuildSettings
@@ -28,17 +32,21 @@ ON_FOOTAGE = (
     "loader",
     "training_vs_plain",
 )  # measure(settings, clips, runs)
-WITHOUT = ("transforms", "ctc_decoding", "networks", "training_step")  # measure(runs)
+WITHOUT = ("transforms", "ctc_decoding", "networks")  # measure(runs)
 MEASUREMENTS = ON_FOOTAGE + WITHOUT
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["gpu"]:
+        gpu.main(arguments[1:])
+        return
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", default=[], help=f"of {', '.join(MEASUREMENTS)}; default: all")
     parser.add_argument("--footage", type=Path, default=None)
     parser.add_argument("--clips", type=int, default=100)
     parser.add_argument("--runs", type=int, default=7)
-    values = parser.parse_args()
+    values = parser.parse_args(arguments)
     unknown = set(values.names) - set(MEASUREMENTS)
     if unknown:
         parser.error(f"no measurement {', '.join(sorted(unknown))}: there is {', '.join(MEASUREMENTS)}")

@@ -7,7 +7,7 @@ shards; only how it is done is plainer.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -19,13 +19,14 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
+from model.asr import ASRModel
 from model.lip_to_speech import LipToSpeech
-from model.losses import ctc_loss, mel_l1
+from model.losses import content_loss, ctc_loss, mel_l1
 from model.mel import log_mel
 from model.segment_sampling import SPEAKER_FRAMES_PADDED, WINDOW_FRAMES, Windows
 from model.tokenizer import Tokenizer
 from model.transforms import TransformSettings
-from runtime.constants import MEL_FRAMES_PER_VIDEO_FRAME
+from runtime.constants import MEL_FRAMES_PER_VIDEO_FRAME, N_MELS
 from shards import Sample
 from tests.benchmarks.loader import lip_pictures
 from train.optim import build_optimizer
@@ -103,20 +104,47 @@ def padded(examples: list[Example]) -> Example:
     return Example(*(pad_sequence(list(x), batch_first=True) if x[0].dim() else torch.stack(x) for x in columns))
 
 
-def plain_step(settings: TrainSettings, vocabulary: int) -> Callable[[Example], None]:
-    """A step on a new network, which takes padding for frames."""
+def noise_examples(lengths: Sequence[int], size: int, seed: int = 0) -> Example:
+    """A batch of noise: clips of those many frames, pictures of that side, texts of a piece in eight frames."""
+    random = torch.Generator().manual_seed(seed)
+    examples = []
+    for length in lengths:
+        pieces = torch.randint(4, 40, (max(1, length // 8),), generator=random)
+        examples.append(
+            Example(
+                torch.randn(length, size, size, generator=random),
+                torch.tensor(length),
+                torch.tensor([0, min(length, WINDOW_FRAMES)]),
+                torch.randn(N_MELS, SPEAKER_FRAMES_PADDED, generator=random),
+                torch.randn(N_MELS, MEL_FRAMES_PER_VIDEO_FRAME * WINDOW_FRAMES, generator=random),
+                pieces,
+                torch.tensor(len(pieces)),
+            )
+        )
+    return padded(examples)
+
+
+def plain_step(
+    settings: TrainSettings, vocabulary: int, device: str | torch.device = "cpu", asr: ASRModel | None = None
+) -> Callable[[Example], None]:
+    """A step on a new network, which takes padding for frames; with an ASR model, the content loss is one of its
+    losses."""
     torch.manual_seed(settings.seed)
-    trained = LipToSpeech(replace(settings.network, padding="published", vocabulary=vocabulary)).train()
+    network = LipToSpeech(replace(settings.network, padding="published", vocabulary=vocabulary))
+    trained = network.train().to(device)
     updates = build_optimizer(trained.parameters(), settings.optimizer)
 
     def step(batch: Example) -> None:
         updates.zero_grad()
         windows = Windows(*batch.window.unbind(1))
-        video = batch.video[:, None]
+        video, mel_frames = batch.video[:, None], MEL_FRAMES_PER_VIDEO_FRAME * windows.sizes
         output = trained(video, batch.lengths, batch.reference, windows=windows, window_frames=WINDOW_FRAMES)
-        l1 = mel_l1(output.mel, batch.target, MEL_FRAMES_PER_VIDEO_FRAME * windows.sizes, "published")
+        l1 = mel_l1(output.mel, batch.target, mel_frames, "published")
         ctc = ctc_loss(output.logits, batch.lengths, batch.pieces, batch.piece_lengths).loss
-        (settings.losses.mel * l1 + settings.losses.ctc * ctc).backward()
+        loss = settings.losses.mel * l1 + settings.losses.ctc * ctc
+        if asr is not None:
+            loss = loss + settings.losses.content * content_loss(asr, output.mel, batch.target, mel_frames)
+        loss.backward()
         if settings.clip_norm is not None:
             nn.utils.clip_grad_norm_(trained.parameters(), settings.clip_norm)
         updates.step()

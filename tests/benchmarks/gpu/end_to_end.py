@@ -17,6 +17,7 @@ from pathlib import Path
 from shards import Sample
 from shards.format.manifest import ERRORS_NAME
 from tests.benchmarks.gpu.synthetic_run import CONFIG, SMALL_NETWORKS
+from tests.benchmarks.gpu.table import table_row
 from tests.shards import datasets
 from tests.train.runs import write_tokenizer
 from train.__main__ import EXIT_STOPPED
@@ -61,9 +62,12 @@ def logged(run: Path) -> list[dict[str, float]]:
     return [line for line in map(json.loads, lines) if line["kind"] == "train"]
 
 
-def last_line(run: Path) -> str:
-    shown = ("step", "ctc", "l1", "content", "frames_a_second", "waiting")
-    return ", ".join(f"{name} {value:.4g}" for name, value in logged(run)[-1].items() if name in shown)
+def last_row(run: Path, how: str) -> str:
+    """The row of what a run logged last."""
+    line = logged(run)[-1]
+    losses = ", ".join(f"{name} {line[name]:.4g}" for name in ("ctc", "l1", "content") if line.get(name) is not None)
+    note = f"step {line['step']}: {losses}; waiting for the loader {line['waiting']:.0%}"
+    return table_row(f"{run.name} from shards, {how}", line["frames_a_second"], note=note)
 
 
 def main() -> None:
@@ -89,8 +93,8 @@ def main() -> None:
     both = [Command([*flags, f"--task={run.name}", f"--out={run}"], out / f"{run.name}.log") for run in (asr, vsr)]
     for command, run in zip(both, (asr, vsr), strict=True):
         command.finish()
-        print(f"{run.name}: {last_line(run)}", flush=True)
-    print(f"asr and vsr, at once: {time.perf_counter() - began:.1f} s", flush=True)
+        print(last_row(run, "beside another"), flush=True)
+    print(f"asr and vsr, at once: {time.perf_counter() - began:.1f} s with their starts", flush=True)
 
     log, half = out / "lip2speech.log", steps // 2
     flags += [f"--out={lip2speech}", "--resume=auto", "--losses.content_after_epoch=0", "--losses.content_below=99"]
@@ -101,19 +105,20 @@ def main() -> None:
     command.process.send_signal(signal.SIGTERM)
     command.finish(EXIT_STOPPED)
     saved = max(int(path.stem.split("-")[1]) for path in (lip2speech / "checkpoints").glob("step-*.pt"))
-    print(f"lip2speech: signalled to stop, saved at step {saved}; {last_line(lip2speech)}", flush=True)
+    print(f"lip2speech: signalled to stop, saved at step {saved}", flush=True)
     Command(flags, log).finish()
     logged_steps = [line["step"] for line in logged(lip2speech)]
     if logged_steps != sorted(set(logged_steps)) or logged_steps[-1] != steps or not half <= saved < steps:
         raise SystemExit(f"lip2speech did not resume from step {saved}: logged {logged_steps}")
-    print(f"lip2speech: resumed; {last_line(lip2speech)}", flush=True)
+    print(last_row(lip2speech, "stopped and resumed"), flush=True)
 
     began = time.perf_counter()
     flags = ["eval", f"--checkpoint={lip2speech}/best.pt", f"--shards={out / 'shards'}", "--split=val"]
     flags += [f"--out={out / 'report'}", "--workers=0", "--metrics=[stoi,estoi,lsd]", f"--device={values.device}"]
     Command([*flags, "--systems=[network,untrained,ceiling]", f"--asr={asr}/best.pt"], out / "eval.log").finish()
     took = time.perf_counter() - began
-    print(f"eval: {seconds:.0f} s of clips, three systems, an ASR model, in {took:.1f} s with its start", flush=True)
+    note = f"{seconds:.0f} s of clips, three systems, an ASR model, in {took:.0f} s with its start"
+    print(table_row("evaluation from shards", 25 * seconds / took, note=note), flush=True)
 
 
 if __name__ == "__main__":

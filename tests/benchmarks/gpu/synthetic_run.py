@@ -54,10 +54,11 @@ class WordTokenizer:
 
 @dataclass(frozen=True)
 class SyntheticRun:
-    """A run before its first step, with every loss on."""
+    """A run before its first step, with every loss on; `asr` is the frozen model of the content loss."""
 
     settings: TrainSettings
     task: Task
+    asr: ASRModel | None
     model: TrainedModel
     state: TrainState
     optimizer_step: OptimizerStep
@@ -82,7 +83,7 @@ def build_run(
     context = DistributedContext(0, 1, device)
     model = prepare_model(built.build_model(), settings, context)
     step = OptimizerStep(built, model, settings, context)
-    return SyntheticRun(settings, built, model, TrainState(content_on=True), step, device)
+    return SyntheticRun(settings, built, asr, model, TrainState(content_on=True), step, device)
 
 
 def noise_batch(run: SyntheticRun, lengths: Sequence[int], seed: int = 0, cut: bool = False) -> Batch:
