@@ -26,8 +26,9 @@ ROI_CODECS: tuple[RoiCodec, ...] = get_args(RoiCodec)
 _ENCODERS: dict[str, tuple[str, dict[str, str]]] = {
     # Golomb-Rice and version 1: the fastest FFV1, and the smallest on these small pictures
     "ffv1": ("ffv1", {"level": "1", "coder": "0", "context": "0", "g": "1"}),
-    # mbtree off: with it x264 gives now and then other bytes for the same frames, single-threaded too
-    "h264": ("libx264", {"crf": "14", "preset": "medium", "x264-params": "threads=1:keyint=50:mbtree=0"}),
+    # cabac off: a fifth faster to decode, and 6% larger. mbtree off: with it x264 gives now and then other bytes for
+    # the same frames, single-threaded too
+    "h264": ("libx264", {"crf": "14", "preset": "medium", "x264-params": "threads=1:keyint=50:cabac=0:mbtree=0"}),
 }
 
 _PIXEL_FORMATS = ("gray", "yuvj420p", "yuv420p")
