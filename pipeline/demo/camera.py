@@ -16,6 +16,7 @@ from pipeline.demo import eyes, mouth
 from pipeline.demo.backdrop import SCENE_SIZE
 from pipeline.demo.motion import Motion
 from pipeline.demo.portrait import EYE_Y, LAYER_SCALE, LAYER_SIZE, Portrait
+from pipeline.demo.shading import clip
 from pipeline.demo.speakers import Look
 from pipeline.demo.visemes import JAW, ROUNDING, SPREAD
 
@@ -67,43 +68,34 @@ def _shoot(
     form = mouth.lips(look, shape)
     head = _bilinear(portrait.head, *_bent(look, shape, form, u, v, float(motion.brows[index])))
     picture = _scene(portrait.scene, 0.35 * (x0 - 80), 0.35 * (y0 - 80))
-    picture *= 1 - head[..., 3:]
-    picture += head[..., :3]
+    picture *= 1 - head[3]
+    picture += head[:3]
 
-    for side in (-1, 1):
-        window = _window(u, v, side * look.eye_distance, EYE_Y, eyes.REACH_X, eyes.REACH_Y, eyes.REACH_Y)
-        gaze = (float(motion.gaze_x[index]), float(motion.gaze_y[index]))
-        eyes.draw(
-            picture[window],
-            u[window],
-            v[window],
-            side,
-            look,
-            float(motion.closed[index]),
-            gaze,
-            portrait.tone,
-        )
+    window = _window(u, v, 0.0, EYE_Y, look.eye_distance + eyes.REACH_X, eyes.REACH_Y, eyes.REACH_Y)
+    gaze = (float(motion.gaze_x[index]), float(motion.gaze_y[index]))
+    eyes.draw(picture[:, *window], u[window], v[window], look, float(motion.closed[index]), gaze, portrait.tone)
     if look.glasses:
         window = _window(u, v, 0.0, EYE_Y, look.face_width + 1, 14.0, 14.0)
-        eyes.draw_glasses(picture[window], u[window], v[window], look)
+        eyes.draw_glasses(picture[:, *window], u[window], v[window], look)
 
     window = _window(u, v, 0.0, look.mouth_y, mouth.REACH_X, mouth.REACH_UP, mouth.REACH_DOWN)
     lips = np.zeros((SIZE, SIZE), np.float32)
     lips[window] = mouth.draw(
-        picture[window], u[window], v[window] - look.mouth_y, look, shape, portrait.tone, portrait.tilt
+        picture[:, *window], u[window], v[window] - look.mouth_y, look, shape, portrait.tone, portrait.tilt
     )
 
     picture = _soften(picture)
     picture *= np.float32(flicker)
-    noise = rng.standard_normal((SIZE, SIZE, 1), dtype=np.float32) * np.float32(grain)
-    picture += noise
-    pixels = np.clip(picture * 255 + 0.5, 0, 255).astype(np.uint8)
+    picture += rng.standard_normal((SIZE, SIZE), dtype=np.float32) * np.float32(grain)
+    picture *= 255
+    picture += 0.5
+    pixels = clip(picture, 0, 255).astype(np.uint8)
 
     # The mouth stands on the relief: its place in the picture is the pose of the shifted point.
     out = float(portrait.relief[_cell(look.mouth_y), _cell(0.0)])
     mu, mv = yaw * out, look.mouth_y + form.center + pitch * out
     grow, turn = np.cos(roll) * scale, np.sin(roll) * scale
-    return Frame(pixels, (x0 + grow * mu - turn * mv, y0 + turn * mu + grow * mv), lips)
+    return Frame(np.moveaxis(pixels, 0, 2), (x0 + grow * mu - turn * mv, y0 + turn * mu + grow * mv), lips)
 
 
 def _bent(
@@ -114,10 +106,10 @@ def _bent(
     y = v - np.float32(look.mouth_y)
     drop = np.float32(mouth.JAW_PIXELS * float(shape[JAW]))
     # Below the lips all skin goes with the jaw; towards the ears it stretches over a longer way.
-    lag = np.clip((side - 12) / 26, 0, 1)
+    lag = clip((side - 12) / 26, 0, 1)
     low, high = -3 - 16 * lag, 9 + 20 * lag
-    ramp = np.clip((y - low) / (high - low), 0, 1)
-    ramp = ramp * ramp * (3 - 2 * ramp) * np.clip((look.face_width + 5 - side) / 7, 0, 1)
+    ramp = clip((y - low) / (high - low), 0, 1)
+    ramp = ramp * ramp * (3 - 2 * ramp) * clip((look.face_width + 5 - side) / 7, 0, 1)
     moved = drop * ramp * (1 - 0.35 * lag)
     rest = look.mouth_width
     pull = np.float32(form.half_width - rest)
@@ -134,34 +126,40 @@ def _cell(coordinate: float) -> int:
 
 
 def _nearest(layer: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    columns = np.clip(u * LAYER_SCALE + (LAYER_SIZE / 2 + 0.5), 0, LAYER_SIZE - 1).astype(np.int32)
-    rows = np.clip(v * LAYER_SCALE + (LAYER_SIZE / 2 + 0.5), 0, LAYER_SIZE - 1).astype(np.int32)
+    columns = clip(u * LAYER_SCALE + (LAYER_SIZE / 2 + 0.5), 0, LAYER_SIZE - 1).astype(np.int32)
+    rows = clip(v * LAYER_SCALE + (LAYER_SIZE / 2 + 0.5), 0, LAYER_SIZE - 1).astype(np.int32)
     return layer.ravel().take(rows * LAYER_SIZE + columns)
 
 
 def _bilinear(layer: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """`layer` (320, 320, 4) read at face coordinates (h, w): (h, w, 4) float32."""
-    x = np.clip(u * LAYER_SCALE + LAYER_SIZE / 2, 0, LAYER_SIZE - 1.001)
-    y = np.clip(v * LAYER_SCALE + LAYER_SIZE / 2, 0, LAYER_SIZE - 1.001)
-    columns, rows = x.astype(np.int32), y.astype(np.int32)
-    fx, fy = (x - columns)[..., None].astype(np.float32), (y - rows)[..., None].astype(np.float32)
-    flat, at = layer.reshape(-1, layer.shape[2]), rows * LAYER_SIZE + columns
-    top, bottom = flat.take(at, 0), flat.take(at + LAYER_SIZE, 0)
-    top += fx * (flat.take(at + 1, 0) - top)
-    bottom += fx * (flat.take(at + LAYER_SIZE + 1, 0) - bottom)
-    top += fy * (bottom - top)
-    return top
+    """`layer` (4, 320, 320) read at face coordinates (h, w): (4, h, w) float32."""
+    x = clip(u * LAYER_SCALE + LAYER_SIZE / 2, 0, LAYER_SIZE - 1.001)
+    y = clip(v * LAYER_SCALE + LAYER_SIZE / 2, 0, LAYER_SIZE - 1.001)
+    columns, rows = x.astype(np.intp), y.astype(np.intp)
+    fx, fy = (x - columns).astype(np.float32), (y - rows).astype(np.float32)
+    at = rows * LAYER_SIZE + columns
+    right, below, across = at + 1, at + LAYER_SIZE, at + LAYER_SIZE + 1
+    found = np.empty((len(layer), *u.shape), np.float32)
+    for plane, top in zip(layer, found, strict=True):  # plane by plane: what is at work stays in the cache
+        plane.take(at, out=top, mode="clip")
+        bottom = plane.take(below)
+        top += fx * (plane.take(right) - top)
+        bottom += fx * (plane.take(across) - bottom)
+        bottom -= top
+        bottom *= fy
+        top += bottom
+    return found
 
 
 def _scene(scene: np.ndarray, dx: float, dy: float) -> np.ndarray:
-    """The backdrop and shoulders, moved by (dx, dy) pixels: (160, 160, 3) float32, a copy."""
-    x, y = np.clip(_MARGIN - dx, 0, 2 * _MARGIN - 1), np.clip(_MARGIN - dy, 0, 2 * _MARGIN - 1)
+    """The backdrop and shoulders, moved by (dx, dy) pixels: (3, 160, 160) float32, a copy."""
+    x, y = (min(max(_MARGIN - moved, 0), 2 * _MARGIN - 1) for moved in (dx, dy))
     column, row = int(x), int(y)
     fx, fy = np.float32(x - column), np.float32(y - row)
-    left = scene[row : row + SIZE + 1, column : column + SIZE]
-    right = scene[row : row + SIZE + 1, column + 1 : column + SIZE + 1]
+    left = scene[:, row : row + SIZE + 1, column : column + SIZE]
+    right = scene[:, row : row + SIZE + 1, column + 1 : column + SIZE + 1]
     rows = left + fx * (right - left)
-    moved: np.ndarray = rows[:-1] + fy * (rows[1:] - rows[:-1])
+    moved: np.ndarray = rows[:, :-1] + fy * (rows[:, 1:] - rows[:, :-1])
     return moved
 
 
@@ -179,13 +177,14 @@ def _window(
 def _soften(picture: np.ndarray) -> np.ndarray:
     """A lens: the picture through the kernel (1, 6, 1) / 8 both ways."""
     soft = picture * np.float32(0.75)
-    soft[1:] += np.float32(0.125) * picture[:-1]
-    soft[:-1] += np.float32(0.125) * picture[1:]
-    soft[0] += np.float32(0.125) * picture[0]
-    soft[-1] += np.float32(0.125) * picture[-1]
-    wide = soft * np.float32(0.75)
-    wide[:, 1:] += np.float32(0.125) * soft[:, :-1]
-    wide[:, :-1] += np.float32(0.125) * soft[:, 1:]
-    wide[:, 0] += np.float32(0.125) * soft[:, 0]
-    wide[:, -1] += np.float32(0.125) * soft[:, -1]
+    part = picture * np.float32(0.125)
+    soft[:, 1:] += part[:, :-1]
+    soft[:, :-1] += part[:, 1:]
+    soft[:, 0] += part[:, 0]
+    soft[:, -1] += part[:, -1]
+    wide, part = soft * np.float32(0.75), soft * np.float32(0.125)
+    wide[..., 1:] += part[..., :-1]
+    wide[..., :-1] += part[..., 1:]
+    wide[..., 0] += part[..., 0]
+    wide[..., -1] += part[..., -1]
     return wide

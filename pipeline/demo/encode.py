@@ -80,12 +80,12 @@ def _to_yuv420p(picture: np.ndarray) -> av.VideoFrame:
 
     Done here, not by libswscale, whose vector code differs from machine to machine.
     """
-    rgb = picture.astype(np.float32)
-    red, green, blue = rgb[..., 0], rgb[..., 1], rgb[..., 2]
+    red, green, blue = np.ascontiguousarray(np.moveaxis(picture, 2, 0), np.float32)
     luma = 16 + (65.481 * red + 128.553 * green + 24.966 * blue) / 255
-    height, width = luma.shape
-    small = rgb.reshape(height // 2, 2, width // 2, 2, 3).mean((1, 3))
-    red, green, blue = small[..., 0], small[..., 1], small[..., 2]
+    width = luma.shape[1]
+    red, green, blue = (
+        (plane[::2, ::2] + plane[::2, 1::2] + plane[1::2, ::2] + plane[1::2, 1::2]) / 4 for plane in (red, green, blue)
+    )
     cb = 128 + (-37.797 * red - 74.203 * green + 112.0 * blue) / 255
     cr = 128 + (112.0 * red - 93.786 * green - 18.214 * blue) / 255
     planes = [(plane + 0.5).astype(np.uint8).reshape(-1, width) for plane in (luma, cb, cr)]

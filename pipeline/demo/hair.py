@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.demo.shading import Light, blur, bump, smoothstep
+from pipeline.demo.shading import Light, blur, bump, planes, smoothstep
 from pipeline.demo.speakers import Look
 
 
@@ -48,15 +48,20 @@ def hair_masks(look: Look, u: np.ndarray, v: np.ndarray, rng: np.random.Generato
     return back, np.maximum(top, sides)
 
 
-def hair_color(look: Look, u: np.ndarray, v: np.ndarray, light: Light, rng: np.random.Generator) -> np.ndarray:
-    """The color of hair wherever there might be some, (320, 320, 3)."""
+def hair_level(look: Look, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """How light the strands are that no lamp changes, `shape` (320, 320)."""
     grain = (3.0, 2.5) if look.hair_style == "curly" else (9.0, 0.9)
-    streaks = blur(rng.standard_normal(u.shape), grain)
+    streaks = blur(rng.standard_normal(shape), grain)
     streaks = streaks / streaks.std()
-    fine = blur(rng.standard_normal(u.shape), (2.5, 0.6))
+    fine = blur(rng.standard_normal(shape), (2.5, 0.6))
     fine = fine / fine.std()
+    level: np.ndarray = 0.80 + 0.13 * streaks + 0.07 * fine
+    return level
+
+
+def hair_color(look: Look, level: np.ndarray, u: np.ndarray, v: np.ndarray, light: Light) -> np.ndarray:
+    """The color of hair wherever there might be some, (3, 320, 320), of its `level`."""
     gloss = np.exp(-0.5 * ((v + 48 - 0.012 * u * u) / 6) ** 2) * (0.6 + 0.4 * np.tanh(light.x * u / 20))
-    level = 0.80 + 0.13 * streaks + 0.07 * fine + 0.0035 * light.x * u - 0.002 * (v + 40)
-    shade = np.array(look.hair) * np.clip(level, 0.3, 1.6)[..., None]
-    strands: np.ndarray = np.clip(shade + gloss[..., None] * (0.05 + 0.16 * np.array(look.hair)), 0, 1)
+    shade = planes(look.hair) * np.clip(level + 0.0035 * light.x * u - 0.002 * (v + 40), 0.3, 1.6)
+    strands: np.ndarray = np.clip(shade + gloss * (0.05 + 0.16 * planes(look.hair)), 0, 1)
     return strands

@@ -15,8 +15,8 @@ from functools import lru_cache
 import numpy as np
 
 from pipeline.demo.backdrop import backdrop
-from pipeline.demo.hair import hair_color, hair_masks
-from pipeline.demo.shading import Light, blur, bump, smoothstep
+from pipeline.demo.hair import hair_color, hair_level, hair_masks
+from pipeline.demo.shading import Light, blur, bump, planes, smoothstep
 from pipeline.demo.speakers import Look
 
 EYE_Y = -13.0
@@ -26,9 +26,9 @@ LAYER_SIZE = 320
 
 @dataclass(frozen=True)
 class Portrait:
-    """head (320, 320, 4) float32, color times coverage and coverage; relief (320, 320) float32 in pixels;
+    """head (4, 320, 320) float32, color times coverage and coverage; relief (320, 320) float32 in pixels;
     tone: the light at the mouth as a factor of color; tilt: its slope from left to right per pixel;
-    scene (192, 192, 3) float32."""
+    scene (3, 192, 192) float32."""
 
     head: np.ndarray
     relief: np.ndarray
@@ -39,20 +39,26 @@ class Portrait:
 
 @dataclass(frozen=True)
 class _Unlit:
-    """What of a face no lamp changes, each (320, 320): coordinates, the edge of the face, its relief, the coverage
-    of hair behind and before it and the shade that hair throws; skin (320, 320, 3)."""
+    """What of a face no lamp changes, each (320, 320): coordinates; relief; what `_features` and `_beard` put on the
+    skin; coverage of face, ears, and hair behind and before them; how light hair is, and the factor of the shade that
+    it throws; skin (3, 320, 320)."""
 
     u: np.ndarray
     v: np.ndarray
-    outline: np.ndarray
     relief: np.ndarray
     skin: np.ndarray
+    features: list[tuple[np.ndarray, np.ndarray | None]]
+    beard: tuple[np.ndarray, np.ndarray]
+    face: np.ndarray
+    ears: np.ndarray
     back: np.ndarray
     front: np.ndarray
-    shade: np.ndarray
+    hair: np.ndarray
+    shaded: np.ndarray
 
 
-@lru_cache(maxsize=16)
+# 17 MB each; the corpus goes round its speakers, most of the clips of the default one round four
+@lru_cache(maxsize=8)
 def _unlit(look: Look) -> _Unlit:
     axis = np.arange(LAYER_SIZE) / LAYER_SCALE - LAYER_SIZE / LAYER_SCALE / 2
     u, v = np.meshgrid(axis, axis)
@@ -61,41 +67,54 @@ def _unlit(look: Look) -> _Unlit:
     relief = blur(_relief(look, u, v, outline), 1.5)
     skin = _skin(look, u, v, rng)
     back, front = hair_masks(look, u, v, rng)
-    # A hairline and a cheek are not paper cuts: hair throws a shade on the skin beside it.
-    return _Unlit(u, v, outline, relief, skin, back, front, blur(front, 4.0) * (1 - front))
+    ears = np.zeros_like(u)
+    for side in (-1, 1):
+        distance = 1 - ((u - side * (look.face_width - 0.5)) / 6.0) ** 2 - ((v + 5) / 11.0) ** 2
+        ears = np.maximum(ears, np.clip(distance * 8, 0, 1))
+    rng = np.random.default_rng([look.seed, 9])
+    return _Unlit(
+        u=u,
+        v=v,
+        relief=relief,
+        skin=skin,
+        features=_features(look, u, v),
+        beard=_beard(look, u, v, rng),
+        face=np.clip(outline * LAYER_SCALE + 0.5, 0, 1),
+        ears=ears,
+        back=back,
+        front=front,
+        hair=hair_level(look, u.shape, rng),
+        # A hairline and a cheek are not paper cuts: hair throws a shade on the skin beside it.
+        shaded=1 - 0.45 * (blur(front, 4.0) * (1 - front)),
+    )
 
 
 def paint(look: Look, light: Light, seed: int) -> Portrait:
     """Paints the face of `look` under `light`; `seed` varies the backdrop of the clip, the face is its own."""
     still = _unlit(look)
-    u, v = still.u, still.v
-    rng = np.random.default_rng([look.seed, 9])
     lit, shine = _lighting(still.relief, light)
 
-    color = still.skin * lit[..., None]
-    color += shine[..., None] * 0.10 * (0.4 + 0.6 * np.array(look.skin))
-    color = _features(look, color, u, v)
-    color = _beard(look, color, u, v, lit, rng)
-    face = np.clip(still.outline * LAYER_SCALE + 0.5, 0, 1)
+    color = still.skin * lit
+    color += shine * 0.10 * (0.4 + 0.6 * planes(look.skin))
+    for factor, added in still.features:
+        color *= factor
+        if added is not None:
+            color += added
+    cover, strands = still.beard
+    color = color * (1 - cover) + cover * np.clip(strands * np.clip(lit, 0.3, 1.2), 0, 1)
+    color *= still.shaded
+    hair = hair_color(look, still.hair, still.u, still.v, light)
 
-    ears = np.zeros_like(face)
-    for side in (-1, 1):
-        distance = 1 - ((u - side * (look.face_width - 0.5)) / 6.0) ** 2 - ((v + 5) / 11.0) ** 2
-        ears = np.maximum(ears, np.clip(distance * 8, 0, 1))
-    ear_color = np.array(look.skin) * (0.62 + 0.22 * np.clip(lit, 0, 1.2))[..., None]
-
-    hair = hair_color(look, u, v, light, rng)
-    color *= 1 - 0.45 * still.shade[..., None]
-
-    picture = np.zeros((*face.shape, 3))
-    cover = np.zeros_like(face)
-    show_ears = look.hair_style not in ("long", "bob", "curly")
-    layers = [(still.back, hair * 0.72)] + ([(ears, ear_color)] if show_ears else [])
-    for mask, paint_ in [*layers, (face, color), (still.front, hair)]:
-        picture = picture * (1 - mask[..., None]) + paint_ * mask[..., None]
-        cover = cover * (1 - mask) + mask
-    head = np.concatenate([np.clip(picture, 0, 1.2), cover[..., None]], axis=2)
-    head = np.stack([blur(plane, 0.7) for plane in np.moveaxis(head, 2, 0)], axis=2)
+    layers = [(still.back, hair * 0.72)]
+    if look.hair_style not in ("long", "bob", "curly"):
+        layers += [(still.ears, planes(look.skin) * (0.62 + 0.22 * np.clip(lit, 0, 1.2)))]
+    head = np.zeros((4, LAYER_SIZE, LAYER_SIZE))
+    for mask, painted in [*layers, (still.face, color), (still.front, hair)]:
+        head *= 1 - mask
+        head[:3] += painted * mask
+        head[3] += mask
+    head[:3] = np.clip(head[:3], 0, 1.2)
+    head = np.stack([blur(plane, 0.7) for plane in head])
 
     column = int((look.mouth_y + 80) * LAYER_SCALE)
     span = slice(LAYER_SIZE // 2 - 30, LAYER_SIZE // 2 + 31)
@@ -165,34 +184,32 @@ def _lighting(relief: np.ndarray, light: Light) -> tuple[np.ndarray, np.ndarray]
 
 
 def _skin(look: Look, u: np.ndarray, v: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    base = np.broadcast_to(np.array(look.skin), (*u.shape, 3)).copy()
+    base = np.broadcast_to(planes(look.skin), (3, *u.shape)).copy()
     side = np.abs(u)
     flush = bump(side, v, (look.face_width * 0.55, 12), (9, 8)) + 0.8 * bump(u, v, (0, look.nose_tip), (6, 5))
-    base *= 1 + flush[..., None] * np.array([0.03, -0.09, -0.07])
+    base *= 1 + flush * planes((0.03, -0.09, -0.07))
     sockets = bump(side, v, (look.eye_distance, EYE_Y + 2), (9, 6.5))
-    base *= 1 - sockets[..., None] * np.array([0.13, 0.17, 0.13])
+    base *= 1 - sockets * planes((0.13, 0.17, 0.13))
     for sigma, amount in ((0.8, 0.020), (2.5, 0.022), (8.0, 0.03)):
         noise = blur(rng.standard_normal(u.shape), sigma)
-        base *= 1 + (amount * noise / noise.std())[..., None] * np.array([0.7, 1.0, 1.1])
+        base *= 1 + (amount * noise / noise.std()) * planes((0.7, 1.0, 1.1))
     spots = blur(rng.standard_normal(u.shape), 1.2)
     spots = np.clip(spots / spots.std() - 1.9, 0, 1) * bump(side, v, (16, 4), (15, 11))
-    base *= 1 - look.freckles * spots[..., None] * np.array([0.22, 0.34, 0.40])
+    base *= 1 - look.freckles * spots * planes((0.22, 0.34, 0.40))
     for _ in range(int(rng.integers(1, 4))):
         mole = bump(u, v, (float(rng.uniform(-30, 30)), float(rng.uniform(-40, 45))), (0.9, 0.9))
-        base *= 1 - 0.5 * mole[..., None]
+        base *= 1 - 0.5 * mole
     return base
 
 
-def _features(look: Look, color: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Nostrils, the shade under the nose, brows, creases."""
+def _features(look: Look, u: np.ndarray, v: np.ndarray) -> list[tuple[np.ndarray, np.ndarray | None]]:
+    """Nostrils, the shade under the nose, brows, creases: factors of the color below, and what is added to it then."""
     side = np.abs(u)
     tip, wide = look.nose_tip, look.nose_width
     under = bump(u, v, (0, tip + 5.5), (wide * 0.8, 1.8))
-    color = color * (1 - 0.30 * under[..., None])
     nostril = np.clip(1.4 - ((side - wide * 0.45) / 2.0) ** 2 - ((v - tip - 3.6 + 0.2 * side) / 1.15) ** 2, 0, 1)
-    color = color * (1 - nostril[..., None] * np.array([0.72, 0.80, 0.80]))
     wing = np.exp(-0.5 * ((np.hypot((side - wide * 0.72) * 1.1, v - tip - 1.2) - 3.4) / 0.8) ** 2)
-    color = color * (1 - 0.26 * (wing * smoothstep(side, wide * 0.72, wide * 0.72 + 2))[..., None])
+    wing = wing * smoothstep(side, wide * 0.72, wide * 0.72 + 2)
 
     # Brows: an arch, thick towards the nose, of short hairs.
     x = (side - look.eye_distance) / 11.0
@@ -200,25 +217,24 @@ def _features(look: Look, color: np.ndarray, u: np.ndarray, v: np.ndarray) -> np
     thick = look.brow_thickness * (1.0 - 0.45 * x) * smoothstep(1.08 - np.abs(x), 0, 0.25)
     brow = np.clip((thick - np.abs(v - arch)) * 1.2 + 0.35, 0, 1) * (np.abs(x) < 1.1)
     brow *= 0.80 + 0.20 * np.sin(side * 5.5 + v * 3.5)
-    brow_color = np.array(look.hair) * (0.55 if sum(look.hair) > 1.2 else 0.9)
-    color = color * (1 - 0.85 * brow[..., None]) + 0.85 * brow[..., None] * brow_color
+    brow_color = planes(look.hair) * (0.55 if sum(look.hair) > 1.2 else 0.9)
 
     lines = np.zeros_like(u)
     for height in (-33.0, -38.5, -44.0):
         lines += np.exp(-0.5 * ((v - height - 0.004 * u * u) / 0.7) ** 2) * smoothstep(24 - side, 0, 10)
     bags = np.exp(-0.5 * ((v - EYE_Y - 7.5 + 0.03 * (side - look.eye_distance) ** 2) / 0.9) ** 2)
     lines += 0.9 * bags * smoothstep(9 - np.abs(side - look.eye_distance), 0, 4)
-    return color * (1 - 0.20 * look.age * lines[..., None])
+    return [
+        (1 - 0.30 * under, None),
+        (1 - nostril * planes((0.72, 0.80, 0.80)), None),
+        (1 - 0.26 * wing, None),
+        (1 - 0.85 * brow, 0.85 * brow * brow_color),
+        (1 - 0.20 * look.age * lines, None),
+    ]
 
 
-def _beard(
-    look: Look,
-    color: np.ndarray,
-    u: np.ndarray,
-    v: np.ndarray,
-    lit: np.ndarray,
-    rng: np.random.Generator,
-) -> np.ndarray:
+def _beard(look: Look, u: np.ndarray, v: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Coverage (320, 320), and the color of its hairs (3, 320, 320) in even light."""
     side, mouth = np.abs(u), look.mouth_y
     lip = smoothstep(v, look.nose_tip + 5, look.nose_tip + 8.5) * (1 - smoothstep(v, mouth + 1, mouth + 4))
     moustache = lip * smoothstep(look.mouth_width + 4 - side - 0.4 * (mouth - v), 0, 4)
@@ -237,7 +253,5 @@ def _beard(
     mask, density = masks[look.beard]
     hairs = blur(rng.standard_normal(u.shape), (1.6, 0.6))
     hairs = hairs / hairs.std()
-    cover = np.clip(mask * (density + 0.14 * hairs * (mask > 0.05)), 0, 1)[..., None]
-    hair = np.array(look.hair) * (0.75 + 0.18 * hairs)[..., None] * np.clip(lit, 0.3, 1.2)[..., None]
-    bearded: np.ndarray = color * (1 - cover) + cover * np.clip(hair, 0, 1)
-    return bearded
+    cover = np.clip(mask * (density + 0.14 * hairs * (mask > 0.05)), 0, 1)
+    return cover, planes(look.hair) * (0.75 + 0.18 * hairs)
