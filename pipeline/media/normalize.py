@@ -48,6 +48,9 @@ _FLAGS_FIELDS = ("h264", "hevc", "mpeg2video", "dvvideo", "vc1", "mpeg4")
 
 _LINES_QUOTED = 3
 
+_OTHER_SOUNDS = 3
+"""Streams of sound that are copied beside the chosen one, for where that is silent."""
+
 _BEYOND_SECONDS = 60
 """Of a video that is too long, the copy lasts so much longer than is allowed: the decoder then says so."""
 
@@ -127,15 +130,17 @@ def _normalize(source: Path, out: Path, odd: OddVideoError, max_seconds: float) 
         streams = choose_streams(container)
         context = streams.video.codec_context
         check_picture(float(context.width * aspect_of(streams.video)), context.height)
-        if streams.audio is not None:
-            check_sound(streams.audio.codec_context.channels, streams.audio.codec_context.sample_rate)
         length = min((container.duration or 0) / av.time_base, max_seconds)
         # the format that PyAV found, among those that are allowed: FFmpeg also reads playlists, and follows them
         opened = ffmpeg.input(f"file:{path}", format_whitelist=container.format.name, threads=1, **INPUT_OPTIONS)
         picture = opened[str(streams.video.index)]
         for name, positional, named in _filters(container, streams.video, odd):
             picture = picture.filter(name, *positional, **named)
-        sound = [] if streams.audio is None else [opened[str(streams.audio.index)]]
+        heard = [] if streams.audio is None else [streams.audio.index, *streams.other_audio[:_OTHER_SOUNDS]]
+        for index in heard:
+            coded = cast(av.AudioStream, container.streams[index]).codec_context
+            check_sound(coded.channels, coded.sample_rate)
+        sound = [opened[str(index)] for index in heard]
     # by default times are rounded to the rate that the header says, and of frames with the same time one is kept
     most_bytes = MAX_NORMALIZED_BYTES + MAX_NORMALIZED_GROWTH * source.stat().st_size
     options = {
@@ -144,6 +149,7 @@ def _normalize(source: Path, out: Path, odd: OddVideoError, max_seconds: float) 
         "fps_mode": "vfr",
         "enc_time_base:v": "demux",
         "c:a": "pcm_s16le",
+        **{f"disposition:a:{number}": "0" if number else "default" for number in range(len(heard))},
         "map_metadata": -1,
         "map_chapters": -1,
         "f": "matroska",
