@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from threading import Event
 from typing import Any
 
-from model.checkpoint import load_checkpoint, save_checkpoint
+from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from model.losses import content_switches_on
 from runtime.signals import sigterm_noted
 from shards import Dataset
 from shards.loading.batch_plan import MicroBatch, plan_epoch
 from shards.loading.distribute import distribute_from, steps_in_epoch
 from shards.loading.loader import load
+from train.checkpoint_writer import CheckpointWriter
 from train.checkpointing import Checkpointer, check_fingerprint, make_checkpoint, restore_checkpoint
 from train.curriculum import segment_of
 from train.distributed import DistributedContext
@@ -61,6 +62,7 @@ class Trainer:
         self.checkpointer = Checkpointer(self.run_dir, settings.checkpoint)
         self.throughput = Throughput(context)
         self.validator: Validator | None = None
+        self._writer = CheckpointWriter()
         self._skipped = SkippedClips(dataset, settings, self.run_dir, context)
 
     def plan_validation(self) -> None:
@@ -84,14 +86,19 @@ class Trainer:
         step = OptimizerStep(self.task, self.model, self.settings, self.context)
         steps, is_rank0, state = self.settings.schedule.steps, self.context.is_rank0, self.state
         self.context.on_rank0(lambda: self.run_dir.truncate_logs(state.step, state.validated_step))
-        with closing(Logger(self.run_dir, state, steps, is_rank0)) as logger, sigterm_noted() as signalled:
+        with (
+            closing(Logger(self.run_dir, state, steps, is_rank0)) as logger,
+            sigterm_noted() as signalled,
+            self._writer,
+        ):
             if self._validation_is_due():  # the run was stopped before it
                 self.validate(logger)
                 self.save()
-            while self.state.step < steps:
-                if not self._train_epoch(step, logger, signalled):
-                    return False
-        return True
+            reached = True
+            while reached and self.state.step < steps:
+                reached = self._train_epoch(step, logger, signalled)
+            self.context.on_rank0(self._writer.wait)
+        return reached
 
     def _train_epoch(self, step: OptimizerStep, logger: Logger, signalled: Event) -> bool:
         """Train what is left of the epoch; False: signalled to stop."""
@@ -204,13 +211,17 @@ class Trainer:
             log.info("step %d: %s could be measured on no clip; this is not the best", state.step, name)
         elif is_better(name, value, state.best):
             state.best = value
-            if self.context.is_rank0:
-                save_checkpoint(self.run_dir.best, make_checkpoint(self.model, state, self.task))
+            best = self.run_dir.best
+            self._write(lambda checkpoint: save_checkpoint(best, checkpoint))
 
     def save(self) -> None:
-        """Write a checkpoint to resume from, on rank 0; the others wait."""
-        checkpoint = (self.model, self.state, self.task, self.fingerprint)
-        self.context.on_rank0(lambda: self.checkpointer.save(make_checkpoint(*checkpoint)))
+        """Have rank 0 write a checkpoint to resume from."""
+        self._write(self.checkpointer.save, self.fingerprint)
+
+    def _write(self, write: Callable[[Checkpoint], object], fingerprint: dict[str, Any] | None = None) -> None:
+        """Have rank 0 write the run as it is now (`OSError`: what it was to write before could not be written)."""
+        content = (self.model, self.state, self.task, fingerprint)
+        self.context.on_rank0(lambda: self._writer.submit(make_checkpoint(*content), write))
 
     def resume(self, path: Path) -> None:
         """Restore model and state from a checkpoint (`ValueError`: of another run; `CheckpointError`: it is none)."""
