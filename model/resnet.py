@@ -5,6 +5,8 @@ Source: He et al., Deep residual learning, 2016; Woo et al., CBAM, 2018; docs/me
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,6 +14,7 @@ from torch import Tensor, nn
 _GATE_REDUCTION = 16
 _GATE_KERNEL = 7
 _GATE_MOMENTUM = 0.01  # of its batch norm; all others have 0.1
+_LARGEST_AS_PRODUCT = 14 * 14  # pixels
 
 
 class ResNet(nn.Module):
@@ -91,5 +94,30 @@ class SpatialGate(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         pooled = torch.stack([x.amax(dim=1), x.mean(dim=1)], dim=1)
-        weight: Tensor = self.norm(self.conv(pooled)).sigmoid()
+        weight: Tensor = self.norm(self._convolved(pooled)).sigmoid()
         return x * weight
+
+    def _convolved(self, pooled: Tensor) -> Tensor:
+        """(N, 2, H, W) -> (N, 1, H, W)"""
+        height, width = pooled.shape[2:]
+        small = height * width <= _LARGEST_AS_PRODUCT and pooled.device.type == "cpu"
+        if not (small and self.training) or torch.compiler.is_compiling():
+            out: Tensor = self.conv(pooled)
+            return out
+        # A CPU's convolutions compute eight channels where one is wanted. On a small picture the kernel reaches nearly
+        # every pixel from every other: a product with the matrix of all pairs is several times as fast
+        kernel = F.pad(self.conv.weight.flatten(), (0, 1))
+        matrix = kernel.index_select(0, _taps(height, width)).view(2 * height * width, height * width)
+        return (pooled.flatten(1) @ matrix).view(-1, 1, height, width)
+
+
+@lru_cache(64)
+def _taps(height: int, width: int) -> Tensor:
+    """int64 (2 H W H W,): which element of the flattened gate kernel a pixel of a channel has on a pixel of the result;
+    where it is out of reach, the element behind the last."""
+    near, reach = _GATE_KERNEL // 2, _GATE_KERNEL**2
+    rows, columns = (torch.arange(side)[:, None] - torch.arange(side) + near for side in (height, width))
+    rows, columns = rows[:, None, :, None], columns[None, :, None, :]
+    inside = (rows >= 0) & (rows < _GATE_KERNEL) & (columns >= 0) & (columns < _GATE_KERNEL)
+    taps = (rows * _GATE_KERNEL + columns).where(inside, 2 * reach)
+    return torch.stack([taps, (taps + reach).where(inside, 2 * reach)]).flatten()

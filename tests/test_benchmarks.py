@@ -18,8 +18,10 @@ from tests.benchmarks.gpu.steps import rows
 from tests.benchmarks.gpu.synthetic_run import SMALL as SMALL_RUN
 from tests.benchmarks.gpu.synthetic_run import build_run, varying_lengths
 from tests.benchmarks.gpu.table import HEADER
+from tests.benchmarks.plain_baseline import plain_network
 from tests.benchmarks.training_vs_plain import cut_to, from_shards, padding_of, plainly, table, trainer_on
 from tests.corpora import Lrs2Corpus
+from tests.model.networks import small_lip_to_speech, without_dropout
 from train.tasks.ctc import encode_texts
 from train.tasks.inputs import prepare
 
@@ -129,3 +131,13 @@ def test_gpu_benchmark_has_batches_of_a_bounded_size_and_many_shapes() -> None:
     assert len(batches) == 30
     assert all(len(lengths) * max(lengths) <= 2400 for lengths in batches)
     assert len({sum(lengths) for lengths in batches}) > 20
+
+
+def test_plain_network_computes_what_the_network_does() -> None:
+    torch.manual_seed(0)
+    ours = without_dropout(small_lip_to_speech("published")).train()
+    plain = without_dropout(plain_network(ours.settings)).train()
+    plain.load_state_dict(ours.state_dict())
+    video, lengths, reference = torch.randn(2, 1, 8, 48, 48), torch.tensor([8, 6]), torch.randn(2, 80, 50)
+    for found, expected in zip(plain(video, lengths, reference), ours(video, lengths, reference), strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)

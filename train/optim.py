@@ -56,7 +56,8 @@ def build_optimizer(
         lr=settings.learning_rate,
         weight_decay=settings.weight_decay,
         amsgrad=settings.amsgrad,
-        fused=True if all(x.is_cuda for x in parameters) else None,  # one kernel in place of hundreds
+        # one kernel in place of hundreds on a GPU, a few calls a parameter on a CPU
+        fused=True if all(x.device.type in ("cpu", "cuda") for x in parameters) else None,
     )
 
 

@@ -1,5 +1,8 @@
 """Training as one writes it at first: a data set that opens an mp4 at a time, batches padded with zeros, a plain step.
 
+The network's layers are those that docs/method.md names, AdamW is as PyTorch has it by default: what this project
+computes otherwise, with the same result, is not in it.
+
 What is drawn of a clip, and how its sound and pictures are prepared, is docs/method.md's (Inputs), as in training from
 shards; only how it is done is plainer.
 """
@@ -20,16 +23,18 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from model.asr import ASRModel
-from model.lip_to_speech import LipToSpeech
+from model.lip_to_speech import LipToSpeech, LipToSpeechSettings
 from model.losses import content_loss, ctc_loss, mel_l1
 from model.mel import log_mel
+from model.padding import ValidFrames
+from model.resnet import ResidualBlock, SpatialGate
 from model.segment_sampling import SPEAKER_FRAMES_PADDED, WINDOW_FRAMES, Windows
 from model.tokenizer import Tokenizer
 from model.transforms import TransformSettings
+from model.visual_encoder import VisualEncoder
 from runtime.constants import MEL_FRAMES_PER_VIDEO_FRAME, N_MELS
 from shards import Sample
 from tests.benchmarks.loader import lip_pictures
-from train.optim import build_optimizer
 from train.settings import TrainSettings
 
 
@@ -124,15 +129,45 @@ def noise_examples(lengths: Sequence[int], size: int, seed: int = 0) -> Example:
     return padded(examples)
 
 
+class PlainEncoder(VisualEncoder):
+    """A 3-D convolution, maps in contiguous layout."""
+
+    def frame_vectors(self, video: Tensor, lengths: Tensor, valid: ValidFrames | None = None) -> Tensor:
+        maps = self.front(video).transpose(1, 2).flatten(0, 1).contiguous()
+        maps = F.max_pool2d(F.relu(self.front_norm(maps)), 3, stride=2, padding=1)
+        vectors: Tensor = self.project(self.resnet(maps))
+        return vectors.unflatten(0, (len(video), -1))  # type: ignore[no-any-return]
+
+
+class PlainGate(SpatialGate):
+    """A convolution."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled = torch.stack([x.amax(dim=1), x.mean(dim=1)], dim=1)
+        weight: Tensor = self.norm(self.conv(pooled)).sigmoid()
+        return x * weight
+
+
+def plain_network(settings: LipToSpeechSettings) -> LipToSpeech:
+    """A new network, which takes padding for frames."""
+    network = LipToSpeech(replace(settings, padding="published"))
+    network.visual = PlainEncoder(settings.visual, "published")
+    for block in network.modules():
+        if isinstance(block, ResidualBlock):
+            block.spatial_gate = PlainGate()
+    return network
+
+
 def plain_step(
     settings: TrainSettings, vocabulary: int, device: str | torch.device = "cpu", asr: ASRModel | None = None
 ) -> Callable[[Example], None]:
-    """A step on a new network, which takes padding for frames; with an ASR model, the content loss is one of its
-    losses."""
+    """A step on a new network; with an ASR model, the content loss is one of its losses."""
     torch.manual_seed(settings.seed)
-    network = LipToSpeech(replace(settings.network, padding="published", vocabulary=vocabulary))
-    trained = network.train().to(device)
-    updates = build_optimizer(trained.parameters(), settings.optimizer)
+    trained = plain_network(replace(settings.network, vocabulary=vocabulary)).train().to(device)
+    kept = settings.optimizer
+    updates = torch.optim.AdamW(
+        trained.parameters(), lr=kept.learning_rate, weight_decay=kept.weight_decay, amsgrad=kept.amsgrad
+    )
 
     def step(batch: Example) -> None:
         updates.zero_grad()

@@ -17,6 +17,7 @@ from model.conformer import Conformer, ConformerSettings, RelativeAttention, sin
 from model.export import export_lip_to_speech
 from model.lip_to_speech import LipToSpeech
 from model.padding import Padding
+from model.resnet import SpatialGate
 from model.segment_sampling import Windows, draw_windows, whole_windows
 from model.visual_encoder import VisualSettings
 from model.vsr import VSRModel, VSRSettings
@@ -246,3 +247,13 @@ def test_exported_network_computes_the_same_in_a_fresh_process(tmp_path: Path, v
                 assert exported is None
             else:
                 torch.testing.assert_close(exported, ours, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("side", [1, 2, 3, 5, 12])
+def test_spatial_gate_in_training_is_the_convolution_that_it_is_in_evaluation(side: int) -> None:
+    torch.manual_seed(0)
+    gate, maps = SpatialGate(), torch.randn(4, 2, side, side + 1)
+    found, expected = gate.train()._convolved(maps), gate.eval()._convolved(maps)
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+    (ours,), (theirs,) = (torch.autograd.grad(x.square().sum(), gate.conv.weight) for x in (found, expected))
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import pytest
 import torch
 from torch import nn
@@ -30,18 +32,28 @@ def test_learning_rate_warms_up_and_decays() -> None:
     assert learning_rate_factor(10**6, ScheduleSettings()) == 1
 
 
-def test_optimizer_state_of_a_gpu_is_restored_on_a_cpu() -> None:
-    weights = [nn.Parameter(torch.ones(3))]
-    saved = build_optimizer(weights)
-    weights[0].sum().backward()
-    saved.step()
-    state = saved.state_dict()
-    state["param_groups"][0].update(fused=True, lr=0.5)
-    restored = build_optimizer([nn.Parameter(torch.ones(3))])
-    restore_optimizer(restored, state)
-    assert (restored.param_groups[0]["fused"], restored.param_groups[0]["lr"]) == (None, 0.5)
-    (moments,), (expected,) = restored.state.values(), saved.state.values()
-    assert torch.equal(moments["exp_avg"], expected["exp_avg"])
+@pytest.mark.parametrize("fused", [None, True])
+def test_optimizer_state_of_another_kernel_is_restored_and_has_the_same_steps(fused: bool | None) -> None:
+    """Older runs on a CPU were not fused."""
+    torch.manual_seed(0)
+    weights = [nn.Parameter(torch.randn(shape)) for shape in ((40, 3), (7,), ())]
+    before = torch.optim.AdamW(weights, lr=0.5, weight_decay=1e-5, amsgrad=True, fused=fused)
+    gradients = [[torch.randn_like(x) for x in weights] for _ in range(6)]
+    _steps(before, weights, gradients[:3])
+    copies = [nn.Parameter(x.detach().clone()) for x in weights]
+    restored = build_optimizer(copies)
+    restore_optimizer(restored, deepcopy(before.state_dict()))
+    assert (restored.param_groups[0]["fused"], restored.param_groups[0]["lr"]) == (True, 0.5)
+    _steps(before, weights, gradients[3:])
+    _steps(restored, copies, gradients[3:])
+    torch.testing.assert_close(copies, weights, rtol=1e-5, atol=1e-6)
+
+
+def _steps(optimizer: torch.optim.Optimizer, weights: list[nn.Parameter], gradients: list[list[torch.Tensor]]) -> None:
+    for each in gradients:
+        for weight, gradient in zip(weights, each, strict=True):
+            weight.grad = gradient.clone()
+        optimizer.step()
 
 
 def test_copy_all_copies_tensors_of_different_types() -> None:
