@@ -10,6 +10,7 @@ import dataclasses
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,8 @@ from eval.batch_record import BatchRecord, UnfinishedBatchError, read_batch, wri
 from eval.batch_synthesis import BatchSynthesizer
 from eval.executors import start_executor
 from eval.fingerprint import about_of, claim
-from eval.metrics.registry import load_packages
+from eval.metrics.registry import check_packages
+from eval.metrics.scoring_process import ScoringProcess
 from eval.metrics.text import normalizer_of
 from eval.reference_audio import reference_of
 from eval.report.report import write_report
@@ -47,6 +49,8 @@ from shards.format.store import absolute_url
 from shards.loading.batch_plan import BatchSettings, MicroBatch, plan_evaluation
 from shards.loading.index_view import IndexedClip
 
+_SECONDS_WITHOUT_RAY = 300.0
+"""Of clips that are evaluated without Ray: it takes longer to start than they do."""
 _ROUNDS = 3
 """Of making what is missing: files may be changed or removed while others are made."""
 
@@ -58,12 +62,24 @@ def evaluate(settings: EvaluationSettings, command: str = "") -> Path:
     `ValueError` where settings, checkpoint or dataset cannot be used, or `out` holds something else; `OSError` where a
     file cannot be read or written; `RuntimeError` where a process that synthesizes died time and again.
     """
-    load_packages(settings.metrics)
+    check_packages(settings.metrics)
     normalizer_of(settings.normalizer)
     dataset = open_dataset(settings.shards)
+    planned = plan(dataset, settings)
+    with ExitStack() as stack:
+        scorers = [stack.enter_context(scorer) for scorer in _scorers(planned, settings)]
+        return _evaluate(settings, command, dataset, planned, scorers)
+
+
+def _evaluate(
+    settings: EvaluationSettings,
+    command: str,
+    dataset: Dataset,
+    planned: Sequence[MicroBatch],
+    scorers: Sequence[ScoringProcess],
+) -> Path:
     checkpoint = dataclasses.replace(load_checkpoint(settings.checkpoint), training=None)  # it travels to every actor
     _check(checkpoint, dataset, settings)
-    planned = plan(dataset, settings)
     reference, partners = _file_reference(settings, checkpoint), {}
     if "shuffled_lips" in settings.systems:
         partners = partners_of(dataset.index, [clip.row for micro_batch in planned for clip in micro_batch.clips])
@@ -78,12 +94,21 @@ def evaluate(settings: EvaluationSettings, command: str = "") -> Path:
     for unfinished in Path(store.path()).rglob(f".*{PART_SUFFIX}"):
         unfinished.unlink()
     make = partial(BatchSynthesizer, checkpoint, _anywhere(settings), reference, partners, mean_mel)
-    records = _run(store, make, _keyed(dataset, planned), settings)
+    records = _run(store, make, _keyed(dataset, planned), settings, scorers)
     damaged = _gather(store, records, settings.metrics)
     evaluation = Evaluation.open(store.path())
     summary = {**summarize(evaluation), "damaged": damaged, "skipped": skipped}
     write_json(store, SUMMARY_NAME, summary)
     return write_report(evaluation, dataset, summary, settings.examples)
+
+
+def _scorers(planned: Sequence[MicroBatch], settings: EvaluationSettings) -> list[ScoringProcess]:
+    """Processes that score on this machine, without Ray; none where Ray is to do it."""
+    seconds = sum(clip.stop - clip.start for micro_batch in planned for clip in micro_batch.clips) / FPS
+    few = settings.workers is None and settings.address is None and seconds <= _SECONDS_WITHOUT_RAY
+    count = min(os.cpu_count() or 1, sum(len(one.clips) for one in planned)) if few else int(settings.workers == 0)
+    threads = 1 if count > 1 else None
+    return [ScoringProcess(settings.metrics, settings.metric_timeout, threads) for _ in range(count)]
 
 
 def plan(dataset: Dataset, settings: EvaluationSettings) -> list[MicroBatch]:
@@ -158,7 +183,11 @@ def _keyed(dataset: Dataset, planned: Sequence[MicroBatch]) -> dict[int, _Planne
 
 
 def _run(
-    store: Store, make: partial[BatchSynthesizer], planned: Mapping[int, _Planned], settings: EvaluationSettings
+    store: Store,
+    make: partial[BatchSynthesizer],
+    planned: Mapping[int, _Planned],
+    settings: EvaluationSettings,
+    scorers: Sequence[ScoringProcess],
 ) -> list[BatchRecord]:
     """Have the micro-batches made that are not finished; the records of all, by number."""
     records, changed = _read_records(store, planned, settings.metrics)
@@ -172,7 +201,7 @@ def _run(
             progress.add(len(planned[number].keys), planned[number].seconds, 0, reused=True)
         with progress:
             if todo:
-                _make(store, make, {one.micro_batch.number: one for one in todo}, settings, progress)
+                _make(store, make, {one.micro_batch.number: one for one in todo}, settings, scorers, progress)
                 whole, changed = _read_records(store, planned, settings.metrics)
         if len(whole) == len(planned):
             return [whole[number] for number in sorted(whole)]
@@ -198,11 +227,12 @@ def _make(
     make: partial[BatchSynthesizer],
     todo: Mapping[int, _Planned],
     settings: EvaluationSettings,
+    scorers: Sequence[ScoringProcess],
     progress: JobProgress,
 ) -> None:
     with (
-        job_runner(settings.address, settings.workers, settings.task_timeout) as runner,
-        start_executor(runner, make, settings.device, len(todo), settings.metric_timeout) as executor,
+        job_runner(settings.address, 0 if scorers else settings.workers, settings.task_timeout) as runner,
+        start_executor(runner, make, settings.device, len(todo), settings.metric_timeout, scorers) as executor,
     ):
         micro_batches = [one.micro_batch for one in todo.values()]
         for batch, scores in executor.run(micro_batches, settings.metrics, progress.update):

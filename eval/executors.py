@@ -1,4 +1,4 @@
-"""Executors of an evaluation: this process alone, or Ray actors that synthesize and Ray tasks that score.
+"""Executors of an evaluation: this process (`eval.local_executor`), or Ray actors that synthesize and tasks that score.
 
 An actor a GPU, or one for two cores where there is none, synthesizes whole micro-batches; each clip is then scored by a
 task of its own. Metrics are measured in a process beside the one that asks for them, with and without Ray: one that
@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from eval.batch_synthesis import BatchSynthesizer, SynthesizedBatch
+from eval.local_executor import LocalExecutor, ScoredBatch, Scores
 from eval.metrics.pair_scores import PairScores
 from eval.metrics.scoring_process import ScoringProcess
 from eval.scoring import Waves, metrics_for, score_waves
@@ -35,27 +36,30 @@ _CLIPS_IN_FLIGHT = 4
 """Clips a core that may wait to be scored: each holds its waveforms."""
 _POLL_SECONDS = 1.0
 
-Scores = dict[str, PairScores]
-"""Scores of a clip by system."""
-
-ScoredBatch = tuple[SynthesizedBatch, dict[str, Scores]]
-"""A micro-batch as synthesized, and the scores of its clips by key."""
-
 
 @contextmanager
 def start_executor(
-    runner: Runner, make: Callable[..., BatchSynthesizer], device: str | None, batches: int, metric_timeout: float
+    runner: Runner,
+    make: Callable[..., BatchSynthesizer],
+    device: str | None,
+    batches: int,
+    metric_timeout: float,
+    scorers: Sequence[ScoringProcess] = (),
 ) -> Iterator[LocalExecutor | RayExecutor]:
     """An executor, whose actors live until the block ends.
 
     Args:
+        runner: of Ray; without it everything is done here.
         make: makes what synthesizes, of keywords `device` and `threads`.
         device: `cpu`, `cuda`, or None: GPUs if there are any; `ValueError` where one is asked for and there is none.
         batches: how many there are: no more actors are started.
         metric_timeout: seconds that a metric may take for a clip of a system.
+        scorers: of this machine, that score where Ray does not.
     """
     if runner.ray is None:
-        yield LocalExecutor(make(device=device_of(device).type, threads=None), metric_timeout)
+        kind = device_of(device).type
+        # where several processes score, as on Ray: one thread, whose figures are the same
+        yield LocalExecutor(make(device=kind, threads=1 if kind == "cpu" and len(scorers) > 1 else None), scorers)
         return
     # those that other jobs hold would be waited for
     gpus = int(runner.ray.available_resources().get("GPU", 0))
@@ -77,27 +81,6 @@ def start_executor(
     finally:
         for one in actors:
             runner.ray.kill(one)
-
-
-@dataclass(frozen=True)
-class LocalExecutor:
-    """Everything in this process, without Ray, but for metrics."""
-
-    synthesizer: BatchSynthesizer
-    metric_timeout: float
-
-    def run(
-        self, planned: Sequence[MicroBatch], metrics: Sequence[str], on_wait: Callable[[], None] = lambda: None
-    ) -> Iterator[ScoredBatch]:
-        """Synthesize and score micro-batches; they come as they are finished.
-
-        `on_wait` is called about once a second while nothing has finished. `RuntimeError` where an actor died time and
-        again, or its node is gone; `ValueError` and `OSError` as `BatchSynthesizer` and its `synthesize`.
-        """
-        with ScoringProcess(metrics, self.metric_timeout) as scorer:
-            for micro_batch in planned:
-                batch = self.synthesizer.synthesize(micro_batch)
-                yield batch, {clip.key: score_waves(clip.waves, metrics, scorer) for clip in batch.clips}
 
 
 class _Actor:
@@ -153,7 +136,7 @@ class RayExecutor:
     def run(
         self, planned: Sequence[MicroBatch], metrics: Sequence[str], on_wait: Callable[[], None] = lambda: None
     ) -> Iterator[ScoredBatch]:
-        """As `LocalExecutor.run`."""
+        """As `LocalExecutor.run`, and `RuntimeError` where an actor died time and again, or its node is gone."""
         waiting, self._metrics = deque(planned), list(metrics)
         self._idle = deque(self._actors * _BATCHES_IN_FLIGHT)
         self._synthesizing: dict[Any, tuple[Any, MicroBatch]] = {}

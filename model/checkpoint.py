@@ -196,8 +196,8 @@ def build_network(checkpoint: Checkpoint, where: str | os.PathLike[str] = "check
     except ValueError as error:
         raise CheckpointError(f"{where}: {error}") from error
     check_weights(network, checkpoint.weights, where)
-    network = network.to_empty(device="cpu")
-    network.load_state_dict(dict(checkpoint.weights))
+    # copies, which no one else has; `to_empty` would import a compiler of torch, which takes seconds
+    network.load_state_dict({name: weight.clone() for name, weight in checkpoint.weights.items()}, assign=True)
     return network.eval()
 
 

@@ -33,7 +33,8 @@ class ResNet(nn.Module):
             _stage(4 * channels, 8 * channels, 2),
         )
         for module in self.modules():
-            if isinstance(module, nn.Conv2d):
+            # to "draw" those of a network without memory (`meta`), torch would import its compiler, which takes seconds
+            if isinstance(module, nn.Conv2d) and not module.weight.is_meta:
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:

@@ -145,3 +145,8 @@ def load_packages(names: Iterable[str]) -> None:
                 import_extra(needed, metric.extra)
             else:
                 import_module(needed)
+
+
+def check_packages(names: Iterable[str]) -> None:
+    """As `load_packages`, for whoever does not score: what comes with lip-to-speech is not imported."""
+    load_packages([name for name in names if metric_of(name).extra or not metric_of(name).packages])

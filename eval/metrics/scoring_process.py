@@ -22,8 +22,9 @@ import numpy as np
 
 from eval.metrics.optional import PackageMissingError
 from eval.metrics.pair_scores import PairScores, score
-from eval.metrics.registry import load_packages
+from eval.metrics.registry import SPEECH_METRICS, load_packages
 from eval.metrics.waveforms import Wave
+from runtime.constants import SAMPLE_RATE
 from runtime.signals import exit_with_parent, outlive_sigterm
 
 METRIC_SECONDS = 300.0
@@ -125,6 +126,8 @@ class ScoringProcess:
                     env=self._environment,
                     start_new_session=True,
                 )
+            with suppress(OSError):  # it died at once: `_scored` finds out
+                self._connection.send(list(self._names))  # it imports and compiles while the caller does something else
         self._ready = False
 
     def _scored(self, names: Sequence[str], original: Wave, generated: Wave, scored: PairScores) -> Iterator[str]:
@@ -135,7 +138,7 @@ class ScoringProcess:
             if self._ready:
                 break
             try:
-                self._exchange(_START_SECONDS, list(self._names))
+                self._exchange(_START_SECONDS)
                 self._ready = True
             except _DiedError as error:
                 if tries == _STARTS:
@@ -147,8 +150,9 @@ class ScoringProcess:
             scored.failed.update(found.failed)
             yield name
 
-    def _exchange(self, seconds: float, request: Any) -> Any:
-        """The answer to a request; kills the process where it does not come in time (`_DiedError`)."""
+    def _exchange(self, seconds: float, request: Any = None) -> Any:
+        """The answer to a request, without one to that of the start; kills the process where it does not come in time
+        (`_DiedError`)."""
         expired, process = threading.Event(), self._process
         assert process is not None
 
@@ -159,7 +163,8 @@ class ScoringProcess:
         timer = threading.Timer(seconds, expire)
         timer.start()
         try:
-            self._connection.send(request)
+            if request is not None:
+                self._connection.send(request)
             while not self._connection.poll(_POLL_SECONDS):
                 if process.poll() is not None and not self._connection.poll():
                     raise EOFError
@@ -190,6 +195,12 @@ def _in_words(status: int) -> str:
     return f"signal {-status}"
 
 
+def _warm_up(names: Sequence[str]) -> None:
+    """Measure our metrics once, on noise: packages are imported on first use, and numba compiles or reads its cache."""
+    noise = np.random.default_rng(0).normal(0, 0.1, SAMPLE_RATE).astype(np.float32)
+    score([name for name in names if name in SPEECH_METRICS], noise, noise)
+
+
 def serve(descriptor: int, parent: int) -> None:
     """What the process does: import metrics, then answer with the scores of one metric and pair at a time."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -202,6 +213,7 @@ def serve(descriptor: int, parent: int) -> None:
             try:
                 if isinstance(request, list):
                     load_packages(request)
+                    _warm_up(request)
                     to_parent.send(None)
                     continue
                 name, given = request

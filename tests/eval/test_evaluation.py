@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ from eval.__main__ import main, parse
 from eval.batch_record import UnfinishedBatchError, read_batch, record_name, write_batch
 from eval.batch_synthesis import SynthesizedBatch
 from eval.evaluation import evaluate, plan
+from eval.local_executor import free_scorers
+from eval.metrics.scoring_process import ScoringProcess
 from eval.metrics.speech import estoi, stoi
 from eval.result_schema import ResultsError
 from eval.results import Evaluation
@@ -160,6 +163,28 @@ def test_resume_after_a_stop_leaves_the_same_files(dataset: Dataset, checkpoint:
     )  # killed while it wrote
     evaluate(replace(settings, out=str(stopped)))
     assert digests(stopped) == straight
+
+
+def test_local_executor_leaves_the_same_files_with_any_number_of_scoring_processes(
+    dataset: Dataset, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[int] = []
+
+    def counted(scorers: Sequence[ScoringProcess]) -> SimpleQueue[ScoringProcess]:
+        started.append(len(scorers))
+        return free_scorers(scorers)
+
+    monkeypatch.setattr("eval.local_executor.free_scorers", counted)
+    monkeypatch.setattr("os.cpu_count", lambda: 3)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for name, workers in (("one", 0), ("a core", None)):
+            evaluate(small_evaluation(dataset, checkpoint, tmp_path / name, workers=workers))
+    finally:
+        torch.set_num_threads(threads)
+    assert started == [1, 3]
+    assert digests(tmp_path / "a core") == digests(tmp_path / "one")
 
 
 def test_identity_has_the_beam_and_evaluation_json_has_the_checkpoint(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +74,16 @@ def test_checkpoint_of_every_task_is_read(kind: str, tmp_path: Path) -> None:
     loaded = load_checkpoint(tmp_path / "x.pt")
     assert loaded.kind == kind
     assert type(build_network(loaded)) is type(network)
+
+
+def test_build_network_imports_no_compiler(network: LipToSpeech, tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "best.pt", _checkpoint(network))
+    program = (
+        "import sys; from model.checkpoint import build_network, load_checkpoint; "
+        "build_network(load_checkpoint(sys.argv[1])); print({'sympy', 'torch._dynamo'} & {*sys.modules})"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "best.pt")]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "set()\n"
 
 
 def test_full_disk_leaves_the_old_checkpoint(
