@@ -49,8 +49,8 @@ class EvaluationSettings:
         seed: of the untrained network's weights.
         examples: clips shown of the best, of the median and of the worst.
         device: of the networks and the vocoder; None: GPUs if there are any.
-        workers: processes that score at once; None: one a core; 0: everything in this process, without Ray, but for
-            metrics, which are measured in one beside it.
+        workers: processes that score at once; None: one a core, without Ray up to five minutes of sound; 0: everything
+            in this process, without Ray, but for metrics, which are measured in one beside it.
         address: of a Ray cluster, `auto` or HOST:PORT; None: this machine.
         task_timeout: seconds that a batch, or the scoring of a clip, may take with Ray before it is tried again.
     """
