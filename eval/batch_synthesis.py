@@ -35,6 +35,7 @@ from model.transforms import transform
 from model.vocoders.mel_to_wav import sample_counts
 from pipeline.media.sync import to_pcm16
 from runtime.constants import MEL_FRAMES_PER_VIDEO_FRAME, SAMPLES_PER_FRAME
+from runtime.threads import sleep_when_busy
 from shards import open_dataset
 from shards.loading.batch_plan import MicroBatch, plan_references
 from shards.loading.collate import Batch, BatchReader, Contents, ReadFailure
@@ -92,6 +93,8 @@ class BatchSynthesizer:
         threads: int | None = None,
     ) -> None:
         self._threads, self._settings = threads, settings
+        if threads is None and device == "cpu":
+            sleep_when_busy()
         self._file_reference, self._partners = file_reference, partners
         self._dataset = dataset = open_dataset(settings.shards)
         transforms, vocoder = transforms_of(checkpoint, dataset), VOCODERS[settings.vocoder]

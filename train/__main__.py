@@ -17,6 +17,7 @@ from datetime import timedelta
 from typing import get_args
 
 from runtime.command_line import EXIT_FAILED, EXIT_USER, CommandParser, print_error, settings_of
+from runtime.threads import sleep_when_busy
 from shards.loading.workers import LoaderError
 from train.build import build_trainer
 from train.distributed import Device, DistributedContext, exit_process, is_rank_lost, process_group
@@ -68,6 +69,8 @@ def _rank_lost(error: Exception) -> int:
 
 def _train(settings: TrainSettings, resume: str | None, context: DistributedContext) -> int:
     run_dir = RunDir(settings.out)
+    if context.device.type == "cpu":
+        sleep_when_busy()
     with ExitStack() as stack:
         context.on_rank0(lambda: stack.enter_context(run_dir.lock()))
         trainer = build_trainer(settings, resume, context)

@@ -39,6 +39,7 @@ from runtime.images import color_map, mel_levels
 from runtime.regular_file import check_regular
 from runtime.signals import sigterm_raised
 from runtime.terminal import say
+from runtime.threads import sleep_when_busy
 from shards.format.wav import encode_wav
 
 Array = np.ndarray[Any, Any]
@@ -71,6 +72,8 @@ def _run(values: Namespace) -> int:
 def _synthesize(values: Namespace, plain: Path) -> int:
     """Synthesize the speech of a video by its plain copy, which may be the video itself."""
     device = device_of(values.device)
+    if device.type == "cpu":
+        sleep_when_busy()
     video: Path = values.video
     out: Path = values.out
     info = probe_video(plain)

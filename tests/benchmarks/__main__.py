@@ -32,7 +32,7 @@ ON_FOOTAGE = (
     "loader",
     "training_vs_plain",
 )  # measure(settings, clips, runs)
-WITHOUT = ("transforms", "ctc_decoding", "networks")  # measure(runs)
+WITHOUT = ("transforms", "ctc_decoding", "networks", "busy_machine")  # measure(runs)
 MEASUREMENTS = ON_FOOTAGE + WITHOUT
 
 
