@@ -9,6 +9,7 @@ from shards import open_dataset
 from train.checkpointing import Checkpointer, fingerprint_of
 from train.distributed import DistributedContext
 from train.init import init_network, load_content_asr, load_tokenizer, own_asr, take_from_manifest
+from train.precision import with_precision
 from train.run_dir import RunDir
 from train.settings import TaskName, TrainSettings
 from train.state import prepare_model
@@ -47,6 +48,7 @@ def build_trainer(settings: TrainSettings, resume: str | None, context: Distribu
     checkpointer = Checkpointer(run_dir, settings.checkpoint)
     # rank 0's choices: files may appear or vanish between one rank's look and another's
     checkpoint = context.on_rank0(lambda: checkpointer.find(resume))
+    settings = with_precision(settings, checkpoint, context)
     asr_path = context.on_rank0(lambda: own_asr(run_dir, settings, checkpoint is not None))
     with_own_asr = dataclasses.replace(settings, init_asr=asr_path)
     asr = load_content_asr(with_own_asr, context.device)

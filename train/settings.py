@@ -119,7 +119,8 @@ class TrainSettings:
         clip_norm: gradients are scaled down to this norm; None: not.
         ema: decay of an average of the weights, which is then validated and kept as best; None: none. In the first
             steps it is (1 + step) / (10 + step) where that is less.
-        precision: bf16 autocasts the networks on a GPU or CPU; losses stay in float32. float32 is without TF32.
+        precision: bf16 autocasts the networks on a GPU or CPU; losses stay in float32. float32 is without TF32. auto:
+            by device and size of the network when the run begins (`train.precision`).
         compile: run the network through torch.compile.
         sync_batch_norm: batch-norm statistics over all ranks, on GPUs. A rank that has no micro-batch in the last step
             of an epoch takes part with a clip of zeros, which the statistics then see. Without it each rank normalizes
@@ -151,7 +152,7 @@ class TrainSettings:
     micro_batches_per_step: int = 1
     clip_norm: float | None = None
     ema: float | None = None
-    precision: Literal["float32", "bf16"] = "float32"
+    precision: Literal["auto", "float32", "bf16"] = "auto"
     compile: bool = False
     sync_batch_norm: bool = False
     workers: int = 1

@@ -64,7 +64,7 @@ class TrainedModel:
 
 def prepare_model(network: Network, settings: TrainSettings, context: DistributedContext) -> TrainedModel:
     """Move a network to its device, and make its optimizer and average."""
-    if settings.precision == "float32":
+    if settings.precision != "bf16":
         torch.backends.cudnn.allow_tf32 = False  # it keeps 11 of the 24 bits in convolutions; matrix products have none
     network.to(context.device)
     if settings.sync_batch_norm and context.world_size > 1:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -98,7 +98,8 @@ class Lip2SpeechTask(Task):
         # unpadded, as in the published evaluation: the mean over time runs over the reference alone
         own = inputs.reference[..., : self.settings.segments.reference_frames]
         settings, mel_lengths = self.settings, MEL_FRAMES_PER_VIDEO_FRAME * inputs.lengths
-        synthesizer = Synthesizer(network, settings.transforms, self.device, precision=settings.precision)
+        precision: Literal["float32", "bf16"] = "bf16" if settings.precision == "bf16" else "float32"
+        synthesizer = Synthesizer(network, settings.transforms, self.device, precision=precision)
         output = synthesizer.mels(inputs.video, inputs.lengths, with_references(own, batch.keys, references))
         l1 = mel_l1_per_clip(output.mel, inputs.target, mel_lengths)
         metrics.add("l1", float(l1.sum()), len(l1))
