@@ -37,8 +37,9 @@ from pipeline.media.sync import to_pcm16
 from runtime.constants import MEL_FRAMES_PER_VIDEO_FRAME, SAMPLES_PER_FRAME
 from runtime.threads import sleep_when_busy
 from shards import open_dataset
-from shards.loading.batch_plan import MicroBatch, plan_references
+from shards.loading.batch_plan import plan_references
 from shards.loading.collate import Batch, BatchReader, Contents, ReadFailure
+from shards.loading.planned_batches import MicroBatch
 
 Array = np.ndarray[Any, Any]
 
@@ -124,13 +125,13 @@ class BatchSynthesizer:
 
     def _read_references(self, micro_batch: MicroBatch) -> tuple[dict[str, Tensor], dict[str, str]]:
         """References by key, and by key the name of what they are of."""
-        keys = {clip.row: self._dataset.index["key"][clip.row].as_py() for clip in micro_batch.clips}
+        keys = {clip.row: self._dataset.clip_index.keys[clip.row].as_py() for clip in micro_batch.clips}
         if self._settings.speaker_reference == "self":
             return {}, {}
         if self._file_reference is not None:
             return dict.fromkeys(keys.values(), self._file_reference), dict.fromkeys(keys.values(), "file")
         references, sources = {}, {}
-        for row, single in plan_references(self._dataset.index, [micro_batch]).items():
+        for row, single in plan_references(self._dataset.clip_index, [micro_batch]).items():
             batch = self._references.read(single)
             if batch.keys:
                 references[keys[row]] = loudest_reference(batch.mel, MEL_FRAMES_PER_VIDEO_FRAME * batch.lengths)[0]
@@ -141,8 +142,8 @@ class BatchSynthesizer:
         """Other clips' lips for those of a batch, and by key why there are none; None if no system asks for them."""
         if not self._partners or not batch.keys:
             return None
-        index, lips = self._dataset.index, batch.roi.clone()
-        by_key = {index["key"][clip.row].as_py(): clip for clip in micro_batch.clips}
+        index, lips = self._dataset.clip_index, batch.roi.clone()
+        by_key = {index.keys[clip.row].as_py(): clip for clip in micro_batch.clips}
         failures: dict[str, str] = {}
         for at, key in enumerate(batch.keys):
             one = MicroBatch(micro_batch.number, micro_batch.frames, (by_key[key],))

@@ -46,8 +46,9 @@ from runtime.terminal import say
 from shards import Dataset, DatasetError, Store, open_dataset
 from shards.format.manifest import read_skipped
 from shards.format.store import absolute_url
-from shards.loading.batch_plan import BatchSettings, MicroBatch, plan_evaluation
+from shards.loading.batch_plan import BatchSettings, plan_evaluation
 from shards.loading.index_view import IndexedClip
+from shards.loading.planned_batches import MicroBatch, PlannedBatches
 
 _SECONDS_WITHOUT_RAY = 300.0
 """Of clips that are evaluated without Ray: it takes longer to start than they do."""
@@ -82,7 +83,7 @@ def _evaluate(
     _check(checkpoint, dataset, settings)
     reference, partners = _file_reference(settings, checkpoint), {}
     if "shuffled_lips" in settings.systems:
-        partners = partners_of(dataset.index, [clip.row for micro_batch in planned for clip in micro_batch.clips])
+        partners = partners_of(dataset.clip_index, [clip.row for micro_batch in planned for clip in micro_batch.clips])
     mean_of = dataset.training_splits() if "mean_mel" in settings.systems else ()
     skipped = [entry for entry in read_skipped(dataset.store) if entry["split"] == settings.split]
     store = Store(str(Path(settings.out).absolute()))
@@ -111,10 +112,10 @@ def _scorers(planned: Sequence[MicroBatch], settings: EvaluationSettings) -> lis
     return [ScoringProcess(settings.metrics, settings.metric_timeout, threads) for _ in range(count)]
 
 
-def plan(dataset: Dataset, settings: EvaluationSettings) -> list[MicroBatch]:
+def plan(dataset: Dataset, settings: EvaluationSettings) -> PlannedBatches:
     """The micro-batches of an evaluation: a function of index and settings. `ValueError` where there is no such split,
     or nothing in it; `DatasetError` for a key that could name a file outside of a folder."""
-    wrong = [key for key in dataset.index["key"].to_pylist() if not names_a_file(key)]
+    wrong = [key for key in dataset.clip_index.keys.to_pylist() if not names_a_file(key)]
     if wrong:
         raise DatasetError(
             f"{dataset.store.url}: {wrong[0][:300]!r} cannot name a file: expected names between slashes"
@@ -129,7 +130,7 @@ def plan(dataset: Dataset, settings: EvaluationSettings) -> list[MicroBatch]:
         return Segment(0, stop, text or None)  # without word times it is not known what is said until there
 
     batching = BatchSettings(max_padded_frames=settings.max_padded_frames, long_alone=True)
-    return plan_evaluation(dataset.index, [settings.split], cut, batching, settings.clips)
+    return plan_evaluation(dataset.clip_index, [settings.split], cut, batching, settings.clips)
 
 
 def _check(checkpoint: Checkpoint, dataset: Dataset, settings: EvaluationSettings) -> None:
@@ -178,8 +179,8 @@ class _Planned:
 
 
 def _keyed(dataset: Dataset, planned: Sequence[MicroBatch]) -> dict[int, _Planned]:
-    keys = dataset.index["key"]
-    return {one.number: _Planned(one, keys.take([clip.row for clip in one.clips]).to_pylist()) for one in planned}
+    index = dataset.clip_index
+    return {one.number: _Planned(one, index.keys_of([clip.row for clip in one.clips])) for one in planned}
 
 
 def _run(

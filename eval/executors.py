@@ -26,7 +26,7 @@ from eval.scoring import Waves, metrics_for, score_waves
 from eval.systems import device_of
 from runtime.ray_jobs import Runner, TaskTimeoutError, cause_of
 from runtime.ray_watch import Watch
-from shards.loading.batch_plan import MicroBatch
+from shards.loading.planned_batches import MicroBatch
 
 _RETRIES = 5
 _TRIES_OF_A_TIMEOUT = 3

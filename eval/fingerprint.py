@@ -15,7 +15,7 @@ from model.checkpoint import Checkpoint
 from runtime.versions import versions_of
 from shards import Dataset, Store
 from shards.format.manifest import MANIFEST_NAME
-from shards.loading.batch_plan import MicroBatch
+from shards.loading.planned_batches import MicroBatch
 
 _LIBRARIES = (
     *("lip-to-speech", "torch", "numpy", "scipy", "soxr", "librosa", "pystoi", "pesq", "jiwer", "ray"),

@@ -15,7 +15,7 @@ from eval.batch_synthesis import BatchSynthesizer, SynthesizedBatch
 from eval.metrics.pair_scores import PairScores
 from eval.metrics.scoring_process import ScoringProcess
 from eval.scoring import Waves, score_waves
-from shards.loading.batch_plan import MicroBatch
+from shards.loading.planned_batches import MicroBatch
 
 Scores = dict[str, PairScores]
 """Scores of a clip by system."""

@@ -30,9 +30,11 @@ from model.transforms import TransformSettings
 from runtime.constants import MEL_FRAMES_PER_VIDEO_FRAME, N_MELS
 from runtime.limits import MAX_TOKENIZER_BYTES
 from shards import Dataset
-from shards.loading.batch_plan import BatchSettings, MicroBatch, PlannedClip, plan_epoch
+from shards.loading.batch_plan import BatchSettings, plan_epoch
 from shards.loading.collate import Contents
+from shards.loading.index_view import ClipIndex
 from shards.loading.loader import LoaderSettings, load
+from shards.loading.planned_batches import MicroBatch, PlannedClip
 
 
 class SystemInputs(NamedTuple):
@@ -73,7 +75,7 @@ def mel_of(system: str, inputs: SystemInputs) -> tuple[Tensor, Tensor | None]:
             return inputs.target, None
 
 
-def partners_of(index: pa.Table, rows: Sequence[int]) -> dict[int, int]:
+def partners_of(index: ClipIndex | pa.Table, rows: Sequence[int]) -> dict[int, int]:
     """For each row another one of them: of the same speaker where there is one, of nearly the same length.
 
     Neighbors in length are each other's partners; of an odd number the last three go round. Clips that are alone with
@@ -81,7 +83,9 @@ def partners_of(index: pa.Table, rows: Sequence[int]) -> dict[int, int]:
     """
     if len(rows) < 2:
         raise ValueError("systems: shuffled_lips takes another clip's lips, and there is a single clip")
-    keys, speakers, frames = (index[name].take(list(rows)).to_pylist() for name in ("key", "speaker", "frames"))
+    index = ClipIndex.of(index)
+    keys, frames = index.keys_of(rows), index.frames[list(rows)].tolist()
+    speakers = [index.speaker[0][speaker] for speaker in index.speaker[1][list(rows)]]
     order = sorted(range(len(rows)), key=lambda at: (speakers[at], frames[at], keys[at]))
     groups = [list(group) for _, group in groupby(order, key=lambda at: speakers[at])]
     alone = sorted((group[0] for group in groups if len(group) == 1), key=lambda at: (frames[at], keys[at]))
@@ -97,10 +101,10 @@ def partners_of(index: pa.Table, rows: Sequence[int]) -> dict[int, int]:
     return partner
 
 
-def with_partners(index: pa.Table, micro_batch: MicroBatch, partners: Mapping[int, int]) -> MicroBatch:
+def with_partners(index: ClipIndex, micro_batch: MicroBatch, partners: Mapping[int, int]) -> MicroBatch:
     """The same micro-batch with each clip's partner in its place, cut where the clip itself ends."""
     others = [partners[clip.row] for clip in micro_batch.clips]
-    frames = index["frames"].take(pa.array(others, pa.int64())).to_pylist()
+    frames = index.frames[others].tolist()
     clips = tuple(
         PlannedClip(other, 0, min(clip.stop, length), None, False)
         for clip, other, length in zip(micro_batch.clips, others, frames, strict=True)
@@ -121,7 +125,7 @@ def mean_mel_of(dataset: Dataset, splits: Sequence[str], max_padded_frames: int,
     """(n_mels,) the mean over all mel frames of splits, each clip used whole; `workers` processes read. `DatasetError`
     or `StorageError` where a clip cannot be read."""
     batching = BatchSettings(max_padded_frames=max_padded_frames, long_alone=True)
-    planned = plan_epoch(dataset.index, splits, 0, 0, settings=batching)
+    planned = plan_epoch(dataset.clip_index, splits, 0, 0, settings=batching)
     total, count = torch.zeros(N_MELS, dtype=torch.float64), 0
     for batch in load(dataset, planned, LoaderSettings(workers, contents=Contents(roi=False))):
         assert batch is not None

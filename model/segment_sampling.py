@@ -32,7 +32,8 @@ WINDOW_FRAMES = 50
 SPEAKER_FRAMES_PADDED = 100
 """Mel frames of a speaker reference in training, with the zeros that follow it."""
 
-_ROUNDING = 1e-6
+ROUNDING = 1e-6
+"""Of times in frames: they are written in hundredths of a second."""
 
 
 @dataclass(frozen=True)
@@ -112,8 +113,8 @@ def draw_words(
     if not words:
         return whole_clip(None, frames, settings)
     # times are written in hundredths: 0.28 * 25 is 7, not the 7.000000000000001 that would round up to 8
-    start = min(math.floor(settings.fps * words[first][1] + _ROUNDING), frames - 1)
-    stops = [min(math.ceil(settings.fps * end - _ROUNDING), frames) for _, _, end in words[first : first + count]]
+    start = min(math.floor(settings.fps * words[first][1] + ROUNDING), frames - 1)
+    stops = [min(math.ceil(settings.fps * end - ROUNDING), frames) for _, _, end in words[first : first + count]]
     while len(stops) > 1 and stops[-1] - start > settings.max_frames:
         stops.pop()
     whole = stops[-1] - start <= settings.max_frames

@@ -158,8 +158,11 @@ def verify(arguments: Sequence[str]) -> int:
     parser = CommandParser("pipeline verify", verify.__doc__)
     _add_dataset_argument(parser)
     _add_job_arguments(parser)
+    parser.add_argument(
+        "--index_only", action="store_true", help="look at manifest, index, plan and errors, and at no shard"
+    )
     values = parser.parse(arguments)
-    manifest, problems = recheck(values.dataset, values.address, values.workers, values.task_timeout)
+    manifest, problems = recheck(values.dataset, values.address, values.workers, values.task_timeout, values.index_only)
     for problem in problems:
         say(shortened(problem))  # it may quote a file
     totals = manifest.totals
@@ -168,8 +171,8 @@ def verify(arguments: Sequence[str]) -> int:
         _warn(f"{values.dataset}: {len(problems)} problems; {again} before it")
         return 1
     say(
-        f"verified: {totals['clips']} clips, {totals['hours']:.3f} h, {totals['bytes'] / 1e6:.1f} MB in "
-        f"{values.dataset}"
+        f"verified{', but for shards' if values.index_only else ''}: {totals['clips']} clips, {totals['hours']:.3f} h, "
+        f"{totals['bytes'] / 1e6:.1f} MB in {values.dataset}"
     )
     return 0
 

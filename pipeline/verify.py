@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from pipeline.clip import stored_mel
 from runtime.constants import FPS, SAMPLE_RATE
-from runtime.limits import MAX_INDEX_BYTES
 from runtime.progress import JobProgress
 from runtime.ray_jobs import TASK_TIMEOUT, job_runner
 from runtime.regular_file import IrregularFileError
-from shards import DatasetError, Manifest, Sample, StorageError, Store, decode_sample, open_dataset, read_sidecar
-from shards.format.index import INDEX_NAME, decode_index
-from shards.format.index_checks import index_problems
+from shards import (
+    Dataset,
+    DatasetError,
+    Manifest,
+    Sample,
+    StorageError,
+    Store,
+    decode_sample,
+    open_dataset,
+    read_sidecar,
+)
+from shards.format.index import ENCODED, INDEX_SCHEMA, IndexFile
+from shards.format.index_bytes import INDEX_NAME, fetch_index
+from shards.format.index_checks import codes_of, index_problems, text_problems
 from shards.format.manifest import (
     ERRORS_NAME,
     MANIFEST_NAME,
@@ -28,12 +39,16 @@ from shards.format.manifest import (
 )
 from shards.format.member_names import MEMBERS, member_extension
 from shards.format.store import absolute_url
-from shards.format.stored import read_stored
 from shards.format.tar import Member
 from shards.loading.dataset import read_tar
 
 _MEL_TOLERANCE = 1e-4
 """Another machine's FFT rounds otherwise; the reference arrays allow as much."""
+
+_LONG = ("source", "text", "words")
+"""Columns of the index that take most of its memory."""
+
+_SHARDS_AT_ONCE = 256
 
 _UNREADABLE = (DatasetError, IrregularFileError, OSError)
 
@@ -51,9 +66,18 @@ class _ShardCheck:
 
 
 def verify(
-    url: str, address: str | None = None, workers: int | None = None, task_timeout: float = TASK_TIMEOUT
+    url: str,
+    address: str | None = None,
+    workers: int | None = None,
+    task_timeout: float = TASK_TIMEOUT,
+    index_only: bool = False,
 ) -> tuple[Manifest, list[str]]:
     """Recheck everything that the dataset at a path or URL says of itself, with Ray as `run_build`.
+
+    Args:
+        url: of the dataset.
+        address, workers, task_timeout: as of `run_build`.
+        index_only: look at manifest, index, plan and errors, and at no shard or sidecar.
 
     Returns:
         The manifest, and one line for each thing that is wrong, naming the file or key; none where all is well.
@@ -63,38 +87,48 @@ def verify(
     """
     dataset = open_dataset(url)
     manifest, problems = dataset.manifest, list[str]()
-    rows: list[dict[str, Any]] | None = None
+    index, counted = None, None
     try:
-        rows = _read_rows(manifest, dataset.store, problems)
+        index = _open_index(manifest, dataset.store, problems)
+        counted = _check_index(index, manifest, problems)
     except _UNREADABLE as error:
-        problems.append(f"{error}; rows are taken from the sidecars")
-    rows_of: dict[str, list[dict[str, Any]]] = {}
-    for row in rows or ():
-        rows_of.setdefault(row["shard"], []).append(row)
-    checks = [
-        _ShardCheck(
-            absolute_url(url),
-            split,
-            entry,
-            dataset.crop_radius,
-            manifest.plan,
-            None if rows is None else rows_of.get(entry.name, []),
-        )
-        for split, entries in manifest.splits.items()
-        for entry in entries
-    ]
+        index = None
+        problems.append(str(error) if index_only else f"{error}; rows are taken from the sidecars")
     problems += _check_files(manifest, dataset.store)
-    problems += _check_totals(manifest, rows, dataset.store)
-    with (
-        job_runner(address, workers, task_timeout) as runner,
-        JobProgress("verify", sum(check.entry.clips for check in checks)) as progress,
-    ):
-        for outcome in runner.map(check_shard, checks, progress.update, retry_on=(StorageError,)):
-            entry = outcome.item.entry
-            problems += outcome.result if outcome.result is not None else [f"{entry.name}: {outcome.error}"]
-            progress.add(entry.clips, entry.frames / FPS, 0)
-            progress.update()
+    problems += _check_totals(manifest, counted, dataset.store)
+    if not index_only:
+        entries = [entry for entries in manifest.splits.values() for entry in entries]
+        with (
+            job_runner(address, workers, task_timeout) as runner,
+            JobProgress("verify", sum(entry.clips for entry in entries)) as progress,
+        ):
+            for checks in _shard_checks(dataset, absolute_url(url), index):
+                for outcome in runner.map(check_shard, checks, progress.update, retry_on=(StorageError,)):
+                    entry = outcome.item.entry
+                    problems += outcome.result if outcome.result is not None else [f"{entry.name}: {outcome.error}"]
+                    progress.add(entry.clips, entry.frames / FPS, 0)
+                    progress.update()
     return manifest, sorted(problems)
+
+
+def _shard_checks(dataset: Dataset, url: str, index: IndexFile | None) -> Iterator[list[_ShardCheck]]:
+    """Checks of all shards, some at a time: rows of all of them as objects are tens of gigabytes of a large dataset."""
+    table = None if index is None else index.table()
+    rows_of: dict[str, np.ndarray[Any, Any]] = {}
+    if table is not None and len(table):
+        names, shard_of = codes_of(table["shard"])
+        order = np.argsort(shard_of, kind="stable")
+        parts = np.split(order, np.flatnonzero(np.diff(shard_of[order])) + 1)
+        rows_of = {names[shard_of[rows[0]]]: rows for rows in parts}
+    shards = [(split, entry) for split, entries in dataset.manifest.splits.items() for entry in entries]
+    for first in range(0, len(shards), _SHARDS_AT_ONCE):
+        checks = []
+        for split, entry in shards[first : first + _SHARDS_AT_ONCE]:
+            rows = None
+            if table is not None:
+                rows = table.take(pa.array(rows_of.get(entry.name, ()), pa.int64())).to_pylist()
+            checks.append(_ShardCheck(url, split, entry, dataset.crop_radius, dataset.manifest.plan, rows))
+        yield checks
 
 
 def check_shard(check: _ShardCheck) -> list[str]:
@@ -177,22 +211,30 @@ def _check_row(check: _ShardCheck, row: dict[str, Any], sample: Sample, members:
     return problems
 
 
-def _read_rows(manifest: Manifest, store: Store, problems: list[str]) -> list[dict[str, Any]]:
-    """The rows of the index; what is wrong with it is added to `problems`.
+def _open_index(manifest: Manifest, store: Store, problems: list[str]) -> IndexFile:
+    """The index; that it is not the manifest's is added to `problems`.
 
     Raises:
         DatasetError, OSError: it cannot be read.
     """
     try:
-        content = read_stored(store, INDEX_NAME, MAX_INDEX_BYTES)
+        fetched = fetch_index(store)
     except FileNotFoundError as error:
         raise DatasetError(f"{INDEX_NAME}: is missing") from error
-    if hashlib.sha256(content).hexdigest() != manifest.sha256.get(INDEX_NAME):
+    if fetched.sha256 != manifest.sha256.get(INDEX_NAME):
         problems.append(f"{INDEX_NAME}: sha256 is not the manifest's")
-    index = decode_index(content, INDEX_NAME)
-    problems += [f"{INDEX_NAME}: {problem}" for problem in index_problems(index, manifest)]
-    rows: list[dict[str, Any]] = index.to_pylist()
-    return rows
+    return IndexFile(fetched, INDEX_NAME)
+
+
+def _check_index(index: IndexFile, manifest: Manifest, problems: list[str]) -> tuple[int, int]:
+    """Clips and frames of the index; what is wrong with its rows is added to `problems` (`DatasetError`: it cannot be
+    read). Texts and words are read a row group at a time."""
+    flat = index.columns([name for name in INDEX_SCHEMA.names if name not in _LONG], ENCODED)
+    found = list(index_problems(flat, manifest))
+    for group in index.groups(["key", *_LONG]):
+        found += text_problems(group)
+    problems += [f"{INDEX_NAME}: {problem}" for problem in found]
+    return index.rows, int(flat["frames"].to_numpy().sum(dtype=np.int64))
 
 
 def _check_sidecar(store: Store, check: _ShardCheck, problems: list[str]) -> list[dict[str, Any]] | None:
@@ -234,11 +276,11 @@ def _check_files(manifest: Manifest, store: Store) -> list[str]:
     return problems + [f"{name}: is not in the manifest" for name in strays]
 
 
-def _check_totals(manifest: Manifest, rows: list[dict[str, Any]] | None, store: Store) -> list[str]:
+def _check_totals(manifest: Manifest, counted_rows: tuple[int, int] | None, store: Store) -> list[str]:
     entries = [entry for split in manifest.splits.values() for entry in split]
-    frames = sum(entry.frames for entry in entries) if rows is None else sum(row["frames"] for row in rows)
+    clips, frames = counted_rows or (sum(entry.clips for entry in entries), sum(entry.frames for entry in entries))
     counted: dict[str, float] = {
-        "clips": sum(entry.clips for entry in entries) if rows is None else len(rows),
+        "clips": clips,
         "frames": frames,
         "hours": hours_of(frames),
         "bytes": sum(entry.bytes for entry in entries),

@@ -116,7 +116,9 @@ MAX_SIDECAR_BYTES = 64 << 20
 MAX_SKIPPED_BYTES = 256 << 20
 """Of `errors.jsonl`, about 300 bytes a clip."""
 
-MAX_INDEX_BYTES, MAX_INDEX_ROWS = 2 << 30, 20_000_000
+MAX_INDEX_BYTES, MAX_INDEX_ROWS = 4 << 30, 20_000_000
+"""Of an index: that of 10,000 hours with word times has 5 million rows and a gigabyte."""
+
 MAX_INDEX_RATIO, MIN_INDEX_ROOM = 128, 128 << 20
 """Of an index: how many times its file it may take in memory, or so many bytes; real ones take 5 to 70 times."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from pipeline.clip import Corpus, build_sample
 from pipeline.config import BuildSettings
 from pipeline.corpora import index_corpus
 from shards import Sample
+from tests.benchmarks import large_index
 from tests.benchmarks.gpu import __main__ as gpu
 from tests.benchmarks.gpu.steps import rows
 from tests.benchmarks.gpu.synthetic_run import SMALL as SMALL_RUN
@@ -141,3 +143,20 @@ def test_plain_network_computes_what_the_network_does() -> None:
     video, lengths, reference = torch.randn(2, 1, 8, 48, 48), torch.tensor([8, 6]), torch.randn(2, 80, 50)
     for found, expected in zip(plain(video, lengths, reference), ours(video, lengths, reference), strict=True):
         torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+
+
+def test_large_index_benchmark_measures_every_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def here(part: Callable[[str, int], str], folder: str, clips: int) -> tuple[float, float, float, str]:
+        return 1.0, 1.0, 1.0, part(folder, clips)
+
+    monkeypatch.setattr(large_index, "_alone", here)
+    header, rule, *parts = large_index.measure(1000)
+    assert {line.count("|") for line in (header, rule, *parts)} == {6}
+    assert len(parts) == len(large_index.PARTS)
+    assert "1,000 clips in 8 shards" in parts[0]
+
+
+def test_large_index_benchmark_runs_parts_in_processes_of_their_own(tmp_path: Path) -> None:
+    seconds, of_cores, megabytes, note = large_index._alone(large_index.write_sidecars, str(tmp_path), 3)
+    assert min(seconds, of_cores, megabytes) > 0
+    assert note == "3 clips in 1 shards"

@@ -22,7 +22,7 @@ from typing import Any
 from model.checkpoint import Checkpoint, CheckpointError, check_weights, load_checkpoint, save_checkpoint
 from model.tokenizer import Tokenizer
 from shards import Dataset, Store
-from shards.format.index import INDEX_NAME
+from shards.format.index_bytes import INDEX_NAME
 from train.optim import restore_optimizer
 from train.run_dir import RunDir
 from train.settings import CheckpointSettings, TrainSettings

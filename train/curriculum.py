@@ -6,13 +6,19 @@ little to align (Assael et al., LipNet, 2016; Chung et al., Lip reading sentence
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from random import Random
+from typing import Any
+
+import numpy as np
 
 from model.segment_sampling import Segment, SegmentSettings, draw_words, whole_clip
-from shards.loading.batch_plan import Draw
-from shards.loading.index_view import IndexedClip
+from shards.loading.draws import Draw
+from shards.loading.index_view import ClipIndex, IndexedClip
 from train.settings import Stage, TrainSettings
+from train.word_runs import word_run_lengths
+
+Array = np.ndarray[Any, Any]
 
 _SEGMENTED_SET = "pretrain"
 
@@ -26,29 +32,51 @@ def stage_at(curriculum: tuple[Stage, ...], epoch: int) -> Stage | None:
     return None
 
 
-def segment_of(settings: TrainSettings, epoch: int) -> Draw:
-    """How a clip's segment is drawn in an epoch.
+@dataclass(frozen=True)
+class SegmentDraw:
+    """How a clip's segment is drawn: a run of words of clips of the set `pretrain`, others whole, as published; in a
+    stage of the curriculum a run of words wherever there are word times, else only clips that are short enough.
 
-    A run of words of clips of the set `pretrain`, others whole, as published; in a stage of the curriculum a run of
-    words wherever there are word times, and otherwise only clips that are short enough.
+    Attributes:
+        ranges: of the segments, as the stage narrows them.
+        longest: frames of a clip that is used whole in a stage of the curriculum; None: there is none.
     """
-    stage, ranges = stage_at(settings.curriculum, epoch), settings.segments
-    if stage is not None:
-        ranges = replace(
-            ranges,
-            min_words=1,
-            max_words=min(ranges.max_words, stage.max_words),
-            max_frames=min(ranges.max_frames, stage.max_frames),
-        )
 
-    def draw(clip: IndexedClip, random: Random) -> Segment | None:
-        if clip.words and (stage is not None or clip.set == _SEGMENTED_SET):
-            return draw_words(clip.words, clip.frames, random, ranges)
-        if stage is not None and clip.frames > stage.max_frames:
+    ranges: SegmentSettings
+    longest: int | None
+
+    def __call__(self, clip: IndexedClip, random: Random) -> Segment | None:
+        if clip.words and (self.longest is not None or clip.set == _SEGMENTED_SET):
+            return draw_words(clip.words, clip.frames, random, self.ranges)
+        if self.longest is not None and clip.frames > self.longest:
             return None
-        return _whole(clip, ranges)
+        return _whole(clip, self.ranges)
 
-    return draw
+    def lengths(self, index: ClipIndex, rows: Array, seed: str) -> Array:
+        """Video frames of the segments of rows (ascending), 0 where there is none (`DrawsMany`)."""
+        found = np.minimum(index.frames[rows], self.ranges.max_frames).astype(np.int64)
+        names, set_of = index.set
+        segmented = np.isin(names, [_SEGMENTED_SET])[set_of[rows]]
+        if self.longest is not None:
+            found[index.frames[rows] > self.longest] = 0
+            segmented[:] = True
+        of_words = rows[segmented]
+        found[segmented] = word_run_lengths(index, of_words, seed, self.ranges, otherwise=found[segmented])
+        return found
+
+
+def segment_of(settings: TrainSettings, epoch: int) -> SegmentDraw:
+    """How a clip's segment is drawn in an epoch."""
+    stage, ranges = stage_at(settings.curriculum, epoch), settings.segments
+    if stage is None:
+        return SegmentDraw(ranges, None)
+    ranges = replace(
+        ranges,
+        min_words=1,
+        max_words=min(ranges.max_words, stage.max_words),
+        max_frames=min(ranges.max_frames, stage.max_frames),
+    )
+    return SegmentDraw(ranges, stage.max_frames)
 
 
 def whole_clips(ranges: SegmentSettings) -> Draw:

@@ -23,7 +23,6 @@ from runtime.limits import MAX_CHECKPOINT_BYTES, MAX_TOKENIZER_BYTES
 from runtime.regular_file import read_regular
 from shards import Dataset
 from shards.format.manifest import MANIFEST_NAME
-from shards.loading.index_view import rows_by_shard
 from train.checkpointing import sha256_of
 from train.run_dir import RunDir
 from train.settings import TrainSettings
@@ -42,8 +41,7 @@ def load_tokenizer(dataset: Dataset, settings: TrainSettings) -> Tokenizer | Non
         StorageError: the store does not answer.
     """
     where, store = dataset.store.url, dataset.store
-    rows = rows_by_shard(dataset.index, settings.splits)
-    has_texts = any(text.strip() for shard in rows for text in dataset.index["text"].take(shard).to_pylist())
+    has_texts = dataset.clip_index.has_text(settings.splits)
     no_texts = f"no clip of {', '.join(settings.splits)} has a transcript"
     if settings.task != "lip2speech" and not has_texts:
         raise ValueError(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -61,8 +62,9 @@ class SkippedClips:
 
     def _stop(self, what: str, skipped: Sequence[dict[str, str]]) -> TrainingError:
         keys = [clip["key"] for clip in skipped]
-        index, dataset = self._dataset.index, self._dataset.store.url
-        shards = index.filter(pc.is_in(index["key"], pa.array(keys)))["shard"].unique().to_pylist()
+        index, dataset = self._dataset.clip_index, self._dataset.store.url
+        rows = np.flatnonzero(pc.is_in(index.keys, pa.array(keys)))
+        shards = list(dict.fromkeys(index.shard[0][shard] for shard in index.shard[1][rows]))
         return TrainingError(
             f"{what}: the last of shard {first_few(shards)}: {first_few(keys)}: {skipped[0]['reason']}. All are in "
             f"{self._run_dir.skipped}; `pipeline verify {dataset}` looks at the dataset, --resume auto resumes"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from threading import Event
@@ -18,9 +18,10 @@ from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from model.losses import content_switches_on
 from runtime.signals import sigterm_noted
 from shards import Dataset
-from shards.loading.batch_plan import MicroBatch, plan_epoch
 from shards.loading.distribute import distribute_from, steps_in_epoch
 from shards.loading.loader import load
+from shards.loading.plan_ahead import EpochArguments, PlanAhead
+from shards.loading.planned_batches import PlannedBatches
 from train.checkpoint_writer import CheckpointWriter
 from train.checkpointing import Checkpointer, check_fingerprint, make_checkpoint, restore_checkpoint
 from train.curriculum import segment_of
@@ -63,6 +64,7 @@ class Trainer:
         self.throughput = Throughput(context)
         self.validator: Validator | None = None
         self._writer = CheckpointWriter()
+        self._plans = PlanAhead(settings.loader(task.contents).start_method)
         self._skipped = SkippedClips(dataset, settings, self.run_dir, context)
 
     def plan_validation(self) -> None:
@@ -90,6 +92,7 @@ class Trainer:
             closing(Logger(self.run_dir, state, steps, is_rank0)) as logger,
             sigterm_noted() as signalled,
             self._writer,
+            closing(self._plans),
         ):
             if self._validation_is_due():  # the run was stopped before it
                 self.validate(logger)
@@ -112,7 +115,9 @@ class Trainer:
                 f"state.step_in_epoch is {state.step_in_epoch}, and epoch {state.epoch} has {steps} steps: the "
                 "checkpoint that this run resumed from is damaged; resume from the one before it"
             )
-        self._skipped.begin_epoch(_clips(planned), state)
+        self._skipped.begin_epoch(planned.clips, state)
+        if state.step + steps - state.step_in_epoch < last_step:
+            self._plans.begin(self._arguments(state.epoch + 1))
         loader, pin_memory = settings.loader(self.task.contents), context.device.type == "cuda"
         with closing(load(self.dataset, slots, loader, pin_memory)) as batches:
             while state.step_in_epoch < steps and state.step < last_step:
@@ -120,7 +125,7 @@ class Trainer:
                 first = state.step_in_epoch * per_step
                 of_step = planned[first : first + per_step]
                 result = step.take(state, share, len(of_step), signalled.is_set())
-                self._skipped.add(result.skipped, _clips(of_step), state)
+                self._skipped.add(result.skipped, of_step.clips, state)
                 self._record_nonfinite(result)
                 throughput.add(result)
                 logger.update(state.step)
@@ -144,25 +149,29 @@ class Trainer:
                     break
         return True
 
-    def plan_epoch(self) -> list[MicroBatch]:
+    def plan_epoch(self) -> PlannedBatches:
         """The micro-batches of the state's epoch (`TrainingError`: there are fewer than ranks)."""
-        settings, epoch = self.settings, self.state.epoch
-        from_other = self.task.uses_speaker_reference and settings.segments.speaker_reference == "other"
-        planned = plan_epoch(
-            self.dataset.index,
-            settings.splits,
-            settings.seed,
-            epoch,
-            segment_of(settings, epoch),
-            settings.batch,
-            reference_frames=settings.segments.reference_frames if from_other else 0,
-        )
+        epoch = self.state.epoch
+        planned = self._plans.take(self._arguments(epoch))
         if len(planned) < self.context.world_size:
             raise TrainingError(
                 f"{len(planned)} micro-batches in epoch {epoch} for {self.context.world_size} ranks: lower "
                 "batch.max_padded_frames, use fewer ranks, or let the curriculum take longer clips"
             )
         return planned
+
+    def _arguments(self, epoch: int) -> EpochArguments:
+        settings = self.settings
+        from_other = self.task.uses_speaker_reference and settings.segments.speaker_reference == "other"
+        return EpochArguments(
+            self.dataset.clip_index,
+            tuple(settings.splits),
+            settings.seed,
+            epoch,
+            segment_of(settings, epoch),
+            settings.batch,
+            settings.segments.reference_frames if from_other else 0,
+        )
 
     def _record_nonfinite(self, result: StepResult) -> None:
         """Write down the clips of a step without a finite loss and gradient; stop where that happens too often."""
@@ -235,7 +244,3 @@ class Trainer:
             if aside is not None:
                 log.info("the best so far was by %s: it is %s; from here it is by %s", before, aside, criterion)
             self.state.best, self.state.best_criterion = None, criterion
-
-
-def _clips(planned: Sequence[MicroBatch]) -> int:
-    return sum(len(micro_batch.clips) for micro_batch in planned)

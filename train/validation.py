@@ -6,7 +6,7 @@ Each rank takes every `world_size`-th micro-batch; nothing is done together unti
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from random import Random
@@ -19,9 +19,10 @@ from eval.metrics.registry import SPEECH_METRICS
 from model.segment_sampling import loudest_reference
 from runtime.constants import MEL_FRAMES_PER_VIDEO_FRAME
 from shards import Dataset
-from shards.loading.batch_plan import MicroBatch, plan_evaluation, plan_references
+from shards.loading.batch_plan import plan_evaluation, plan_references
 from shards.loading.collate import Contents, ReadFailure
 from shards.loading.loader import LoaderSettings, load
+from shards.loading.planned_batches import MicroBatch, PlannedBatches
 from train.curriculum import whole_clips
 from train.distributed import DistributedContext
 from train.settings import TrainSettings
@@ -66,10 +67,10 @@ class Validator:
             raise ValueError(f"checkpoint.best: {best} is not measured by this task; it measures {', '.join(measured)}")
         assert chosen.split is not None
         draw = whole_clips(settings.segments)
-        planned = plan_evaluation(dataset.index, [chosen.split], draw, settings.batch, chosen.clips)
-        self.planned: list[MicroBatch] = planned[context.rank :: context.world_size]
-        keys = dataset.index["key"].take([clip.row for micro_batch in planned for clip in micro_batch.clips])
-        by_hash = sorted(keys.to_pylist(), key=lambda key: Random(f"shown {key}").random())
+        planned = plan_evaluation(dataset.clip_index, [chosen.split], draw, settings.batch, chosen.clips)
+        self.planned: PlannedBatches = planned[context.rank :: context.world_size]
+        keys = dataset.clip_index.keys_of(planned.all_rows)
+        by_hash = sorted(keys, key=lambda key: Random(f"shown {key}").random())
         self.shown = frozenset(by_hash[: chosen.examples])
         self.references: Mapping[str, Tensor] = {}
         if task.uses_speaker_reference and chosen.speaker_reference == "other":
@@ -129,13 +130,13 @@ class Validator:
 
 
 def load_references(
-    dataset: Dataset, planned: list[MicroBatch], mel_frames: int, loader: LoaderSettings
+    dataset: Dataset, planned: Sequence[MicroBatch], mel_frames: int, loader: LoaderSettings
 ) -> dict[str, Tensor]:
     """Speaker references by key: (n_mels, mel_frames) on the CPU, the loudest stretch of another clip of the speaker.
 
     Clips whose speaker has no other clip in the split, or whose other clip is damaged, have none.
     """
-    of_row = plan_references(dataset.index, planned)
+    of_row = plan_references(dataset.clip_index, planned)
     distinct = sorted({each.number: each for each in of_row.values()}.values())
     loader = replace(loader, on_error="skip", contents=Contents(roi=False))
     found = {
@@ -143,5 +144,5 @@ def load_references(
         for one, batch in zip(distinct, load(dataset, distinct, loader), strict=True)
         if batch is not None and batch.keys
     }
-    keys = dataset.index["key"]
+    keys = dataset.clip_index.keys
     return {keys[row].as_py(): found[one.number] for row, one in of_row.items() if one.number in found}

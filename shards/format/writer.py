@@ -5,18 +5,18 @@ The tar is a plain WebDataset tar, with time, owner and order fixed: a shard's b
 
 from __future__ import annotations
 
-import hashlib
 import io
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import IO, Any, cast
+from typing import Any, cast
 
 import numpy as np
 
 from shards.format.errors import DatasetError
+from shards.format.hashing_file import HashingFile
 from shards.format.member_names import MEMBERS, member_extension
 from shards.format.npy import encode_npy_header
 from shards.format.roi import RoiCodec, roi_blocks, roi_member
@@ -25,21 +25,6 @@ from shards.format.store import Store
 
 _BYTES_AT_ONCE = 1 << 20
 """A member of a short clip in one piece: in pieces of 10 kB, as of tarfile's streams, writing takes twice as long."""
-
-
-@dataclass
-class _HashingFile:
-    """Passes writes on and keeps the checksum of them, so that a finished tar need not be read again."""
-
-    file: IO[bytes]
-    digest: Any = field(default_factory=hashlib.sha256)
-
-    def write(self, content: bytes) -> int:
-        self.digest.update(content)
-        return self.file.write(content)
-
-    def tell(self) -> int:
-        return self.file.tell()
 
 
 @dataclass
@@ -62,7 +47,7 @@ class ShardWriter:
             StorageError: the medium failed.
         """
         with store.create(shard) as file:
-            hashing = _HashingFile(file)
+            hashing = HashingFile(file)
             tar = tarfile.TarFile(
                 fileobj=cast(Any, hashing), mode="w", format=tarfile.PAX_FORMAT, copybufsize=_BYTES_AT_ONCE
             )

@@ -5,8 +5,11 @@ taken in windows of several; the clips of a window are permuted; of each, the pa
 the same length are put together into micro-batches of a bounded size; the micro-batches of a window are permuted.
 Windows keep reading local: at any time only a few shards are open, or have to be fetched.
 
-    planned = plan_epoch(dataset.index, ["train"], seed=0, epoch=3, draw=draw)
+    planned = plan_epoch(dataset.clip_index, ["train"], seed=0, epoch=3, draw=draw)
     slots = distribute_from(planned, per_step, step, rank, world)     # this rank's micro-batches, from a step on
+
+A plan knows the row and the length of each part, a few bytes a clip. Its micro-batches are made when they are looked
+at: then each part is drawn once more, with its text.
 
 A global batch is `per_step` consecutive micro-batches, whatever the number of ranks: a run that resumes, on other ranks
 too, reads the rest, nothing twice. No picture and no sound is touched here, and torch is not needed.
@@ -14,16 +17,21 @@ too, reads the rest, nothing twice. No picture and no sound is touched here, and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from shards.loading.index_view import IndexedClip, clips_of, rows_by_shard
-from shards.loading.reference_clips import Reference, nearby_references, reference_rows
+from shards.loading.draws import Draw, segment_lengths, whole
+from shards.loading.index_view import ClipIndex, rows_by_shard
+from shards.loading.planned_batches import MicroBatch, PlannedBatches, PlannedClip, rows_at
+from shards.loading.reference_clips import reference_rows
+from shards.loading.seeded_random import SeededRandoms
+
+Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -58,52 +66,19 @@ class BatchSettings:
             )
 
 
-Segment = tuple[int, int, str | None]
-"""The part of a clip that is used: its first video frame, the one after its last, and its text, None if unknown."""
-
-Draw = Callable[[IndexedClip, Random], Segment | None]
-"""Chooses the segment of a clip that is used, or None: not this time. Its Random is seeded by (seed, epoch, key), and
-belongs to this clip."""
-
-
-class PlannedClip(NamedTuple):
-    """One clip of a micro-batch: its row in the index, video frames [start, stop), text; `whole`: all of its frames;
-    a reference utterance of the same speaker, if one is wanted and there is one."""
-
-    row: int
-    start: int
-    stop: int
-    text: str | None
-    whole: bool
-    reference: Reference | None = None
-
-
-class MicroBatch(NamedTuple):
-    """What is read and run at once: its number in the epoch, the frames it is padded to, and its clips."""
-
-    number: int
-    frames: int
-    clips: tuple[PlannedClip, ...]
-
-
-def whole(clip: IndexedClip, random: Random) -> Segment:
-    """Every clip as it is."""
-    return 0, clip.frames, clip.text
-
-
 def plan_epoch(
-    index: pa.Table,
+    index: ClipIndex | pa.Table,
     splits: Sequence[str],
     seed: int,
     epoch: int,
     draw: Draw = whole,
     settings: BatchSettings = BatchSettings(),
     reference_frames: int = 0,
-) -> list[MicroBatch]:
+) -> PlannedBatches:
     """The micro-batches of an epoch, in order. Every clip of the splits that `draw` takes is in one of them, once.
 
     Args:
-        index: of the dataset (`Dataset.index`).
+        index: of the dataset (`Dataset.clip_index`), or a table of `INDEX_SCHEMA`.
         splits: which splits to read.
         seed, epoch: what the order and the parts are drawn from. A clip's part depends on nothing else.
         draw: the part of each clip that is used; default: the whole clip.
@@ -115,32 +90,21 @@ def plan_epoch(
         ValueError: a split without clips; a part that lies outside of its clip; a clip that is longer than
             `max_padded_frames`, which is named.
     """
-    order = Random(f"order {seed} {epoch}")
+    index, order = ClipIndex.of(index), Random(f"order {seed} {epoch}")
     shards = rows_by_shard(index, splits)
     order.shuffle(shards)
-    planned = []
-    for first in range(0, len(shards), settings.window_shards):
-        rows = np.concatenate(shards[first : first + settings.window_shards]).tolist()
-        order.shuffle(rows)
-        clips = _planned(index, rows, f"part {seed} {epoch}", draw, settings)
-        if reference_frames:
-            references = nearby_references(
-                index, [clip.row for clip in clips], f"voice {seed} {epoch}", reference_frames
-            )
-            clips = [clip._replace(reference=reference) for clip, reference in zip(clips, references, strict=True)]
-        packed = _packed(clips, settings)
-        order.shuffle(packed)
-        planned += packed
-    return [MicroBatch(number, *micro_batch) for number, micro_batch in enumerate(planned)]
+    part = f"part {seed} {epoch}"
+    references = (f"voice {seed} {epoch}", reference_frames) if reference_frames else None
+    return _packed(index, shards, draw, part, settings, references, order)
 
 
 def plan_evaluation(
-    index: pa.Table,
+    index: ClipIndex | pa.Table,
     splits: Sequence[str],
     draw: Draw = whole,
     settings: BatchSettings = BatchSettings(),
     clips: int | None = None,
-) -> list[MicroBatch]:
+) -> PlannedBatches:
     """The micro-batches of a pass that scores: the same clips, parts and order every time, shard after shard.
 
     Args:
@@ -150,65 +114,89 @@ def plan_evaluation(
 
     Raises as `plan_epoch`.
     """
+    index = ClipIndex.of(index)
     shards = rows_by_shard(index, splits)
     if clips is not None:
         rows = np.concatenate(shards)
-        keys = index["key"].take(pa.array(rows)).to_pylist()
-        ranked = sorted(range(len(rows)), key=lambda at: Random(f"chosen {keys[at]}").random())
-        chosen = rows[ranked[:clips]]
+        ranks = SeededRandoms([f"chosen {key}".encode() for key in index.keys_of(rows)], outputs=2).random()
+        chosen = rows[np.argsort(ranks, kind="stable")[:clips]]
         shards = [kept for kept in (found[np.isin(found, chosen)] for found in shards) if len(kept)]
-    planned = []
-    for first in range(0, len(shards), settings.window_shards):
-        rows = np.concatenate(shards[first : first + settings.window_shards]).tolist()
-        planned += _packed(_planned(index, rows, "fixed", draw, settings), settings)
-    return [MicroBatch(number, *micro_batch) for number, micro_batch in enumerate(planned)]
+    return _packed(index, shards, draw, "fixed", settings)
 
 
-def plan_references(index: pa.Table, planned: Sequence[MicroBatch]) -> dict[int, MicroBatch]:
+def plan_references(index: ClipIndex | pa.Table, planned: Sequence[MicroBatch]) -> dict[int, MicroBatch]:
     """Reference utterances of planned clips: for each row, another clip of its speaker, a micro-batch of its own.
 
     Always the same one (`reference_rows`); clips that share one share its micro-batch. Clips whose speaker has no other
     clip in the split are not in it.
     """
-    rows = [clip.row for micro_batch in planned for clip in micro_batch.clips]
+    index, rows = ClipIndex.of(index), [row for place in range(len(planned)) for row in rows_at(planned, place)]
     others = {row: other for row, other in zip(rows, reference_rows(index, rows), strict=True) if other is not None}
     wanted = sorted(set(others.values()))
-    frames = index["frames"].take(pa.array(wanted, pa.int64())).to_pylist()
     single = {
-        row: MicroBatch(number, length, (PlannedClip(row, 0, length, None, True),))
-        for number, (row, length) in enumerate(zip(wanted, frames, strict=True))
+        row: MicroBatch(number, int(index.frames[row]), (PlannedClip(row, 0, int(index.frames[row]), None, True),))
+        for number, row in enumerate(wanted)
     }
     return {row: single[other] for row, other in others.items()}
 
 
-def _planned(index: pa.Table, rows: list[int], seed: str, draw: Draw, settings: BatchSettings) -> list[PlannedClip]:
-    random, clips = Random(), []
-    for row, clip in zip(rows, clips_of(index, rows), strict=True):
-        random.seed(f"{seed} {clip.key}")
-        segment = draw(clip, random)
-        if segment is None:
-            continue
-        start, stop, text = segment
-        if not 0 <= start < stop <= clip.frames:
-            raise ValueError(f"{clip.key}: frames {start} to {stop} were drawn of a clip of {clip.frames}")
-        if _rounded(stop - start, settings) > settings.max_padded_frames and not settings.long_alone:
-            raise ValueError(
-                f"{clip.key}: {stop - start} frames do not fit into a micro-batch of {settings.max_padded_frames}: "
-                "raise max_padded_frames, or cut long clips"
-            )
-        clips.append(PlannedClip(row, start, stop, text, stop - start == clip.frames))
-    return clips
+def _packed(
+    index: ClipIndex,
+    shards: list[Array],
+    draw: Draw,
+    seed: str,
+    settings: BatchSettings,
+    references: tuple[str, int] | None = None,
+    order: Random | None = None,
+) -> PlannedBatches:
+    """Windows of shards in this order, packed into micro-batches; `order` permutes the clips of a window, and then its
+    micro-batches."""
+    lengths = segment_lengths(index, np.sort(np.concatenate([np.empty(0, np.int64), *shards])), draw, seed)
+    _refuse_long(index, lengths, settings)
+    rows_of: list[Array] = [np.empty(0, np.int64)]
+    sizes, frames, windows = list[int](), list[int](), [0]
+    for first in range(0, len(shards), settings.window_shards):
+        rows = np.concatenate(shards[first : first + settings.window_shards])
+        if order is not None:
+            permuted = rows.tolist()
+            order.shuffle(permuted)
+            rows = np.array(permuted, np.int64)
+        rows = rows[lengths[rows] > 0]
+        rows = rows[np.argsort(-lengths[rows], kind="stable")]
+        packed = _cut(lengths[rows].tolist(), settings)
+        if order is not None:
+            order.shuffle(packed)
+        rows_of += [rows[first : first + count] for _, first, count in packed]
+        frames += [length for length, _, _ in packed]
+        sizes += [count for _, _, count in packed]
+        windows.append(len(frames))
+    edges = np.concatenate([[0], np.cumsum(np.array(sizes, np.int64))])
+    every = range(len(frames))
+    padded, first_of = np.array(frames, np.int64), np.array(windows, np.int64)
+    all_rows, every = np.concatenate(rows_of), range(len(frames))
+    return PlannedBatches(index, all_rows, edges, padded, first_of, draw, seed, references, every)
 
 
-def _packed(clips: list[PlannedClip], settings: BatchSettings) -> list[tuple[int, tuple[PlannedClip, ...]]]:
-    """Frames and clips of each micro-batch, the longest first. Only the last, of the shortest, may be far from full."""
-    rest, packed = sorted(clips, key=lambda clip: clip.start - clip.stop), []
-    while rest:
-        frames = _rounded(rest[0].stop - rest[0].start, settings)
-        count = min(max(1, settings.max_padded_frames // frames), settings.max_clips or len(clips))
-        packed.append((frames, tuple(rest[:count])))
-        rest = rest[count:]
+def _cut(lengths: list[int], settings: BatchSettings) -> list[tuple[int, int, int]]:
+    """Frames, first clip and number of clips of each micro-batch, of clips of descending lengths. Only the last, of the
+    shortest, may be far from full."""
+    packed, first = [], 0
+    while first < len(lengths):
+        frames = _rounded(lengths[first], settings)
+        count = min(max(1, settings.max_padded_frames // frames), settings.max_clips or len(lengths))
+        packed.append((frames, first, min(count, len(lengths) - first)))
+        first += count
     return packed
+
+
+def _refuse_long(index: ClipIndex, lengths: Array, settings: BatchSettings) -> None:
+    most = settings.max_padded_frames // settings.round_frames * settings.round_frames
+    if not settings.long_alone and len(lengths) and lengths.max() > most:
+        row = int(np.flatnonzero(lengths > most)[0])
+        raise ValueError(
+            f"{index.keys_of([row])[0]}: {lengths[row]} frames do not fit into a micro-batch of "
+            f"{settings.max_padded_frames}: raise max_padded_frames, or cut long clips"
+        )
 
 
 def _rounded(frames: int, settings: BatchSettings) -> int:

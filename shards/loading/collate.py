@@ -13,10 +13,10 @@ from runtime.constants import MEL_FRAMES_PER_VIDEO_FRAME, N_MELS, SAMPLES_PER_FR
 from shards.format.errors import DatasetError
 from shards.format.sample import roi_side
 from shards.format.store import Store
-from shards.loading.batch_plan import MicroBatch, PlannedClip
 from shards.loading.cache import CacheSettings, ShardCache
 from shards.loading.dataset import Dataset
 from shards.loading.member_reader import MemberReader
+from shards.loading.planned_batches import MicroBatch, PlannedClip
 from shards.loading.reference_clips import Reference
 
 SILENCE = -1.0
@@ -111,7 +111,7 @@ class BatchReader:
         )
         side = roi_side(dataset.manifest.features["crop"]["crop_radius"])
         where = Store(dataset.store.url).path  # of a store that is not open: connections do not survive a fork
-        self._reader = MemberReader(dataset.index, side, where, self.cache.open if self.cache else None)
+        self._reader = MemberReader(dataset.clip_index, side, where, self.cache.open if self.cache else None)
 
     def read(self, micro_batch: MicroBatch) -> Batch:
         """The clips of a micro-batch, in memory.
@@ -148,7 +148,7 @@ class BatchReader:
             except DatasetError as error:
                 if not self._skip:
                     raise
-                skipped.append(ReadFailure(reader.keys[row].as_py(), str(error)))
+                skipped.append(ReadFailure(reader.key(row), str(error)))
                 continue  # the next clip is read over it
             roi[number, length:] = 0
             mel[number, :, mel_length:] = SILENCE
@@ -159,8 +159,8 @@ class BatchReader:
             reference_frames.append(self._read_reference(reference, reference_mel[number]) if reference else 0)
         return Batch(
             number=micro_batch.number,
-            keys=[reader.keys[clip.row].as_py() for clip in used],
-            speakers=[reader.speakers[clip.row].as_py() for clip in used],
+            keys=[reader.key(clip.row) for clip in used],
+            speakers=[reader.speaker(clip.row) for clip in used],
             texts=[clip.text for clip in used],
             lengths=torch.tensor([clip.stop - clip.start for clip in used], dtype=torch.int64),
             roi=roi[: len(used)],

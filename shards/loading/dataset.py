@@ -25,6 +25,7 @@ from shards.format.member_sizes import member_sizes
 from shards.format.sample import Sample, decode_sample, roi_side
 from shards.format.store import Store
 from shards.format.tar import Member, read_members
+from shards.loading.index_view import ClipIndex
 
 _TRAINING_SPLITS = ("train", "pretrain")
 _HELD_OUT = re.compile("val|dev|test|eval")
@@ -39,8 +40,13 @@ class Dataset:
 
     @cached_property
     def index(self) -> pa.Table:
-        """The index, a row a clip (columns: `INDEX_SCHEMA`)."""
+        """The index, a row a clip (columns: `INDEX_SCHEMA`); all of it is in memory, gigabytes of 10,000 hours."""
         return read_index(self.store, self.manifest)
+
+    @cached_property
+    def clip_index(self) -> ClipIndex:
+        """The index as training and evaluation use it: texts and word times are read as they are drawn."""
+        return ClipIndex.open(self.store, self.manifest)
 
     @property
     def crop_radius(self) -> int:

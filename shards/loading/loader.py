@@ -18,10 +18,11 @@ from typing import Literal
 
 import torch
 
-from shards.loading.batch_plan import MicroBatch
 from shards.loading.cache import CacheSettings
 from shards.loading.collate import Batch, BatchReader, Contents
 from shards.loading.dataset import Dataset
+from shards.loading.distribute import Slots
+from shards.loading.planned_batches import MicroBatch, PlannedBatches
 from shards.loading.prefetch import Prefetcher, shard_uses
 from shards.loading.workers import Workers
 
@@ -82,7 +83,7 @@ def load(
         LoaderError: a worker process died (names its process id), cannot be started, or gave nothing for `timeout`.
     """
     reader = BatchReader(dataset, settings.contents, settings.on_error == "skip", settings.cache)
-    planned = [slot for slot in slots if slot is not None]
+    planned, is_filled = _without_empty(slots)
     with ExitStack() as stack:
         stack.enter_context(closing(reader))
         batches: Iterator[Batch | Exception]
@@ -93,7 +94,7 @@ def load(
             if reader.cache:
                 timeout, setting = settings.cache.batch_timeout, "cache.batch_timeout"
             workers = Workers(reader, planned, count, settings.prefetch, settings.start_method, timeout, setting)
-            batches = (workers.next() for _ in planned)
+            batches = (workers.next() for _ in range(len(planned)))
             if pin_memory:
                 batches = stack.enter_context(closing(_pinned_ahead(workers, len(planned))))
             stack.callback(workers.close)
@@ -102,10 +103,11 @@ def load(
             batches = (batch.pin_memory() if pin_memory else batch for batch in read)
         prefetcher = None
         if reader.cache:
-            prefetcher = Prefetcher(reader.cache, shard_uses(slots, dataset.index["shard"].to_pylist()))
+            names, shard_of = dataset.clip_index.shard
+            prefetcher = Prefetcher(reader.cache, shard_uses(slots, [names[shard] for shard in shard_of]))
             stack.callback(prefetcher.close)
-        for place, slot in enumerate(slots):
-            if slot is None:
+        for place, filled in enumerate(is_filled):
+            if not filled:
                 yield None
                 continue
             batch = next(batches)
@@ -114,6 +116,16 @@ def load(
             yield batch
             if prefetcher:
                 prefetcher.advance(place + 1)
+
+
+def _without_empty(slots: Sequence[MicroBatch | None]) -> tuple[Sequence[MicroBatch], list[bool]]:
+    """The micro-batches of slots, and of each slot whether there is one in it; of a plan's none is made for it."""
+    if isinstance(slots, Slots):
+        planned = slots.planned
+        return planned, [place < len(planned) for place in range(len(slots))]
+    if isinstance(slots, PlannedBatches):
+        return slots, [True] * len(slots)
+    return [slot for slot in slots if slot is not None], [slot is not None for slot in slots]
 
 
 def _pinned_ahead(workers: Workers, count: int) -> Generator[Batch | Exception, None, None]:

@@ -20,8 +20,6 @@ from contextlib import suppress
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from runtime.constants import MEL_FRAMES_PER_VIDEO_FRAME, N_MELS, SAMPLE_RATE, SAMPLES_PER_FRAME
 from runtime.regular_file import IrregularFileError, regular_descriptor
@@ -31,9 +29,9 @@ from shards.format.member_sizes import LONGEST_HEADER
 from shards.format.npy import npy_header
 from shards.format.roi import decode_roi
 from shards.format.wav import wav_header
+from shards.loading.index_view import READ_MEMBERS, ClipIndex
 
 Array = np.ndarray[Any, Any]
-_MEMBERS = ("roi", "mel", "wav")
 _MOST_OPEN = 32  # shards
 _ATTEMPTS = 3
 PAUSE_SECONDS = 2.0
@@ -44,13 +42,13 @@ class MemberReader:
     """Reads members of clips, keeping the shards that were used last open. Only values until it reads.
 
     Args:
-        index: of the dataset (`Dataset.index`).
+        index: of the dataset (`Dataset.clip_index`).
         side: R, of the stored lip regions, pixels.
         where: the path of a shard, by its name; errors call it so.
         open_shard: gives a descriptor of a shard by its name (`ShardCache.open`); None: it is a local file.
 
     Attributes:
-        keys, speakers: Arrow strings, of each row of the index.
+        index: as it was given.
         frames: video frames, of each row.
 
     Raises:
@@ -58,25 +56,29 @@ class MemberReader:
     """
 
     def __init__(
-        self, index: pa.Table, side: int, where: Callable[[str], str], open_shard: Callable[[str], int] | None
+        self, index: ClipIndex, side: int, where: Callable[[str], str], open_shard: Callable[[str], int] | None
     ) -> None:
-        index = index.combine_chunks()
-        self.keys, self.speakers = index["key"].combine_chunks(), index["speaker"].combine_chunks()
-        self.frames, self.side = index["frames"].to_numpy(), side
-        shard = pc.dictionary_encode(index["shard"].combine_chunks())
-        self._shards, self._shard_of = shard.dictionary.to_pylist(), shard.indices.to_numpy()
-        self._video = pc.equal(index["roi_member"], "roi.mkv").to_numpy()
-        self._offsets = {member: index[f"{member}_offset"].to_numpy() for member in _MEMBERS}
-        self._sizes = {member: index[f"{member}_size"].to_numpy() for member in _MEMBERS}
+        self.index, self.side = index, side
+        self._shards, self._shard_of = index.shard
+        self._video, self._offsets, self._sizes, self.frames = index.video, index.offsets, index.sizes, index.frames
         possible = self.frames > 0
-        for member in _MEMBERS:
+        for member in READ_MEMBERS:
             possible &= (self._offsets[member] >= 0) & (self._sizes[member] > 0)
         if not possible.all():
-            row = index.slice(int(np.flatnonzero(~possible)[0]), 1).to_pylist()[0]
-            raise DatasetError(f"{row['key']}: the index names {row['frames']} frames, or a member of no bytes: {row}")
+            row = int(np.flatnonzero(~possible)[0])
+            raise DatasetError(f"{self.key(row)}: the index names {self.frames[row]} frames, or a member of no bytes")
         self._where, self._open_shard = where, open_shard
         self._open: OrderedDict[str, int] = OrderedDict()
         self._scratch = np.empty(0, np.uint8)
+
+    def key(self, row: int) -> str:
+        """Of a row of the index."""
+        return str(self.index.keys[row].as_py())
+
+    def speaker(self, row: int) -> str:
+        """Of a row of the index."""
+        names, of_row = self.index.speaker
+        return str(names[of_row[row]])
 
     def roi(self, row: int, start: int, out: Array) -> None:
         """Frames [start, start + len(out)) of a lip region into `out`, uint8 (t, R, R), C order.
@@ -145,7 +147,7 @@ class MemberReader:
 
     def _name(self, row: int, member: str) -> str:
         roi_member = "roi.mkv" if self._video[row] else "roi.npy"
-        return f"{self.keys[row].as_py()}.{member_extension(member, roi_member)}"
+        return f"{self.key(row)}.{member_extension(member, roi_member)}"
 
     def _place(self, row: int, member: str) -> str:
         """What errors call a member."""

@@ -8,8 +8,9 @@ from contextlib import suppress
 from functools import partial
 
 from shards.format.errors import DatasetError, StorageError
-from shards.loading.batch_plan import MicroBatch
 from shards.loading.cache import ShardCache
+from shards.loading.distribute import rows_read
+from shards.loading.planned_batches import MicroBatch
 
 
 def shard_uses(slots: Sequence[MicroBatch | None], shard_of: Sequence[str]) -> dict[str, int]:
@@ -20,10 +21,9 @@ def shard_uses(slots: Sequence[MicroBatch | None], shard_of: Sequence[str]) -> d
         shard_of: the shard of each row of the index.
     """
     last: dict[str, int] = {}
-    for place, slot in enumerate(slots):
-        for clip in slot.clips if slot else ():
-            for row in (clip.row, *([clip.reference.row] if clip.reference else [])):
-                last[shard_of[row]] = place
+    for place in range(len(slots)):
+        for row in rows_read(slots, place):
+            last[shard_of[row]] = place
     return last
 
 

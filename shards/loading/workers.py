@@ -36,8 +36,8 @@ import torch
 
 from runtime.signals import exit_with_parent, outlive_sigterm
 from shards.format.errors import DatasetError, StorageError
-from shards.loading.batch_plan import MicroBatch
 from shards.loading.collate import Batch, BatchReader
+from shards.loading.planned_batches import MicroBatch
 
 _ALIGNMENT = 64
 _HEADER = struct.Struct("<Q")
@@ -169,14 +169,14 @@ def _work(connection: Connection, reader: BatchReader, planned: Sequence[MicroBa
     exit_with_parent(os.getppid())
     torch.set_num_threads(1)
     with suppress(EOFError, ConnectionError):  # the parent is gone
-        for micro_batch in planned:
+        for place in range(len(planned)):
             connection.recv()
-            _send(connection, _read(reader, micro_batch))
+            _send(connection, _read(reader, planned, place))
 
 
-def _read(reader: BatchReader, micro_batch: MicroBatch) -> Batch | Exception:
+def _read(reader: BatchReader, planned: Sequence[MicroBatch], place: int) -> Batch | Exception:
     try:
-        return reader.read(micro_batch)
+        return reader.read(planned[place])
     except (DatasetError, StorageError) as error:
         return error
     except Exception as error:

@@ -33,7 +33,7 @@ ON_FOOTAGE = (
     "training_vs_plain",
 )  # measure(settings, clips, runs)
 WITHOUT = ("transforms", "ctc_decoding", "networks", "busy_machine")  # measure(runs)
-MEASUREMENTS = ON_FOOTAGE + WITHOUT
+MEASUREMENTS = (*ON_FOOTAGE, *WITHOUT, "large_index")  # the last: measure(clips)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -69,7 +69,10 @@ def report(modules: dict[str, ModuleType], footage: Path | None, count: int, run
         yield f"footage: {len(clips)} clips, {sum(clip.frames for clip in clips) / 25:.0f} s from {settings.root}"
     for name, module in modules.items():
         yield f"\n{name}: {(module.__doc__ or '').splitlines()[0]}\n"
-        yield from module.measure(*(arguments if name in ON_FOOTAGE else ()), runs)
+        if name == "large_index":
+            yield from module.measure(count)
+        else:
+            yield from module.measure(*(arguments if name in ON_FOOTAGE else ()), runs)
 
 
 def chosen_clips(folder: Path, count: int) -> tuple[BuildSettings, list[CorpusClip]]:

@@ -25,7 +25,7 @@ from pipeline.corpora import CorpusClip
 from pipeline.media.sync import to_pcm16
 from runtime.ray_jobs import job_runner
 from shards import Sample
-from shards.loading.batch_plan import MicroBatch, PlannedClip
+from shards.loading.planned_batches import MicroBatch, PlannedClip
 from tests.benchmarks.griffin_lim import by_librosa
 
 METRICS = ("stoi", "estoi", "pesq", "pesq_wide", "lsd", "mcd", "f0_error", "voicing_error")

@@ -28,8 +28,9 @@ from pipeline.corpora import CorpusClip
 from pipeline.media.coordinates import parse_coordinates
 from shards import Dataset, Sample
 from shards.format.roi import RoiCodec
-from shards.loading.batch_plan import MicroBatch, plan_epoch
+from shards.loading.batch_plan import plan_epoch
 from shards.loading.loader import LoaderSettings, load
+from shards.loading.planned_batches import MicroBatch
 from tests.shards.datasets import write_dataset
 
 _DECODED_CLIPS = 10
@@ -58,7 +59,7 @@ def written(folder: str, samples: list[Sample], codec: RoiCodec) -> Dataset:
 
 
 def row(codec: RoiCodec, dataset: Dataset, settings: BuildSettings, clips: list[CorpusClip], runs: int) -> str:
-    planned = plan_epoch(dataset.index, ["train"], 0, 0)
+    planned = list(plan_epoch(dataset.clip_index, ["train"], 0, 0))
     epochs = -(-_LEAST_FRAMES[codec] // dataset.manifest.totals["frames"])
     sampled = clips[:: max(1, len(clips) // _DECODED_CLIPS)]
     taken: list[tuple[float, ...]] = []

@@ -36,9 +36,10 @@ from pipeline.corpora import CorpusClip
 from pipeline.tokenizer import train_on_dataset
 from runtime.constants import SAMPLES_PER_FRAME
 from shards import Sample
-from shards.loading.batch_plan import MicroBatch, plan_epoch
+from shards.loading.batch_plan import plan_epoch
 from shards.loading.collate import Batch
 from shards.loading.loader import load
+from shards.loading.planned_batches import MicroBatch
 from tests.benchmarks.loader import written
 from tests.benchmarks.plain_baseline import Example, PlainClips, padded, plain_step
 from train.__main__ import parse
@@ -189,7 +190,7 @@ def from_shards(trainer: Trainer) -> Way:
     optimizer_step = OptimizerStep(trainer.task, trainer.model, settings, trainer.context)
 
     def plan(epoch: int) -> list[MicroBatch]:
-        return plan_epoch(dataset.index, settings.splits, settings.seed, epoch, settings=settings.batch)
+        return list(plan_epoch(dataset.clip_index, settings.splits, settings.seed, epoch, settings=settings.batch))
 
     def read(planned: list[MicroBatch]) -> Generator[Batch | None, None, None]:
         return load(dataset, planned, settings.loader(trainer.task.contents))

@@ -34,6 +34,7 @@ from model.lip_to_speech import LipToSpeech
 from model.transforms import TransformSettings
 from pipeline.corpora.clips import make_key
 from shards import Dataset, DatasetError, Store
+from shards.loading.index_view import ClipIndex
 from shards.loading.reference_clips import reference_rows
 from tests.eval.small import digests, small_checkpoint, small_evaluation, spoken_clip, spoken_dataset
 from tests.eval.sounds import sentence
@@ -341,7 +342,7 @@ def test_key_that_could_leave_the_folder_is_refused(
 ) -> None:
     keys = pa.array([key, *dataset.index["key"].to_pylist()[1:]])
     hostile = Dataset(dataset.store, dataset.manifest)
-    vars(hostile)["index"] = dataset.index.set_column(0, "key", keys)
+    vars(hostile)["clip_index"] = ClipIndex.of(dataset.index.set_column(0, "key", keys))
     with pytest.raises(DatasetError, match="cannot name a file"):
         plan(hostile, small_evaluation(dataset, checkpoint, tmp_path / "x"))
 

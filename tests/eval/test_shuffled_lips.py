@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from eval.systems import fit_lips, partners_of, with_partners
-from shards.loading.batch_plan import MicroBatch, PlannedClip
+from shards.loading.planned_batches import MicroBatch, PlannedClip
 
 
 def index_of(clips: list[tuple[str, int]]) -> pa.Table:

@@ -22,7 +22,7 @@ from pipeline.merge import merge
 from pipeline.plan import Plan, make_plan
 from pipeline.verify import verify
 from shards import DatasetError, Store, open_dataset, read_sidecar
-from shards.format.index import encode_index
+from shards.format.index_writer import encode_index
 from shards.format.sidecar import encode_sidecar
 from tests.corpora import Lrs2Corpus
 

@@ -13,7 +13,8 @@ from pipeline.build import plan_build, run_build
 from pipeline.cli import main
 from pipeline.config import BuildSettings
 from shards import Manifest, Store
-from shards.format.index import INDEX_NAME, encode_index
+from shards.format.index_bytes import INDEX_NAME
+from shards.format.index_writer import encode_index
 from shards.format.manifest import MANIFEST_NAME, ShardEntry, encode_manifest
 from shards.format.member_names import MEMBERS, member_extension
 from shards.format.member_sizes import member_sizes

@@ -14,7 +14,8 @@ import pytest
 from pipeline.cli import main
 from pipeline.verify import verify
 from shards import open_dataset
-from shards.format.index import INDEX_NAME, encode_index
+from shards.format.index_bytes import INDEX_NAME
+from shards.format.index_writer import encode_index
 from tests.pipeline.test_preview import dataset_of, sample_of
 
 
@@ -112,3 +113,15 @@ def test_command_on_a_damaged_dataset_says_one_sentence(
     said = capsys.readouterr().err.strip().splitlines()
     assert len(said) == 1
     assert "index.parquet" in said[0] or "manifest.json" in said[0]
+
+
+def test_verify_of_the_index_alone_reads_no_shard(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert verify(str(folder), index_only=True)[1] == verify(str(folder), workers=0, index_only=True)[1]
+    before = verify(str(folder), index_only=True)[1]
+    (folder / "train-000000.tar").unlink()
+    assert verify(str(folder), index_only=True)[1] == before
+    key_twice(folder)
+    assert any("more than once" in problem for problem in verify(str(folder), index_only=True)[1])
+    (folder / INDEX_NAME).unlink()
+    assert f"{INDEX_NAME}: is missing" in verify(str(folder), index_only=True)[1]
+    assert main(["verify", str(folder), "--index-only"]) == 1

@@ -11,7 +11,8 @@ import numpy as np
 
 from model.mel import MelSettings
 from shards import Dataset, Sample, SampleMeta, ShardWriter, Store, open_dataset
-from shards.format.index import INDEX_NAME, encode_index
+from shards.format.index_bytes import INDEX_NAME
+from shards.format.index_writer import encode_index
 from shards.format.manifest import MANIFEST_NAME, Manifest, ShardEntry, encode_manifest, hours_of
 from shards.format.roi import RoiCodec
 

@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 
 from shards import Dataset, DatasetError, Sidecar, open_dataset, read_sidecar
 from shards.format import index as index_module
-from shards.format.index import INDEX_NAME, encode_index
+from shards.format.index_bytes import INDEX_NAME
+from shards.format.index_writer import encode_index
 from shards.format.manifest import read_plan, read_skipped
 from shards.format.sidecar import encode_sidecar
 from shards.loading.batch_plan import plan_epoch

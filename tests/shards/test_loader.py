@@ -22,12 +22,14 @@ from pipeline.build import plan_build, run_build
 from pipeline.config import BuildSettings
 from shards import Dataset, DatasetError, Sample, StorageError, Store, open_dataset
 from shards.format.roi import ROI_CODECS, RoiCodec
-from shards.loading.batch_plan import BatchSettings, MicroBatch, Segment, plan_epoch, plan_evaluation
+from shards.loading.batch_plan import BatchSettings, plan_epoch, plan_evaluation
 from shards.loading.collate import Batch, Contents
 from shards.loading.distribute import distribute_from, steps_in_epoch
-from shards.loading.index_view import IndexedClip
+from shards.loading.draws import Segment
+from shards.loading.index_view import ClipIndex, IndexedClip
 from shards.loading.loader import LoaderSettings, load
 from shards.loading.member_reader import MemberReader
+from shards.loading.planned_batches import MicroBatch
 from tests.processes import alive, descendants
 from tests.shards.datasets import small_dataset
 
@@ -40,7 +42,7 @@ def draw(clip: IndexedClip, random: Random) -> Segment:
     return draw_words(clip.words, clip.frames, random) if clip.words else whole_clip(clip.text, clip.frames)
 
 
-def plan(dataset: Dataset, epoch: int = 0) -> list[MicroBatch]:
+def plan(dataset: Dataset, epoch: int = 0) -> Sequence[MicroBatch]:
     return plan_epoch(dataset.index, ["train"], 0, epoch, draw, SETTINGS)
 
 
@@ -419,9 +421,10 @@ def test_short_reads_are_continued(dataset: Dataset, monkeypatch: pytest.MonkeyP
 
 def test_shards_open_at_once_are_few_and_none_afterwards(tmp_path: Path) -> None:
     dataset = small_dataset(str(tmp_path), shards=40, clips=2)
+    planned = plan_epoch(dataset.clip_index, ["train"], 0, 0, draw, BatchSettings(120, 40))
     before = len(os.listdir("/proc/self/fd"))
     most = 0
-    for _ in load(dataset, plan_epoch(dataset.index, ["train"], 0, 0, draw, BatchSettings(120, 40)), HERE):
+    for _ in load(dataset, planned, HERE):
         most = max(most, len(os.listdir("/proc/self/fd")))
     assert before + 20 < most <= before + 32
     assert len(os.listdir("/proc/self/fd")) == before
@@ -438,7 +441,7 @@ def test_loader_that_is_closed_early_leaves_no_process(dataset: Dataset) -> None
 
 def test_worker_that_is_killed_is_named(dataset: Dataset) -> None:
     before = set(descendants(os.getpid()))
-    batches = load(dataset, plan(dataset) * 20, LoaderSettings(workers=1, prefetch=1))
+    batches = load(dataset, [*plan(dataset)] * 20, LoaderSettings(workers=1, prefetch=1))
     next(batches)
     (worker,) = set(descendants(os.getpid())) - before
 
@@ -454,7 +457,7 @@ def test_index_that_cannot_be_is_refused(dataset: Dataset) -> None:
     index = dataset.index
     wrong = index.set_column(index.schema.get_field_index("frames"), "frames", pa.array([0] * len(index), pa.int32()))
     broken = Dataset(dataset.store, dataset.manifest)
-    broken.__dict__["index"] = wrong
+    vars(broken)["clip_index"] = ClipIndex.of(wrong)
     with pytest.raises(DatasetError, match="main/s0/00: the index names 0 frames"):
         read(broken, [])
 

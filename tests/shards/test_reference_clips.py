@@ -8,12 +8,15 @@ from collections import Counter
 
 import pyarrow as pa
 
+from shards.format.index import INDEX_SCHEMA
 from shards.loading.reference_clips import reference_rows
 
 
 def index_of(*clips: tuple[str, str, str]) -> pa.Table:
     """Of clips as (key, speaker, split)."""
-    return pa.Table.from_pylist([dict(zip(("key", "speaker", "split"), clip, strict=True)) for clip in clips])
+    given = [dict(zip(("key", "speaker", "split"), clip, strict=True)) for clip in clips]
+    others = {field.name: pa.scalar(0).cast(field.type).as_py() for field in INDEX_SCHEMA if field.name != "words"}
+    return pa.Table.from_pylist([others | {"words": []} | clip for clip in given], schema=INDEX_SCHEMA)
 
 
 def many() -> pa.Table:

@@ -17,9 +17,10 @@ import torch
 
 from shards import Dataset
 from shards.loading import workers
-from shards.loading.batch_plan import MicroBatch, plan_epoch
+from shards.loading.batch_plan import plan_epoch
 from shards.loading.collate import Batch, BatchReader
 from shards.loading.loader import LoaderSettings, load
+from shards.loading.planned_batches import MicroBatch
 from shards.loading.workers import LoaderError
 from tests.shards.datasets import small_dataset
 from tests.shards.test_loader import SETTINGS, content, draw, read
@@ -35,7 +36,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 @pytest.fixture(scope="module")
 def planned(dataset: Dataset) -> list[MicroBatch]:
-    return plan_epoch(dataset.index, ["train"], 0, 0, draw, SETTINGS)
+    return list(plan_epoch(dataset.clip_index, ["train"], 0, 0, draw, SETTINGS))
 
 
 def in_vain(*_: Any, **__: Any) -> Any:

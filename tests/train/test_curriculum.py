@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
 from model.segment_sampling import Segment, SegmentSettings, draw_words, whole_clip
-from shards import Dataset, open_dataset
-from shards.loading.batch_plan import BatchSettings, MicroBatch, plan_epoch
-from shards.loading.index_view import IndexedClip
+from shards import INDEX_SCHEMA, Dataset, open_dataset
+from shards.loading.batch_plan import BatchSettings, plan_epoch
+from shards.loading.index_view import ClipIndex, IndexedClip, clips_of
+from shards.loading.planned_batches import MicroBatch, PlannedBatches
 from tests.train.runs import flags, logged, task_flags, weights_of
 from train.__main__ import main
 from train.curriculum import segment_of, stage_at, whole_clips
@@ -117,7 +121,7 @@ def test_validation_cuts_the_text_with_the_clip_where_word_times_are_known() -> 
     assert untimed == (0, 28, None)
 
 
-def _keys(dataset: Dataset, planned: list[MicroBatch]) -> list[str]:
+def _keys(dataset: Dataset, planned: Sequence[MicroBatch]) -> list[str]:
     keys = dataset.index["key"].to_pylist()
     return sorted(keys[clip.row] for micro_batch in planned for clip in micro_batch.clips)
 
@@ -145,11 +149,11 @@ def _curriculum(shards: str, out: Path, **settings: Any) -> list[str]:
     return [*task_flags("vsr", shards, out, **given), f"--curriculum={stages}", words]
 
 
-def _noted_plans(monkeypatch: pytest.MonkeyPatch) -> dict[int, list[MicroBatch]]:
-    plans: dict[int, list[MicroBatch]] = {}
+def _noted_plans(monkeypatch: pytest.MonkeyPatch) -> dict[int, PlannedBatches]:
+    plans: dict[int, PlannedBatches] = {}
     plan = Trainer.plan_epoch
 
-    def noted(trainer: Trainer) -> list[MicroBatch]:
+    def noted(trainer: Trainer) -> PlannedBatches:
         plans[trainer.state.epoch] = plan(trainer)
         return plans[trainer.state.epoch]
 
@@ -216,3 +220,23 @@ def test_stage_of_fewer_frames_than_the_shortest_segment_is_refused(
 def test_stage_settings_below_one_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=f"curriculum: {next(iter(wrong))} .* at least 1 was expected"):
         Stage(**({"epochs": 1, "max_words": 2, "max_frames": 250} | wrong))
+
+
+@pytest.mark.parametrize("epoch", [1, 3, 4])
+def test_lengths_of_many_segments_are_those_that_are_drawn(dataset: Dataset, epoch: int) -> None:
+    rows = np.flatnonzero(np.arange(len(dataset.clip_index)) % 4)
+    random = np.random.default_rng(0)
+    table = dataset.index.to_pylist() * 20
+    for number, row in enumerate(table):  # in any order, at any time: corpora write such words
+        edges = random.integers(0, 60, (number % 9, 2)) / 10
+        words = [{"word": f"w{at}", "start": min(pair), "end": max(pair)} for at, pair in enumerate(edges.tolist())]
+        row |= {"key": f"{row['set']}/{number}", "words": words, "frames": 5 + number % 120}
+    many = ClipIndex.of(pa.Table.from_pylist(table, schema=INDEX_SCHEMA))
+    narrow = dataclasses.replace(SETTINGS, segments=SegmentSettings(min_words=2, max_words=6, max_frames=40))
+    for index, chosen in ((dataset.clip_index, rows), (many, np.arange(1, len(many), 2))):
+        for settings in (SETTINGS, narrow):
+            draw = segment_of(settings, epoch)
+            found = draw.lengths(index, chosen, "part 0 0").tolist()
+            for row, clip, length in zip(chosen, clips_of(index, chosen), found, strict=True):
+                segment = draw(clip, Random(f"part 0 0 {clip.key}"))
+                assert length == (0 if segment is None else segment[1] - segment[0]), row

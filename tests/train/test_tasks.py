@@ -17,10 +17,10 @@ from model.conformer import ConformerSettings, RelativeAttention
 from model.losses import freeze
 from model.mel import log_mel
 from runtime.constants import MEL_FRAMES_PER_VIDEO_FRAME, SAMPLES_PER_FRAME
-from shards.loading.batch_plan import MicroBatch, PlannedClip
 from shards.loading.collate import SILENCE, Batch
 from shards.loading.loader import load
 from shards.loading.member_reader import MemberReader
+from shards.loading.planned_batches import MicroBatch, PlannedClip
 from tests.model.networks import lively
 from tests.train.runs import (
     finish,
