@@ -43,7 +43,7 @@ class Trainer:
 
     Attributes:
         state: how far it is.
-        run_dir, checkpointer: where it writes.
+        run_dir, checkpointer, writer: where and how it writes.
         validator: None where nothing is validated, or before `plan_validation`.
     """
 
@@ -63,7 +63,7 @@ class Trainer:
         self.checkpointer = Checkpointer(self.run_dir, settings.checkpoint)
         self.throughput = Throughput(context)
         self.validator: Validator | None = None
-        self._writer = CheckpointWriter()
+        self.writer = CheckpointWriter()
         self._plans = PlanAhead(settings.loader(task.contents).start_method)
         self._skipped = SkippedClips(dataset, settings, self.run_dir, context)
 
@@ -91,7 +91,7 @@ class Trainer:
         with (
             closing(Logger(self.run_dir, state, steps, is_rank0)) as logger,
             sigterm_noted() as signalled,
-            self._writer,
+            self.writer,
             closing(self._plans),
         ):
             if self._validation_is_due():  # the run was stopped before it
@@ -100,7 +100,7 @@ class Trainer:
             reached = True
             while reached and self.state.step < steps:
                 reached = self._train_epoch(step, logger, signalled)
-            self.context.on_rank0(self._writer.wait)
+            self.context.on_rank0(self.writer.wait)
         return reached
 
     def _train_epoch(self, step: OptimizerStep, logger: Logger, signalled: Event) -> bool:
@@ -230,7 +230,7 @@ class Trainer:
     def _write(self, write: Callable[[Checkpoint], object], fingerprint: dict[str, Any] | None = None) -> None:
         """Have rank 0 write the run as it is now (`OSError`: what it was to write before could not be written)."""
         content = (self.model, self.state, self.task, fingerprint)
-        self.context.on_rank0(lambda: self._writer.submit(make_checkpoint(*content), write))
+        self.context.on_rank0(lambda: self.writer.submit(make_checkpoint(*content), write))
 
     def resume(self, path: Path) -> None:
         """Restore model and state from a checkpoint (`ValueError`: of another run; `CheckpointError`: it is none)."""

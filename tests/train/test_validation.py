@@ -64,6 +64,7 @@ def _validated(trainer: Trainer, step: int = 1) -> dict[str, float]:
         trainer.state.step = step
         trainer.plan_validation()
         trainer.validate(logger)
+        trainer.writer.wait()
     return logged(trainer.run_dir.path, "validation")[step]
 
 
