@@ -31,7 +31,7 @@ def word_run_lengths(index: ClipIndex, rows: Array, seed: str, ranges: SegmentSe
     for some, times in _with_times(index, rows):
         has_words = np.diff(times.edges) > 0
         mine, places = rows[some][has_words], np.arange(some.start, some.stop)[has_words]
-        seeds = [f"{seed} {key}".encode() for key in index.keys_of(mine)]
+        seeds = [f"{seed} {key}" for key in index.keys_of(mine)]
         found[places] = _run_lengths(index.frames[mine].astype(np.int64), _taken(times, has_words), seeds, ranges)
     return found
 
@@ -57,7 +57,7 @@ def _taken(times: WordTimes, chosen: Array) -> WordTimes:
     return WordTimes(edges, times.start[words][inside], times.end[words][inside])
 
 
-def _run_lengths(frames: Array, times: WordTimes, seeds: list[bytes], ranges: SegmentSettings) -> Array:
+def _run_lengths(frames: Array, times: WordTimes, seeds: list[str], ranges: SegmentSettings) -> Array:
     fps, everyone = ranges.fps, np.arange(len(frames))
     clip_of = np.repeat(everyone, np.diff(times.edges))
     kept = fps * (times.start + times.end) / 2 < frames[clip_of]

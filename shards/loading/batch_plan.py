@@ -118,7 +118,7 @@ def plan_evaluation(
     shards = rows_by_shard(index, splits)
     if clips is not None:
         rows = np.concatenate(shards)
-        ranks = SeededRandoms([f"chosen {key}".encode() for key in index.keys_of(rows)], outputs=2).random()
+        ranks = SeededRandoms([f"chosen {key}" for key in index.keys_of(rows)], outputs=2).random()
         chosen = rows[np.argsort(ranks, kind="stable")[:clips]]
         shards = [kept for kept in (found[np.isin(found, chosen)] for found in shards) if len(kept)]
     return _packed(index, shards, draw, "fixed", settings)

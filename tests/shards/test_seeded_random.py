@@ -12,12 +12,10 @@ from shards.loading.seeded_random import SeededRandoms
 SEEDS = [f"part 0 {number % 3} main/{'x' * (number % 70)}/é{number}" for number in range(400)]
 
 
-@pytest.mark.parametrize(
-    "seeds", [SEEDS[:20], SEEDS, [*SEEDS, "a", "k" * 2400, "k" * 5000]], ids=["few", "many", "long"]
-)
+@pytest.mark.parametrize("seeds", [SEEDS[:20], SEEDS, [*SEEDS, "a", "k" * 5000]], ids=["few", "many", "long"])
 def test_seeded_randoms_draw_what_python_draws(seeds: list[str]) -> None:
     bounds = np.array([1 + number % 37 for number in range(len(seeds))])
-    ours = SeededRandoms([seed.encode() for seed in seeds], outputs=6)  # some need more than these
+    ours = SeededRandoms(seeds, outputs=6)  # some need more than these
     found = [ours.below(bounds), ours.random(), ours.below(bounds + 2**31 - 40)]
     for number, seed in enumerate(seeds):
         random, bound = Random(seed), int(bounds[number])
