@@ -8,15 +8,14 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-import librosa
 import numpy as np
 import torch
 
 from eval.batch_synthesis import BatchSynthesizer, SynthesizedBatch, SynthesizedClip, float_wave
 from eval.executors import RayExecutor, start_executor
 from eval.local_executor import LocalExecutor
-from eval.metrics import pyin
-from eval.metrics.registry import SPEECH_METRICS
+from eval.metrics.pair_scores import score
+from eval.metrics.pitch import f0_track
 from eval.metrics.scoring_process import METRIC_SECONDS
 from model.vocoders.mel_to_wav import PUBLISHED_VOCODER, VocoderSettings, mel_to_wav, sample_counts
 from pipeline.clip import Corpus, build_sample
@@ -33,8 +32,7 @@ BATCH = 8
 
 
 def measure(settings: BuildSettings, clips: list[CorpusClip], runs: int) -> Iterator[str]:
-    """Lines of the report: a Markdown table. The plain loop has librosa's Griffin-Lim, 60 rounds, in one process, and
-    librosa's pYIN, once for both figures of it.
+    """Lines of the report: a Markdown table. The plain loop has librosa's Griffin-Lim, 60 rounds, in one process.
 
     Ratios are of times in the same run.
     """
@@ -70,21 +68,11 @@ def measure(settings: BuildSettings, clips: list[CorpusClip], runs: int) -> Iter
 
 
 def plain(samples: list[Sample]) -> None:
-    """Clip after clip, as the published scoring has it."""
+    """Clip after clip, as the published scoring has it; F0 is tracked once for both of its metrics."""
+    f0_track.cache_clear()
     for sample in samples:
         made, sound = by_librosa(sample).astype(np.float32), float_wave(sample.wav)
-        for name in METRICS[:-2]:
-            SPEECH_METRICS[name].function(sound, made)
-        for wave in (sound, made):
-            librosa.pyin(
-                wave,
-                fmin=pyin.FMIN,
-                fmax=pyin.FMAX,
-                sr=16_000,
-                frame_length=pyin.FRAME,
-                hop_length=pyin.HOP,
-                resolution=1 / pyin.BINS_PER_SEMITONE,
-            )
+        score(METRICS, sound, made)
 
 
 def ours(everyone: LocalExecutor | RayExecutor, planned: list[MicroBatch]) -> None:
