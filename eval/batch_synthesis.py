@@ -100,6 +100,7 @@ class BatchSynthesizer:
         self._dataset = dataset = open_dataset(settings.shards)
         transforms, vocoder = transforms_of(checkpoint, dataset), VOCODERS[settings.vocoder]
         trained = Synthesizer.from_checkpoint(checkpoint, device, vocoder, transforms, settings.checkpoint)
+        trained = replace(trained, precision=settings.precision)
         self._trained = replace(trained, tokenizer=tokenizer_of(checkpoint, dataset))
         self._untrained = trained.untrained(settings.seed) if "untrained" in settings.systems else None
         self._mean_mel = mean_mel

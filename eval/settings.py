@@ -35,6 +35,7 @@ class EvaluationSettings:
             the very clip that is scored, as published; or a file whose loudest stretch of sound serves every clip.
         systems: what is scored side by side (eval/systems.py), `network` among them.
         vocoder: `default` or `published`.
+        precision: of the networks; bf16 is twice as fast where the processor computes in it (docs/evaluation.md).
         max_seconds: clips are cut there; None: whole.
         clips: N clips, the same ones each time; None: the whole split.
         metrics: names of metrics (eval/metrics), or import paths `package.module:function`. The mel's L1 is always
@@ -63,6 +64,7 @@ class EvaluationSettings:
     speaker_reference: str = "other"
     systems: list[str] = field(default_factory=lambda: ["network", "untrained", "ceiling", "original"])
     vocoder: Literal["default", "published"] = "default"
+    precision: Literal["float32", "bf16"] = "float32"
     max_seconds: float | None = None
     clips: int | None = None
     metrics: list[str] = field(

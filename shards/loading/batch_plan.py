@@ -171,10 +171,8 @@ def _packed(
         sizes += [count for _, _, count in packed]
         windows.append(len(frames))
     edges = np.concatenate([[0], np.cumsum(np.array(sizes, np.int64))])
-    every = range(len(frames))
-    padded, first_of = np.array(frames, np.int64), np.array(windows, np.int64)
-    all_rows, every = np.concatenate(rows_of), range(len(frames))
-    return PlannedBatches(index, all_rows, edges, padded, first_of, draw, seed, references, every)
+    padded, first_of, every = np.array(frames, np.int64), np.array(windows, np.int64), range(len(frames))
+    return PlannedBatches(index, np.concatenate(rows_of), edges, padded, first_of, draw, seed, references, every)
 
 
 def _cut(lengths: list[int], settings: BatchSettings) -> list[tuple[int, int, int]]:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pytest
 import soundfile
@@ -200,6 +201,22 @@ def test_identity_has_the_beam_and_evaluation_json_has_the_checkpoint(
     assert about["versions"].keys() >= {"torch", "soxr"}
     with pytest.raises(ValueError, match="beam was 1 and is 8"):
         evaluate(replace(settings, beam=8))
+
+
+def test_evaluation_in_bf16_has_figures_near_those_of_float32_and_says_so(
+    dataset: Dataset, checkpoint: Path, tmp_path: Path
+) -> None:
+    tables = []
+    for precision in ("float32", "bf16"):
+        settings = small_evaluation(dataset, checkpoint, tmp_path / precision, metrics=["lsd"], precision=precision)
+        evaluate(settings)
+        assert json.loads((tmp_path / precision / "evaluation.json").read_text())["identity"]["precision"] == precision
+        table = Evaluation.open(tmp_path / precision).clips.filter(pc.equal(pc.field("system"), "network"))
+        tables.append(table.sort_by("key"))
+    float32, bf16 = ([table[name].to_numpy() for name in ("l1", "lsd")] for table in tables)
+    assert not np.array_equal(float32[0], bf16[0])
+    for one, other in zip(float32, bf16, strict=True):
+        assert other == pytest.approx(one, rel=0.05)
 
 
 def test_folder_of_another_evaluation_is_refused_and_the_difference_named(
