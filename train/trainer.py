@@ -18,14 +18,10 @@ from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from model.losses import content_switches_on
 from runtime.signals import sigterm_noted
 from shards import Dataset
-from shards.loading.distribute import distribute_from, steps_in_epoch
-from shards.loading.loader import load
-from shards.loading.plan_ahead import EpochArguments, PlanAhead
-from shards.loading.planned_batches import PlannedBatches
 from train.checkpoint_writer import CheckpointWriter
 from train.checkpointing import Checkpointer, check_fingerprint, make_checkpoint, restore_checkpoint
-from train.curriculum import segment_of
 from train.distributed import DistributedContext
+from train.epochs import Epochs
 from train.logger import Logger, Throughput, mean_losses
 from train.run_dir import RunDir, append_lines
 from train.settings import TrainSettings
@@ -44,6 +40,7 @@ class Trainer:
     Attributes:
         state: how far it is.
         run_dir, checkpointer, writer: where and how it writes.
+        epochs: what it reads.
         validator: None where nothing is validated, or before `plan_validation`.
     """
 
@@ -64,7 +61,7 @@ class Trainer:
         self.throughput = Throughput(context)
         self.validator: Validator | None = None
         self.writer = CheckpointWriter()
-        self._plans = PlanAhead(settings.loader(task.contents).start_method)
+        self.epochs = Epochs(settings, dataset, task, context)
         self._skipped = SkippedClips(dataset, settings, self.run_dir, context)
 
     def plan_validation(self) -> None:
@@ -92,7 +89,7 @@ class Trainer:
             closing(Logger(self.run_dir, state, steps, is_rank0)) as logger,
             sigterm_noted() as signalled,
             self.writer,
-            closing(self._plans),
+            closing(self.epochs),
         ):
             if self._validation_is_due():  # the run was stopped before it
                 self.validate(logger)
@@ -107,23 +104,16 @@ class Trainer:
         """Train what is left of the epoch; False: signalled to stop."""
         state, settings, context, throughput = self.state, self.settings, self.context, self.throughput
         per_step, last_step = settings.micro_batches_per_step, settings.schedule.steps
-        planned = self.plan_epoch()
-        slots = distribute_from(planned, per_step, state.step_in_epoch, context.rank, context.world_size)
-        steps = steps_in_epoch(len(planned), per_step)
-        if state.step_in_epoch >= steps:
-            raise TrainingError(
-                f"state.step_in_epoch is {state.step_in_epoch}, and epoch {state.epoch} has {steps} steps: the "
-                "checkpoint that this run resumed from is damaged; resume from the one before it"
-            )
-        self._skipped.begin_epoch(planned.clips, state)
-        if state.step + steps - state.step_in_epoch < last_step:
-            self._plans.begin(self._arguments(state.epoch + 1))
-        loader, pin_memory = settings.loader(self.task.contents), context.device.type == "cuda"
-        with closing(load(self.dataset, slots, loader, pin_memory)) as batches:
-            while state.step_in_epoch < steps and state.step < last_step:
+        epoch = self.epochs.open(state.epoch, state.step_in_epoch)
+        self._skipped.begin_epoch(epoch.planned.clips, state)
+        with closing(epoch.batches) as batches:
+            while state.step_in_epoch < epoch.steps and state.step < last_step:
+                left = epoch.steps - state.step_in_epoch
+                if state.step + left < last_step:
+                    self.epochs.prepare(epoch.number + 1, left)
                 share = throughput.next_batches(batches, per_step // context.world_size)
                 first = state.step_in_epoch * per_step
-                of_step = planned[first : first + per_step]
+                of_step = epoch.planned[first : first + per_step]
                 result = step.take(state, share, len(of_step), signalled.is_set())
                 self._skipped.add(result.skipped, of_step.clips, state)
                 self._record_nonfinite(result)
@@ -132,7 +122,7 @@ class Trainer:
                 if state.step % settings.checkpoint.log_every == 0 and (values := throughput.flush()):
                     learning_rate = self.model.optimizer.param_groups[0]["lr"]
                     logger.log_metrics("train", state.step, **values, learning_rate=learning_rate)
-                epoch_ended = state.step_in_epoch == steps
+                epoch_ended = state.step_in_epoch == epoch.steps
                 if epoch_ended:
                     self._end_epoch(logger)
                 with throughput.paused():
@@ -148,30 +138,6 @@ class Trainer:
                 if epoch_ended:
                     break
         return True
-
-    def plan_epoch(self) -> PlannedBatches:
-        """The micro-batches of the state's epoch (`TrainingError`: there are fewer than ranks)."""
-        epoch = self.state.epoch
-        planned = self._plans.take(self._arguments(epoch))
-        if len(planned) < self.context.world_size:
-            raise TrainingError(
-                f"{len(planned)} micro-batches in epoch {epoch} for {self.context.world_size} ranks: lower "
-                "batch.max_padded_frames, use fewer ranks, or let the curriculum take longer clips"
-            )
-        return planned
-
-    def _arguments(self, epoch: int) -> EpochArguments:
-        settings = self.settings
-        from_other = self.task.uses_speaker_reference and settings.segments.speaker_reference == "other"
-        return EpochArguments(
-            self.dataset.clip_index,
-            tuple(settings.splits),
-            settings.seed,
-            epoch,
-            segment_of(settings, epoch),
-            settings.batch,
-            settings.segments.reference_frames if from_other else 0,
-        )
 
     def _record_nonfinite(self, result: StepResult) -> None:
         """Write down the clips of a step without a finite loss and gradient; stop where that happens too often."""

@@ -61,15 +61,43 @@ class LoaderSettings:
             raise ValueError(f"on_error: {self.on_error!r}: expected raise or skip")
 
 
+class Batches(Iterator[Batch | None]):
+    """The batches of planned micro-batches, in their order; None for None. Its processes read from its making on.
+
+    Close it, or read it to its end, and its processes and files are gone.
+
+    Raises, when the next one is taken:
+        DatasetError: a clip is damaged or missing, and `on_error` is raise; names shard and key.
+        StorageError: a disk or store failed, time and again.
+        LoaderError: a worker process died (names its process id), or gave nothing for `timeout`.
+    """
+
+    def __init__(self, found: Iterator[Batch | None], resources: ExitStack) -> None:
+        self._found, self._resources = found, resources
+
+    def __next__(self) -> Batch | None:
+        try:
+            return next(self._found)
+        except BaseException:  # the end, too
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """End what reads."""
+        self._found = iter(())
+        self._resources.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+
 def load(
     dataset: Dataset,
     slots: Sequence[MicroBatch | None],
     settings: LoaderSettings = LoaderSettings(),
     pin_memory: bool = False,
-) -> Generator[Batch | None, None, None]:
-    """The batches of planned micro-batches, in their order; None for None.
-
-    Close the iterator, or read it to its end, and its processes and files are gone.
+) -> Batches:
+    """Begin to read planned micro-batches.
 
     Args:
         dataset: opened with `open_dataset`.
@@ -78,14 +106,13 @@ def load(
         pin_memory: batches lie in memory that a GPU fetches from by itself; takes a GPU.
 
     Raises:
-        DatasetError: a clip is damaged or missing, and `on_error` is raise; names shard and key.
-        StorageError: a disk or store failed, time and again.
-        LoaderError: a worker process died (names its process id), cannot be started, or gave nothing for `timeout`.
+        LoaderError: a worker process cannot be started.
     """
-    reader = BatchReader(dataset, settings.contents, settings.on_error == "skip", settings.cache)
-    planned, is_filled = _without_empty(slots)
     with ExitStack() as stack:
-        stack.enter_context(closing(reader))
+        reader = stack.enter_context(
+            closing(BatchReader(dataset, settings.contents, settings.on_error == "skip", settings.cache))
+        )
+        planned, is_filled = _without_empty(slots)
         batches: Iterator[Batch | Exception]
         if settings.workers and planned:
             count = min(settings.workers, len(planned))
@@ -106,16 +133,23 @@ def load(
             names, shard_of = dataset.clip_index.shard
             prefetcher = Prefetcher(reader.cache, shard_uses(slots, [names[shard] for shard in shard_of]))
             stack.callback(prefetcher.close)
-        for place, filled in enumerate(is_filled):
-            if not filled:
-                yield None
-                continue
-            batch = next(batches)
-            if isinstance(batch, Exception):
-                raise batch
-            yield batch
-            if prefetcher:
-                prefetcher.advance(place + 1)
+        return Batches(_handed_over(is_filled, batches, prefetcher), stack.pop_all())
+
+
+def _handed_over(
+    is_filled: Sequence[bool], batches: Iterator[Batch | Exception], prefetcher: Prefetcher | None
+) -> Iterator[Batch | None]:
+    """What `Batches` gives, and raises."""
+    for place, filled in enumerate(is_filled):
+        if not filled:
+            yield None
+            continue
+        batch = next(batches)
+        if isinstance(batch, Exception):
+            raise batch
+        yield batch
+        if prefetcher:
+            prefetcher.advance(place + 1)
 
 
 def _without_empty(slots: Sequence[MicroBatch | None]) -> tuple[Sequence[MicroBatch], list[bool]]:

@@ -38,7 +38,7 @@ from runtime.constants import SAMPLES_PER_FRAME
 from shards import Sample
 from shards.loading.batch_plan import plan_epoch
 from shards.loading.collate import Batch
-from shards.loading.loader import load
+from shards.loading.loader import Batches, load
 from shards.loading.planned_batches import MicroBatch
 from tests.benchmarks.loader import written
 from tests.benchmarks.plain_baseline import Example, PlainClips, padded, plain_step
@@ -59,7 +59,7 @@ class Way:
     """A way to train: what an epoch's batches are, in order; how they are read; a step. Batches have `lengths`."""
 
     plan: Callable[[int], list[Any]]
-    read: Callable[[list[Any]], Generator[Any, None, None]]
+    read: Callable[[list[Any]], Batches | Generator[Any, None, None]]
     step: Callable[[Any], None]
 
 
@@ -192,7 +192,7 @@ def from_shards(trainer: Trainer) -> Way:
     def plan(epoch: int) -> list[MicroBatch]:
         return list(plan_epoch(dataset.clip_index, settings.splits, settings.seed, epoch, settings=settings.batch))
 
-    def read(planned: list[MicroBatch]) -> Generator[Batch | None, None, None]:
+    def read(planned: list[MicroBatch]) -> Batches:
         return load(dataset, planned, settings.loader(trainer.task.contents))
 
     def step(batch: Batch) -> None:

@@ -186,7 +186,11 @@ def test_gradient_is_the_mean_over_readable_micro_batches(shards: str, tmp_path:
     unread = cast(Batch, SimpleNamespace(keys=[], skipped=[ReadFailure("main/s/01", "broken")]))
     for more in ([], [unread]):
         trainer = trainer_of(flags(shards, tmp_path / f"run-{len(more)}", on_error="skip", clip_norm="null"))
-        (batch,) = load(trainer.dataset, trainer.plan_epoch()[:1], trainer.settings.loader(trainer.task.contents))
+        (batch,) = load(
+            trainer.dataset,
+            trainer.epochs.plan(trainer.state.epoch)[:1],
+            trainer.settings.loader(trainer.task.contents),
+        )
         step = OptimizerStep(trainer.task, trainer.model, trainer.settings, trainer.context)
         result = step.take(trainer.state, [batch, *more], 1 + len(more))
         assert result.skipped == [{"key": clip.key, "reason": clip.reason} for each in more for clip in each.skipped]

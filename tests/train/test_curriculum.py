@@ -21,8 +21,8 @@ from shards.loading.planned_batches import MicroBatch, PlannedBatches
 from tests.train.runs import flags, logged, task_flags, weights_of
 from train.__main__ import main
 from train.curriculum import segment_of, stage_at, whole_clips
+from train.epochs import Epochs
 from train.settings import Stage, TrainSettings
-from train.trainer import Trainer
 
 STAGES = (Stage(epochs=2, max_words=2, max_frames=15), Stage(epochs=1, max_words=3, max_frames=20))
 SETTINGS = TrainSettings(curriculum=STAGES, segments=SegmentSettings(min_words=4, max_words=6))
@@ -151,13 +151,13 @@ def _curriculum(shards: str, out: Path, **settings: Any) -> list[str]:
 
 def _noted_plans(monkeypatch: pytest.MonkeyPatch) -> dict[int, PlannedBatches]:
     plans: dict[int, PlannedBatches] = {}
-    plan = Trainer.plan_epoch
+    plan = Epochs.plan
 
-    def noted(trainer: Trainer) -> PlannedBatches:
-        plans[trainer.state.epoch] = plan(trainer)
-        return plans[trainer.state.epoch]
+    def noted(epochs: Epochs, epoch: int) -> PlannedBatches:
+        plans[epoch] = plan(epochs, epoch)
+        return plans[epoch]
 
-    monkeypatch.setattr(Trainer, "plan_epoch", noted)
+    monkeypatch.setattr(Epochs, "plan", noted)
     return plans
 
 
