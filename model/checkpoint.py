@@ -196,8 +196,11 @@ def build_network(checkpoint: Checkpoint, where: str | os.PathLike[str] = "check
     except ValueError as error:
         raise CheckpointError(f"{where}: {error}") from error
     check_weights(network, checkpoint.weights, where)
-    # copies, which no one else has; `to_empty` would import a compiler of torch, which takes seconds
-    network.load_state_dict({name: weight.clone() for name, weight in checkpoint.weights.items()}, assign=True)
+    # copies, of the network's own types, since published files hold halves; `to_empty` would import torch's compiler,
+    # which takes seconds
+    types = {name: tensor.dtype for name, tensor in network.state_dict().items()}
+    copies = {name: weight.to(types[name], copy=True) for name, weight in checkpoint.weights.items()}
+    network.load_state_dict(copies, assign=True)
     return network.eval()
 
 

@@ -76,6 +76,16 @@ def test_checkpoint_of_every_task_is_read(kind: str, tmp_path: Path) -> None:
     assert type(build_network(loaded)) is type(network)
 
 
+def test_build_network_computes_in_float32_where_a_file_holds_halves(network: LipToSpeech) -> None:
+    checkpoint = _checkpoint(network)
+    halves = {name: x.half() if x.is_floating_point() else x for name, x in checkpoint.weights.items()}
+    built = build_network(dataclasses.replace(checkpoint, weights=halves))
+    assert {x.dtype for x in built.state_dict().values()} == {x.dtype for x in network.state_dict().values()}
+    for name, x in built.state_dict().items():
+        assert torch.equal(x, halves[name].to(x.dtype))
+    assert all(parameter.requires_grad for parameter in built.parameters())
+
+
 def test_build_network_imports_no_compiler(network: LipToSpeech, tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "best.pt", _checkpoint(network))
     program = (
