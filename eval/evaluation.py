@@ -108,8 +108,8 @@ def _scorers(planned: Sequence[MicroBatch], settings: EvaluationSettings) -> lis
     seconds = sum(clip.stop - clip.start for micro_batch in planned for clip in micro_batch.clips) / FPS
     few = settings.workers is None and settings.address is None and seconds <= _SECONDS_WITHOUT_RAY
     count = min(os.cpu_count() or 1, sum(len(one.clips) for one in planned)) if few else int(settings.workers == 0)
-    threads = 1 if count > 1 else None
-    return [ScoringProcess(settings.metrics, settings.metric_timeout, threads) for _ in range(count)]
+    # one thread, as with Ray: with more, figures may differ in their last digits
+    return [ScoringProcess(settings.metrics, settings.metric_timeout, threads=1) for _ in range(count)]
 
 
 def plan(dataset: Dataset, settings: EvaluationSettings) -> PlannedBatches:

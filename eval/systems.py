@@ -16,7 +16,6 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
-import pyarrow as pa
 import torch
 from torch import Tensor
 
@@ -75,7 +74,7 @@ def mel_of(system: str, inputs: SystemInputs) -> tuple[Tensor, Tensor | None]:
             return inputs.target, None
 
 
-def partners_of(index: ClipIndex | pa.Table, rows: Sequence[int]) -> dict[int, int]:
+def partners_of(index: ClipIndex, rows: Sequence[int]) -> dict[int, int]:
     """For each row another one of them: of the same speaker where there is one, of nearly the same length.
 
     Neighbors in length are each other's partners; of an odd number the last three go round. Clips that are alone with
@@ -83,7 +82,6 @@ def partners_of(index: ClipIndex | pa.Table, rows: Sequence[int]) -> dict[int, i
     """
     if len(rows) < 2:
         raise ValueError("systems: shuffled_lips takes another clip's lips, and there is a single clip")
-    index = ClipIndex.of(index)
     keys, frames = index.keys_of(rows), index.frames[list(rows)].tolist()
     speakers = [index.speaker[0][speaker] for speaker in index.speaker[1][list(rows)]]
     order = sorted(range(len(rows)), key=lambda at: (speakers[at], frames[at], keys[at]))

@@ -7,12 +7,18 @@ import pytest
 import torch
 
 from eval.systems import fit_lips, partners_of, with_partners
+from shards import INDEX_SCHEMA
+from shards.loading.index_view import ClipIndex
 from shards.loading.planned_batches import MicroBatch, PlannedClip
 
 
-def index_of(clips: list[tuple[str, int]]) -> pa.Table:
-    rows = [{"key": f"main/{speaker}/{n}", "speaker": speaker, "frames": f} for n, (speaker, f) in enumerate(clips)]
-    return pa.Table.from_pylist(rows)
+def index_of(clips: list[tuple[str, int]]) -> ClipIndex:
+    others = {field.name: pa.scalar(0).cast(field.type).as_py() for field in INDEX_SCHEMA if field.name != "words"}
+    rows = [
+        others | {"key": f"main/{speaker}/{number}", "speaker": speaker, "frames": frames, "words": []}
+        for number, (speaker, frames) in enumerate(clips)
+    ]
+    return ClipIndex.of(pa.Table.from_pylist(rows, schema=INDEX_SCHEMA))
 
 
 def test_partners_are_of_the_same_speaker_and_of_about_the_same_length() -> None:
