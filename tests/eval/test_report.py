@@ -348,6 +348,14 @@ def test_report_says_what_was_evaluated_and_with_what(file: Path) -> None:
         assert part in text
 
 
+def test_report_says_so_where_command_and_start_are_not_recorded(tmp_path: Path) -> None:
+    made = evaluation_of(tmp_path, all_rows(["main/s/1"]))
+    for name in ("command", "started"):
+        made.about.pop(name, None)
+    text = Page(write_report(made, None, summary_of(made))).text
+    assert text.count("not recorded") == 2
+
+
 def test_report_of_the_same_evaluation_has_the_same_bytes(
     file: Path, evaluation: Evaluation, dataset: Dataset, summary: dict[str, Any]
 ) -> None:
