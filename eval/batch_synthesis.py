@@ -126,7 +126,8 @@ class BatchSynthesizer:
 
     def _read_references(self, micro_batch: MicroBatch) -> tuple[dict[str, Tensor], dict[str, str]]:
         """References by key, and by key the name of what they are of."""
-        keys = {clip.row: self._dataset.clip_index.keys[clip.row].as_py() for clip in micro_batch.clips}
+        rows = [clip.row for clip in micro_batch.clips]
+        keys = dict(zip(rows, self._dataset.clip_index.keys_of(rows), strict=True))
         if self._settings.speaker_reference == "self":
             return {}, {}
         if self._file_reference is not None:
@@ -144,7 +145,8 @@ class BatchSynthesizer:
         if not self._partners or not batch.keys:
             return None
         index, lips = self._dataset.clip_index, batch.roi.clone()
-        by_key = {index.keys[clip.row].as_py(): clip for clip in micro_batch.clips}
+        keys = index.keys_of([clip.row for clip in micro_batch.clips])
+        by_key = dict(zip(keys, micro_batch.clips, strict=True))
         failures: dict[str, str] = {}
         for at, key in enumerate(batch.keys):
             one = MicroBatch(micro_batch.number, micro_batch.frames, (by_key[key],))

@@ -66,7 +66,7 @@ def evaluate(settings: EvaluationSettings, command: str = "") -> Path:
     check_packages(settings.metrics)
     normalizer_of(settings.normalizer)
     dataset = open_dataset(settings.shards)
-    planned = plan(dataset, settings)
+    planned = list(plan(dataset, settings))  # once: each micro-batch is drawn, and its texts are read, when looked at
     with ExitStack() as stack:
         scorers = [stack.enter_context(scorer) for scorer in _scorers(planned, settings)]
         return _evaluate(settings, command, dataset, planned, scorers)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 
+from model.checkpoint import load_checkpoint
 from shards import open_dataset
 from train.checkpointing import Checkpointer, fingerprint_of
 from train.distributed import DistributedContext
@@ -47,9 +48,10 @@ def build_trainer(settings: TrainSettings, resume: str | None, context: Distribu
     run_dir = RunDir(settings.out)
     checkpointer = Checkpointer(run_dir, settings.checkpoint)
     # rank 0's choices: files may appear or vanish between one rank's look and another's
-    checkpoint = context.on_rank0(lambda: checkpointer.find(resume))
-    settings = with_precision(settings, checkpoint, context)
-    asr_path = context.on_rank0(lambda: own_asr(run_dir, settings, checkpoint is not None))
+    path = context.on_rank0(lambda: checkpointer.find(resume))
+    checkpoint = None if path is None else load_checkpoint(path)
+    settings = with_precision(settings, checkpoint, path, context)
+    asr_path = context.on_rank0(lambda: own_asr(run_dir, settings, path is not None))
     with_own_asr = dataclasses.replace(settings, init_asr=asr_path)
     asr = load_content_asr(with_own_asr, context.device)
     task = TASKS[settings.task](settings, tokenizer, context.device, asr)
@@ -57,8 +59,8 @@ def build_trainer(settings: TrainSettings, resume: str | None, context: Distribu
     network = init_network(settings if checkpoint is None else resumed, task)
     model = prepare_model(network, settings, context)
     trainer = Trainer(settings, dataset, task, model, context, fingerprint_of(with_own_asr, dataset, tokenizer))
-    if checkpoint is not None:
-        trainer.resume(checkpoint)
+    if checkpoint is not None and path is not None:
+        trainer.resume(checkpoint, path)
     else:
         aside = context.on_rank0(run_dir.set_aside)
         if aside is not None:

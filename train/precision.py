@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from model.checkpoint import load_checkpoint
+from model.checkpoint import Checkpoint
 from train.distributed import DistributedContext
 from train.settings import TrainSettings
 from train.stored_training import read_training
@@ -20,12 +20,14 @@ _LARGE = 512
 log = logging.getLogger(__name__)
 
 
-def with_precision(settings: TrainSettings, checkpoint: Path | None, context: DistributedContext) -> TrainSettings:
-    """The settings with a precision: that of the checkpoint that a run resumes from, or else `best_precision` of rank
-    0's device. One that is named stays."""
+def with_precision(
+    settings: TrainSettings, checkpoint: Checkpoint | None, path: Path | None, context: DistributedContext
+) -> TrainSettings:
+    """The settings with a precision: that of the checkpoint that a run resumes from, which was loaded from `path`, or
+    else `best_precision` of rank 0's device. One that is named stays."""
     if settings.precision != "auto":
         return settings
-    chosen: Any = context.on_rank0(lambda: _of_run(checkpoint) or best_precision(settings, context.device))
+    chosen: Any = context.on_rank0(lambda: _of_run(checkpoint, path) or best_precision(settings, context.device))
     log.info("precision: %s", chosen)
     return replace(settings, precision=chosen)
 
@@ -43,9 +45,9 @@ def cpu_computes_in_bf16() -> bool:
     return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
 
 
-def _of_run(checkpoint: Path | None) -> str | None:
+def _of_run(checkpoint: Checkpoint | None, path: Path | None) -> str | None:
     """The precision of the run that a checkpoint is of."""
-    if checkpoint is None:
+    if checkpoint is None or path is None:
         return None
-    found = read_training(load_checkpoint(checkpoint), checkpoint).fingerprint.settings.get("precision")
+    found = read_training(checkpoint, path).fingerprint.settings.get("precision")
     return found if found in ("float32", "bf16") else None

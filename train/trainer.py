@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from model.checkpoint import Checkpoint, save_checkpoint
 from model.losses import content_switches_on
 from runtime.signals import sigterm_noted
 from shards import Dataset
@@ -198,9 +198,9 @@ class Trainer:
         content = (self.model, self.state, self.task, fingerprint)
         self.context.on_rank0(lambda: self.writer.submit(make_checkpoint(*content), write))
 
-    def resume(self, path: Path) -> None:
-        """Restore model and state from a checkpoint (`ValueError`: of another run; `CheckpointError`: it is none)."""
-        checkpoint = load_checkpoint(path)
+    def resume(self, checkpoint: Checkpoint, path: Path) -> None:
+        """Restore model and state from what was loaded of a file (`ValueError`: of another run; `CheckpointError`: it
+        does not fit)."""
         check_fingerprint(checkpoint, self.fingerprint, str(path))
         self.state = restore_checkpoint(checkpoint, self.model, path)
         log.info("resuming from %s", path)
