@@ -14,8 +14,10 @@ from pipeline.clip import Corpus, build_sample
 from pipeline.config import BuildSettings
 from pipeline.corpora import index_corpus
 from shards import Sample
+from shards.format.manifest import ERRORS_NAME
 from tests.benchmarks import large_index
 from tests.benchmarks.gpu import __main__ as gpu
+from tests.benchmarks.gpu import train_shards
 from tests.benchmarks.gpu.steps import rows
 from tests.benchmarks.gpu.synthetic_run import SMALL as SMALL_RUN
 from tests.benchmarks.gpu.synthetic_run import build_run, varying_lengths
@@ -24,6 +26,8 @@ from tests.benchmarks.plain_baseline import plain_network
 from tests.benchmarks.training_vs_plain import cut_to, from_shards, padding_of, plainly, table, trainer_on
 from tests.corpora import Lrs2Corpus
 from tests.model.networks import small_lip_to_speech, without_dropout
+from tests.train.runs import SMALL as SMALL_TRAINING
+from tests.train.runs import SMALL_ASR, write_small_dataset
 from train.tasks.ctc import encode_texts
 from train.tasks.inputs import prepare
 
@@ -116,6 +120,20 @@ def test_gpu_benchmark_runs_all_parts_that_a_cpu_can_and_says_what_it_skipped(
     assert min(rate, share) > 0
     begin = ("| plain, 3 clips", "| lip2speech from shards", "| evaluation from shards")
     assert all(any(line.startswith(row) for line in others) for row in begin)
+
+
+@pytest.mark.slow
+def test_gpu_benchmark_trains_shards_for_so_many_seconds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shards = write_small_dataset(tmp_path / "shards")
+    (tmp_path / "shards" / ERRORS_NAME).touch()
+    flags = [f"--shards={shards}", f"--out={tmp_path / 'out'}", "--split=val", "--clips=2", "--device=cpu"]
+    small = [flag for flag in SMALL_TRAINING if not flag.startswith(("--device", "--checkpoint", "--validation"))]
+    train_shards.main([*flags, "--seconds=10", *small, SMALL_ASR, "--precision=float32", "--checkpoint.log_every=1"])
+    said = capsys.readouterr().out
+    assert all(f"| {task} from shards, the recipe | " in said for task in ("vsr", "asr", "lip2speech"))
+    assert re.search(r"^network: l1 \S+, stoi \S+, estoi \S+,", said, re.M)
+    gpu.main(["plain", "--device=cpu", "--minutes=0.1", f"--out={tmp_path}", f"--train={shards}"])
+    assert re.search(r"== train: skipped, \d+ s are left and 120 are the least\n", capsys.readouterr().out)
 
 
 def test_gpu_benchmark_stops_a_part_at_its_limit_and_begins_none_without_time(

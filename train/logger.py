@@ -22,6 +22,7 @@ from runtime.images import stack_mels
 from runtime.terminal import say
 from shards.loading.collate import Batch
 from train.distributed import DistributedContext
+from train.optim import ScheduleSettings
 from train.run_dir import RunDir, append_lines
 from train.state import TrainState
 from train.step import StepResult
@@ -52,7 +53,7 @@ class Logger:
     """Logs the metrics of a run. Only rank 0's writes anything.
 
     Args:
-        run_dir, steps: of the run.
+        run_dir, schedule: of the run.
         state: that it begins or resumes with.
         enabled: whether this is rank 0.
 
@@ -60,8 +61,8 @@ class Logger:
         OSError, ValueError: here and wherever something is logged: it cannot be written; names the file.
     """
 
-    def __init__(self, run_dir: RunDir, state: TrainState, steps: int, enabled: bool) -> None:
-        self._enabled, self._steps = enabled, steps
+    def __init__(self, run_dir: RunDir, state: TrainState, schedule: ScheduleSettings, enabled: bool) -> None:
+        self._enabled, self._schedule = enabled, schedule
         if not enabled:
             return
         from torch.utils.tensorboard import SummaryWriter
@@ -70,15 +71,18 @@ class Logger:
         self._excepthook, threading.excepthook = threading.excepthook, self._thread_failed
         with self._board_named():
             self._board: Any = SummaryWriter(str(run_dir.tensorboard), purge_step=state.step + 1)
-        columns = TextColumn("step"), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeRemainingColumn()
+        columns = TextColumn("{task.fields[position]}"), BarColumn(), TimeRemainingColumn()
         self._progress = Progress(*columns, TextColumn("{task.description}"), console=Console(stderr=True))
-        self._bar = self._progress.add_task("", total=steps, completed=state.step)
+        self._bar = self._progress.add_task("", total=1.0, position="")
+        self.update(state)
         self._progress.start()
 
-    def update(self, step: int) -> None:
+    def update(self, state: TrainState) -> None:
         """Move the progress bar."""
         if self._enabled:
-            self._progress.update(self._bar, completed=step)
+            self._position = self._position_of(state)
+            done = self._schedule.share_done(state.step, state.seconds)
+            self._progress.update(self._bar, completed=done, position=self._position)
 
     def log_metrics(self, kind: str, step: int, **values: float) -> None:
         """Write a line of log.jsonl, and a point of each curve."""
@@ -94,7 +98,12 @@ class Logger:
             line = "  ".join(f"{name} {values[name]:.3g}" for name in shown)
             self._progress.update(self._bar, description=line)
             if not self._progress.console.is_terminal:  # where a bar is not drawn before its end
-                log.info("step %d/%d  %s", step, self._steps, line)
+                log.info("%s  %s", self._position, line)
+
+    def _position_of(self, state: TrainState) -> str:
+        if self._schedule.minutes is None:
+            return f"step {state.step}/{self._schedule.steps}"
+        return f"step {state.step}, {state.seconds / 60:.1f}/{self._schedule.minutes:.3g} min"
 
     def log_examples(
         self, step: int, examples: Sequence[Example], transcripts: Sequence[Transcript], first: bool

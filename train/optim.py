@@ -27,13 +27,17 @@ class ScheduleSettings:
     """How long to train, and the learning rate over the steps.
 
     Attributes:
-        steps: global steps of the whole run.
+        steps: global steps of the whole run; its most, where it has `minutes`.
+        minutes: of training, with its validations, before and after it was resumed; None: as long as its steps take.
+            Such a run is not repeated exactly.
         warmup_steps: over which the rate rises linearly.
-        rate: constant afterwards, or a cosine down to `last` of it.
-        last: share of the rate that is left at the last step of a cosine.
+        rate: constant afterwards, or a cosine down to `last` of it, over the steps or over the minutes, whichever end
+            first.
+        last: share of the rate that is left at the end of a cosine.
     """
 
     steps: int = 100_000
+    minutes: float | None = None
     warmup_steps: int = 0
     rate: Literal["constant", "cosine"] = "constant"
     last: float = 0.01
@@ -44,6 +48,13 @@ class ScheduleSettings:
                 f"schedule: steps {self.steps}, warmup_steps {self.warmup_steps}, last {self.last}: expected 1 or "
                 "more, 0 or more, and 0 to 1"
             )
+        if self.minutes is not None and not self.minutes > 0:
+            raise ValueError(f"schedule.minutes: {self.minutes}, minutes above 0 were expected")
+
+    def share_done(self, step: int, seconds: float) -> float:
+        """How much of the run is over after so many steps and seconds of training, from 0 to 1."""
+        timed = 0.0 if self.minutes is None else seconds / (60 * self.minutes)
+        return min(1.0, max(step / self.steps, timed))
 
 
 def build_optimizer(
@@ -90,13 +101,15 @@ def copy_all(sources: Sequence[Tensor], targets: Sequence[Tensor]) -> None:
         torch._foreach_copy_([target for _, target in pairs], [source for source, _ in pairs])
 
 
-def learning_rate_factor(step: int, settings: ScheduleSettings) -> float:
-    """The share of the learning rate that a step, counted from 0, is taken with."""
+def learning_rate_factor(step: int, settings: ScheduleSettings, seconds: float = 0.0) -> float:
+    """The share of the learning rate that a step, counted from 0, is taken with, after so many seconds of training."""
     if step < settings.warmup_steps:
         return (step + 1) / settings.warmup_steps
     if settings.rate == "constant":
         return 1.0
     progress = (step - settings.warmup_steps) / max(1, settings.steps - 1 - settings.warmup_steps)
+    if settings.minutes is not None:
+        progress = max(progress, seconds / (60 * settings.minutes))
     return settings.last + (1 - settings.last) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
 
 

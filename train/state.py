@@ -26,6 +26,7 @@ class TrainState:
 
     Attributes:
         step: global steps done.
+        seconds: of training when the last of them was taken, with validations; 0 where the schedule has no minutes.
         epoch, step_in_epoch: the next step is this one of this epoch; epochs count from 1.
         content_on: whether the output content loss is on.
         scores: of the last validation.
@@ -39,6 +40,7 @@ class TrainState:
     """
 
     step: Count = 0
+    seconds: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     epoch: Annotated[int, msgspec.Meta(ge=1, le=1 << 53)] = 1
     step_in_epoch: Count = 0
     content_on: bool = False

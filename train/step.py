@@ -59,7 +59,12 @@ class OptimizerStep:
         self._wrapped: Any = torch.compile(wrapped) if settings.compile else wrapped
 
     def take(
-        self, state: TrainState, batches: Sequence[Batch | None], micro_batches: int, stop: bool = False
+        self,
+        state: TrainState,
+        batches: Sequence[Batch | None],
+        micro_batches: int,
+        stop: bool = False,
+        seconds: float = 0.0,
     ) -> StepResult:
         """Take a step; the run's state counts it.
 
@@ -67,6 +72,7 @@ class OptimizerStep:
             batches: this rank's; None where the plan has none for it.
             micro_batches: of this step, over all ranks.
             stop: whether this rank was signalled to stop.
+            seconds: of training so far; rank 0's counts.
 
         Raises:
             TrainingError: a micro-batch cannot be computed; names rank, step and clips.
@@ -89,8 +95,10 @@ class OptimizerStep:
         found = [[part[name] for part in parts if name in part] for name in names]
         norm, *sums = _to_numbers(self._clip_gradient(), found)
         counts = [len(each) for each in found]
-        reduced = self._context.all_reduce_sum([*sums, *counts, len(parts), len(skipped), stop])
-        *_, read, skipped_clips, stops = reduced
+        timed = self._settings.schedule.minutes is not None and self._context.is_rank0
+        clock = seconds if timed else 0.0  # and no time of day in the checkpoints of other runs
+        reduced = self._context.all_reduce_sum([*sums, *counts, len(parts), len(skipped), stop, clock])
+        *_, read, skipped_clips, stops, state.seconds = reduced
         state.skipped_clips += skipped_clips
         result = StepResult(
             stop=stops > 0,
@@ -161,7 +169,7 @@ class OptimizerStep:
 
     def _update(self, state: TrainState) -> None:
         state.nonfinite_in_a_row = 0
-        factor = learning_rate_factor(state.step - 1, self._settings.schedule)
+        factor = learning_rate_factor(state.step - 1, self._settings.schedule, state.seconds)
         for group in self._model.optimizer.param_groups:
             group["lr"] = self._settings.optimizer.learning_rate * factor
         self._model.optimizer.step()

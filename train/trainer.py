@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -70,10 +71,10 @@ class Trainer:
             self.validator = Validator(self.task, self.settings, self.dataset, self.context)
 
     def train(self) -> bool:
-        """Train to the last step, or until signalled to stop (SIGTERM).
+        """Train to the end of the schedule, or until signalled to stop (SIGTERM).
 
         Returns:
-            Whether the last step was reached; otherwise the run was signalled to stop, and has saved itself.
+            Whether that end was reached; otherwise the run was signalled to stop, and has saved itself.
 
         Raises:
             TrainingError: too many steps in a row without a finite loss and gradient, too many clips that could not be
@@ -83,10 +84,11 @@ class Trainer:
         """
         self.plan_validation()  # what is wrong with it should not show after hours
         step = OptimizerStep(self.task, self.model, self.settings, self.context)
-        steps, is_rank0, state = self.settings.schedule.steps, self.context.is_rank0, self.state
+        is_rank0, state = self.context.is_rank0, self.state
+        began = time.perf_counter() - state.seconds
         self.context.on_rank0(lambda: self.run_dir.truncate_logs(state.step, state.validated_step))
         with (
-            closing(Logger(self.run_dir, state, steps, is_rank0)) as logger,
+            closing(Logger(self.run_dir, state, self.settings.schedule, is_rank0)) as logger,
             sigterm_noted() as signalled,
             self.writer,
             closing(self.epochs),
@@ -95,38 +97,40 @@ class Trainer:
                 self.validate(logger)
                 self.save()
             reached = True
-            while reached and self.state.step < steps:
-                reached = self._train_epoch(step, logger, signalled)
+            while reached and not self._is_over():
+                reached = self._train_epoch(step, logger, signalled, began)
             self.context.on_rank0(self.writer.wait)
         return reached
 
-    def _train_epoch(self, step: OptimizerStep, logger: Logger, signalled: Event) -> bool:
-        """Train what is left of the epoch; False: signalled to stop."""
+    def _train_epoch(self, step: OptimizerStep, logger: Logger, signalled: Event, began: float) -> bool:
+        """Train what is left of the epoch; False: signalled to stop. `began`: when the clock of the run stood at 0."""
         state, settings, context, throughput = self.state, self.settings, self.context, self.throughput
         per_step, last_step = settings.micro_batches_per_step, settings.schedule.steps
         epoch = self.epochs.open(state.epoch, state.step_in_epoch)
         self._skipped.begin_epoch(epoch.planned.clips, state)
         with closing(epoch.batches) as batches:
-            while state.step_in_epoch < epoch.steps and state.step < last_step:
+            while state.step_in_epoch < epoch.steps and not self._is_over():
                 left = epoch.steps - state.step_in_epoch
                 if state.step + left < last_step:
                     self.epochs.prepare(epoch.number + 1, left)
                 share = throughput.next_batches(batches, per_step // context.world_size)
                 first = state.step_in_epoch * per_step
                 of_step = epoch.planned[first : first + per_step]
-                result = step.take(state, share, len(of_step), signalled.is_set())
+                seconds = time.perf_counter() - began
+                result = step.take(state, share, len(of_step), signalled.is_set(), seconds)
                 self._skipped.add(result.skipped, of_step.clips, state)
                 self._record_nonfinite(result)
                 throughput.add(result)
-                logger.update(state.step)
+                logger.update(state)
                 if state.step % settings.checkpoint.log_every == 0 and (values := throughput.flush()):
                     learning_rate = self.model.optimizer.param_groups[0]["lr"]
-                    logger.log_metrics("train", state.step, **values, learning_rate=learning_rate)
+                    timed = {} if settings.schedule.minutes is None else {"seconds": state.seconds}
+                    logger.log_metrics("train", state.step, **timed, **values, learning_rate=learning_rate)
                 epoch_ended = state.step_in_epoch == epoch.steps
                 if epoch_ended:
                     self._end_epoch(logger)
                 with throughput.paused():
-                    saves = result.stop or state.step % settings.checkpoint.every == 0 or state.step == last_step
+                    saves = result.stop or state.step % settings.checkpoint.every == 0 or self._is_over()
                     if saves:
                         self.save()
                     if result.stop:
@@ -164,11 +168,14 @@ class Trainer:
             log.info("epoch %d: mean L1 %.3f: the output content loss is on from here", state.epoch, l1)
         state.epoch, state.step_in_epoch, state.loss_sums, state.loss_counts = state.epoch + 1, 0, {}, {}
 
+    def _is_over(self) -> bool:
+        return self.settings.schedule.share_done(self.state.step, self.state.seconds) == 1
+
     def _validation_is_due(self) -> bool:
         settings, state = self.settings, self.state
         if settings.validation.split is None or state.step <= state.validated_step:
             return False
-        return state.step % settings.validation.every == 0 or state.step == settings.schedule.steps
+        return state.step % settings.validation.every == 0 or self._is_over()
 
     def validate(self, logger: Logger) -> None:
         """Score the validation clips; the best weights so far are kept apart."""

@@ -32,6 +32,16 @@ def test_learning_rate_warms_up_and_decays() -> None:
     assert learning_rate_factor(10**6, ScheduleSettings()) == 1
 
 
+def test_schedule_by_minutes_follows_the_steps_or_the_clock_whichever_is_further() -> None:
+    timed = ScheduleSettings(steps=1010, warmup_steps=10, rate="cosine", last=0.1, minutes=2)
+    assert learning_rate_factor(20, timed, 60) == pytest.approx(0.55)
+    assert learning_rate_factor(20, timed, 120) == learning_rate_factor(20, timed, 500) == pytest.approx(0.1)
+    assert learning_rate_factor(1009, timed, 0) == pytest.approx(0.1)
+    assert learning_rate_factor(4, timed, 60) == pytest.approx(0.5), "the rate rises over steps"
+    assert [timed.share_done(*done) for done in ((101, 60), (909, 60), (1010, 0), (1, 200))] == [0.5, 0.9, 1, 1]
+    assert ScheduleSettings(steps=10).share_done(9, 1e9) == 0.9
+
+
 @pytest.mark.parametrize("fused", [None, True])
 def test_optimizer_state_of_another_kernel_is_restored_and_has_the_same_steps(fused: bool | None) -> None:
     """Older runs on a CPU were not fused."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import struct
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -27,6 +29,7 @@ from tests.train.runs import (
     write_tokenizer,
 )
 from tests.train.steady import keep_batch_norm_steady
+from train import trainer
 from train.__main__ import main, parse
 from train.step import OptimizerStep
 from train.tasks import inputs, lip2speech
@@ -51,6 +54,23 @@ def test_run_writes_checkpoints_log_and_settings(shards: str, tmp_path: Path) ->
     assert best.metrics["validation_l1"] == min(line["l1"] for line in logged(tmp_path / "run", "validation").values())
     assert best.tokenizer is not None
     assert list((tmp_path / "run/tensorboard").iterdir())
+
+
+def test_schedule_by_minutes_ends_by_the_clock_and_is_lengthened_on_resume(
+    shards: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clock that goes on by a second whenever the loop looks at it, once before the first step."""
+    run = tmp_path / "run"
+    monkeypatch.setattr(trainer, "time", SimpleNamespace(perf_counter=itertools.count(100).__next__))
+    timed = {"steps": 1000, "every": 3, "schedule.rate": "cosine"}
+    assert _run(shards, run, **timed, **{"schedule.minutes": 4 / 60}) == 0
+    steps = logged(run)
+    assert [line["seconds"] for line in steps.values()] == [1, 2, 3, 4]
+    assert steps[4]["learning_rate"] == pytest.approx(0.01 * steps[1]["learning_rate"], rel=0.5), "down to `last`"
+    assert list(logged(run, "validation")) == [4], "at the end"
+    assert (run / "checkpoints/step-00000004.pt").exists()
+    assert _run(shards, run, "--resume=auto", **timed, **{"schedule.minutes": 6 / 60}) == 0
+    assert [line["seconds"] for line in logged(run).values()] == [1, 2, 3, 4, 5, 6]
 
 
 def test_training_lowers_the_loss(shards: str, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from tests.train.runs import finish, logged, start, task_flags, trainer_of, writ
 from tests.train.steady import keep_batch_norm_steady
 from train.__main__ import main
 from train.logger import Logger
+from train.optim import ScheduleSettings
 from train.state import TrainState
 from train.tasks.inputs import prepare
 from train.trainer import Trainer
@@ -60,7 +61,7 @@ def _flags(dataset: Dataset, out: Path, task: Any = "lip2speech", **more: Any) -
 def _validated(trainer: Trainer, step: int = 1) -> dict[str, float]:
     """What one validation logs; its examples go to TensorBoard."""
     state = TrainState(step=step - 1, validated_step=step - 1)
-    with closing(Logger(trainer.run_dir, state, 10, enabled=True)) as logger:
+    with closing(Logger(trainer.run_dir, state, ScheduleSettings(steps=10), enabled=True)) as logger:
         trainer.state.step = step
         trainer.plan_validation()
         trainer.validate(logger)

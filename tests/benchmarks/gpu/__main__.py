@@ -39,6 +39,9 @@ ON_CPU: dict[str, list[str]] = {
 LEAST_SECONDS = 15
 """With less left, a part is not begun."""
 
+LEAST_TRAINING = 120
+"""Seconds, for three trainings and a report."""
+
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks gpu", description=__doc__)
@@ -46,6 +49,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--minutes", type=float, default=15.0, help="for all parts together (default: 15)")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--out", type=Path, default=Path("runs/gpu-benchmark"))
+    parser.add_argument("--train", type=Path, metavar="SHARDS", help="train on them for the minutes that are left")
     values = parser.parse_args(arguments)
     on_gpu = values.device.startswith("cuda")
     parts = {name: command for name, (_, command) in PARTS.items()} if on_gpu else ON_CPU
@@ -62,9 +66,20 @@ def main(arguments: list[str] | None = None) -> None:
         module, *flags = parts[name]
         limit = min(left, PARTS[name][0]) if on_gpu else left
         lines += run(name, limit, module, [*flags, f"--device={values.device}", f"--out={values.out / name}"])
+    if values.train is not None:
+        lines += train(values.train, until - time.monotonic(), values.device, values.out / "train")
     for name in [] if values.parts else PARTS.keys() - parts.keys():
         print(f"== {name}: skipped on {values.device}", flush=True)
     print("", *filled_in(lines), sep="\n", flush=True)
+
+
+def train(shards: Path, left: float, device: str, out: Path) -> list[str]:
+    """Train the recipe of GRID in what is left of the time; prints its lines as they come, and returns them."""
+    if left < LEAST_TRAINING:
+        print(f"== train: skipped, {left:.0f} s are left and {LEAST_TRAINING} are the least", flush=True)
+        return []
+    flags = [f"--shards={shards}", f"--seconds={left}", f"--device={device}", f"--out={out}"]
+    return run("train", left, "train_shards", flags)
 
 
 def run(name: str, limit: float, module: str, flags: list[str]) -> list[str]:

@@ -64,7 +64,10 @@ def logged(run: Path) -> list[dict[str, float]]:
 
 def last_row(run: Path, how: str) -> str:
     """The row of what a run logged last."""
-    line = logged(run)[-1]
+    lines = logged(run)
+    if not lines:
+        return f"{run.name}: it ended before a line was logged"
+    line = lines[-1]
     losses = ", ".join(f"{name} {line[name]:.4g}" for name in ("ctc", "l1", "content") if line.get(name) is not None)
     note = f"step {line['step']}: {losses}; waiting for the loader {line['waiting']:.0%}"
     return table_row(f"{run.name} from shards, {how}", line["frames_a_second"], note=note)
