@@ -4,6 +4,7 @@
     output = synthesizer.mels(crops, lengths, reference)                    # a batch: mels and CTC logits
     waveforms = synthesizer.waveforms(output.mel, 4 * lengths, keys)
     mel, waveform = synthesizer.clip(crops[0], reference[0])                # one clip of any length
+    speech = synthesizer.speak(frames, fps, voice)                          # pictures of lips, and somebody's sound
 
 Validation in training, the evaluation and inference on one video all synthesize here, so that a clip sounds the same in
 each. A long clip is synthesized in windows: ten seconds are the most that networks are trained on, attention has met no
@@ -21,16 +22,18 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from model.checkpoint import Checkpoint, build_network, load_checkpoint
 from model.ctc import greedy
 from model.lip_to_speech import LipToSpeech, LipToSpeechOutput
-from model.segment_sampling import SegmentSettings
+from model.mel import log_mel
+from model.segment_sampling import WINDOW_FRAMES, SegmentSettings, loudest_reference
 from model.tokenizer import Tokenizer
 from model.transforms import TransformSettings, transform
 from model.vocoders.mel_to_wav import VocoderSettings, mel_to_wav
-from runtime.constants import MEL_FRAMES_PER_VIDEO_FRAME
+from runtime.constants import FPS, HOP_LENGTH, MEL_FRAMES_PER_VIDEO_FRAME, SAMPLE_RATE
 
 Array = np.ndarray[Any, Any]
 
@@ -64,6 +67,21 @@ class SlidingWindow:
         rising = [np.clip((times - seam) / self.crossfade + 0.5, 0, 1) for seam in seams]
         steps = [np.ones_like(times), *rising, np.zeros_like(times)]
         return np.stack([since - until for since, until in pairwise(steps)]).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Speech:
+    """What was synthesized of one clip of T frames.
+
+    Attributes:
+        waveform: float32 (640 T - 160,), 16 kHz.
+        mel: float32 (n_mels, 4 T), in the network's units.
+        text: what the CTC head reads from the lips; None without a head or a tokenizer.
+    """
+
+    waveform: Array
+    mel: Array
+    text: str | None
 
 
 @dataclass(frozen=True)
@@ -168,11 +186,18 @@ class Synthesizer:
         waveforms: Array = mel_to_wav(mel, lengths, seeds, self.vocoder).cpu().numpy()
         return waveforms
 
-    @torch.no_grad()
     def clip(
         self, crops: Tensor | Array, reference: Tensor, window: SlidingWindow = SlidingWindow()
     ) -> tuple[Tensor, Array]:
-        """One clip of any length, in windows where it is longer than one: the network's memory does not grow with it.
+        """One clip of any length: its mel, as `read` gives it, and its waveform, float32 (640 T - 160,)."""
+        mel, _ = self.read(crops, reference, window)
+        return mel, self.waveform(mel)
+
+    @torch.no_grad()
+    def read(
+        self, crops: Tensor | Array, reference: Tensor, window: SlidingWindow = SlidingWindow()
+    ) -> tuple[Tensor, str | None]:
+        """The network's part of one clip, in windows where it is longer than one: memory does not grow with it.
 
         Args:
             crops: uint8 (T, R, R) at 25 frames a second.
@@ -180,17 +205,75 @@ class Synthesizer:
             window: of long clips.
 
         Returns:
-            Its mel, float32 (n_mels, 4 T) on `device`, and its waveform, float32 (640 T - 160,).
+            Its mel, float32 (n_mels, 4 T) on `device`, and what the CTC head reads; None without a head or a tokenizer.
+            In the middle of an overlap one window's letters go over into the next one's.
         """
         crops = torch.as_tensor(crops)
         mel = torch.zeros(len(reference), MEL_FRAMES_PER_VIDEO_FRAME * len(crops), device=self.device)
+        logits: list[Tensor] = []
         starts = window.starts(len(crops))
         for start, weights in zip(starts, window.weights(starts, len(crops)), strict=True):
             part = crops[start : start + window.size][None]
             output = self.mels(part, torch.tensor([part.shape[1]]), reference[None])
             where = slice(MEL_FRAMES_PER_VIDEO_FRAME * start, MEL_FRAMES_PER_VIDEO_FRAME * (start + part.shape[1]))
             mel[:, where] += output.mel[0] * torch.from_numpy(weights[where]).to(self.device)
-        return mel, self.waveforms(mel[None], torch.tensor([mel.shape[1]]), [""])[0]
+            if self.tokenizer is not None and output.logits is not None:
+                # of a video frame's mel frames the second: in the middle of a fade both windows weigh a half
+                most = torch.from_numpy(weights[where][1::MEL_FRAMES_PER_VIDEO_FRAME] > 0.5)
+                logits.append(output.logits[0][most.to(self.device)])
+        joined = torch.cat(logits)[None] if logits else None
+        hypotheses = self.hypotheses(joined, torch.tensor([0 if joined is None else joined.shape[1]]))
+        return mel, None if hypotheses is None else hypotheses[0]
+
+    def waveform(self, mel: Tensor) -> Array:
+        """float32 (L,), the waveform of one mel (n_mels, S)."""
+        waveform: Array = self.waveforms(mel[None], torch.tensor([mel.shape[1]]), [""])[0]
+        return waveform
+
+    def reference(self, voice: Array) -> Tensor:
+        """(n_mels, 50), the speaker reference in a sound, float32 (L,) at 16 kHz: its loudest half second.
+
+        Raises:
+            ValueError: it is shorter than that, or nothing but silence.
+        """
+        sound = torch.as_tensor(voice, dtype=torch.float32)
+        if sound.dim() != 1 or len(sound) < WINDOW_FRAMES * HOP_LENGTH or not sound.any():
+            found = f"{tuple(sound.shape)} samples" if sound.any() or not sound.numel() else "nothing but zeros"
+            raise ValueError(f"voice: {found}, and half a second of sound, (8000,) at {SAMPLE_RATE} Hz, is needed")
+        analyzed = log_mel(sound, self.vocoder.mel)[None]
+        return loudest_reference(analyzed, torch.tensor([analyzed.shape[2]]))[0]
+
+    def speak(self, frames: Array, fps: float, voice: Array | Tensor) -> Speech:
+        """Speech for pictures of lips, such as `eval.synthesize.find_lips` cuts out of pictures of a face.
+
+        Args:
+            frames: uint8 (N, side, side), gray, or (N, side, side, 3), RGB: the lips with the margin that datasets
+                keep around them, of any side; they are resized to `transforms.stored_side`.
+            fps: of the frames; the network reads 25 a second.
+            voice: float32 (L,), 16 kHz, half a second of the speaker at least; or a reference (n_mels, S).
+
+        Raises:
+            ValueError: frames of another shape, too few of them, or a voice too short.
+        """
+        pictures = np.asarray(frames)
+        if pictures.dtype != np.uint8 or pictures.ndim not in (3, 4) or pictures.shape[1] != pictures.shape[2]:
+            found = f"{pictures.dtype} {pictures.shape}"
+            raise ValueError(f"frames: {found}, and uint8 (N, side, side) or (N, side, side, 3) was expected")
+        count = round(len(pictures) * FPS / fps) if fps > 0 else 0
+        if count < SegmentSettings().min_frames:
+            raise ValueError(f"frames: {len(pictures)} at {fps:g} a second, and 0.2 s at least are needed")
+        # the frame that is shown at the middle of each 25th of a second
+        shown = np.minimum(((np.arange(count) + 0.5) * fps / FPS).astype(int), len(pictures) - 1)
+        side = self.transforms.stored_side
+        crops = np.stack([_gray(pictures[number], side) for number in shown])
+        reference = voice if isinstance(voice, Tensor) and voice.dim() == 2 else self.reference(np.asarray(voice))
+        mel, text = self.read(crops, reference)
+        return Speech(self.waveform(mel), mel.cpu().numpy(), text)
+
+
+def _gray(picture: Array, side: int) -> Array:
+    """uint8 (side, side) of a picture, gray or RGB."""
+    return np.asarray(Image.fromarray(picture).convert("L").resize((side, side), Image.Resampling.BILINEAR))
 
 
 def check_task(checkpoint: Checkpoint, name: str | os.PathLike[str], task: str) -> None:

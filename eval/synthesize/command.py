@@ -21,16 +21,15 @@ from PIL import Image
 from eval.reference_audio import reference_of
 from eval.results import make_folder
 from eval.settings import VOCODERS
-from eval.synthesize.lip_crop import MAX_SECONDS, LipSquares, probe_video, read_box, read_coordinates, read_lips
+from eval.synthesize.lip_crop import LipSquares, probe_video, read_box, read_coordinates, read_lips
 from eval.synthesize.lip_track import track_lips
-from eval.synthesize.mux import check_container, mux_sound
+from eval.synthesize.mux import check_container, encode_speech, mux_sound
+from eval.synthesize.part_times import DECODING, NETWORK, VOCODER, PartTimes
+from eval.synthesize.plain_copy import on_plain_copy
 from eval.systems import device_of
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.synthesis import Synthesizer
 from model.transforms import TransformSettings
-from pipeline.media.errors import ClipError
-from pipeline.media.normalize import normalized
-from pipeline.media.probe import OddVideoError
 from pipeline.media.sync import to_pcm16
 from pipeline.tracking.lip_tracks import SQUARE_EYE_DISTANCES, TrackSettings
 from runtime.command_line import CommandParser
@@ -40,7 +39,6 @@ from runtime.regular_file import check_regular
 from runtime.signals import sigterm_raised
 from runtime.terminal import say
 from runtime.threads import sleep_when_busy
-from shards.format.wav import encode_wav
 
 Array = np.ndarray[Any, Any]
 
@@ -58,19 +56,13 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _run(values: Namespace) -> int:
-    try:
-        return _synthesize(values, values.video)
-    except OddVideoError as odd:
-        try:
-            with normalized(values.video, odd, MAX_SECONDS) as (plain, note):
-                say(f"note: {values.video}: {note}")
-                return _synthesize(values, plain)
-        except ClipError as error:
-            raise ValueError(f"{values.video}: {error.detail}") from error
+    return on_plain_copy(values.video, lambda plain, notes: _synthesize(values, plain, notes))
 
 
-def _synthesize(values: Namespace, plain: Path) -> int:
-    """Synthesize the speech of a video by its plain copy, which may be the video itself."""
+def _synthesize(values: Namespace, plain: Path, found: list[str]) -> int:
+    """Synthesize the speech of a video by its plain copy, which may be the video itself; `found` says why it is not."""
+    for note in found:
+        say(f"note: {values.video}: {note}")
     device = device_of(values.device)
     if device.type == "cpu":
         sleep_when_busy()
@@ -86,29 +78,34 @@ def _synthesize(values: Namespace, plain: Path) -> int:
     reference = _reference(video, values.speaker_reference, checkpoint)
     make_folder(out.parent)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
-        began = time.perf_counter()
+        began, times = time.perf_counter(), PartTimes()
         if square is None:
-            lips = track_lips(video, info, _tracking(values), synthesizer.transforms)
+            lips = track_lips(video, info, _tracking(values), synthesizer.transforms, times)
         else:
-            lips = read_lips(video, info, square, synthesizer.transforms)
+            with times.timed(DECODING):
+                lips = read_lips(video, info, square, synthesizer.transforms)
         if values.speaker_reference is None:
             say(f"speaker reference: the loudest half second of {video} itself; --speaker-reference names another file")
         for note in notes + lips.notes:
             say(f"note: {note}")
-        mel, waveform = synthesizer.clip(lips.roi, reference)
-        sound = to_pcm16(waveform)
+        with times.timed(NETWORK):
+            mel, text = synthesizer.read(lips.roi, reference)
+        with times.timed(VOCODER):
+            sound = to_pcm16(synthesizer.waveform(mel))
         places = _places(out)
         made = [Path(folder) / place.name for place in places]
         mux_sound(plain, sound, lips.start, made[0], out)
-        made[1].write_bytes(encode_wav(sound))
+        made[1].write_bytes(encode_speech(sound))
         mel_image(mel.cpu().numpy()).save(made[2])
         for source, place in zip(reversed(made), reversed(places), strict=True):
             os.replace(source, place)
     took, seconds = time.perf_counter() - began, len(lips.roi) / FPS
     whose = values.speaker_reference or f"{video} itself"
+    if text is not None:
+        say(f"read from the lips: {text}")
     say(
         f"{', '.join(map(str, places))}: {seconds:.1f} s of speech, speaker reference {whose}, synthesized in "
-        f"{took:.1f} s on {device.type} (real-time factor {took / seconds:.2f})"
+        f"{took:.1f} s on {device.type} (real-time factor {took / seconds:.2f}; {times})"
     )
     return 0
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -35,8 +35,9 @@ from pipeline.media.errors import FAULTS, ClipError
 from pipeline.media.picture import Picture
 from pipeline.media.probe import Oddity, OddVideoError, probe_header
 from pipeline.media.shown_frames import centers_of_stored
+from pipeline.media.sound_runs import SoundRun
 from pipeline.media.streams import choose_streams, open_video
-from pipeline.media.sync import frames_at_25
+from pipeline.media.sync import frames_at_25, sound_at_16k
 from pipeline.media.text_files import clean_path, read_text
 from runtime.constants import FPS
 from runtime.limits import MAX_DECODING_BYTES
@@ -82,6 +83,8 @@ class LipCrops:
     roi: Array  # uint8 (T, R, R) at 25 frames a second, R the stored side
     start: Fraction  # seconds at which the first frame is shown
     notes: list[str]  # what was mended, in words
+    squares: Array  # (T, 3) of each the lip square: x, y of its center and its side, in pixels of the video
+    sound: Array | None = None  # float32 (640 T,), 16 kHz, in step; None where there is none, or it was not decoded
 
 
 def probe_video(video: Path) -> VideoInfo:
@@ -191,17 +194,32 @@ def read_lips(video: Path, info: VideoInfo, square: LipSquares, pictures: Transf
         notes += [note] if note else []
     if crop.outside > OUTSIDE_SHARE * decoded:
         raise ValueError(f"{video}: lip center outside {_size(info)}, in {crop.outside} of {decoded} frames")
-    lips = crops_at_25(video, picture, lambda frame: _resized(picture.regions[frame], exact, pictures.stored_side))
+    lips = crops_at_25(
+        video,
+        picture,
+        lambda frame: _resized(picture.regions[frame], exact, pictures.stored_side),
+        lambda frame: (*pairs[min(frame, last)], square.side),
+    )
     return replace(lips, notes=notes + lips.notes)
 
 
-def crops_at_25(video: Path, picture: Picture, region: Callable[[int], Array]) -> LipCrops:
+def crops_at_25(
+    video: Path,
+    picture: Picture,
+    region: Callable[[int], Array],
+    square: Callable[[int], tuple[float, float, float]],
+    runs: Sequence[SoundRun] = (),
+    most: float = MAX_SECONDS,
+) -> LipCrops:
     """The lip crops to read, 25 a second, of those of the decoded frames.
 
     Args:
         video: for messages.
         picture: the frames' times.
         region: decoded frame -> uint8 (R, R).
+        square: decoded frame -> x, y and side of its lip square.
+        runs: the sound beside the picture.
+        most: seconds.
 
     Raises:
         ValueError: they are too few or too many, or the times are broken.
@@ -213,12 +231,19 @@ def crops_at_25(video: Path, picture: Picture, region: Callable[[int], Array]) -
     decoded, notes = len(picture.ticks), list(picture.notes)
     if len(frames) < _MIN_FRAMES:
         raise ValueError(f"{video}: {len(frames)} frames at 25 a second, and {_MIN_FRAMES} at least are needed")
-    check_length(video, len(frames) / FPS)
+    check_length(video, len(frames) / FPS, most)
     if len(frames) != decoded or (frames != np.arange(decoded)).any():
         notes.append(f"{decoded} frames were resampled to {len(frames)} at 25 a second")
     if picture.corrupt:
         notes.append(f"{picture.corrupt} frames were repaired by the decoder")
-    return LipCrops(np.stack([region(frame) for frame in frames]), picture.start, notes)
+    sound = sound_at_16k(runs, float(picture.start), len(frames))[0] if runs else None
+    return LipCrops(
+        np.stack([region(frame) for frame in frames]),
+        picture.start,
+        notes,
+        np.array([square(frame) for frame in frames], np.float64),
+        sound if sound is not None and sound.any() else None,
+    )
 
 
 def _check(video: Path, info: VideoInfo, square: LipSquares, radius: int) -> None:
@@ -230,7 +255,7 @@ def _check(video: Path, info: VideoInfo, square: LipSquares, radius: int) -> Non
     x, y = square.centers[0]
     if len(square.centers) == 1 and not (0 <= x < info.width and 0 <= y < info.height):
         raise ValueError(f"{video}: the lip center {x},{y} lies outside {_size(info)}")
-    check_length(video, info.seconds)
+    check_length(video, info.seconds, MAX_SECONDS)
     needed = info.frames * (2 * radius) ** 2
     if needed > _MOST_BYTES:
         raise ValueError(
@@ -240,13 +265,14 @@ def _check(video: Path, info: VideoInfo, square: LipSquares, radius: int) -> Non
         )
 
 
-def check_length(video: Path, seconds: float) -> None:
-    """Refuse a video that is too long to be synthesized at once (ValueError)."""
-    if seconds > MAX_SECONDS:
-        raise ValueError(
-            f"{video}: {seconds / 60:.0f} minutes, and {MAX_SECONDS // 60} at most are synthesized at once: cut it "
-            "into parts"
-        )
+def check_length(video: Path, seconds: float, most: float = MAX_SECONDS) -> None:
+    """Refuse a video that is too long to be synthesized at once (ValueError); infinity: how long is not known."""
+    if seconds <= most:
+        return
+    allowed = f"{most / 60:g} minutes" if most >= 120 else f"{most:g} s"
+    found = f"{seconds / 60:.0f} minutes" if seconds >= 120 else f"{seconds:.1f} s"
+    found = f"longer than {allowed}" if seconds == math.inf else found
+    raise ValueError(f"{video}: {found}, and {allowed} at most are synthesized at once: cut it into parts")
 
 
 def _size(info: VideoInfo) -> str:

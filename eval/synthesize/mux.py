@@ -1,4 +1,6 @@
-"""Put synthetic speech under a video: FFmpeg copies its picture packet by packet, never encoding it again.
+"""Put synthetic speech under a video: FFmpeg copies its picture packet by packet, and the file says so.
+
+Only for browsers, which do not play every codec, is a picture encoded again (`encode`).
 
 The picture keeps its order of packets, how it is turned and the time between its frames, of which the first is shown
 at 0. The sound begins with it. Nothing else of the source is taken along: neither its sound nor subtitles, data or
@@ -11,6 +13,7 @@ says none: with B-frames, the picture is normalized first.
 from __future__ import annotations
 
 import os
+import struct
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +28,9 @@ from pipeline.media.streams import open_video
 from runtime.constants import SAMPLE_RATE
 from runtime.limits import MAX_VIDEO_SECONDS
 from runtime.regular_file import open_regular
+from shards.format.wav import encode_wav
+
+Array = np.ndarray[Any, Any]
 
 COMMENT = "The speech is synthetic: made from the movements of the lips by lip-to-speech"
 
@@ -66,7 +72,38 @@ def check_container(video: Path, out: Path) -> None:
         ) from error
 
 
-def mux_sound(video: Path, sound: np.ndarray[Any, Any], start: Fraction, out: Path, container_of: Path) -> None:
+_H264 = {
+    "c:v": "libx264",
+    "preset": "veryfast",
+    "crf": 20,
+    "pix_fmt": "yuv420p",
+    "vf": "pad=2*ceil(iw/2):2*ceil(ih/2)",
+    "fps_mode": "vfr",
+    "movflags": "+faststart",
+}
+"""What every browser plays."""
+
+
+def plays_everywhere(video: Path) -> bool:
+    """Whether browsers play the picture of a video that was probed before: 8-bit 4:2:0 H.264."""
+    with open_regular(video) as file, open_video(file) as source:
+        stream = source.streams.best("video")
+        assert isinstance(stream, av.VideoStream), "the video was decoded before"
+        context = stream.codec_context
+        return context.name == "h264" and context.pix_fmt in ("yuv420p", "yuvj420p")
+
+
+def encode_speech(sound: Array) -> bytes:
+    """The bytes of a wav file of synthetic speech, int16 (L,) at 16 kHz, with a comment that says so behind it."""
+    content = encode_wav(sound)
+    text = COMMENT.encode() + b"\0"
+    text += b"\0" * (len(text) % 2)
+    chunk = b"INFOICMT" + struct.pack("<I", len(text)) + text
+    content += b"LIST" + struct.pack("<I", len(chunk)) + chunk
+    return content[:4] + struct.pack("<I", len(content) - 8) + content[8:]
+
+
+def mux_sound(video: Path, sound: Array, start: Fraction, out: Path, container_of: Path, encode: bool = False) -> None:
     """Write the picture of a video with another sound. `ValueError` where the container cannot hold the picture, or its
     packets have no times; `OSError` where the video cannot be read.
 
@@ -75,6 +112,7 @@ def mux_sound(video: Path, sound: np.ndarray[Any, Any], start: Fraction, out: Pa
         start: seconds at which the first frame is shown in the source; it becomes 0.
         out: the file to write.
         container_of: the name that it will have in the end: its suffix says which container to write.
+        encode: the picture is encoded again, as H.264.
     """
     # -itsoffset is without effect beside -copyts, and -output_ts_offset moves the speech too
     speech = ffmpeg.input("pipe:0", f="s16le", ar=SAMPLE_RATE, ac=1).filter(
@@ -91,6 +129,8 @@ def mux_sound(video: Path, sound: np.ndarray[Any, Any], start: Fraction, out: Pa
         "metadata:s:a:0": "title=synthetic speech",
     }
     picture, _, _, seconds = _picture_of(video)
+    if encode:
+        options |= _H264
     try:
         _run(picture, out, container, options, seconds, speech, sound.astype("<i2").tobytes())
     except FFmpegToolError as error:
@@ -132,6 +172,6 @@ def _run(
     """Copy the picture within some seconds; times stay as they are, negative ones of hidden frames too
     (FFmpegToolError: FFmpeg cannot)."""
     streams = [picture] if sound is None else [picture, sound]
-    fixed = {"c:v": "copy", "avoid_negative_ts": "disabled", "f": container.format}
-    job = ffmpeg.output(*streams, f"file:{out.absolute()}", **fixed, **options).global_args("-v", "error", "-copyts")
+    settings = {"c:v": "copy", "avoid_negative_ts": "disabled", "f": container.format} | options
+    job = ffmpeg.output(*streams, f"file:{out.absolute()}", **settings).global_args("-v", "error", "-copyts")
     run_ffmpeg(job, seconds, pcm, overwrite=True)

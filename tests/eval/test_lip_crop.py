@@ -8,13 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eval.synthesize import lip_crop
+from eval.synthesize import find_lips, lip_crop
 from eval.synthesize.lip_crop import LipSquares, probe_video, read_box, read_coordinates, read_lips
+from eval.synthesize.lip_track import track_lips
 from model.transforms import TransformSettings
 from pipeline.clip import Corpus, build_sample
 from pipeline.config import BuildSettings
 from pipeline.corpora import CorpusClip
+from pipeline.tracking.lip_tracks import TrackSettings
 from tests.corpora import click_track, coordinate_line, pictures, write_video
+from tests.faces import talking_face
 
 SIZE = (96, 136)
 
@@ -85,3 +88,24 @@ def test_video_that_would_not_fit_into_memory_is_refused_before_it_is_decoded(
     monkeypatch.setattr(lip_crop, "_MOST_BYTES", 42 * 34 * 34 - 1)
     with pytest.raises(ValueError, match=r"talking\.mp4: its 42 lip squares of 34 pixels would take"):
         lips_at(talking, read_box("68,50,24"))
+
+
+def test_find_lips_in_pictures_gives_what_a_video_of_them_gives(tmp_path: Path) -> None:
+    frames, centers = talking_face(0, 20)
+    lips = find_lips(frames, 25, TransformSettings())
+    assert (lips.roi.shape, lips.squares.shape, lips.sound) == ((20, 90, 90), (20, 3), None)
+    assert np.abs(lips.squares[:, :2] - centers).max() < 4
+    video = write_video(tmp_path / "talking.mp4", frames, click_track(0.8, 0.2))
+    of_video = track_lips(
+        video, probe_video(video), TrackSettings(scene_cuts="split"), TransformSettings(), with_sound=True
+    )
+    assert np.abs(of_video.roi.astype(int) - lips.roi).mean() < 3
+    assert of_video.sound is not None
+    assert of_video.sound.shape == (640 * 20,)
+    assert len(find_lips(frames, 50, TransformSettings()).roi) == 10
+
+
+def test_find_lips_says_that_there_is_no_face() -> None:
+    for frames, message in (((), "frames: none"), (pictures(20), "frames: no face was found")):
+        with pytest.raises(ValueError, match=message):
+            find_lips(frames, 25, TransformSettings())

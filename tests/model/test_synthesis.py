@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -149,3 +150,53 @@ def test_synthesizer_refuses_a_network_of_another_task() -> None:
     asr = small_asr()
     with pytest.raises(ValueError, match=r"x\.pt: a network of the task asr, and lip2speech was expected"):
         Synthesizer.from_checkpoint(Checkpoint(asr.settings, asr.state_dict()), name="x.pt")
+
+
+def test_speak_takes_lips_of_any_side_rate_and_color_and_a_voice() -> None:
+    speaker = Synthesizer(small_lip_to_speech(), TRANSFORMS, CPU)
+    crops = crops_of(40)
+    voice = np.random.default_rng(1).normal(0, 0.1, 16_000).astype(np.float32)
+    speech = speaker.speak(crops, 25, voice)
+    assert (speech.mel.shape, speech.waveform.shape, speech.text) == ((80, 160), (640 * 40 - 160,), None)
+    assert np.array_equal(speech.waveform, speaker.clip(crops, speaker.reference(voice))[1])
+    in_color = np.repeat(crops[..., None], 3, axis=3)
+    assert np.array_equal(speaker.speak(in_color, 25, speaker.reference(voice)).waveform, speech.waveform)
+    twice = speaker.speak(crops.repeat(2, axis=0), 50, voice)
+    assert np.array_equal(twice.waveform, speech.waveform)
+    large = speaker.speak(crops.repeat(3, axis=1).repeat(3, axis=2), 25, voice)
+    assert np.abs(large.mel - speech.mel).mean() < 0.1
+
+
+@pytest.mark.parametrize(
+    ("frames", "fps", "voice", "message"),
+    [
+        (np.zeros((40, 34, 34), np.float32), 25.0, np.ones(16_000), "frames: float32"),
+        (np.zeros((40, 34, 30), np.uint8), 25.0, np.ones(16_000), r"frames: uint8 \(40, 34, 30\)"),
+        (np.zeros((4, 34, 34), np.uint8), 25.0, np.ones(16_000), "frames: 4 at 25 a second"),
+        (np.zeros((40, 34, 34), np.uint8), 0.0, np.ones(16_000), "frames: 40 at 0 a second"),
+        (np.zeros((40, 34, 34), np.uint8), 25.0, np.ones(4_000), r"voice: \(4000,\) samples"),
+        (np.zeros((40, 34, 34), np.uint8), 25.0, np.zeros(16_000), "voice: nothing but zeros"),
+    ],
+)
+def test_speak_names_what_is_wrong(frames: Any, fps: float, voice: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Synthesizer(small_lip_to_speech(), TRANSFORMS, CPU).speak(frames, fps, voice)
+
+
+def test_read_joins_the_letters_of_windows_where_they_cross() -> None:
+    class Letters:
+        """A tokenizer of numbers."""
+
+        def decode(self, pieces: list[int]) -> str:
+            return " ".join(map(str, pieces))
+
+    def by_brightness(video: Tensor, lengths: Tensor, reference: Tensor) -> LipToSpeechOutput:
+        """Each second of a clip is a letter of its own, by the brightness of its frames."""
+        letters = video[0].mean(dim=(0, 2, 3)).round().long()
+        logits = torch.nn.functional.one_hot(letters, 60).float()[None]
+        return LipToSpeechOutput(torch.zeros(1, 80, 4 * video.shape[2]), logits, torch.zeros(()))
+
+    crops = np.broadcast_to((1 + np.arange(1000) // 25)[:, None, None], (1000, 34, 34)).astype(np.uint8)
+    transforms = TransformSettings(crop_radius=12, size=32, mean=0.0, std=1 / 255)
+    speaker = Synthesizer(by_brightness, transforms, CPU, Letters())  # type: ignore[arg-type]
+    assert speaker.read(crops, torch.zeros(80, 50))[1] == " ".join(str(letter) for letter in range(1, 41))
