@@ -77,9 +77,9 @@ def _resolve(name: str, tokenizer: Tokenizer | None, beam: int) -> tuple[Callabl
         raise ValueError(f"beam: {beam} is too small, at least 1 was expected")
     if os.path.exists(name):
         checkpoint = load_checkpoint(name)
-        _check(checkpoint, name)
+        settings = _checked(checkpoint, name)
         tokenizer = _tokenizer_of(checkpoint, name, tokenizer)
-        masked = replace(checkpoint, settings=replace(checkpoint.settings, padding="masked"))
+        masked = replace(checkpoint, settings=replace(settings, padding="masked"))
         built = build_network(masked, name)
         assert isinstance(built, network.ASRModel)
         return partial(_ours, built, tokenizer, checkpoint.mel, beam), checkpoint.mel
@@ -143,8 +143,8 @@ def _has_sound(wave: Wave, mel: MelSettings) -> bool:
     return len(wave) > mel.n_fft // 2 and bool(np.isfinite(wave).all()) and bool(wave.any())
 
 
-def _check(checkpoint: Checkpoint, path: str) -> None:
-    """`ValueError` unless it is an ASR model of sound as it comes here."""
+def _checked(checkpoint: Checkpoint, path: str) -> network.ASRSettings:
+    """Its settings; `ValueError` unless it is an ASR model of sound as it comes here."""
     check_task(checkpoint, path, "asr")
     assert isinstance(checkpoint.settings, network.ASRSettings)
     mel, bands = checkpoint.mel, checkpoint.settings.n_mels
@@ -153,6 +153,7 @@ def _check(checkpoint: Checkpoint, path: str) -> None:
             f"{path}: trained on {mel.n_mels} bands at {mel.sample_rate} Hz: expected {bands}, which it has, "
             f"at {SAMPLE_RATE} Hz"
         )
+    return checkpoint.settings
 
 
 def _tokenizer_of(checkpoint: Checkpoint, path: str, given: Tokenizer | None) -> Tokenizer:

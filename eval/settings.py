@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 from eval.metrics.scoring_process import METRIC_SECONDS
 from eval.result_schema import SYSTEMS
-from model.vocoders.mel_to_wav import PUBLISHED_VOCODER, VocoderSettings
+from model.vocoders.mel_to_wav import DEFAULT_GRIFFIN_LIM, PUBLISHED_GRIFFIN_LIM
 from runtime.ray_jobs import TASK_TIMEOUT
 
-VOCODERS = {"default": VocoderSettings(), "published": PUBLISHED_VOCODER}
+VOCODERS = {"default": DEFAULT_GRIFFIN_LIM, "published": PUBLISHED_GRIFFIN_LIM}
 
 PUBLISHED_SECONDS = 10.0
 """At which the published test cuts clips (docs/method.md, Segments)."""

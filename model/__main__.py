@@ -2,7 +2,7 @@
 
 Published files are read as they are wherever a checkpoint is named; importing one adds its tokenizer and says once and
 for all whether every tensor fits. `info CHECKPOINT` says what a checkpoint holds; `export CHECKPOINT --out FILE` writes
-a lip-to-speech network as a program that torch runs without this package.
+a lip-to-speech network or a vocoder as a program that torch runs without this package.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from model.lip_to_speech import LipToSpeech
 from model.padding import Padding
 from model.tokenizer import Tokenizer
 from model.transforms import TransformSettings
+from model.vocoders.neural_vocoder import Vocoder, VocoderSettings
 from runtime.command_line import CommandParser, run_commands
 from runtime.terminal import say
 
@@ -34,6 +35,8 @@ def import_published(arguments: Sequence[str]) -> int:
     values = parser.parse(arguments)
     checkpoint = load_checkpoint(values.published)
     tokenizer = Tokenizer.load(values.tokenizer) if values.tokenizer else checkpoint.tokenizer
+    if isinstance(checkpoint.settings, VocoderSettings):
+        raise ValueError(f"{values.published}: a vocoder of ours, and a published file was expected")
     settings = dataclasses.replace(checkpoint.settings, padding=values.padding or checkpoint.settings.padding)
     checkpoint = dataclasses.replace(checkpoint, settings=settings, tokenizer=tokenizer)
     build_network(checkpoint, f"{values.published} with {values.tokenizer}" if values.tokenizer else values.published)
@@ -60,8 +63,8 @@ def info(arguments: Sequence[str]) -> int:
 
 
 def export(arguments: Sequence[str]) -> int:
-    """Write a lip-to-speech network for torch.export.load."""
-    from model.export import export_lip_to_speech  # brings the exporter, a second of imports
+    """Write a lip-to-speech network or a vocoder for torch.export.load."""
+    from model.export import export_lip_to_speech, export_vocoder  # they bring the exporter, a second of imports
 
     parser = CommandParser("python -m model export", export.__doc__)
     parser.add_argument("checkpoint", type=str, help="one of ours, or a published file")
@@ -72,8 +75,13 @@ def export(arguments: Sequence[str]) -> int:
     values = parser.parse(arguments)
     checkpoint = load_checkpoint(values.checkpoint)
     network = build_network(checkpoint, values.checkpoint)
+    if isinstance(network, Vocoder):
+        export_vocoder(network, values.out)
+        say(f"{values.out}: torch.export.load({values.out!r}).module()(mel, lengths)")
+        return 0
     if not isinstance(network, LipToSpeech):
-        raise ValueError(f"{values.checkpoint}: a {type(network).__name__}; only lip-to-speech networks are exported")
+        found = type(network).__name__
+        raise ValueError(f"{values.checkpoint}: a {found}; only lip-to-speech networks and vocoders are exported")
     export_lip_to_speech(network, values.out, values.side or (checkpoint.transforms or TransformSettings()).size)
     say(f"{values.out}: torch.export.load({values.out!r}).module()(video, lengths, reference)")
     return 0

@@ -25,6 +25,7 @@ from model.published import Settings, is_published, published_weights
 from model.settings_io import read_settings
 from model.tokenizer import Tokenizer
 from model.transforms import TransformSettings
+from model.vocoders.neural_vocoder import Vocoder, VocoderSettings
 from model.vsr import VSRModel, VSRSettings
 from model.weights import misfits, refuse_numbers
 from runtime import limits
@@ -34,12 +35,13 @@ from runtime.renamed import refuse_renamed
 
 FORMAT = 1
 
-Network = LipToSpeech | VSRModel | ASRModel
+Network = LipToSpeech | VSRModel | ASRModel | Vocoder
 
 _NETWORKS: dict[str, tuple[type[Any], type[Any]]] = {
     "lip2speech": (LipToSpeech, LipToSpeechSettings),
     "vsr": (VSRModel, VSRSettings),
     "asr": (ASRModel, ASRSettings),
+    "vocoder": (Vocoder, VocoderSettings),
 }
 
 
@@ -56,14 +58,14 @@ class Checkpoint:
         weights: its state dict.
         tokenizer: that the CTC head's pieces are of; None where there is no head, or it is not known, as in published
             files.
-        mel: the analysis that the network was trained with.
+        mel: the analysis that the network was trained with; a vocoder's settings have it, too.
         step: training steps behind it.
         metrics: what it scored in validation, by name.
         transforms: of the pictures that the network was trained on; None where it is not known, as in published files.
         training: what a run needs to resume from here (plain values and tensors); None where it is not kept.
     """
 
-    settings: Settings
+    settings: Settings | VocoderSettings
     weights: Mapping[str, Tensor]
     tokenizer: Tokenizer | None = None
     mel: MelSettings = field(default_factory=MelSettings)
@@ -74,7 +76,7 @@ class Checkpoint:
 
     @property
     def kind(self) -> str:
-        """The task that trains such a network: lip2speech, vsr or asr."""
+        """The task that trains such a network: lip2speech, vsr, asr or vocoder."""
         return next(kind for kind, (_, settings) in _NETWORKS.items() if isinstance(self.settings, settings))
 
 
@@ -170,6 +172,8 @@ def _ours(content: Any) -> Checkpoint:
         training=content["training"],
     )
     _check_vocabulary(checkpoint)
+    if isinstance(checkpoint.settings, VocoderSettings) and checkpoint.settings.mel != checkpoint.mel:
+        raise ValueError(f"settings.mel is {checkpoint.settings.mel}, and that of the checkpoint {checkpoint.mel}")
     return checkpoint
 
 
@@ -210,16 +214,22 @@ def empty_network(checkpoint: Checkpoint) -> Network:
     Raises:
         ValueError: no network has these sizes.
     """
-    settings = checkpoint.settings
-    layers = (settings.conformer if isinstance(settings, ASRSettings) else settings.visual.conformer).layers
+    layers = _layers(checkpoint.settings)
     if layers > len(checkpoint.weights):
         raise ValueError(f"{layers} layers, and only {len(checkpoint.weights)} tensors")
     try:
         with torch.device("meta"):
-            network: Network = _NETWORKS[checkpoint.kind][0](settings)
+            network: Network = _NETWORKS[checkpoint.kind][0](checkpoint.settings)
     except Exception as error:  # of whatever kind torch finds
         raise ValueError(f"sizes that no network can have: {error}") from error
     return network
+
+
+def _layers(settings: Settings | VocoderSettings) -> int:
+    """What the time to build a network grows with."""
+    if isinstance(settings, VocoderSettings):
+        return settings.layers
+    return (settings.conformer if isinstance(settings, ASRSettings) else settings.visual.conformer).layers
 
 
 def check_weights(

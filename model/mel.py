@@ -89,19 +89,27 @@ def log_mel_batch(wav: Tensor, lengths: Tensor, settings: MelSettings = MelSetti
     Raises:
         ValueError: a waveform shorter than the reflection at its ends needs, or longer than L.
     """
-    reach = settings.n_fft // 2
-    samples = wav.shape[-1]
-    if wav.ndim != 2 or lengths.shape != wav.shape[:1]:
-        raise ValueError(f"waveforms {tuple(wav.shape)}, lengths {tuple(lengths.shape)}: expected (B, L) and (B,)")
-    if samples <= reach:
-        raise ValueError(f"{samples} samples are too few for a mel: more than {reach} are needed")
-    whole = False  # no padding: nothing is to be masked
-    if lengths.device.type == "cpu" and not torch.compiler.is_compiling():
-        whole = wav.device.type == "cpu" and bool((lengths == samples).all())
-        wrong = ((lengths <= reach) | (lengths > samples)).nonzero().flatten().tolist()
-        if wrong:
-            found = f"waveforms {wrong} have {lengths[wrong].tolist()} samples"
-            raise ValueError(f"{found}: expected more than {reach}, which a mel needs, and at most {samples}, L")
+    whole = _check_lengths(wav, lengths, settings)
+    mel = mel_of_analyzed(analyzed_wave(wav, lengths, settings), settings)
+    if whole:
+        return mel
+    lengths = lengths.to(wav.device, non_blocking=True)[:, None]
+    frames = torch.arange(mel.shape[-1], device=wav.device)
+    silent = (frames > lengths // settings.hop_length) | (lengths <= settings.n_fft // 2)
+    return mel.masked_fill(silent[:, None], -1.0)
+
+
+def analyzed_wave(wav: Tensor, lengths: Tensor, settings: MelSettings = MelSettings()) -> Tensor:
+    """What a mel is measured on: waveforms scaled to the peak, pre-emphasized, clipped, and reflected at their ends.
+
+    Arguments and errors as of `log_mel_batch`.
+
+    Returns:
+        float32 (B, L + n_fft): sample i of a waveform is at i + n_fft / 2, and frame j of its mel is of the n_fft
+        samples from hop_length * j on. Past a waveform's reflection it means nothing.
+    """
+    whole = _check_lengths(wav, lengths, settings)
+    reach, samples = settings.n_fft // 2, wav.shape[-1]
     lengths = lengths.to(wav.device, non_blocking=True)[:, None]
     if not whole:
         wav = wav.masked_fill(torch.arange(samples, device=wav.device) >= lengths, 0.0)
@@ -112,21 +120,37 @@ def log_mel_batch(wav: Tensor, lengths: Tensor, settings: MelSettings = MelSetti
     # float32 from here on, as published: its rounding is 1e-6 of the peak, far below the floor
     wav = wav.float().clamp(-1.0, 1.0)
     if whole:
-        mirrored = torch.nn.functional.pad(wav[:, None], (reach, reach), mode="reflect").squeeze(1)
-    else:  # a reflection at each waveform's own end; what lies further is read by frames of silence only
-        position = torch.arange(-reach, samples + reach, device=wav.device).abs()
-        position = torch.where(position < lengths, position, 2 * (lengths - 1) - position)
-        mirrored = wav.gather(1, position.clamp(0, samples - 1))
-    magnitude = _stft_magnitude(mirrored, settings)
+        return torch.nn.functional.pad(wav[:, None], (reach, reach), mode="reflect").squeeze(1)
+    # a reflection at each waveform's own end; what lies further is read by frames of silence only
+    position = torch.arange(-reach, samples + reach, device=wav.device).abs()
+    position = torch.where(position < lengths, position, 2 * (lengths - 1) - position)
+    return wav.gather(1, position.clamp(0, samples - 1))
+
+
+def mel_of_analyzed(wav: Tensor, settings: MelSettings = MelSettings()) -> Tensor:
+    """The network's mel of samples as `analyzed_wave` gives them, or of a part of them: float32 (B, L), L >= n_fft, ->
+    float32 (B, n_mels, (L - n_fft) // hop_length + 1)."""
+    magnitude = _stft_magnitude(wav, settings)
     with torch.autocast(wav.device.type, enabled=False):  # bfloat16 would be off by a percent
         mel = mel_filter_bank(settings).to(magnitude, non_blocking=True) @ magnitude
     log_floor = math.log(settings.floor)
-    mel = (mel.clamp_min(settings.floor).log() - log_floor) / (-log_floor / 2) - 1
-    if whole:
-        return mel
-    frames = torch.arange(mel.shape[-1], device=wav.device)
-    silent = (frames > lengths // settings.hop_length) | (lengths <= reach)
-    return mel.masked_fill(silent[:, None], -1.0)
+    return (mel.clamp_min(settings.floor).log() - log_floor) / (-log_floor / 2) - 1
+
+
+def _check_lengths(wav: Tensor, lengths: Tensor, settings: MelSettings) -> bool:
+    """Whether no waveform of a batch is padded, so that nothing is to be masked; refuses what `log_mel_batch` does."""
+    reach, samples = settings.n_fft // 2, wav.shape[-1]
+    if wav.ndim != 2 or lengths.shape != wav.shape[:1]:
+        raise ValueError(f"waveforms {tuple(wav.shape)}, lengths {tuple(lengths.shape)}: expected (B, L) and (B,)")
+    if samples <= reach:
+        raise ValueError(f"{samples} samples are too few for a mel: more than {reach} are needed")
+    if lengths.device.type != "cpu" or torch.compiler.is_compiling():
+        return False
+    wrong = ((lengths <= reach) | (lengths > samples)).nonzero().flatten().tolist()
+    if wrong:
+        found = f"waveforms {wrong} have {lengths[wrong].tolist()} samples"
+        raise ValueError(f"{found}: expected more than {reach}, which a mel needs, and at most {samples}, L")
+    return wav.device.type == "cpu" and bool((lengths == samples).all())
 
 
 def clip_mels(wav: Tensor, lengths: Tensor, settings: MelSettings = MelSettings()) -> Tensor:
@@ -171,7 +195,8 @@ def mel_filter_bank(settings: MelSettings = MelSettings()) -> Tensor:
     Returns:
         float32 (n_mels, n_fft / 2 + 1) on the CPU.
     """
-    with torch.inference_mode(False):  # it is kept, and may be needed with gradients later
+    # it is kept, and may be needed with gradients later, or first be asked for while a network is built on `meta`
+    with torch.inference_mode(False), torch.device("cpu"):
         bins = torch.linspace(0, settings.sample_rate / 2, settings.n_fft // 2 + 1, dtype=torch.float64)
         ends = _hz_to_mel(torch.tensor([settings.fmin, settings.fmax], dtype=torch.float64))
         edges = _mel_to_hz(torch.linspace(float(ends[0]), float(ends[1]), settings.n_mels + 2, dtype=torch.float64))

@@ -32,7 +32,8 @@ from model.mel import log_mel
 from model.segment_sampling import WINDOW_FRAMES, SegmentSettings, loudest_reference
 from model.tokenizer import Tokenizer
 from model.transforms import TransformSettings, transform
-from model.vocoders.mel_to_wav import VocoderSettings, mel_to_wav
+from model.vocoders.mel_to_wav import DEFAULT_GRIFFIN_LIM, GriffinLimSettings, analysis_of, mel_to_wav
+from model.vocoders.neural_vocoder import Vocoder, check_mel
 from runtime.constants import FPS, HOP_LENGTH, MEL_FRAMES_PER_VIDEO_FRAME, SAMPLE_RATE
 
 Array = np.ndarray[Any, Any]
@@ -93,7 +94,7 @@ class Synthesizer:
         transforms: from stored crops to the network's video.
         device: that network and vocoder run on.
         tokenizer: of the CTC head; None where it is not known.
-        vocoder: its settings, the analysis of the mel included.
+        vocoder: settings of Griffin-Lim, the analysis of the mel included; or a neural vocoder, on `device`.
         precision: `bf16` autocasts the network; mels are float32 all the same. `float32` is without TF32, PyTorch's
             default in convolutions, which keeps 11 of the 24 bits: a clip alone and in a batch comes out the same.
     """
@@ -102,7 +103,7 @@ class Synthesizer:
     transforms: TransformSettings
     device: torch.device
     tokenizer: Tokenizer | None = None
-    vocoder: VocoderSettings = VocoderSettings()
+    vocoder: GriffinLimSettings | Vocoder = DEFAULT_GRIFFIN_LIM
     precision: Literal["float32", "bf16"] = "float32"
 
     def __post_init__(self) -> None:
@@ -114,7 +115,7 @@ class Synthesizer:
         cls,
         checkpoint: str | os.PathLike[str] | Checkpoint,
         device: str | torch.device = "cpu",
-        vocoder: VocoderSettings = VocoderSettings(),
+        vocoder: GriffinLimSettings | Vocoder = DEFAULT_GRIFFIN_LIM,
         transforms: TransformSettings | None = None,
         name: str | os.PathLike[str] = "checkpoint",
     ) -> Synthesizer:
@@ -122,13 +123,14 @@ class Synthesizer:
 
         Args:
             checkpoint, device: what to run, and where.
-            vocoder: its settings; the analysis of the mel is the checkpoint's own.
+            vocoder: settings of Griffin-Lim, whose analysis of the mel is the checkpoint's own; or a neural vocoder
+                (`model.vocoders.load_vocoder`).
             transforms: for published files, which do not say what they were trained on; default: the published ones.
             name: of a loaded checkpoint, for errors.
 
         Raises:
             FileNotFoundError: there is no such file.
-            CheckpointError, ValueError: it is damaged, or of another task.
+            CheckpointError, ValueError: it is damaged, or of another task; or the vocoder is of another mel.
         """
         if not isinstance(checkpoint, Checkpoint):
             name, checkpoint = checkpoint, load_checkpoint(checkpoint)
@@ -136,12 +138,17 @@ class Synthesizer:
         network = build_network(checkpoint, name)
         assert isinstance(network, LipToSpeech)
         device = torch.device(device)
+        if isinstance(vocoder, GriffinLimSettings):
+            vocoder = replace(vocoder, mel=checkpoint.mel)
+        else:
+            check_mel(vocoder, checkpoint.mel, "the vocoder")
+            vocoder = vocoder.to(device)
         return cls(
             network.to(device),
             checkpoint.transforms or transforms or TransformSettings(),
             device,
             checkpoint.tokenizer,
-            replace(vocoder, mel=checkpoint.mel),
+            vocoder,
         )
 
     def untrained(self, seed: int = 0) -> Synthesizer:
@@ -240,7 +247,7 @@ class Synthesizer:
         if sound.dim() != 1 or len(sound) < WINDOW_FRAMES * HOP_LENGTH or not sound.any():
             found = f"{tuple(sound.shape)} samples" if sound.any() or not sound.numel() else "nothing but zeros"
             raise ValueError(f"voice: {found}, and half a second of sound, (8000,) at {SAMPLE_RATE} Hz, is needed")
-        analyzed = log_mel(sound, self.vocoder.mel)[None]
+        analyzed = log_mel(sound, analysis_of(self.vocoder))[None]
         return loudest_reference(analyzed, torch.tensor([analyzed.shape[2]]))[0]
 
     def speak(self, frames: Array, fps: float, voice: Array | Tensor) -> Speech:

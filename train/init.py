@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from model.asr import ASRModel
+from model.asr import ASRModel, ASRSettings
 from model.checkpoint import Checkpoint, Network, build_network, check_weights, load_checkpoint
 from model.lip_to_speech import LipToSpeech
 from model.losses import freeze
@@ -190,6 +190,7 @@ def load_content_asr(settings: TrainSettings, device: torch.device) -> ASRModel 
     if settings.task != "lip2speech":
         raise ValueError(f"init_asr: the task {settings.task} has no output content loss")
     checkpoint = _checkpoint_of(settings.init_asr, "asr")
+    assert isinstance(checkpoint.settings, ASRSettings)
     sized = dataclasses.replace(checkpoint.settings, padding=settings.network.padding)
     network = build_network(dataclasses.replace(checkpoint, settings=sized), settings.init_asr)
     assert isinstance(network, ASRModel)

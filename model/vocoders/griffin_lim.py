@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from model.mel import MelSettings
+from model.vocoders.overlap_add import overlap_add, overlap_gain, proper_window, zero_past
 
 Constraint = Callable[[Tensor], Tensor]
 """Takes complex spectra (B, N, F), which it may overwrite, and returns the nearest that obey, 0 in padded frames."""
@@ -80,10 +81,10 @@ def reconstruct(
         constrain: what each round does to the STFT of the waveform so far.
         lengths, rounds, momentum, settings: see `griffin_lim`, as for what it returns and raises.
     """
-    batch, frames, _ = start.shape
+    frames = start.shape[1]
     if frames < 2:
         raise ValueError(f"{frames} frame of a spectrogram has no sound between frames: at least 2 are needed")
-    framing = _framing(batch, frames, lengths, start.device, settings)
+    framing = _framing(frames, lengths, start.device, settings)
     wav = before = _istft(start, framing, settings)
     for _ in range(rounds):
         leap = torch.lerp(before, wav, 1 + momentum) if momentum else wav
@@ -106,12 +107,6 @@ def with_phase(magnitude_bnf: Tensor, uniform: Tensor) -> Tensor:
     return torch.polar(magnitude_bnf, uniform.to(magnitude_bnf).transpose(1, 2) * (2 * math.pi))
 
 
-def zero_past(x: Tensor, lengths: Tensor) -> Tensor:
-    """(B, ..., L) with zeros past each clip's length (B,) along the last axis."""
-    own = torch.arange(x.shape[-1], device=x.device) < lengths.view(-1, *[1] * (x.dim() - 1))
-    return x.where(own, 0.0)
-
-
 def power(spectrum: Tensor) -> Tensor:
     """|z|^2; a new tensor."""
     return spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)
@@ -126,7 +121,7 @@ class _Framing:
     gain: Tensor  # (B, (N - 1) hop), 1 / sum of squared windows, 0 in padding
 
 
-def _framing(batch: int, frames: int, lengths: Tensor, device: torch.device, settings: MelSettings) -> _Framing:
+def _framing(frames: int, lengths: Tensor, device: torch.device, settings: MelSettings) -> _Framing:
     hop, n_fft, length = settings.hop_length, settings.n_fft, (frames - 1) * settings.hop_length
     samples = ((lengths - 1) * hop)[:, None]  # none for a clip of 0 or 1 frame, which comes out as zeros
     index = torch.arange(length + n_fft, device=device) - n_fft // 2
@@ -135,13 +130,9 @@ def _framing(batch: int, frames: int, lengths: Tensor, device: torch.device, set
     turned = index.abs() % period
     index = torch.minimum(turned, period - turned).clamp(0, length - 1)
 
-    proper = torch.hann_window(settings.win_length, periodic=True, device=device)
     window = torch.zeros(n_fft, device=device)
-    window[_proper_window(settings)] = proper
-    squares = proper.square()[:, None].expand(batch, -1, frames)
-    total = _overlap_add(zero_past(squares, lengths).transpose(1, 2), length, settings)
-    gain = zero_past(1 / total.clamp_min(torch.finfo(total.dtype).tiny), samples)
-    return _Framing(window, index, gain)
+    window[proper_window(settings)] = torch.hann_window(settings.win_length, periodic=True, device=device)
+    return _Framing(window, index, overlap_gain(lengths, frames, settings))
 
 
 def _stft(wav: Tensor, framing: _Framing, settings: MelSettings) -> Tensor:
@@ -151,24 +142,6 @@ def _stft(wav: Tensor, framing: _Framing, settings: MelSettings) -> Tensor:
 
 
 def _istft(spectrum: Tensor, framing: _Framing, settings: MelSettings) -> Tensor:
-    proper = _proper_window(settings)
+    proper = proper_window(settings)
     frames: Tensor = torch.fft.irfft(spectrum, n=settings.n_fft)[..., proper] * framing.window[proper]
-    return _overlap_add(frames, framing.gain.shape[1], settings).mul_(framing.gain)
-
-
-def _overlap_add(frames: Tensor, length: int, settings: MelSettings) -> Tensor:
-    """(B, N, win) -> (B, length), from the first frame's middle on. Loops over the few hops of a window."""
-    (batch, count, size), hop = frames.shape, settings.hop_length
-    hops = math.ceil(size / hop)
-    total = frames.new_zeros(batch, count + hops, hop)
-    for number in range(hops):
-        part = frames[:, :, number * hop : (number + 1) * hop]
-        total[:, number : number + count, : part.shape[2]] += part
-    middle = settings.n_fft // 2 - _proper_window(settings).start
-    return total.flatten(1)[:, middle : middle + length]
-
-
-def _proper_window(settings: MelSettings) -> slice:
-    """Where the window lies in a frame of n_fft samples."""
-    start = (settings.n_fft - settings.win_length) // 2
-    return slice(start, start + settings.win_length)
+    return overlap_add(frames, settings).mul_(framing.gain)

@@ -1,7 +1,8 @@
 """From the network's mel to a waveform (docs/method.md, From mel to waveform, and scores).
 
-Natural logarithm, exp, magnitudes under the mel, Griffin-Lim from seeded random phases, de-emphasis, clip. Under the 80
-bands of a frame lie 513 unknown STFT magnitudes. `PUBLISHED_VOCODER` takes them as the published system did: smeared
+By a neural vocoder, or by Griffin-Lim: natural logarithm, exp, magnitudes under the mel, Griffin-Lim from seeded random
+phases; then de-emphasis and clip. Under the 80 bands of a frame lie 513 unknown STFT magnitudes.
+`PUBLISHED_GRIFFIN_LIM` takes them as the published system did: smeared
 over the bands' triangles, muffled, their level arbitrary. Many magnitudes have the same mel, since upper bands span ten
 bins and more, and only the waveform knows which of them it can have. So the default leaves the choice to Griffin-Lim,
 which keeps to the mel itself: harmonics may grow inside a band, and the sound is nearer in half as many rounds, at the
@@ -26,8 +27,9 @@ from model.vocoders.griffin_lim import (
     power,
     reconstruct,
     with_phase,
-    zero_past,
 )
+from model.vocoders.neural_vocoder import Vocoder
+from model.vocoders.overlap_add import zero_past
 
 Inversion = Literal["published", "nonnegative", "joint"]
 
@@ -37,8 +39,8 @@ _TINY_MEL = 1e-12  # seven orders below the floor of a stored mel: it only keeps
 
 
 @dataclass(frozen=True)
-class VocoderSettings:
-    """How a mel becomes a waveform.
+class GriffinLimSettings:
+    """How Griffin-Lim makes a waveform of a mel.
 
     Attributes:
         inversion: `published`, the transposed filter bank times 1000; `nonnegative`, magnitudes that have the mel;
@@ -60,7 +62,8 @@ class VocoderSettings:
             raise ValueError(f"rounds {self.rounds}, momentum {self.momentum}: expected 0 or more, and 0 to 1")
 
 
-PUBLISHED_VOCODER = VocoderSettings(inversion="published", rounds=60, momentum=0.0)
+DEFAULT_GRIFFIN_LIM = GriffinLimSettings()
+PUBLISHED_GRIFFIN_LIM = GriffinLimSettings(inversion="published", rounds=60, momentum=0.0)
 
 
 def sample_counts(lengths: Tensor, mel: MelSettings = MelSettings()) -> Tensor:
@@ -72,7 +75,7 @@ def mel_to_wav(
     mel: Tensor,
     lengths: Tensor | None = None,
     seeds: Sequence[int] | None = None,
-    settings: VocoderSettings = VocoderSettings(),
+    vocoder: GriffinLimSettings | Vocoder = DEFAULT_GRIFFIN_LIM,
 ) -> Tensor:
     """Waveforms of the network's mels.
 
@@ -80,18 +83,19 @@ def mel_to_wav(
         mel: (B, n_mels, S) as `model.mel.log_mel` gives it, S >= 2.
         lengths: (B,) mel frames of each clip, 0 to S; default: S. What lies past them is not looked at. On the CPU they
             are checked; on the mel's device they are trusted, so as not to wait for it.
-        seeds: one a clip, for its start phases; default: 0 for each. A clip's waveform depends on its own mel and
-            seed, not on the batch it is in.
-        settings: the default, `PUBLISHED_VOCODER`, or your own.
+        seeds: one a clip, for the start phases of Griffin-Lim; default: 0 for each. A clip's waveform depends on its
+            own mel and seed, not on the batch it is in. A neural vocoder draws nothing.
+        vocoder: Griffin-Lim of the default, of `PUBLISHED_GRIFFIN_LIM` or of your own settings; or a neural one, on the
+            mel's device.
 
     Returns:
         float32 (B, (S - 1) * hop_length) in [-1, 1], zero past each clip's own (length - 1) * hop_length. Silence (-1
-        throughout) comes back as noise below 0.0005 (-66 dB); a clip of 0 or 1 frame as zeros.
+        throughout) comes back from Griffin-Lim as noise below 0.0005 (-66 dB); a clip of 0 or 1 frame as zeros.
 
     Raises:
         ValueError: the mel's shape, the number of lengths or seeds, or a length is not as above.
     """
-    analysis, rounds, momentum = settings.mel, settings.rounds, settings.momentum
+    analysis = analysis_of(vocoder)
     if mel.dim() != 3 or mel.shape[1] != analysis.n_mels or mel.shape[2] < 2:
         raise ValueError(f"mels {tuple(mel.shape)}: expected (batch, {analysis.n_mels}, 2 frames or more)")
     lengths = torch.full((len(mel),), mel.shape[2]) if lengths is None else lengths
@@ -104,18 +108,34 @@ def mel_to_wav(
         if wrong:
             raise ValueError(f"lengths {wrong}: expected 0 to {mel.shape[2]}, the frames of the mels")
     lengths = lengths.to(mel.device, non_blocking=True)
-    uniform = draw_uniform(seeds, mel.shape[2], analysis).to(mel.device, non_blocking=True)
     # in bfloat16, products with the filter bank would be off by half a percent
     with torch.no_grad(), torch.autocast(mel.device.type, enabled=False):
-        magnitude = zero_past(natural_log(mel.float(), analysis).clamp_max(_LOUDEST).exp(), lengths)
-        if settings.inversion == "joint":
-            start = with_phase(nonnegative(magnitude, _JOINT_START, analysis).transpose(1, 2).contiguous(), uniform)
-            wav = reconstruct(start, mel_constraint(magnitude, analysis), lengths, rounds, momentum, analysis)
-        else:
-            invert = transposed if settings.inversion == "published" else nonnegative
-            wav = griffin_lim(invert(magnitude, settings=analysis), uniform, lengths, rounds, momentum, analysis)
-        wav = deemphasize(wav, analysis.preemphasis).clamp(-1.0, 1.0)
-        return zero_past(wav, sample_counts(lengths, analysis))
+        if isinstance(vocoder, GriffinLimSettings):
+            return undo_analysis(_griffin_lim(mel.float(), lengths, seeds, vocoder), lengths, analysis)
+        return undo_analysis(vocoder(mel.float(), lengths), lengths, analysis)
+
+
+def analysis_of(vocoder: GriffinLimSettings | Vocoder) -> MelSettings:
+    """The analysis whose mels a vocoder takes."""
+    return vocoder.mel if isinstance(vocoder, GriffinLimSettings) else vocoder.settings.mel
+
+
+def undo_analysis(wav: Tensor, lengths: Tensor, settings: MelSettings = MelSettings()) -> Tensor:
+    """Pre-emphasized waveforms (B, (S - 1) * hop_length) of mels with these frames (B,) as they are heard:
+    de-emphasized, within [-1, 1], zero past each clip's end. The level stays that of the analysis, a peak of 0.9."""
+    wav = deemphasize(wav, settings.preemphasis).clamp(-1.0, 1.0)
+    return zero_past(wav, sample_counts(lengths, settings))
+
+
+def _griffin_lim(mel: Tensor, lengths: Tensor, seeds: Sequence[int], settings: GriffinLimSettings) -> Tensor:
+    analysis, rounds, momentum = settings.mel, settings.rounds, settings.momentum
+    uniform = draw_uniform(seeds, mel.shape[2], analysis).to(mel.device, non_blocking=True)
+    magnitude = zero_past(natural_log(mel, analysis).clamp_max(_LOUDEST).exp(), lengths)
+    if settings.inversion == "joint":
+        start = with_phase(nonnegative(magnitude, _JOINT_START, analysis).transpose(1, 2).contiguous(), uniform)
+        return reconstruct(start, mel_constraint(magnitude, analysis), lengths, rounds, momentum, analysis)
+    invert = transposed if settings.inversion == "published" else nonnegative
+    return griffin_lim(invert(magnitude, settings=analysis), uniform, lengths, rounds, momentum, analysis)
 
 
 def deemphasize(wav: Tensor, coefficient: float = MelSettings().preemphasis) -> Tensor:

@@ -17,7 +17,7 @@ from eval.local_executor import LocalExecutor
 from eval.metrics.pair_scores import score
 from eval.metrics.pitch import f0_track
 from eval.metrics.scoring_process import METRIC_SECONDS
-from model.vocoders.mel_to_wav import PUBLISHED_VOCODER, VocoderSettings, mel_to_wav, sample_counts
+from model.vocoders.mel_to_wav import PUBLISHED_GRIFFIN_LIM, GriffinLimSettings, mel_to_wav, sample_counts
 from pipeline.clip import Corpus, build_sample
 from pipeline.config import BuildSettings
 from pipeline.corpora import CorpusClip
@@ -44,8 +44,8 @@ def measure(settings: BuildSettings, clips: list[CorpusClip], runs: int) -> Iter
     beside = "cpu", len(batches), METRIC_SECONDS
     with (
         job_runner(None, None) as runner,
-        start_executor(runner, partial(Sounds, batches, PUBLISHED_VOCODER), *beside) as published,
-        start_executor(runner, partial(Sounds, batches, VocoderSettings()), *beside) as default,
+        start_executor(runner, partial(Sounds, batches, PUBLISHED_GRIFFIN_LIM), *beside) as published,
+        start_executor(runner, partial(Sounds, batches, GriffinLimSettings()), *beside) as default,
     ):
         everyone = {
             "plain loop": lambda: plain(samples),
@@ -90,7 +90,7 @@ def batches_of(samples: list[Sample]) -> list[list[Sample]]:
 class Sounds(BatchSynthesizer):
     """Stands for `BatchSynthesizer`: the waveforms of ground-truth mels."""
 
-    def __init__(self, batches: list[list[Sample]], vocoder: VocoderSettings, device: str, threads: int) -> None:
+    def __init__(self, batches: list[list[Sample]], vocoder: GriffinLimSettings, device: str, threads: int) -> None:
         torch.set_num_threads(threads)
         self._batches, self._vocoder = batches, vocoder
 

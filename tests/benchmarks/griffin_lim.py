@@ -13,7 +13,7 @@ from pesq import NoUtterancesError, pesq
 from pystoi import stoi
 
 from model.mel import natural_log
-from model.vocoders.mel_to_wav import PUBLISHED_VOCODER, VocoderSettings, deemphasize, mel_to_wav, transposed
+from model.vocoders.mel_to_wav import PUBLISHED_GRIFFIN_LIM, GriffinLimSettings, deemphasize, mel_to_wav, transposed
 from pipeline.clip import Corpus, build_sample
 from pipeline.config import BuildSettings
 from pipeline.corpora import CorpusClip
@@ -21,12 +21,12 @@ from shards import Sample
 
 RATE = 16_000
 VARIANTS = {
-    "published": PUBLISHED_VOCODER,
-    "non-negative": VocoderSettings(inversion="nonnegative", rounds=60, momentum=0.0),
-    "non-negative, momentum": VocoderSettings(inversion="nonnegative", rounds=30),
-    "joint": VocoderSettings(rounds=8),
-    "joint (default)": VocoderSettings(),
-    "joint, longer": VocoderSettings(rounds=60),
+    "published": PUBLISHED_GRIFFIN_LIM,
+    "non-negative": GriffinLimSettings(inversion="nonnegative", rounds=60, momentum=0.0),
+    "non-negative, momentum": GriffinLimSettings(inversion="nonnegative", rounds=30),
+    "joint": GriffinLimSettings(rounds=8),
+    "joint (default)": GriffinLimSettings(),
+    "joint, longer": GriffinLimSettings(rounds=60),
 }
 
 
@@ -55,24 +55,24 @@ def measure(settings: BuildSettings, clips: list[CorpusClip], runs: int) -> Iter
         pairs = zip(taken["librosa.griffinlim"][1:], taken[name][1:], strict=True)
         ratio = statistics.median([librosas / ours for librosas, ours in pairs])
         scores = np.nanmean([scored(make(sample), sample.wav / 32768) for sample in samples], axis=0)
-        rounds = VARIANTS[name].rounds if name in VARIANTS else PUBLISHED_VOCODER.rounds
+        rounds = VARIANTS[name].rounds if name in VARIANTS else PUBLISHED_GRIFFIN_LIM.rounds
         yield (
             f"| {name} | {rounds} | {1000 * cost / len(timed):.0f} | {cost / seconds:.4f} | {ratio:.1f} "
             f"| {scores[0]:.3f} | {scores[1]:.3f} | {scores[2]:.2f} |"
         )
 
 
-def maker(settings: VocoderSettings) -> Callable[[Sample], np.ndarray]:
-    return lambda sample: mel_to_wav(torch.from_numpy(sample.mel)[None], settings=settings)[0].numpy()
+def maker(settings: GriffinLimSettings) -> Callable[[Sample], np.ndarray]:
+    return lambda sample: mel_to_wav(torch.from_numpy(sample.mel)[None], vocoder=settings)[0].numpy()
 
 
 def by_librosa(sample: Sample) -> np.ndarray:
     """The published settings with librosa's Griffin-Lim, without momentum, in place of ours."""
-    mel = PUBLISHED_VOCODER.mel
+    mel = PUBLISHED_GRIFFIN_LIM.mel
     magnitude = transposed(natural_log(torch.from_numpy(sample.mel), mel).exp(), mel).numpy()
     wav = librosa.griffinlim(
         magnitude,
-        n_iter=PUBLISHED_VOCODER.rounds,
+        n_iter=PUBLISHED_GRIFFIN_LIM.rounds,
         momentum=0.0,
         n_fft=mel.n_fft,
         hop_length=mel.hop_length,

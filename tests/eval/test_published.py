@@ -21,7 +21,7 @@ def test_published_protocol_gives_the_published_scores_to_the_spread_of_their_ph
 ) -> None:
     arrays = np.load(reference / "d_griffin_lim.npz")
     mel = torch.from_numpy(arrays[f"mel_{clip}"][0])
-    wave = mel_to_wav(mel, seeds=[clip], settings=VOCODERS["published"])[0].numpy()
+    wave = mel_to_wav(mel, seeds=[clip], vocoder=VOCODERS["published"])[0].numpy()
     scored = score(["stoi", "estoi"], arrays[f"gt_{clip}"].astype(np.float32), float_wave(to_pcm16(wave)))
     stoi, estoi = arrays[f"scores_{clip}"].mean(axis=0)[:2]
     assert scored.values["stoi"] == pytest.approx(stoi, abs=0.015)

@@ -10,10 +10,12 @@ from torch import nn
 from model.asr import ASRModel, ASRSettings
 from model.conformer import ConformerSettings, RelativeAttention
 from model.lip_to_speech import LipToSpeech, LipToSpeechSettings
+from model.mel import MelSettings
 from model.mel_decoder import DecoderSettings
 from model.padding import Padding
 from model.speaker_encoder import SpeakerSettings
 from model.visual_encoder import VisualSettings
+from model.vocoders.neural_vocoder import Vocoder, VocoderSettings
 from model.vsr import VSRSettings
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -42,6 +44,10 @@ def small_vsr_settings(padding: Padding = "masked") -> VSRSettings:
 def small_asr(padding: Padding = "masked") -> ASRModel:
     conformer = ConformerSettings(layers=2, width=32, heads=2, kernel=7)
     return lively(ASRModel(ASRSettings(channels=(6, 8), conformer=conformer, vocabulary=30, padding=padding)))
+
+
+def small_vocoder(mel: MelSettings = MelSettings()) -> Vocoder:
+    return lively(Vocoder(VocoderSettings(width=24, layers=2, mel=mel)))
 
 
 def lively(network: Network) -> Network:

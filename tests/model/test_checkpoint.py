@@ -16,13 +16,13 @@ import torch
 
 from model.__main__ import main
 from model.asr import ASRModel
-from model.checkpoint import Checkpoint, CheckpointError, build_network, load_checkpoint, save_checkpoint
+from model.checkpoint import Checkpoint, CheckpointError, Network, build_network, load_checkpoint, save_checkpoint
 from model.lip_to_speech import LipToSpeech
 from model.mel import MelSettings
 from model.published import is_published
 from model.tokenizer import train_tokenizer
 from model.vsr import VSRModel
-from tests.model.networks import lively, small_asr, small_lip_to_speech, small_vsr_settings
+from tests.model.networks import lively, small_asr, small_lip_to_speech, small_vocoder, small_vsr_settings
 from tests.model.published_files import published_file, published_state
 
 TEXTS = ["place blue at f two now", "set white by q nine please", "bin blue at a two please"]
@@ -67,9 +67,14 @@ def test_checkpoint_is_loaded_as_it_was_saved(network: LipToSpeech, tmp_path: Pa
     assert all(x.grad is not None for name, x in again.named_parameters() if not name.startswith("head"))
 
 
-@pytest.mark.parametrize("kind", ["vsr", "asr"])
+@pytest.mark.parametrize("kind", ["vsr", "asr", "vocoder"])
 def test_checkpoint_of_every_task_is_read(kind: str, tmp_path: Path) -> None:
-    network = small_asr() if kind == "asr" else lively(VSRModel(small_vsr_settings()))
+    made: dict[str, Network] = {
+        "vsr": lively(VSRModel(small_vsr_settings())),
+        "asr": small_asr(),
+        "vocoder": small_vocoder(),
+    }
+    network = made[kind]
     save_checkpoint(tmp_path / "x.pt", Checkpoint(network.settings, network.state_dict()))
     loaded = load_checkpoint(tmp_path / "x.pt")
     assert loaded.kind == kind

@@ -11,19 +11,19 @@ import torch
 from torch import Tensor
 
 from model.mel import log_mel, natural_log
-from model.vocoders.mel_to_wav import PUBLISHED_VOCODER, Inversion, VocoderSettings, deemphasize, mel_to_wav
+from model.vocoders.mel_to_wav import PUBLISHED_GRIFFIN_LIM, GriffinLimSettings, Inversion, deemphasize, mel_to_wav
 from tests.model.test_griffin_lim import voice
 
-NONNEGATIVE = VocoderSettings(inversion="nonnegative", rounds=60, momentum=0.0)
+NONNEGATIVE = GriffinLimSettings(inversion="nonnegative", rounds=60, momentum=0.0)
 EACH = pytest.mark.parametrize(
-    "settings", [PUBLISHED_VOCODER, NONNEGATIVE, VocoderSettings()], ids=lambda settings: settings.inversion
+    "settings", [PUBLISHED_GRIFFIN_LIM, NONNEGATIVE, GriffinLimSettings()], ids=lambda settings: settings.inversion
 )
 
 
-def stoi(mel: Tensor, sound: np.ndarray, settings: VocoderSettings, seeds: range) -> float:
+def stoi(mel: Tensor, sound: np.ndarray, settings: GriffinLimSettings, seeds: range) -> float:
     """Mean over the seeds, over the common length."""
     pystoi = pytest.importorskip("pystoi")
-    made = mel_to_wav(mel.expand(len(seeds), -1, -1), seeds=seeds, settings=settings).numpy()
+    made = mel_to_wav(mel.expand(len(seeds), -1, -1), seeds=seeds, vocoder=settings).numpy()
     length = min(made.shape[1], len(sound))
     return float(np.mean([pystoi.stoi(sound[:length], wav[:length], 16_000) for wav in made]))
 
@@ -49,29 +49,29 @@ def test_natural_logarithm_is_the_networks_mel_mapped_back() -> None:
 
 
 @EACH
-def test_clip_in_a_padded_batch_sounds_as_it_does_alone(settings: VocoderSettings) -> None:
+def test_clip_in_a_padded_batch_sounds_as_it_does_alone(settings: GriffinLimSettings) -> None:
     mel = log_mel(torch.stack([voice(), voice(pitch=200)]))
     mel[1, :, 61:] = 0.3
     wav = mel_to_wav(mel, torch.tensor([101, 61]), [5, 6], settings)
     assert wav.shape == (2, 16_000)
     assert (wav[1, 9600:] == 0).all()
-    alone = mel_to_wav(mel[1:, :, :61], seeds=[6], settings=settings)
+    alone = mel_to_wav(mel[1:, :, :61], seeds=[6], vocoder=settings)
     # matrix products of other sizes may add in another order, and rounds amplify the last digit
     assert (wav[1, :9600] - alone[0]).abs().max() < 1e-3 * alone.abs().max()
 
 
 @EACH
-def test_waveform_is_the_same_for_the_same_seed_only(settings: VocoderSettings) -> None:
+def test_waveform_is_the_same_for_the_same_seed_only(settings: GriffinLimSettings) -> None:
     mel = log_mel(voice(0.5)[None]).expand(3, -1, -1)
-    wav = mel_to_wav(mel, seeds=[1, 1, 2], settings=settings)
+    wav = mel_to_wav(mel, seeds=[1, 1, 2], vocoder=settings)
     # rows of a batch fall differently into vector registers; see above
     assert (wav[0] - wav[1]).abs().max() < 1e-3
     assert (wav[0] - wav[2]).abs().max() > 0.1
 
 
 @EACH
-def test_silent_mel_stays_silent(settings: VocoderSettings) -> None:
-    wav = mel_to_wav(torch.full((2, 80, 20), -1.0), torch.tensor([20, 1]), settings=settings)
+def test_silent_mel_stays_silent(settings: GriffinLimSettings) -> None:
+    wav = mel_to_wav(torch.full((2, 80, 20), -1.0), torch.tensor([20, 1]), vocoder=settings)
     assert wav.abs().max() < 5e-4
     assert (wav[1] == 0).all()
 
@@ -90,31 +90,31 @@ def test_mel_of_the_sound_is_the_mel_it_was_made_of_and_nearer_than_the_publishe
     mel = log_mel(wav[None])[:, :, :100]
     heard = mel > -0.4  # below, what is left between harmonics
 
-    def misfit(settings: VocoderSettings) -> float:
-        made = log_mel(mel_to_wav(mel, settings=settings))
+    def misfit(settings: GriffinLimSettings) -> float:
+        made = log_mel(mel_to_wav(mel, vocoder=settings))
         difference = (made - mel)[heard]
         return float((difference - difference.median()).abs().mean())
 
-    assert misfit(VocoderSettings()) < misfit(NONNEGATIVE) < misfit(PUBLISHED_VOCODER)
-    assert misfit(VocoderSettings()) < 0.03
+    assert misfit(GriffinLimSettings()) < misfit(NONNEGATIVE) < misfit(PUBLISHED_GRIFFIN_LIM)
+    assert misfit(GriffinLimSettings()) < 0.03
 
 
 @EACH
-def test_mel_of_an_untrained_network_has_a_waveform_too(settings: VocoderSettings) -> None:
+def test_mel_of_an_untrained_network_has_a_waveform_too(settings: GriffinLimSettings) -> None:
     mel = 3 * torch.randn(2, 80, 20, generator=torch.Generator().manual_seed(0))  # up to e^50, were it believed
-    wav = mel_to_wav(mel, settings=settings)
+    wav = mel_to_wav(mel, vocoder=settings)
     assert wav.isfinite().all()
     assert (wav != 0).any(dim=1).all()
 
 
 def test_vocoder_is_not_touched_by_autocast() -> None:
     mel = log_mel(voice(0.5)[None])
-    settings = replace(VocoderSettings(), rounds=2)
+    settings = replace(GriffinLimSettings(), rounds=2)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        wav = mel_to_wav(mel.requires_grad_(), settings=settings)
+        wav = mel_to_wav(mel.requires_grad_(), vocoder=settings)
     assert wav.dtype == torch.float32
     assert not wav.requires_grad
-    torch.testing.assert_close(wav, mel_to_wav(mel, settings=settings), atol=1e-4, rtol=0)
+    torch.testing.assert_close(wav, mel_to_wav(mel, vocoder=settings), atol=1e-4, rtol=0)
 
 
 def test_vocoder_refuses_what_does_not_fit() -> None:
@@ -128,9 +128,9 @@ def test_vocoder_refuses_what_does_not_fit() -> None:
     with pytest.raises(ValueError, match=r"lengths \[11\]: expected 0 to 10"):
         mel_to_wav(mel, torch.tensor([10, 11]))
     with pytest.raises(ValueError, match="momentum -1"):
-        VocoderSettings(momentum=-1)
+        GriffinLimSettings(momentum=-1)
     with pytest.raises(ValueError, match=r"'fast'.*published, nonnegative, joint"):
-        VocoderSettings(inversion="fast")  # type: ignore[arg-type]
+        GriffinLimSettings(inversion="fast")  # type: ignore[arg-type]
 
 
 @pytest.mark.slow
@@ -140,9 +140,9 @@ def test_stoi_is_the_published_one_and_the_default_passes_it(reference: Path, cl
     mel, sound = torch.from_numpy(arrays[f"mel_{clip}"][0]), arrays[f"gt_{clip}"]
     published = float(arrays[f"scores_{clip}"][:, 0].mean())
     # four seeds of deviation 0.003 to 0.005
-    assert stoi(mel, sound, PUBLISHED_VOCODER, range(4)) > published - 0.01
+    assert stoi(mel, sound, PUBLISHED_GRIFFIN_LIM, range(4)) > published - 0.01
     for inversion, least in GAINS.items():
-        settings = replace(VocoderSettings(), inversion=inversion)
+        settings = replace(GriffinLimSettings(), inversion=inversion)
         assert stoi(mel, sound, settings, range(2)) > published + least, inversion
 
 
@@ -163,6 +163,6 @@ def test_default_vocoder_is_clearer_than_published_on_every_real_clip(footage: P
         mel, sound = torch.from_numpy(sample.mel)[None], sample.wav / 32768
         scores = {
             settings.inversion: stoi(mel, sound, settings, range(1))
-            for settings in (PUBLISHED_VOCODER, NONNEGATIVE, VocoderSettings())
+            for settings in (PUBLISHED_GRIFFIN_LIM, NONNEGATIVE, GriffinLimSettings())
         }
         assert scores["published"] + 0.015 < scores["nonnegative"] < scores["joint"], clip.video
