@@ -1,7 +1,8 @@
 """A micro-batch of clips synthesized by every system of an evaluation: crops and reference utterances to waveforms.
 
-All mels go through the same vocoder, with start phases seeded by the clip's key. Waveforms are rounded to 16 bits here,
-so that what is scored, what an ASR model recognizes and what lies in the files is the same sound.
+All mels but that of `ceiling_griffin_lim` go through the same vocoder; Griffin-Lim's start phases are seeded by the
+clip's key. Waveforms are rounded to 16 bits here, so that what is scored, what an ASR model recognizes and what lies in
+the files is the same sound.
 """
 
 from __future__ import annotations
@@ -16,14 +17,16 @@ import torch
 from torch import Tensor
 
 from eval.asr import ASR, load_asr, recognize_each
-from eval.settings import VOCODERS, EvaluationSettings
+from eval.settings import EvaluationSettings
 from eval.systems import (
+    CEILINGS,
     MEL_SYSTEMS,
     SystemInputs,
     fit_lips,
     mel_of,
     tokenizer_of,
     transforms_of,
+    vocoder_of,
     with_partners,
 )
 from model.checkpoint import Checkpoint
@@ -98,10 +101,11 @@ class BatchSynthesizer:
             sleep_when_busy()
         self._file_reference, self._partners = file_reference, partners
         self._dataset = dataset = open_dataset(settings.shards)
-        transforms, vocoder = transforms_of(checkpoint, dataset), VOCODERS[settings.vocoder]
+        transforms, vocoder = transforms_of(checkpoint, dataset), vocoder_of(settings.vocoder, checkpoint.mel, device)
         trained = Synthesizer.from_checkpoint(checkpoint, device, vocoder, transforms, settings.checkpoint)
         trained = replace(trained, precision=settings.precision)
         self._trained = replace(trained, tokenizer=tokenizer_of(checkpoint, dataset))
+        self._griffin_lim = replace(trained, vocoder=vocoder_of("default", checkpoint.mel))
         self._untrained = trained.untrained(settings.seed) if "untrained" in settings.systems else None
         self._mean_mel = mean_mel
         self._asr = None
@@ -175,9 +179,16 @@ class BatchSynthesizer:
         inputs = SystemInputs(trained, self._untrained, self._mean_mel, video, other, batch.lengths, reference, target)
         outputs = {name: mel_of(name, inputs) for name in MEL_SYSTEMS if name in settings.systems}
         mels = {name: mel for name, (mel, _) in outputs.items()}
-        waves = {name: to_pcm16(trained.waveforms(mel, lengths, batch.keys)) for name, mel in mels.items()}
-        # the ceiling's is 0 by definition, and no figure
-        l1 = {name: mel_l1_per_clip(mel, target, lengths).tolist() for name, mel in mels.items() if name != "ceiling"}
+        waves = {
+            name: to_pcm16(
+                (self._griffin_lim if name == "ceiling_griffin_lim" else trained).waveforms(mel, lengths, batch.keys)
+            )
+            for name, mel in mels.items()
+        }
+        # the ceilings' is 0 by definition, and no figure
+        l1 = {
+            name: mel_l1_per_clip(mel, target, lengths).tolist() for name, mel in mels.items() if name not in CEILINGS
+        }
         read = trained.hypotheses(outputs["network"][1], batch.lengths)
         ends = sample_counts(lengths).tolist()
         clips = []

@@ -31,9 +31,9 @@ from eval.report.report import write_report
 from eval.result_schema import ResultsError, names_a_file
 from eval.results import SUMMARY_NAME, Evaluation, table_of, write_clips, write_json
 from eval.scoring import rows_of
-from eval.settings import EvaluationSettings
+from eval.settings import VOCODERS, EvaluationSettings
 from eval.summary import summarize
-from eval.systems import device_of, mean_mel_of, partners_of, tokenizer_of, transforms_of
+from eval.systems import device_of, mean_mel_of, partners_of, tokenizer_of, transforms_of, vocoder_of
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.segment_sampling import Segment
 from model.synthesis import Synthesizer
@@ -137,6 +137,7 @@ def _check(checkpoint: Checkpoint, dataset: Dataset, settings: EvaluationSetting
     """Raise now what the actors would raise."""
     Synthesizer.from_checkpoint(checkpoint, name=settings.checkpoint)
     transforms_of(checkpoint, dataset)
+    vocoder_of(settings.vocoder, checkpoint.mel)
     if settings.asr is not None:
         check_asr(settings.asr, tokenizer_of(checkpoint, dataset), settings.beam)
     if settings.address is None:
@@ -163,7 +164,8 @@ def _anywhere(settings: EvaluationSettings) -> EvaluationSettings:
         kind = WHISPER if asr.startswith(WHISPER) else ""
         if Path(asr.removeprefix(kind)).exists():
             asr = kind + str(Path(asr.removeprefix(kind)).absolute())
-    return dataclasses.replace(settings, shards=absolute_url(settings.shards), asr=asr)
+    vocoder = settings.vocoder if settings.vocoder in VOCODERS else str(Path(settings.vocoder).absolute())
+    return dataclasses.replace(settings, shards=absolute_url(settings.shards), asr=asr, vocoder=vocoder)
 
 
 @dataclass(frozen=True)

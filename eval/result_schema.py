@@ -20,7 +20,7 @@ from runtime.stored_json import Count, StoredJsonError, check_depth, convert, de
 
 FORMAT = 2
 
-SYSTEMS = ("network", "shuffled_lips", "untrained", "mean_mel", "ceiling", "original")
+SYSTEMS = ("network", "shuffled_lips", "untrained", "mean_mel", "ceiling", "ceiling_griffin_lim", "original")
 """What can be scored side by side, in the order of rows and reports (eval/systems.py says what each is)."""
 
 RATES = {

@@ -34,7 +34,8 @@ class EvaluationSettings:
         speaker_reference: `other`, the loudest stretch of another clip of the same speaker; `self`, the first frames of
             the very clip that is scored, as published; or a file whose loudest stretch of sound serves every clip.
         systems: what is scored side by side (eval/systems.py), `network` among them.
-        vocoder: `default` or `published`.
+        vocoder: `default`, Griffin-Lim; `published`, the published form of it; or a checkpoint of the task vocoder:
+            the system `ceiling` then gets a neighbor `ceiling_griffin_lim`.
         precision: of the networks; bf16 is twice as fast where the processor computes in it (docs/evaluation.md).
         max_seconds: clips are cut there; None: whole.
         clips: N clips, the same ones each time; None: the whole split.
@@ -63,7 +64,7 @@ class EvaluationSettings:
     protocol: Literal["published"] | None = None
     speaker_reference: str = "other"
     systems: list[str] = field(default_factory=lambda: ["network", "untrained", "ceiling", "original"])
-    vocoder: Literal["default", "published"] = "default"
+    vocoder: str = "default"
     precision: Literal["float32", "bf16"] = "float32"
     max_seconds: float | None = None
     clips: int | None = None
@@ -100,7 +101,13 @@ class EvaluationSettings:
         if unknown or "network" not in self.systems:
             found = f"{unknown[0]} is none" if unknown else "network is missing"
             raise ValueError(f"systems: {found}: expected network, and any of {', '.join(SYSTEMS[1:])}")
-        object.__setattr__(self, "systems", [name for name in SYSTEMS if name in self.systems])
+        if self.vocoder in VOCODERS and "ceiling_griffin_lim" in self.systems:
+            raise ValueError(
+                f"systems: ceiling_griffin_lim is the ceiling itself with the vocoder {self.vocoder}: leave it out, or "
+                "name a checkpoint of the task vocoder"
+            )
+        both = {"ceiling_griffin_lim"} if "ceiling" in self.systems and self.vocoder not in VOCODERS else set()
+        object.__setattr__(self, "systems", [name for name in SYSTEMS if name in {*self.systems, *both}])
         if self.protocol == "published":
             for name, value in (
                 ("speaker_reference", "self"),

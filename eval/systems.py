@@ -5,6 +5,7 @@
 `untrained`      the same network with new weights
 `mean_mel`       the mean mel of the training splits for every clip
 `ceiling`        the ground-truth mel through the same vocoder: the best that there is to reach
+`ceiling_griffin_lim`  the same mel through Griffin-Lim, where the vocoder is a neural one
 `original`       the recording itself, for metrics that take one waveform alone
 
 An untrained network alone reaches STOI 0.43 on synthetic speech, so a figure by itself says nothing.
@@ -13,6 +14,7 @@ An untrained network alone reaches STOI 0.43 on synthetic speech, so a figure by
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 from typing import NamedTuple
 
@@ -20,12 +22,17 @@ import torch
 from torch import Tensor
 
 from eval.result_schema import SYSTEMS
+from eval.settings import VOCODERS
 from model.checkpoint import Checkpoint
 from model.lip_to_speech import LipToSpeechSettings
+from model.mel import MelSettings
 from model.padding import valid_mask
 from model.synthesis import Synthesizer
 from model.tokenizer import FILE_NAME, Tokenizer
 from model.transforms import TransformSettings
+from model.vocoders.load_vocoder import load_vocoder
+from model.vocoders.mel_to_wav import GriffinLimSettings
+from model.vocoders.neural_vocoder import Vocoder
 from runtime.constants import MEL_FRAMES_PER_VIDEO_FRAME, N_MELS
 from runtime.limits import MAX_TOKENIZER_BYTES
 from shards import Dataset
@@ -50,7 +57,10 @@ class SystemInputs(NamedTuple):
 
 
 MEL_SYSTEMS = SYSTEMS[:-1]
-"""Systems whose mel goes through the vocoder; `original` alone has a waveform of its own."""
+"""Systems whose mel goes through a vocoder; `original` alone has a waveform of its own."""
+
+CEILINGS = ("ceiling", "ceiling_griffin_lim")
+"""Systems of the ground-truth mel."""
 
 
 def mel_of(system: str, inputs: SystemInputs) -> tuple[Tensor, Tensor | None]:
@@ -70,7 +80,7 @@ def mel_of(system: str, inputs: SystemInputs) -> tuple[Tensor, Tensor | None]:
         case "mean_mel":
             assert inputs.mean_mel is not None
             return inputs.mean_mel.to(inputs.target.device)[None, :, None].expand_as(inputs.target), None
-        case _:  # the ceiling
+        case _:  # the ceilings
             return inputs.target, None
 
 
@@ -132,6 +142,21 @@ def mean_mel_of(dataset: Dataset, splits: Sequence[str], max_padded_frames: int,
         total += batch.mel.double().masked_fill(~valid, 0.0).sum(dim=(0, 2))
         count += int(lengths.sum())
     return (total / count).float()
+
+
+def vocoder_of(name: str, mel: MelSettings, device: str | torch.device = "cpu") -> GriffinLimSettings | Vocoder:
+    """The vocoder of a name in `VOCODERS`, or of a checkpoint of the task `vocoder`, for mels of this analysis.
+
+    Raises:
+        ValueError: there is no such file, or it is damaged, no vocoder, or of another mel; names what differs.
+    """
+    if name in VOCODERS:
+        return replace(VOCODERS[name], mel=mel)
+    try:
+        return load_vocoder(name, mel, device)
+    except FileNotFoundError as error:
+        expected = f"expected {', '.join(VOCODERS)} or a checkpoint of the task vocoder"
+        raise ValueError(f"vocoder: {name}: there is no such file; {expected}") from error
 
 
 def device_of(wanted: str | None, gpus: int | None = None) -> torch.device:

@@ -9,7 +9,14 @@ from model.checkpoint import load_checkpoint
 from shards import open_dataset
 from train.checkpointing import Checkpointer, fingerprint_of
 from train.distributed import DistributedContext
-from train.init import init_network, load_content_asr, load_tokenizer, own_asr, take_from_manifest
+from train.init import (
+    init_network,
+    load_content_asr,
+    load_tokenizer,
+    load_validation_vocoder,
+    own_asr,
+    take_from_manifest,
+)
 from train.precision import with_precision
 from train.run_dir import RunDir
 from train.settings import TaskName, TrainSettings
@@ -17,10 +24,16 @@ from train.state import prepare_model
 from train.tasks.asr import ASRTask
 from train.tasks.lip2speech import Lip2SpeechTask
 from train.tasks.task import Task
+from train.tasks.vocoder import VocoderTask
 from train.tasks.vsr import VSRTask
 from train.trainer import Trainer
 
-TASKS: dict[TaskName, type[Task]] = {"vsr": VSRTask, "asr": ASRTask, "lip2speech": Lip2SpeechTask}
+TASKS: dict[TaskName, type[Task]] = {
+    "vsr": VSRTask,
+    "asr": ASRTask,
+    "lip2speech": Lip2SpeechTask,
+    "vocoder": VocoderTask,
+}
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +67,8 @@ def build_trainer(settings: TrainSettings, resume: str | None, context: Distribu
     asr_path = context.on_rank0(lambda: own_asr(run_dir, settings, path is not None))
     with_own_asr = dataclasses.replace(settings, init_asr=asr_path)
     asr = load_content_asr(with_own_asr, context.device)
-    task = TASKS[settings.task](settings, tokenizer, context.device, asr)
+    vocoder = load_validation_vocoder(settings, context.device)
+    task = TASKS[settings.task](settings, tokenizer, context.device, asr, vocoder)
     resumed = dataclasses.replace(settings, init=None, init_vsr=None)  # its weights come from the checkpoint
     network = init_network(settings if checkpoint is None else resumed, task)
     model = prepare_model(network, settings, context)

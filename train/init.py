@@ -17,6 +17,9 @@ from model.lip_to_speech import LipToSpeech
 from model.losses import freeze
 from model.mel import MelSettings
 from model.tokenizer import FILE_NAME, Tokenizer
+from model.vocoders.load_vocoder import load_vocoder
+from model.vocoders.mel_to_wav import DEFAULT_GRIFFIN_LIM, GriffinLimSettings
+from model.vocoders.neural_vocoder import Vocoder
 from model.vsr import VSRModel
 from runtime.atomic import atomic_write
 from runtime.limits import MAX_CHECKPOINT_BYTES, MAX_TOKENIZER_BYTES
@@ -33,13 +36,15 @@ log = logging.getLogger(__name__)
 
 def load_tokenizer(dataset: Dataset, settings: TrainSettings) -> Tokenizer | None:
     """The tokenizer that settings name, or the dataset's own. None: `lip2speech` is trained without a CTC head, since
-    there is no tokenizer, and no transcript to train one on or no weight of CTC.
+    there is no tokenizer, and no transcript to train one on or no weight of CTC; or the task is `vocoder`.
 
     Raises:
         ValueError: there is none and the task needs one, it is no SentencePiece model, or the splits have no clip, or
             no transcript where the task needs them.
         StorageError: the store does not answer.
     """
+    if settings.task == "vocoder":
+        return None
     where, store = dataset.store.url, dataset.store
     has_texts = dataset.clip_index.has_text(settings.splits)
     no_texts = f"no clip of {', '.join(settings.splits)} has a transcript"
@@ -85,6 +90,8 @@ def take_from_manifest(settings: TrainSettings, dataset: Dataset) -> TrainSettin
     for network, bands in (("network", settings.network.n_mels), ("asr", settings.asr.n_mels)):
         if bands != MelSettings().n_mels:
             raise ValueError(f"{network}.n_mels: {bands}, and the shards' mels have {MelSettings().n_mels} bands")
+    if settings.vocoder.mel != MelSettings():
+        raise ValueError(f"vocoder.mel: {settings.vocoder.mel}, and the shards' mels are of {MelSettings()}")
     transforms = dataclasses.replace(settings.transforms, crop_radius=features["crop"]["crop_radius"])
     return dataclasses.replace(settings, splits=settings.splits or dataset.training_splits(), transforms=transforms)
 
@@ -100,16 +107,17 @@ def init_network(settings: TrainSettings, task: Task) -> Network:
     network = task.build_model()
     if settings.init is not None:
         checkpoint = _checkpoint_of(settings.init, settings.task)
-        if settings.task != "asr":
+        if settings.task in ("vsr", "lip2speech"):
             _check_transforms(checkpoint, settings, settings.init)
         if _has_other_pieces(checkpoint, task.tokenizer):
             raise ValueError(f"{settings.init}: trained with another tokenizer: its CTC head means other pieces")
-        if network.head is not None and not any(name.startswith("head.") for name in checkpoint.weights):
+        ctc_head = None if isinstance(network, Vocoder) else network.head
+        if ctc_head is not None and not any(name.startswith("head.") for name in checkpoint.weights):
             raise ValueError(
                 f"{settings.init}: has no CTC head, and the network that is trained here has one: "
                 + ("take its visual encoder with --init-vsr" if settings.task != "asr" else "name another with --init")
             )
-        left_out = "head." if network.head is None else ()
+        left_out = "head." if ctc_head is None else ()
         weights = {name: x for name, x in checkpoint.weights.items() if not name.startswith(left_out)}
         check_weights(network, weights, settings.init)
         network.load_state_dict(weights)
@@ -199,3 +207,20 @@ def load_content_asr(settings: TrainSettings, device: torch.device) -> ASRModel 
         raise ValueError(f"{settings.init_asr}: takes mels of {bands} bands, where network.n_mels is {expected}")
     freeze(network)
     return network.to(device)
+
+
+def load_validation_vocoder(settings: TrainSettings, device: torch.device) -> GriffinLimSettings | Vocoder:
+    """What `lip2speech` is heard through in validation: the vocoder that the settings name, or Griffin-Lim.
+
+    Raises:
+        ValueError: there is no such file, or it is no vocoder of this mel.
+    """
+    path = settings.validation.vocoder
+    if path is None or settings.task != "lip2speech":
+        return DEFAULT_GRIFFIN_LIM
+    try:
+        vocoder = load_vocoder(path, device=device)
+        freeze(vocoder)
+        return vocoder
+    except FileNotFoundError as error:
+        raise ValueError(f"validation.vocoder: {path}: no such file") from error

@@ -15,7 +15,7 @@ from train.settings import TrainSettings
 from train.stored_training import read_training
 
 _LARGE = 512
-"""Width of a Conformer from which bf16 pays on a CPU, as published; a width of 128 is slower for it."""
+"""Width of a Conformer or a vocoder from which bf16 pays on a CPU, as published; a width of 128 is slower for it."""
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ def with_precision(
 def best_precision(settings: TrainSettings, device: torch.device) -> str:
     """bf16 on GPUs, and on CPUs that compute in it where the network is large; float32 elsewhere."""
     conformer = settings.asr.conformer if settings.task == "asr" else settings.network.visual.conformer
-    large = conformer.width >= _LARGE
+    large = (settings.vocoder.width if settings.task == "vocoder" else conformer.width) >= _LARGE
     return "bf16" if device.type != "cpu" or (large and cpu_computes_in_bf16()) else "float32"
 
 

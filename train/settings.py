@@ -11,6 +11,7 @@ from model.losses import LossSettings
 from model.segment_sampling import SegmentSettings
 from model.spec_augment import SpecAugmentSettings
 from model.transforms import TransformSettings
+from model.vocoders.neural_vocoder import VocoderSettings
 from runtime.settings_numbers import check_numbers
 from shards.loading.batch_plan import BatchSettings
 from shards.loading.cache import CacheSettings
@@ -18,8 +19,8 @@ from shards.loading.collate import Contents
 from shards.loading.loader import LoaderSettings
 from train.optim import OptimizerSettings, ScheduleSettings
 
-TaskName = Literal["vsr", "asr", "lip2speech"]
-Score = Literal["l1", "ctc", "wer", "cer", "stoi", "estoi", "pesq", "pesq_wide"]
+TaskName = Literal["vsr", "asr", "lip2speech", "vocoder"]
+Score = Literal["l1", "stft", "ctc", "wer", "cer", "stoi", "estoi", "pesq", "pesq_wide"]
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,8 @@ class CheckpointSettings:
         every: global steps between checkpoints.
         last: checkpoints that are kept to resume from; `best.pt` apart.
         milestones: those of each multiple of this step are kept beyond that; None: none are.
-        best: the score that `best.pt` is chosen by; None: stoi for lip2speech (as published), wer for the others.
+        best: the score that `best.pt` is chosen by; None: stoi for lip2speech (as published), pesq for vocoder, wer for
+            the others.
         log_every: global steps between lines of log.jsonl.
     """
 
@@ -82,6 +84,7 @@ class ValidationSettings:
             the speaker has no other); `self`, the first frames of the clip itself, as published.
         speech: scores of synthesized speech; without any, no waveform is synthesized but those of `examples`.
         examples: clips that are shown and played in TensorBoard.
+        vocoder: checkpoint of the task `vocoder` that lip2speech is heard through; None: Griffin-Lim.
         processes: of a rank, that score speech while the next is synthesized; 0: none but itself.
     """
 
@@ -91,6 +94,7 @@ class ValidationSettings:
     speaker_reference: Literal["other", "self"] = "other"
     speech: tuple[Literal["stoi", "estoi", "pesq", "pesq_wide"], ...] = ("stoi", "estoi", "pesq")
     examples: int = 4
+    vocoder: str | None = None
     processes: int = 2
 
     def __post_init__(self) -> None:
@@ -106,8 +110,8 @@ class TrainSettings:
     """A run.
 
     Attributes:
-        task: what is trained: `vsr`, a visual encoder with a CTC head; `asr`, an ASR model of ground-truth mels; or
-            `lip2speech`.
+        task: what is trained: `vsr`, a visual encoder with a CTC head; `asr`, an ASR model of ground-truth mels;
+            `lip2speech`; or `vocoder`, which takes the place of Griffin-Lim.
         shards: dataset to train on, a local folder or an fsspec URL.
         out: run dir: checkpoints, logs, the resolved settings.
         splits: to train on; empty: train and pretrain, whichever there are, or else all that are not held out by their
@@ -137,6 +141,7 @@ class TrainSettings:
             the ASR model of the output content loss, all of the network.
         network: of lip2speech; `vsr` trains its visual encoder alone.
         asr: of `asr`.
+        vocoder: of `vocoder`.
         curriculum: what comes first; after its last stage segments are as `segments` says.
         spec_augment: of `asr`.
         transforms: see there; `crop_radius` is no setting here, but taken from the dataset's manifest.
@@ -166,6 +171,7 @@ class TrainSettings:
     init: str | None = None
     network: LipToSpeechSettings = field(default_factory=LipToSpeechSettings)
     asr: ASRSettings = field(default_factory=ASRSettings)
+    vocoder: VocoderSettings = field(default_factory=VocoderSettings)
     curriculum: tuple[Stage, ...] = ()
     spec_augment: SpecAugmentSettings = field(default_factory=SpecAugmentSettings)
     transforms: TransformSettings = field(default_factory=TransformSettings)

@@ -23,6 +23,7 @@ from shards.loading.batch_plan import plan_evaluation, plan_references
 from shards.loading.collate import Contents, ReadFailure
 from shards.loading.loader import LoaderSettings, load
 from shards.loading.planned_batches import MicroBatch, PlannedBatches
+from train.checkpointing import sha256_of
 from train.curriculum import whole_clips
 from train.distributed import DistributedContext
 from train.settings import TrainSettings
@@ -37,7 +38,10 @@ def best_criterion(task: Task) -> str:
     """What the best is the best of, in words: where it changes, older bests do not count."""
     chosen = task.settings.validation
     clips = f"{chosen.clips} clips of {chosen.split}"
-    return f"{task.best_score} of {clips}, speaker reference {chosen.speaker_reference}"
+    heard = ""
+    if chosen.vocoder is not None and task.settings.task == "lip2speech":
+        heard = f", vocoder {sha256_of(chosen.vocoder)}"  # the file may be another one by the time the run resumes
+    return f"{task.best_score} of {clips}, speaker reference {chosen.speaker_reference}{heard}"
 
 
 def is_better(name: str, value: float, best: float | None) -> bool:
@@ -61,7 +65,7 @@ class Validator:
     def __init__(self, task: Task, settings: TrainSettings, dataset: Dataset, context: DistributedContext) -> None:
         self._task, self._settings, self._dataset, self._context = task, settings, dataset, context
         chosen = settings.validation
-        self._speech = chosen.speech if settings.task == "lip2speech" else ()
+        self._speech = chosen.speech if task.synthesizes else ()
         best, measured = task.best_score, sorted({*task.scores, *self._speech})
         if best not in measured:
             raise ValueError(f"checkpoint.best: {best} is not measured by this task; it measures {', '.join(measured)}")

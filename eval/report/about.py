@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any, NamedTuple
 
 from eval.results import Evaluation
@@ -15,6 +16,11 @@ _WORDS = {
     "untrained": ("Untrained", "the same network, new weights", "the untrained network"),
     "mean_mel": ("Mean mel", "the mean mel of the training splits, same vocoder", "the mean mel"),
     "ceiling": ("Ceiling", "the ground-truth mel, same vocoder", "the ceiling"),
+    "ceiling_griffin_lim": (
+        "Ceiling, Griffin-Lim",
+        "the ground-truth mel through Griffin-Lim",
+        "the ceiling of Griffin-Lim",
+    ),
     "original": ("Original", "the recording itself", "the original"),
 }
 TITLES, MEANING, NAMES = ({system: words[place] for system, words in _WORDS.items()} for place in range(3))
@@ -24,6 +30,8 @@ _REFERENCES = {
     "self": "the first frames of the very clip that is scored, as published",
     "other": "the loudest stretch of another clip of the same speaker",
 }
+
+_VOCODERS = {"default": "Griffin-Lim", "published": "Griffin-Lim as published"}
 
 _LEAK = {"masked": "without the leak", "published": "the leak included"}
 """By what the checkpoint's networks do with padding (`model.padding`)."""
@@ -91,8 +99,14 @@ def lead(evaluation: Evaluation, summary: Mapping[str, Any]) -> dict[str, str]:
         "length": length(summary["seconds"]),
         "speakers": counted(len(summary["speakers"]), "speaker"),
         "speaker_reference": _speaker_reference(evaluation, settings.get("speaker_reference", "")),
-        "vocoder": str(settings.get("vocoder", "")),
+        "vocoder": _vocoder(str(settings.get("vocoder", ""))),
     }
+
+
+def _vocoder(name: str) -> str:
+    """Which vocoder was used, in words; of a checkpoint its folder and name."""
+    path = PurePath(name)
+    return _VOCODERS.get(name, f"neural, {'/'.join(path.parts[-2:])}" if name else "")
 
 
 def length(seconds: float) -> str:

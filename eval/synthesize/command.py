@@ -20,13 +20,12 @@ from PIL import Image
 
 from eval.reference_audio import reference_of
 from eval.results import make_folder
-from eval.settings import VOCODERS
 from eval.synthesize.lip_crop import LipSquares, probe_video, read_box, read_coordinates, read_lips
 from eval.synthesize.lip_track import track_lips
 from eval.synthesize.mux import check_container, encode_speech, mux_sound
 from eval.synthesize.part_times import DECODING, NETWORK, VOCODER, PartTimes
 from eval.synthesize.plain_copy import on_plain_copy
-from eval.systems import device_of
+from eval.systems import device_of, vocoder_of
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.synthesis import Synthesizer
 from model.transforms import TransformSettings
@@ -73,7 +72,8 @@ def _synthesize(values: Namespace, plain: Path, found: list[str]) -> int:
     _check_not_over(out, [video, values.speaker_reference, values.coordinates, values.checkpoint])
     checkpoint = load_checkpoint(values.checkpoint)
     # a published file does not say what crops it was trained on: LRS2's, unless --size says otherwise
-    synthesizer = Synthesizer.from_checkpoint(checkpoint, device, VOCODERS[values.vocoder], name=values.checkpoint)
+    vocoder = vocoder_of(values.vocoder, checkpoint.mel, device)
+    synthesizer = Synthesizer.from_checkpoint(checkpoint, device, vocoder, name=values.checkpoint)
     square, notes = _square(values, synthesizer.transforms)
     reference = _reference(video, values.speaker_reference, checkpoint)
     make_folder(out.parent)
@@ -127,7 +127,12 @@ def _parse(arguments: Sequence[str]) -> Namespace:
     add("--size", type=int | None, help="side of the lip square around --coordinates, pixels; default: as in training")
     add("--lip_box", type=str | None, metavar="X,Y,SIZE", help="instead: lip center and side, the same in every frame")
     add("--speaker_reference", type=Path | None, help="file with speech of the speaker; default: the video's own sound")
-    add("--vocoder", choices=sorted(VOCODERS), default="default", help="published: to compare")
+    add(
+        "--vocoder",
+        type=str,
+        default="default",
+        help="checkpoint of the task vocoder; default: Griffin-Lim; or published",
+    )
     add("--device", choices=["cpu", "cuda"], help="default: cuda if there is one")
     return parser.parse(arguments)
 

@@ -25,7 +25,7 @@ from pipeline.media import decoding_limits
 from tests.corpora import click_track, coordinate_line, pictures, write_video
 from tests.eval.test_mux import copied, packets
 from tests.faces import talking_face
-from tests.model.networks import small_asr, small_lip_to_speech
+from tests.model.networks import small_asr, small_lip_to_speech, small_vocoder
 
 PICTURES = TransformSettings(crop_radius=12, size=32)
 SIZE = (96, 136)
@@ -103,6 +103,25 @@ def test_synthesize_gives_the_same_again_and_something_else_with_another_referen
         "--checkpoint", checkpoint, "--video", silent, "--lip-box", BOX, "--speaker-reference", voice, "--out", out
     )
     assert packets(out) == packets(silent)
+
+
+def test_synthesize_takes_a_neural_vocoder_and_refuses_what_is_none(
+    checkpoint: Path, talking: Path, tmp_path: Path
+) -> None:
+    vocoder = small_vocoder()
+    save_checkpoint(tmp_path / "v.pt", Checkpoint(vocoder.settings, vocoder.state_dict()))
+    sounds: dict[str, np.ndarray] = {}
+    arguments: list[str | Path] = ["--checkpoint", checkpoint, "--video", talking, "--lip-box", BOX]
+    arguments += ["--out", tmp_path / "out.mp4"]
+    for name in ("default", str(tmp_path / "v.pt")):
+        assert synthesize(*arguments, "--vocoder", name) == 0
+        sounds[name] = soundfile.read(tmp_path / "out.wav", dtype="int16")[0]
+    griffin_lim, neural = sounds.values()
+    assert griffin_lim.shape == neural.shape
+    assert not np.array_equal(griffin_lim, neural)
+    for wrong, named in (("nothing.pt", "vocoder: nothing.pt: there is no such file"), (checkpoint, "best.pt: a netw")):
+        with pytest.raises(ValueError, match=re.escape(named)):
+            synthesize(*arguments, "--vocoder", wrong)
 
 
 def test_synthesize_tracks_lips_and_takes_another_face_by_its_number(

@@ -116,13 +116,14 @@ def logged(run: Path, kind: str = "train") -> dict[int, dict[str, float]]:
 
 
 SMALL_ASR = "--asr={channels: [4, 8], conformer: {layers: 1, width: 16, heads: 2, kernel: 5}}"
+SMALL_VOCODER = "--vocoder={width: 16, layers: 2}"
 
 
 def task_flags(task: str, dataset: str, run: Path, **more: Any) -> list[str]:
     """A command line for any task, its best checkpoint chosen by a score that needs no waveform."""
-    best = "l1" if task == "lip2speech" else "ctc"
+    best = "l1" if task in ("lip2speech", "vocoder") else "ctc"
     chosen = {"task": task, "checkpoint.best": best, "workers": 0, **more}
-    return [*flags(dataset, run, **chosen), SMALL_ASR]
+    return [*flags(dataset, run, **chosen), SMALL_ASR, SMALL_VOCODER]
 
 
 def trainer_of(arguments: list[str]) -> Trainer:

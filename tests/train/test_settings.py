@@ -22,6 +22,7 @@ MAY_BE_0 = frozenset(
         *(f"losses.{name}" for name in ("mel", "ctc", "content", "delta", "content_after_epoch", "content_below")),
         *("optimizer.learning_rate", "optimizer.weight_decay", "schedule.warmup_steps", "schedule.last"),
         *("validation.examples", "validation.processes", "cache.pause"),
+        *("vocoder.mel.fmin", "vocoder.mel.preemphasis"),
     ]
 )
 """Every other number has to be more."""

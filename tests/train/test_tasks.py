@@ -1,4 +1,4 @@
-"""The three tasks: each learns, reads only what it needs, and treats padding as the settings say."""
+"""The tasks: each learns, reads only what it needs, and treats padding as the settings say."""
 
 from __future__ import annotations
 
@@ -40,19 +40,24 @@ from train.trainer import Trainer
 from train.validation_metrics import ValidationMetrics
 
 ALL = list(get_args(TaskName))
-NEW = ["vsr", "asr"]
+NEW = ["vsr", "asr", "vocoder"]
 
 
 @pytest.mark.parametrize("task", ALL)
 def test_task_overfits_a_few_clips_and_keeps_the_best_checkpoint(shards: str, tmp_path: Path, task: str) -> None:
-    """Noise that is trained on and validated on; CTC begins at about 20, the likelihood of silence is at about 8."""
+    """Noise that is trained on and validated on; CTC begins at about 20, the likelihood of silence is at about 8. A
+    vocoder has learned most of a noise when it begins: its level and color."""
     learn = ["--splits=[val]", "--micro_batches_per_step=1", "--optimizer.learning_rate=0.01"]
-    best = {"vsr": "ctc", "asr": "wer", "lip2speech": "l1"}[task]
+    best = {"vsr": "ctc", "asr": "wer", "lip2speech": "l1", "vocoder": "stft"}[task]
     settings = {"steps": 40, "every": 40, "validation.every": 8, "checkpoint.best": best}
     assert main([*task_flags(task, shards, tmp_path / "run", **settings), *learn]) == 0
     steps = logged(tmp_path / "run")
-    assert sum(steps[n]["ctc"] for n in range(36, 41)) / 5 < 4
-    parts = {"ctc", "ctc_skipped"} | ({"l1"} if task == "lip2speech" else set())
+    learned, share = ("stft", 0.9) if task == "vocoder" else ("ctc", 0.3)
+    assert sum(steps[n][learned] for n in range(36, 41)) / 5 < share * steps[1][learned]
+    parts = {
+        "vocoder": {"stft", "l1"},
+        "lip2speech": {"ctc", "ctc_skipped", "l1"},
+    }.get(task, {"ctc", "ctc_skipped"})
     assert all(parts <= set(line) for line in steps.values())
     measured = {step: line[best] for step, line in logged(tmp_path / "run", "validation").items()}
     kept = load_checkpoint(tmp_path / "run/best.pt")
@@ -60,7 +65,7 @@ def test_task_overfits_a_few_clips_and_keeps_the_best_checkpoint(shards: str, tm
     assert kept.metrics[f"validation_{best}"] == min(measured.values())
     assert kept.step == min(measured, key=lambda step: (measured[step], step)), "the first of those that are as good"
     assert len(set(measured.values())) > 1
-    assert (kept.training is None, kept.tokenizer is not None) == (True, True)
+    assert (kept.training is None, kept.tokenizer is not None) == (True, task != "vocoder")
 
 
 @pytest.mark.slow
@@ -96,7 +101,7 @@ def test_gradient_of_a_global_batch_is_the_same_on_one_rank_and_on_two(shards: s
     assert (moments[0] - moments[1]).norm() < 1e-5 * moments[0].norm()  # sums of float32 in another order
 
 
-@pytest.mark.parametrize(("task", "unread"), [("vsr", ("mel", "wav")), ("asr", ("roi",))])
+@pytest.mark.parametrize(("task", "unread"), [("vsr", ("mel", "wav")), ("asr", ("roi",)), ("vocoder", ("roi", "mel"))])
 def test_task_reads_only_the_members_that_it_uses(
     shards: str,
     tmp_path: Path,
@@ -156,7 +161,7 @@ def _learned(trainer: Trainer, batch: Batch, seed: int = 1) -> _Learned:
     loss = trainer.task.loss(network, batch, seed, trainer.state).total
     loss.backward()
     gradient = torch.cat([x.grad.flatten() for x in network.parameters() if x.grad is not None])
-    statistics = torch.cat([x.flatten() for name, x in network.named_buffers() if "running" in name])
+    statistics = torch.cat([torch.zeros(0), *(x.flatten() for name, x in network.named_buffers() if "running" in name)])
     learned = _Learned(loss.detach(), gradient.clone(), statistics.clone())
     network.load_state_dict(before)
     return learned
@@ -232,10 +237,10 @@ def test_masked_padding_does_not_matter_in_content_or_length(shards: str, tmp_pa
     assert learned.gradient.norm() > 0
     for name, value in vars(learned).items():
         assert torch.equal(getattr(filled, name), value)
-        assert (getattr(longer, name) - value).norm() < 1e-5 * value.norm()
+        assert (getattr(longer, name) - value).norm() <= 1e-5 * value.norm()
 
 
-@pytest.mark.parametrize("task", ALL)
+@pytest.mark.parametrize("task", ["vsr", "asr", "lip2speech"])
 def test_published_padding_changes_gradient_and_statistics(shards: str, tmp_path: Path, task: str) -> None:
     trainer = _trainer(task, "published", shards, tmp_path / "run")
     batch = _batch(trainer)
@@ -290,10 +295,10 @@ def test_config_of_a_task_overrides_the_rest_key_by_key(tmp_path: Path) -> None:
     file = _written(tmp_path / "x.yaml")
     found = {task: parse([f"--config={file}", f"--task={task}"])[0] for task in ALL}
     assert {task: settings.task for task, settings in found.items()} == {task: task for task in ALL}
-    assert [found[task].schedule.steps for task in ALL] == [70, 60, 60]
-    assert [found[task].schedule.warmup_steps for task in ALL] == [10, 10, 10], "beside what is laid over"
-    assert [found[task].micro_batches_per_step for task in ALL] == [3, 5, 3]
-    assert [len(found[task].curriculum) for task in ALL] == [1, 0, 0]
+    assert [found[task].schedule.steps for task in ALL] == [70, 60, 60, 60]
+    assert [found[task].schedule.warmup_steps for task in ALL] == [10, 10, 10, 10], "beside what is laid over"
+    assert [found[task].micro_batches_per_step for task in ALL] == [3, 5, 3, 3]
+    assert [len(found[task].curriculum) for task in ALL] == [1, 0, 0, 0]
     assert found["asr"].spec_augment.bands == 7
     assert parse(["--config", file])[0] == found["lip2speech"], "without a word about it"
 

@@ -15,11 +15,15 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 from torch import Tensor
 
-from model.checkpoint import load_checkpoint
+from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from model.mel import log_mel
 from model.segment_sampling import Windows, loudest_windows, take_window
+from model.vocoders.mel_to_wav import mel_to_wav
+from model.vocoders.neural_vocoder import Vocoder
 from shards import Dataset
 from shards.loading.collate import Batch
 from shards.loading.loader import load
+from tests.model.networks import small_vocoder
 from tests.shards.datasets import noise, write_dataset
 from tests.train.runs import finish, logged, start, task_flags, trainer_of, write_tokenizer
 from tests.train.steady import keep_batch_norm_steady
@@ -36,7 +40,7 @@ VAL = {"main/a/00": 30, "main/a/01": 25, "main/b/00": 20, "main/a/02": 9}
 """Frames of the clips that are validated on: of `b` there is one; the last is too short for STOI."""
 HOP = 160
 """Samples by which a sound made from a mel falls short: there is one less between frames than there are frames."""
-TASKS = ["vsr", "asr", "lip2speech"]
+TASKS = ["vsr", "asr", "lip2speech", "vocoder"]
 
 
 def _dataset(folder: Path) -> Dataset:
@@ -85,7 +89,8 @@ def _board(run: Path) -> EventAccumulator:
 def test_validation_is_deterministic_and_changes_no_weights_or_statistics(
     dataset: Dataset, tmp_path: Path, task: str
 ) -> None:
-    speech = {"validation.speech": "[stoi,pesq]"} if task == "lip2speech" else {}
+    synthesizes = task in ("lip2speech", "vocoder")
+    speech = {"validation.speech": "[stoi,pesq]"} if synthesizes else {}
     trainer = trainer_of(_flags(dataset, tmp_path / "run", task, ema=0.5, **speech))
     network, ema = trainer.model.network, trainer.model.ema
     before = {name: x.clone() for name, x in network.state_dict().items()}
@@ -96,7 +101,7 @@ def test_validation_is_deterministic_and_changes_no_weights_or_statistics(
     again = _validated(trainer, 2)
     assert {**first, "step": 0} == {**again, "step": 0}, "to the last bit, as JSON writes them"
     assert set(trainer.task.scores) <= set(first)
-    assert ({"stoi", "pesq"} <= set(first)) == (task == "lip2speech")
+    assert ({"stoi", "pesq"} <= set(first)) == synthesizes
     after = network.state_dict()
     assert [name for name, x in before.items() if not torch.equal(after[name], x)] == []
     assert ema is not None
@@ -119,7 +124,8 @@ def test_validation_scores_and_saves_the_average_and_training_keeps_its_own_weig
     of_own = _validated(plain)
     plain.model.network.load_state_dict(average)
     of_average = _validated(plain, 2)
-    assert of_average["ctc"] != of_own["ctc"]
+    score = trainer.task.scores[-1]
+    assert of_average[score] != of_own[score]
     assert _validated(trainer, 2) == of_average
     after = network.state_dict()
     assert [name for name, x in own.items() if not torch.equal(after[name], x)] == []
@@ -220,6 +226,48 @@ def test_examples_hold_the_clips_own_waveform_as_original(dataset: Dataset, tmp_
     assert len(examples) == 2
 
 
+def test_vocoder_is_validated_by_the_speech_of_ground_truth_mels(dataset: Dataset, tmp_path: Path) -> None:
+    trainer = trainer_of(_flags(dataset, tmp_path / "run", "vocoder", **{"validation.examples": 1}))
+    examples: list[Example] = []
+    with _spied(Logger, "log_examples", lambda logger, step, shown, *_, **__: examples.extend(shown)):
+        assert {"stft", "l1"} <= set(_validated(trainer))
+    (example,) = examples
+    sample = next(one for one in dataset.samples("val") if one.key == example.key)
+    generated, true = example.mels
+    expected = log_mel(torch.from_numpy(sample.wav / np.float32(32768)))[:, : true.shape[1]]
+    np.testing.assert_allclose(true, expected.numpy(), atol=1e-4)
+    assert generated.shape == true.shape
+    assert set(example.waveforms) == {"synthesized", "original"}
+    vocoder = trainer.model.network
+    assert isinstance(vocoder, Vocoder)
+    wav = mel_to_wav(torch.from_numpy(true)[None], vocoder=vocoder)[0].numpy()
+    np.testing.assert_allclose(example.waveforms["synthesized"], wav, atol=1e-4)
+
+
+def test_lip2speech_is_heard_through_the_vocoder_of_the_settings(
+    dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "v.pt"
+    vocoder = small_vocoder()
+    save_checkpoint(path, Checkpoint(vocoder.settings, vocoder.state_dict()))
+    sounds: list[dict[str, Any]] = []
+    criteria: list[str] = []
+    for settings in ({}, {"validation.vocoder": path}):
+        trainer = trainer_of(_flags(dataset, tmp_path / f"run{len(sounds)}", **{"validation.examples": 1}, **settings))
+        examples: list[Example] = []
+        with _spied(Logger, "log_examples", lambda logger, step, shown, *_, kept=examples, **__: kept.extend(shown)):
+            _validated(trainer)
+        sounds.append(examples[0].waveforms)
+        criteria.append(trainer.state.best_criterion)
+    for name in ("synthesized", "ceiling"):
+        assert not np.array_equal(sounds[0][name], sounds[1][name])
+    assert "vocoder" not in criteria[0]
+    assert criteria[1].startswith(f"{criteria[0]}, vocoder "), "older bests do not count"
+    for wrong, named in (("nothing.pt", "validation.vocoder: nothing.pt: no such file"), (path.parent, "a folder")):
+        assert main(_flags(dataset, tmp_path / "refused", **{"validation.vocoder": wrong})) == 2
+        assert named in capsys.readouterr().err
+
+
 @contextmanager
 def _spied(owner: Any, name: str, instead: Any) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
@@ -297,6 +345,7 @@ def test_damaged_clip_is_named_and_counted_or_stops_the_run(
         ("vsr", {"checkpoint.best": "l1"}, "l1"),
         ("asr", {"checkpoint.best": "stoi", "validation.speech": "[stoi]"}, "stoi"),
         ("lip2speech", {"checkpoint.best": "null"}, "stoi"),
+        ("vocoder", {"checkpoint.best": "null"}, "pesq"),
         ("lip2speech", {"checkpoint.best": "pesq", "validation.speech": "[stoi]"}, "pesq"),
     ],
 )
@@ -309,7 +358,8 @@ def test_best_score_that_is_not_measured_is_refused_before_the_first_step(
     score: str,
 ) -> None:
     assert main(_flags(dataset, tmp_path / "run", task, **settings)) == 2
-    assert re.search(rf"checkpoint\.best: {score} is not measured by this task; it measures c", capsys.readouterr().err)
+    message = rf"checkpoint\.best: {score} is not measured by this task; it measures [cl]"
+    assert re.search(message, capsys.readouterr().err)
     assert not (tmp_path / "run/log.jsonl").exists()
 
 

@@ -1,1 +1,1 @@
-"""What is trained: `vsr`, `asr` and `lip2speech`, a file each."""
+"""What is trained: `vsr`, `asr`, `lip2speech` and `vocoder`, a file each."""

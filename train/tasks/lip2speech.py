@@ -36,6 +36,7 @@ class Lip2SpeechTask(Task):
     contents: ClassVar[Contents] = Contents()
     validation_contents: ClassVar[Contents] = Contents(stored_mel=False)
     uses_speaker_reference: ClassVar[bool] = True
+    synthesizes: ClassVar[bool] = True
     loss_names: ClassVar[tuple[str, ...]] = ("l1", "ctc", "content", "delta", "ctc_skipped")
     default_best: ClassVar[Score] = "stoi"
 
@@ -99,7 +100,7 @@ class Lip2SpeechTask(Task):
         own = inputs.reference[..., : self.settings.segments.reference_frames]
         settings, mel_lengths = self.settings, MEL_FRAMES_PER_VIDEO_FRAME * inputs.lengths
         precision: Literal["float32", "bf16"] = "bf16" if settings.precision == "bf16" else "float32"
-        synthesizer = Synthesizer(network, settings.transforms, self.device, precision=precision)
+        synthesizer = Synthesizer(network, settings.transforms, self.device, vocoder=self.vocoder, precision=precision)
         output = synthesizer.mels(inputs.video, inputs.lengths, with_references(own, batch.keys, references))
         l1 = mel_l1_per_clip(output.mel, inputs.target, mel_lengths)
         metrics.add("l1", float(l1.sum()), len(l1))

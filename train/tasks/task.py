@@ -13,6 +13,8 @@ from torch import Tensor
 from model.asr import ASRModel
 from model.checkpoint import Network
 from model.tokenizer import Tokenizer
+from model.vocoders.mel_to_wav import DEFAULT_GRIFFIN_LIM, GriffinLimSettings
+from model.vocoders.neural_vocoder import Vocoder
 from shards.loading.collate import Batch, Contents
 from train.settings import Score, TrainSettings
 from train.state import TrainState
@@ -36,21 +38,25 @@ class Task(ABC):
         tokenizer: of the texts; None: there is no CTC head.
         device: that the network is on.
         asr: the frozen ASR model of the output content loss; None: that loss stays off.
+        vocoder: what synthesized mels are heard through in validation, on the device.
         contents, validation_contents: which members of a clip are read.
         loss_names: parts of the loss, some of which a micro-batch may not have.
         default_best: the score that the best checkpoint is chosen by, unless the settings name another.
         uses_speaker_reference: whether a clip may come with a reference utterance of another.
+        synthesizes: whether there is speech to be scored in validation.
     """
 
     settings: TrainSettings
     tokenizer: Tokenizer | None
     device: torch.device
     asr: ASRModel | None = None
+    vocoder: GriffinLimSettings | Vocoder = DEFAULT_GRIFFIN_LIM
     contents: ClassVar[Contents]
     validation_contents: ClassVar[Contents]
     loss_names: ClassVar[tuple[str, ...]]
     default_best: ClassVar[Score]
     uses_speaker_reference: ClassVar[bool] = False
+    synthesizes: ClassVar[bool] = False
 
     @property
     @abstractmethod
