@@ -15,7 +15,7 @@ from pipeline.config import BuildSettings
 from pipeline.corpora import index_corpus
 from shards import Sample
 from shards.format.manifest import ERRORS_NAME
-from tests.benchmarks import large_index
+from tests.benchmarks import large_index, vocoder
 from tests.benchmarks.gpu import __main__ as gpu
 from tests.benchmarks.gpu import train_shards
 from tests.benchmarks.gpu.steps import rows
@@ -25,7 +25,7 @@ from tests.benchmarks.gpu.table import HEADER
 from tests.benchmarks.plain_baseline import plain_network
 from tests.benchmarks.training_vs_plain import cut_to, from_shards, padding_of, plainly, table, trainer_on
 from tests.corpora import Lrs2Corpus
-from tests.model.networks import small_lip_to_speech, without_dropout
+from tests.model.networks import small_lip_to_speech, small_vocoder, without_dropout
 from tests.train.runs import SMALL as SMALL_TRAINING
 from tests.train.runs import SMALL_ASR, write_small_dataset
 from train.tasks.ctc import encode_texts
@@ -49,6 +49,12 @@ def samples(small_corpus: Lrs2Corpus) -> list[Sample]:
     settings = BuildSettings(dataset="lrs2", root=str(small_corpus.root))
     corpus = Corpus.of(settings)
     return [build_sample(clip, settings, corpus) for clip in index_corpus(settings).clips]
+
+
+def test_vocoder_measures_griffin_lim_and_the_neural_one(samples: list[Sample]) -> None:
+    header, rule, *rows = vocoder.measure([sample for sample in samples if len(sample.wav) > 8000][:2], small_vocoder())
+    assert [row.split("|")[1].strip() for row in rows] == ["Griffin-Lim", "neural"]
+    assert {row.count("|") for row in (header, rule, *rows)} == {7}
 
 
 def test_training_vs_plain_measures_both_ways(small_settings: BuildSettings, samples: list[Sample]) -> None:

@@ -1,11 +1,13 @@
 """Losses of a vocoder's training: two waveforms compared by their STFT magnitudes and their mels, never by samples.
 
 A mel does not say at which phase a sound begins, so that samples cannot agree. Magnitudes of windows of several lengths
-pin down what is heard of the phases (multi-resolution STFT loss: Yamamoto, Song and Kim, Parallel WaveGAN, 2020).
+pin down what is heard of the phases (multi-resolution STFT loss: Yamamoto, Song and Kim, Parallel WaveGAN, 2020), and
+so do mels of them (multi-scale mel loss: Kumar et al., Improved RVQGAN, 2023), which weigh low frequencies more.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -16,7 +18,7 @@ from model.mel import MelSettings, mel_filter_bank
 from model.padding import valid_mask
 
 SIZES = (256, 512, 1024)
-"""Samples of the windows, each with a hop of a quarter."""
+"""Samples of the windows, each with a hop of a quarter and a mel band for every 12 samples."""
 
 _FAINT = 1e-8
 """A power far below any sound's, that keeps the logarithm and its gradient finite."""
@@ -28,11 +30,18 @@ class SpectralLosses(NamedTuple):
     Attributes:
         stft: over the window lengths, the mean of spectral convergence (the norm of the magnitudes' difference over
             that of the target's) and of the mean absolute difference of log magnitudes.
-        mel: mean absolute difference of the mels, in natural-log units.
+        bands: over the window lengths, the mean absolute difference of mels, in natural-log units.
+        mel: the same of the analysis's mel.
     """
 
     stft: Tensor
+    bands: Tensor
     mel: Tensor
+
+    @property
+    def total(self) -> Tensor:
+        """What is minimized."""
+        return self.stft + self.bands + 2 * self.mel
 
 
 def spectral_losses(
@@ -47,34 +56,32 @@ def spectral_losses(
     """
     longest = max(*SIZES, settings.n_fft)
     generated, target = (F.pad(x.float(), (0, max(0, longest - x.shape[1]))) for x in (generated, target))
-    parts = [_compare(generated, target, lengths, size) for size in SIZES]
-    bank = mel_filter_bank(settings).to(generated.device, non_blocking=True)
-    sizes = (settings.n_fft, settings.hop_length, settings.win_length)
-    mels = [(bank @ _magnitude(x, *sizes)).clamp_min(settings.floor).log() for x in (generated, target)]
-    valid = _valid_frames(lengths, mels[0], settings.n_fft, settings.hop_length)
-    return SpectralLosses(torch.stack(parts).mean(), _mean((mels[0] - mels[1]).abs(), valid))
+    scales = [replace(settings, n_fft=size, hop_length=size // 4, win_length=size, n_mels=size // 12) for size in SIZES]
+    parts = [_compare(generated, target, lengths, scale) for scale in scales]
+    stft, bands = (torch.stack(part).mean() for part in zip(*parts, strict=True))
+    return SpectralLosses(stft, bands, _compare(generated, target, lengths, settings)[1])
 
 
-def _compare(generated: Tensor, target: Tensor, lengths: Tensor, size: int) -> Tensor:
-    ours, theirs = (_magnitude(x, size, size // 4, size) for x in (generated, target))
-    valid = _valid_frames(lengths, ours, size, size // 4)
+def _compare(generated: Tensor, target: Tensor, lengths: Tensor, scale: MelSettings) -> tuple[Tensor, Tensor]:
+    """STFT and mel losses of windows of one length."""
+    ours, theirs = (_magnitude(x, scale) for x in (generated, target))
+    frames = torch.div(lengths - scale.n_fft, scale.hop_length, rounding_mode="floor") + 1
+    valid = valid_mask(frames, ours.shape[2], ours.device)[:, None]  # frames that lie within their clip
     off, reference = ((x * valid).square().sum() for x in (ours - theirs, theirs))
     convergence = (off.clamp_min(_FAINT) / reference.clamp_min(_FAINT)).sqrt()
-    return convergence + _mean((ours.log() - theirs.log()).abs(), valid)
-
-
-def _magnitude(wav: Tensor, n_fft: int, hop_length: int, win_length: int) -> Tensor:
-    window = torch.hann_window(win_length, periodic=True, device=wav.device)
-    spectrum = torch.view_as_real(
-        torch.stft(wav, n_fft, hop_length, win_length, window, center=False, return_complex=True)
+    bank = mel_filter_bank(scale).to(ours.device, non_blocking=True)
+    mels = [(bank @ x).clamp_min(scale.floor).log() for x in (ours, theirs)]
+    return (
+        convergence + _mean((ours.log() - theirs.log()).abs(), valid),
+        _mean((mels[0] - mels[1]).abs(), valid),
     )
+
+
+def _magnitude(wav: Tensor, scale: MelSettings) -> Tensor:
+    window = torch.hann_window(scale.win_length, periodic=True, device=wav.device)
+    sizes = (scale.n_fft, scale.hop_length, scale.win_length)
+    spectrum = torch.view_as_real(torch.stft(wav, *sizes, window, center=False, return_complex=True))
     return spectrum.square().sum(dim=-1).clamp_min(_FAINT).sqrt()
-
-
-def _valid_frames(lengths: Tensor, spectra: Tensor, n_fft: int, hop_length: int) -> Tensor:
-    """(B, 1, N): which frames of spectra (B, F, N) lie within their clip."""
-    frames = torch.div(lengths - n_fft, hop_length, rounding_mode="floor") + 1
-    return valid_mask(frames, spectra.shape[2], spectra.device)[:, None]
 
 
 def _mean(x: Tensor, valid: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 Those of the pipeline and of the vocoder run on the footage of `--footage` (a folder with LRS2-BBC, LRS2_crop and split
 lists; default: ../shared/real if it is there, else the demo corpus, which is written first). The others need none.
-`python -m tests.benchmarks gpu` has flags of its own (tests/benchmarks/gpu).
+`python -m tests.benchmarks gpu` and `vocoder` have flags of their own (tests/benchmarks/gpu, vocoder.py).
 """
 
 from __future__ import annotations
@@ -40,6 +40,9 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ["gpu"]:
         gpu.main(arguments[1:])
+        return
+    if arguments[:1] == ["vocoder"]:
+        import_module("tests.benchmarks.vocoder").main(arguments[1:])
         return
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", default=[], help=f"of {', '.join(MEASUREMENTS)}; default: all")

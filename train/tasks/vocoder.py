@@ -48,7 +48,7 @@ class VocoderTask(Task):
 
     contents: ClassVar[Contents] = Contents(roi=False, stored_mel=False)
     validation_contents: ClassVar[Contents] = contents
-    loss_names: ClassVar[tuple[str, ...]] = ("stft", "l1")
+    loss_names: ClassVar[tuple[str, ...]] = ("stft", "bands", "l1")
     default_best: ClassVar[Score] = "pesq"
     synthesizes: ClassVar[bool] = True
 
@@ -66,7 +66,8 @@ class VocoderTask(Task):
         size = MEL_FRAMES_PER_VIDEO_FRAME * self.settings.segments.window_frames
         windows = draw_windows(lengths, torch.Generator().manual_seed(seed), size)
         _, _, losses = self._synthesize(network, batch, windows, min(size, int(lengths.max())))
-        return Losses(losses.stft + losses.mel, {"stft": losses.stft.detach(), "l1": losses.mel.detach()})
+        parts = {"stft": losses.stft, "bands": losses.bands, "l1": losses.mel}
+        return Losses(losses.total, {name: part.detach() for name, part in parts.items()})
 
     def _synthesize(
         self, network: Any, batch: Batch, windows: Windows, frames: int
