@@ -8,11 +8,12 @@
 PYTHON ?= python3
 STEPS ?= 1500
 MINUTES ?= 30
+CHECKPOINT ?= runs/demo/best.pt
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo demo-vsr demo-asr test fuzz lint format benchmarks clean
+.PHONY: install demo demo-vsr demo-asr serve test fuzz lint format benchmarks clean
 
 install: $(INSTALLED)
 
@@ -27,6 +28,11 @@ demo: $(INSTALLED)
 	rm -rf reports/demo
 	$(BIN)/python -m eval --checkpoint runs/demo/best.pt --shards data/demo-shards --split val --out reports/demo \
 		--asr runs/demo-asr/best.pt
+	@echo "try it on a face: $(BIN)/python -m eval serve --checkpoint runs/demo/best.pt   (or: make serve)"
+
+# a page to try the demo's checkpoint on, or another one: CHECKPOINT=runs/x/best.pt
+serve: $(INSTALLED)
+	$(BIN)/python -m eval serve --checkpoint $(CHECKPOINT)
 
 # both at once, each on half of the cores: networks this small gain little from a second thread
 HALF := OMP_NUM_THREADS=$$((($$(nproc) + 1) / 2))
@@ -72,7 +78,7 @@ $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 	   $(BIN)/python -c 'from importlib.metadata import version; print("torch==" + version("torch"))' 2>/dev/null \
 	   || grep '^torch==' constraints.txt; } > $(VENV)/constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(VENV)/constraints.txt \
-		--editable '.[s3,test,lint]'
+		--editable '.[s3,web,test,lint]'
 	@# only the face networks in it are used: what it would bring along (jax, OpenCV) is not wanted
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps "$$(grep '^mediapipe==' constraints.txt)"
 	@touch $@

@@ -2,6 +2,7 @@
 
     python -m eval compare reports/a reports/b --out reports/a-and-b      evaluations beside each other, clip by clip
     python -m eval synthesize --checkpoint ... --video talking.mp4 ...    inference on one video
+    python -m eval serve --checkpoint ...                                 a page to try a checkpoint on
 
 Settings may also stand in the section `eval` of a YAML file (`--config`); flags go over it.
 """
@@ -14,6 +15,7 @@ from collections.abc import Sequence
 
 from eval.compare import command as compare
 from eval.evaluation import evaluate
+from eval.serve import command as serve
 from eval.settings import EvaluationSettings
 from eval.synthesize import command as synthesize
 from runtime.command_line import CommandParser, run_commands, settings_of
@@ -24,7 +26,7 @@ PROG = "python -m eval"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line; returns the exit status: 0 done, 1 evaluation failed, 2 unusable input."""
-    commands = {"compare": compare.run, "synthesize": synthesize.run}
+    commands = {"compare": compare.run, "synthesize": synthesize.run, "serve": serve.run}
     return run_commands(PROG, commands, arguments, default=run, failures=(RuntimeError,))
 
 

@@ -44,15 +44,7 @@ def write_page(
         "styles": [_asset(name, package) for name in (_STYLE, *styles)],
         "scripts": [_asset(name, package) for name in scripts],
     }
-    environment = jinja2.Environment(
-        loader=jinja2.ChoiceLoader([jinja2.PackageLoader(name) for name in dict.fromkeys((package, _PACKAGE))]),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals |= {"counted": counted}
-    parts = environment.get_template(template).generate(**assets, **values)
+    parts = environment(package).get_template(template).generate(**assets, **values)
     try:
         with atomic_file(file) as out:
             # a lone surrogate can stand in a clip's JSON, but not in UTF-8
@@ -60,6 +52,19 @@ def write_page(
     except (FileNotFoundError, NotADirectoryError, FileExistsError, PermissionError) as error:
         raise ValueError(f"{file}: cannot be written: {error.strerror}") from error
     return file
+
+
+def environment(package: str) -> jinja2.Environment:
+    """Where the templates of a package are found, and after them those of ours."""
+    made = jinja2.Environment(
+        loader=jinja2.ChoiceLoader([jinja2.PackageLoader(name) for name in dict.fromkeys((package, _PACKAGE))]),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.globals |= {"counted": counted}
+    return made
 
 
 def check_page(file: Path) -> None:

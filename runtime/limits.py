@@ -165,6 +165,14 @@ MAX_NORMALIZED_BYTES, MAX_NORMALIZED_GROWTH = 1 << 30, 100
 MAX_TOKEN_BYTES = 64 << 10
 """Of the file with a Ray cluster's token, which has 64 characters."""
 
+MAX_VISITS, MAX_IDLE_VISIT_SECONDS = 16, 3600
+"""Of the page: visitors at once, and how long one who does nothing stays."""
+
+MAX_UPLOAD_SECONDS, MAX_LIVE_SILENCE_SECONDS = 300, 5
+"""Of the page: that a file may take to come in, and that live mode waits for a picture while a key is held."""
+
+MAX_LIVE_BYTES = 64 << 20
+"""Of the pictures of one utterance in live mode."""
 
 MAX_LOG_BYTES = 1 << 30
 """Of a run's `log.jsonl`, 250 bytes a line, and the lists beside it."""

@@ -174,7 +174,9 @@ def test_pipeline_commands_are_documented_and_their_flags_exist() -> None:
         assert set(re.findall(FLAG, line.partition(" #")[0])) - flags_of("pipeline", name) == set(), f"{name} {line}"
 
 
-@pytest.mark.parametrize(("package", "expected"), [("model", {"import", "info", "export"}), ("eval", {"compare"})])
+@pytest.mark.parametrize(
+    ("package", "expected"), [("model", {"import", "info", "export"}), ("eval", {"compare", "serve", "synthesize"})]
+)
 def test_subcommands_are_documented_and_their_flags_exist(package: str, expected: set[str]) -> None:
     lines = commands_like(rf"python -m {package} ([a-z]\w*)(.*)$")
     assert {name for name, _ in lines} >= expected
@@ -185,7 +187,7 @@ def test_subcommands_are_documented_and_their_flags_exist(package: str, expected
 def test_flags_in_prose_exist() -> None:
     known = set(FOREIGN) | flags_of("eval") | flags_of("train") | flags_of("benchmarks") | flags_of("benchmarks", "gpu")
     known |= {flag for name in COMMANDS for flag in flags_of("pipeline", name)}
-    known |= {flag for name in ("compare", "synthesize") for flag in flags_of("eval", name)}
+    known |= {flag for name in ("compare", "synthesize", "serve") for flag in flags_of("eval", name)}
     known |= {flag for name in ("import", "info", "export") for flag in flags_of("model", name)}
     for page, text in TEXTS.items():
         if page != CHANGELOG:

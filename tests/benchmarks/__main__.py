@@ -32,7 +32,7 @@ ON_FOOTAGE = (
     "loader",
     "training_vs_plain",
 )  # measure(settings, clips, runs)
-WITHOUT = ("transforms", "ctc_decoding", "networks", "busy_machine")  # measure(runs)
+WITHOUT = ("transforms", "ctc_decoding", "networks", "busy_machine", "page")  # measure(runs)
 MEASUREMENTS = (*ON_FOOTAGE, *WITHOUT, "large_index")  # the last: measure(clips)
 
 

@@ -34,9 +34,12 @@ _ARGUMENTS = [
 
 
 @contextmanager
-def chromium() -> Iterator[Browser]:
-    """A browser. While it is open, nothing else in this thread can run an event loop of asyncio's: a fixture that gives
-    one lives no longer than its module."""
+def chromium(*arguments: str) -> Iterator[Browser]:
+    """A browser, started with further arguments.
+
+    While it is open, nothing else in this thread can run an event loop of asyncio's: a fixture that gives one lives no
+    longer than its module.
+    """
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
@@ -45,7 +48,7 @@ def chromium() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         if found is None and not Path(playwright.chromium.executable_path).exists():
             _without("no Chromium on the PATH and none of playwright's (python -m playwright install chromium)")
-        browser = playwright.chromium.launch(executable_path=found, args=_ARGUMENTS)
+        browser = playwright.chromium.launch(executable_path=found, args=[*_ARGUMENTS, *arguments])
         try:
             yield browser
         finally:
@@ -71,19 +74,22 @@ class Opened:
 
 
 @contextmanager
-def opened(browser: Browser, file: Path, width: int = 1280, **context: Any) -> Iterator[Opened]:
-    """A file in a context of its own, without a network; `context` as of playwright's `new_context`."""
-    made = browser.new_context(viewport={"width": width, "height": 900}, offline=True, **context)
+def opened(browser: Browser, where: Path | str, width: int = 1280, **context: Any) -> Iterator[Opened]:
+    """A file in a context of its own, without a network, or the page at an address of this machine, and nothing beyond
+    it; `context` as of playwright's `new_context`."""
+    file = isinstance(where, Path)
+    made = browser.new_context(viewport={"width": width, "height": 900}, offline=file, **context)
     try:
         found = Opened(made.new_page())
-        _listen(found)
-        found.page.goto(file.as_uri())
+        address = where.as_uri() if isinstance(where, Path) else where
+        _listen(found, "file:" if file else address)
+        found.page.goto(address)
         yield found
     finally:
         made.close()
 
 
-def _listen(opened: Opened) -> None:
+def _listen(opened: Opened, own: str) -> None:
     def on_console(said: ConsoleMessage) -> None:
         if said.type != "log":
             opened.wrong.append(said.text)
@@ -96,7 +102,7 @@ def _listen(opened: Opened) -> None:
         dialog.dismiss()
 
     def on_request(asked: Request) -> None:
-        if not asked.url.startswith(("file:", "data:", "blob:")):
+        if not asked.url.startswith((own, "data:", "blob:")):
             opened.wrong.append(asked.url)
 
     opened.page.on("console", on_console)
