@@ -195,8 +195,7 @@ def mel_filter_bank(settings: MelSettings = MelSettings()) -> Tensor:
     Returns:
         float32 (n_mels, n_fft / 2 + 1) on the CPU.
     """
-    # it is kept, and may be needed with gradients later, or first be asked for while a network is built on `meta`
-    with torch.inference_mode(False), torch.device("cpu"):
+    with torch.inference_mode(False):  # it is kept, and may be needed with gradients later
         bins = torch.linspace(0, settings.sample_rate / 2, settings.n_fft // 2 + 1, dtype=torch.float64)
         ends = _hz_to_mel(torch.tensor([settings.fmin, settings.fmax], dtype=torch.float64))
         edges = _mel_to_hz(torch.linspace(float(ends[0]), float(ends[1]), settings.n_mels + 2, dtype=torch.float64))

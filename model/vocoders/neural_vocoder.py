@@ -71,7 +71,8 @@ class Vocoder(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.spectrum = nn.Linear(width, 2 * bins)
         self.envelope = nn.Linear(mel.n_mels, bins)
-        _begin_as_envelope(self.envelope, mel)
+        if not self.envelope.weight.is_meta:  # a filter bank made there would be kept, without numbers, for all
+            _begin_as_envelope(self.envelope, mel)
 
     def forward(self, mel: Tensor, lengths: Tensor) -> Tensor:
         """Waveforms, float32, pre-emphasized; zero past each clip's own (length - 1) hop_length samples.
