@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sys
 import traceback
 from contextlib import suppress
@@ -67,8 +68,8 @@ class JobQueue:
         self.worker = None
         try:
             self.worker = await WorkerProcess.start(self._settings, self._folder)
-        except (WireError, TimeoutError, ValueError, OSError) as error:  # it is tried again with the next job
-            say(f"the network cannot be loaded: {error or 'it took too long'}", sys.stderr)
+        except (ValueError, OSError) as error:  # it is tried again with the next job
+            say(f"the network cannot be loaded: {error}", sys.stderr)
 
     async def _next(self, job: Job) -> None:
         self.visits.working = job
@@ -95,7 +96,15 @@ class JobQueue:
                 job.update("failed", error="the job was ended")
             if job.state == "failed" and not job.shown.get("answered"):
                 await self._renew()
+            self._clean_up(job)
             self.visits.tell_places()
+
+    def _clean_up(self, job: Job) -> None:
+        """Remove what the worker wrote while its visitor left, or asked for something else."""
+        if not self.visits.is_here(job.visit):
+            shutil.rmtree(job.visit.folder, ignore_errors=True)
+        elif job.visit.job is not job:
+            shutil.rmtree(job.folder, ignore_errors=True)
 
     async def _until_unwanted(self, job: Job) -> None:
         """Until the visitor no longer wants it, or has left."""

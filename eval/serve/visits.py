@@ -172,9 +172,10 @@ class Visits:
 
     def submit(self, job: Job) -> None:
         """Put a job at the end of the queue, in the place of the visitor's last one (RefusedError: it is full)."""
-        self.drop(job.visit)
-        if len(self.waiting) >= self._max_waiting:
+        others = [each for each in self.waiting if each.visit is not job.visit]
+        if len(others) >= self._max_waiting:
             raise RefusedError(f"{self._max_waiting} clips wait already, which is the most: try again later", 503)
+        self.drop(job.visit)
         job.visit.job = job
         self.waiting.append(job)
         self.news.set()

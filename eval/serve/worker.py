@@ -6,6 +6,7 @@ It ends with its server. A job that crashes it, or takes too long, costs that jo
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 import traceback
@@ -13,7 +14,6 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from eval.metrics.registry import load_packages
 from eval.serve.face_job import METRICS, FaceJob
@@ -115,10 +115,12 @@ def serve(descriptor: int, parent: int, checkpoint: str, vocoder: str, device: s
     except (ValueError, OSError) as error:
         connection.sendall(encoded({"failed": str(error)}))
         return
-    threads = torch.get_num_threads()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash is not to leave what it had read
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)  # where FFmpeg remarks on strangers' files
     worker = _Worker(connection, synthesizer)
     try:
-        worker.tell({"ready": {"device": chosen.type, "threads": threads, "reads": synthesizer.tokenizer is not None}})
+        worker.tell({"ready": {"device": chosen.type}})
         worker.serve()
     except (WireError, BrokenPipeError, ConnectionResetError):
         pass  # the server has ended

@@ -45,8 +45,7 @@ class WorkerProcess:
         """Start one, and wait until it is ready.
 
         Raises:
-            ValueError: the checkpoint cannot be used; the message is the worker's.
-            WireError: it ended while it started.
+            ValueError: the checkpoint cannot be used, the message is the worker's; or it ended while it started.
         """
         ours, its = socket.socketpair()
         with its:
@@ -65,7 +64,6 @@ class WorkerProcess:
                 json.dumps(given),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.DEVNULL,  # FFmpeg's remarks on strangers' files
                 pass_fds=[its.fileno()],
                 env={**os.environ, "TMPDIR": str(folder.path)},
                 start_new_session=True,
@@ -75,6 +73,9 @@ class WorkerProcess:
         try:
             async with asyncio.timeout(_START_SECONDS):
                 first = await worker.receive()
+        except (WireError, TimeoutError) as error:
+            await worker.close()
+            raise ValueError(f"{settings.checkpoint}: the process that loads it ended: {worker._ending()}") from error
         except BaseException:
             await worker.close()
             raise
@@ -107,7 +108,11 @@ class WorkerProcess:
 
     async def ended_as(self) -> str:
         """How it ended by itself, in words."""
-        status = await self._process.wait()
+        await self._process.wait()
+        return self._ending()
+
+    def _ending(self) -> str:
+        status = self._process.returncode or 0
         if status >= 0:
             return f"exit status {status}"
         with suppress(ValueError):

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from tests.processes import wait_for
 
-STARTED = re.compile(r"page: http://([\w.]+):(\d+)/(?:\?token=([\w-]+))?")
+STARTED = re.compile(r"page: http://([^:/]+):(\d+)/(?:\?token=([\w-]+))?")
 
 
 @dataclass(frozen=True)

@@ -148,6 +148,17 @@ def test_page_tells_a_second_visitor_his_place(server: Server, talking: Path) ->
         assert second.until("done", "failed")["state"] == "done"
 
 
+def test_page_forgets_a_visitor_who_leaves_while_it_works(server: Server, talking: Path) -> None:
+    with Visitor(server) as visitor, Visitor(server) as next_one:
+        visitor.send(talking, "voice")
+        visitor.start(live=True, voice="file")
+        visitor.until("working")
+        visitor.ask("POST", "leave")
+        wait_for(lambda: not (server.folder / visitor.visit).exists(), "his folder to go")
+        assert next_one.speak(talking)["state"] == "done"
+        assert not (server.folder / visitor.visit).exists()
+
+
 @pytest.mark.slow
 def test_page_outlives_a_worker_that_is_killed(server: Server, talking: Path) -> None:
     with Visitor(server) as visitor:

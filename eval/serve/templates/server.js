@@ -27,7 +27,8 @@ export async function enter(told, lost) {
   });
   news.addEventListener("error", () => {
     misses += 1;
-    if (news.readyState === EventSource.CLOSED || misses > 2) lost("The server does not answer. Does it still run? Load the page again.");
+    if (news.readyState === EventSource.CLOSED) lost("This page was away for too long, and its files are gone. Load it again to go on.");
+    else if (misses > 2) lost("The server does not answer. Does it still run?");
   });
   addEventListener("pagehide", () => {
     news.close();
