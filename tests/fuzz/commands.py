@@ -13,6 +13,7 @@ _TRAIN = shlex.join(
         "--network.speaker={channels: [8, 8], width: 8}",
         "--network.decoder={width: 16, channels: [8]}",
         "--asr={channels: [4, 8], conformer: {layers: 1, width: 16, heads: 2, kernel: 5}}",
+        "--vocoder={width: 8, layers: 1}",
         "--transforms.size=32",
         "--batch.max_padded_frames=80",
         "--splits=[train]",
@@ -63,6 +64,7 @@ SCENE = [
     f"pipeline build {_BUILD} --out data-mkv --roi-codec ffv1",
     "pipeline tokenizer data --vocabulary-size 30",
     f"train {_ON_DATA} {_AS_ASR} --out=runs/asr",
+    f"train {_ON_DATA} --task=vocoder --out=runs/vocoder",
     f"train {_ON_DATA} --out=runs/main",
     f"eval {_EVALUATE} {_SYSTEMS} --out=reports/a",
 ]
@@ -137,6 +139,7 @@ COMMANDS = {
     "init vsr": Command(f"train {_ON_DATA} --out=new --init-vsr={_BEST}", "data runs", "new", "new/checkpoints/*"),
     "init asr": Command(f"train {_ON_DATA} --out=new --init-asr=runs/asr/best.pt", "data runs", "new"),
     "model info": Command(f"model info {_BEST}", "runs"),
+    "model info vocoder": Command("model info runs/vocoder/best.pt", "runs"),
     "model info published": Command("model info published.pt", "published.pt"),
     "import": Command(f"model import {_BEST} --out ours.pt", "runs", "ours.pt", "ours.pt"),
     "import published": Command("model import published.pt --out ours.pt", "published.pt", "ours.pt", "ours.pt"),
@@ -154,6 +157,9 @@ COMMANDS = {
         "reports/a/clips.* reports/a/SHA256SUMS reports/a/summary.json reports/a/wav/**/*.wav reports/a/batches/*",
     ),
     "eval with asr": Command(f"eval {_EVALUATE} --out=new --asr=runs/asr/best.pt --clips=1", "data runs", "new"),
+    "eval with vocoder": Command(
+        f"eval {_EVALUATE} --out=new --vocoder=runs/vocoder/best.pt --clips=1", "data runs", "new"
+    ),
     "eval with a reference": Command(
         f"eval {_EVALUATE} --out=new --speaker-reference=sounds/s/1.wav --clips=1", "data runs sounds", "new"
     ),

@@ -78,6 +78,9 @@ FORMS: dict[str, Form] = {
     ),
     "exported checkpoint": Form("runs/main/best.pt", damaged_checkpoint, ("export",)),
     "ASR checkpoint": Form("runs/asr/best.pt", damaged_checkpoint, ("init asr", "eval with asr")),
+    "vocoder checkpoint": Form(
+        "runs/vocoder/best.pt", damaged_checkpoint, ("model info vocoder", "eval with vocoder"), ("eval with vocoder",)
+    ),
     "published checkpoint": Form("published.pt", damaged_checkpoint, ("model info published", "import published")),
     "resume state": Form(
         "runs/main/checkpoints/step-00000002.pt", damaged_checkpoint, ("resume", "resume a file"), ("resume",)
