@@ -27,6 +27,7 @@ function fail(reason) {
   $("error").replaceChildren(parts[0]);
   if (parts[1]) $("error").append(Object.assign(document.createElement("small"), { textContent: parts[1] }));
   $("error").hidden = !reason;
+  if (reason) $("error").scrollIntoView({ block: "nearest" });
 }
 
 function tell(text) {
@@ -75,6 +76,7 @@ drop.addEventListener("drop", (event) => choose(event.dataTransfer.files[0]));
 async function turnOn() {
   if (await camera.turnOn(wayOf() === "camera" && $("microphone").checked)) camera.ready();
   update();
+  document.querySelector(".camera").scrollIntoView({ block: "nearest" });
 }
 $("camera-on").addEventListener("click", turnOn);
 $("again").addEventListener("click", turnOn);
@@ -96,6 +98,7 @@ function begin(text) {
   past = latest;
   tell(text);
   update();
+  if (wayOf() !== "live") $("progress").scrollIntoView({ block: "nearest" });
 }
 
 form.addEventListener("submit", async (event) => {
