@@ -38,7 +38,10 @@ function why(problem) {
 export async function turnOn(sound) {
   say("");
   if (!navigator.mediaDevices) {
-    say("Browsers lend the camera to pages of this machine or over https only: open this page as 127.0.0.1, by a tunnel such as ssh -L 7860:127.0.0.1:7860.");
+    say(
+      "Browsers lend the camera to pages of this machine or over https only: open this page as 127.0.0.1, " +
+        "by a tunnel such as ssh -L 7860:127.0.0.1:7860.",
+    );
     return false;
   }
   turnOff();

@@ -12,6 +12,7 @@ const LONGEST_MS = 20_000;
 const WIDTH = 480;
 
 let held = null;
+let audio = null;
 export let released = 0;
 
 const wait = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
@@ -49,6 +50,7 @@ async function hold(asked, failed) {
   button.classList.add("held");
   button.textContent = "Let go to hear it";
   viewfinder.classList.add("holding");
+  audio ??= new AudioContext(); // has the browser open the loudspeaker, which can take seconds, before there is speech
   asked();
   const began = performance.now();
   const look = () => {

@@ -23,7 +23,9 @@ if (location.search) history.replaceState(null, "", "/");
 function fail(reason) {
   const parts = [reason];
   if (/speaker-reference/.test(reason)) parts.push("On this page: choose another voice above.");
-  if (/lip-box/.test(reason)) parts.push("On this page: take a video in which the face is larger, lit and seen from the front.");
+  if (/lip-box/.test(reason)) {
+    parts.push("On this page: take a video in which the face is larger, lit and seen from the front.");
+  }
   $("error").replaceChildren(parts[0]);
   if (parts[1]) $("error").append(Object.assign(document.createElement("small"), { textContent: parts[1] }));
   $("error").hidden = !reason;
@@ -158,7 +160,9 @@ function told(job) {
   latest = job.id;
   showParts(job);
   if (job.state === "waiting") tell(`Waiting: ${job.before} before you`);
-  if (job.state === "working") tell(job.listening && !job.speech ? "Watching your lips" : shownName(job.part ?? "starting"));
+  if (job.state === "working") {
+    tell(job.listening && !job.speech ? "Watching your lips" : shownName(job.part ?? "starting"));
+  }
   show(job, () => {
     $("latency-seconds").textContent = `${((performance.now() - released) / 1000).toFixed(2)} s`;
     $("latency").hidden = false;

@@ -2,7 +2,8 @@
 import { result } from "./server.js";
 
 const $ = (name) => document.querySelector(`#${name}`);
-const [section, spoken, sound, original, square, line] = ["result", "spoken", "sound", "original", "square", "line"].map($);
+const [section, spoken, sound] = ["result", "spoken", "sound"].map($);
+const [original, square, line] = ["original", "square", "line"].map($);
 const brush = $("lips").getContext("2d");
 let job = null;
 let sheets = [];

@@ -27,8 +27,11 @@ export async function enter(told, lost) {
   });
   news.addEventListener("error", () => {
     misses += 1;
-    if (news.readyState === EventSource.CLOSED) lost("This page was away for too long, and its files are gone. Load it again to go on.");
-    else if (misses > 2) lost("The server does not answer. Does it still run?");
+    if (news.readyState === EventSource.CLOSED) {
+      lost("This page was away for too long, and its files are gone. Load it again to go on.");
+    } else if (misses > 2) {
+      lost("The server does not answer. Does it still run?");
+    }
   });
   addEventListener("pagehide", () => {
     news.close();
@@ -60,7 +63,8 @@ export function upload(purpose, file, name, told) {
   });
 }
 
-export const start = async (asked) => (await answer(await fetch(path("job"), { method: "POST", body: JSON.stringify(asked) }))).job;
+export const start = async (asked) =>
+  (await answer(await fetch(path("job"), { method: "POST", body: JSON.stringify(asked) }))).job;
 
 export const stop = async () => answer(await fetch(path("job"), { method: "DELETE" }));
 
