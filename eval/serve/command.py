@@ -52,7 +52,14 @@ async def serve(settings: ServeSettings, folder: PageFolder, listening: socket.s
     from eval.serve.worker_process import WorkerProcess
 
     dataset = voices_dataset(settings.shards, Path(settings.checkpoint))
-    voices = {} if dataset is None else write_voices(dataset, settings.voices, folder.path)
+    voices: dict[str, str] = {}
+    if dataset is not None:
+        try:
+            voices = write_voices(dataset, settings.voices, folder.path)
+        except ValueError as error:
+            if settings.shards is not None:
+                raise
+            say(f"no voices of the dataset that the network learned from: {error}")
     say(f"loading {settings.checkpoint} ...")
     worker = await WorkerProcess.start(settings, folder)
     page = render_page(

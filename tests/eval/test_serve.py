@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import signal
 import struct
 from collections.abc import Iterator
@@ -19,9 +20,10 @@ from eval.__main__ import main
 from eval.synthesize.mux import COMMENT
 from tests.corpora import click_track, pictures, write_video
 from tests.eval.page_server import Server, Visitor, page_server
-from tests.eval.small import small_checkpoint
+from tests.eval.small import small_checkpoint, spoken_clip
 from tests.faces import talking_face
 from tests.processes import descendants, wait_for
+from tests.shards.datasets import write_dataset
 
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
@@ -40,7 +42,11 @@ def talking(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with page_server(checkpoint, tmp_path_factory.mktemp("page"), "--max-mb", "1", "--max-seconds", "3") as server:
+    dataset = tmp_path_factory.mktemp("dataset")
+    clips = [spoken_clip(f"main/{speaker}/{number}", "train", 40) for speaker in "ab" for number in range(2)]
+    write_dataset(str(dataset), {"train-000000.tar": clips})
+    bounds = ["--max-mb", "1", "--max-seconds", "3", "--shards", str(dataset)]
+    with page_server(checkpoint, tmp_path_factory.mktemp("page"), *bounds) as server:
         yield server
 
 
@@ -111,6 +117,18 @@ def test_page_takes_a_voice_from_another_file(server: Server, talking: Path, tmp
         for _ in range(2):  # it stays for the next job
             job = visitor.speak(silent, voice="file")
             assert (job["state"], "scores" in job) == ("done", False)
+
+
+def test_page_offers_the_speakers_of_the_dataset_as_voices(server: Server, tmp_path: Path) -> None:
+    silent = write_video(tmp_path / "silent.mp4", talking_face(0, 20)[0], None)
+    page = server.ask("GET", "/")[1].decode()
+    assert re.findall(r'<option value="(voice-\d\.wav)">(\w)</option>', page) == [
+        ("voice-0.wav", "a"),
+        ("voice-1.wav", "b"),
+    ]
+    with Visitor(server) as visitor:
+        assert visitor.speak(silent, voice="voice-1.wav")["state"] == "done"
+        assert visitor.start(voice="voice-2.wav") == "there is no such voice"
 
 
 def test_page_speaks_live_while_pictures_come(server: Server, talking: Path) -> None:

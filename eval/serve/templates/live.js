@@ -87,9 +87,10 @@ function release() {
   viewfinder.classList.remove("holding");
 }
 
-// `asked` is called when an utterance begins, `failed` with what went wrong.
-export function listen(isLive, asked, failed) {
-  const press = () => hold(asked, failed);
+// `asked` is called when an utterance begins, `failed` with what went wrong. One at a time: while the server is at the
+// last one, pressing does nothing.
+export function listen(isLive, isBusy, asked, failed) {
+  const press = () => isBusy() || hold(asked, failed);
   button.addEventListener("pointerdown", (event) => {
     if (event.button !== 0) return;
     button.setPointerCapture(event.pointerId);

@@ -85,7 +85,7 @@ $("again").addEventListener("click", turnOn);
 $("microphone").addEventListener("change", () => camera.isOn() && turnOn());
 $("record").addEventListener("click", () =>
   camera.recordTake(tell, () => {
-    if (!$("microphone").checked) allowOwn(false);
+    allowOwn($("microphone").checked);
     update();
     go.focus();
   }),
@@ -183,6 +183,7 @@ function told(job) {
 
 listen(
   () => wayOf() === "live" && camera.isOn(),
+  () => busy,
   () => begin("Watching your lips"),
   (problem) => {
     end("Not done");
