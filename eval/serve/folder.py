@@ -31,7 +31,7 @@ for line in sys.stdin:
     pid = int(line[1:])
     if line[0] == "+":
         try: workers[pid] = os.pidfd_open(pid)
-        except OSError: pass
+        except (OSError, AttributeError): pass
     elif pid in workers:
         os.close(workers.pop(pid))
 for pid, descriptor in workers.items():

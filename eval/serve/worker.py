@@ -9,6 +9,7 @@ import os
 import resource
 import signal
 import socket
+import tempfile
 import traceback
 from contextlib import suppress
 from pathlib import Path
@@ -82,7 +83,12 @@ def _sentence(error: Exception, job: FaceJob) -> str:
     if isinstance(error, MemoryError):
         return f"{job.video or 'live'}: it takes more memory than is allowed"
     text = str(error)
-    for folder in (job.folder, job.folder.parent, *([job.voice.parent] if job.voice else ())):
+    for folder in (
+        Path(tempfile.gettempdir()),
+        job.folder,
+        job.folder.parent,
+        *([job.voice.parent] if job.voice else ()),
+    ):
         text = text.replace(f"{folder}{os.sep}", "")
     return text
 

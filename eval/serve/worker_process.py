@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import socket
 import sys
+import tempfile
 from contextlib import suppress
+from pathlib import Path
 
 from eval.serve.folder import PageFolder
 from eval.serve.settings import ServeSettings
@@ -35,8 +38,10 @@ class WorkerProcess:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         folder: PageFolder,
+        temporary: Path,
     ) -> None:
-        self._process, self._reader, self._writer, self._folder = process, reader, writer, folder
+        self._process, self._reader, self._writer = process, reader, writer
+        self._folder, self._temporary = folder, temporary
         self.about: Message = {}
         self.owner: str | None = None
 
@@ -47,6 +52,7 @@ class WorkerProcess:
         Raises:
             ValueError: the checkpoint cannot be used, the message is the worker's; or it ended while it started.
         """
+        temporary = Path(tempfile.mkdtemp(prefix="worker-", dir=folder.path))
         ours, its = socket.socketpair()
         with its:
             given = {
@@ -65,11 +71,11 @@ class WorkerProcess:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
                 pass_fds=[its.fileno()],
-                env={**os.environ, "TMPDIR": str(folder.path)},
+                env={**os.environ, "TMPDIR": str(temporary)},
                 start_new_session=True,
             )
         folder.started(process.pid)
-        worker = cls(process, *await asyncio.open_connection(sock=ours), folder)
+        worker = cls(process, *await asyncio.open_connection(sock=ours), folder, temporary)
         try:
             async with asyncio.timeout(_START_SECONDS):
                 first = await worker.receive()
@@ -104,6 +110,7 @@ class WorkerProcess:
                 os.killpg(self._process.pid, signal.SIGKILL)
         await self._process.wait()
         self._folder.ended(self._process.pid)
+        shutil.rmtree(self._temporary, ignore_errors=True)  # what a job was writing
         self._writer.close()
 
     async def ended_as(self) -> str:

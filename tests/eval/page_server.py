@@ -47,7 +47,8 @@ class Server:
 
     def files(self) -> list[str]:
         """All that visitors have left in its folder."""
-        return sorted(path.name for path in self.folder.glob("*/**/*") if path.is_file())
+        own = [path for path in self.folder.iterdir() if not path.name.startswith("worker-")]
+        return sorted(path.name for folder in own for path in folder.glob("**/*") if path.is_file())
 
     def ask(
         self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None

@@ -188,6 +188,7 @@ def test_page_outlives_a_worker_that_is_killed(server: Server, talking: Path) ->
                 os.kill(pid, signal.SIGKILL)
         assert visitor.until("failed")["error"] == "live: the process that worked on it ended: SIGKILL"
         assert visitor.speak(talking)["state"] == "done"
+    assert len(list(server.folder.glob("worker-*"))) == 1, "the other's temporary folder went with it"
 
 
 def test_page_answers_to_its_own_name_and_its_own_pages_only(server: Server) -> None:
