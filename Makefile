@@ -3,7 +3,7 @@
 # PYTHON chooses the interpreter. A torch that is already in .venv is kept, so a CPU or CUDA build of one's own choice
 # may be installed there first.
 
-# STEPS is how long the demo trains: 1500 take a few minutes, 4000 give the figures of docs/results.md.
+# STEPS is how long the demo trains: 1500 take a few minutes, 3000 give the figures of docs/results.md.
 
 PYTHON ?= python3
 STEPS ?= 1500
@@ -13,7 +13,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo demo-vsr demo-asr serve test fuzz lint format benchmarks clean
+.PHONY: install demo serve test fuzz lint format benchmarks clean
 
 install: $(INSTALLED)
 
@@ -23,7 +23,8 @@ demo: $(INSTALLED)
 	$(BIN)/pipeline info
 	$(BIN)/pipeline preview
 	$(BIN)/pipeline tokenizer data/demo-shards --vocabulary-size 40
-	$(MAKE) --no-print-directory -j 2 demo-vsr demo-asr
+	$(BIN)/python -m train --config configs/demo.yaml --task asr --resume auto
+	$(BIN)/python -m train units --asr runs/demo-asr/best.pt --shards data/demo-shards --out runs/demo-asr/units.pt
 	$(BIN)/python -m train --config configs/demo.yaml --schedule.steps $(STEPS) --resume auto
 	rm -rf reports/demo
 	$(BIN)/python -m eval --checkpoint runs/demo/best.pt --shards data/demo-shards --split val --out reports/demo \
@@ -33,18 +34,6 @@ demo: $(INSTALLED)
 # a page to try the demo's checkpoint on, or another one: CHECKPOINT=runs/x/best.pt
 serve: $(INSTALLED)
 	$(BIN)/python -m eval serve --checkpoint $(CHECKPOINT)
-
-# both at once, each on half of the cores: networks this small gain little from a second thread
-HALF := OMP_NUM_THREADS=$$((($$(nproc) + 1) / 2))
-
-demo-vsr: $(INSTALLED)
-	@mkdir -p runs
-	@echo "task vsr trains beside task asr: runs/demo-vsr.log"
-	@$(HALF) $(BIN)/python -m train --config configs/demo.yaml --task vsr --schedule.steps 300 --resume auto \
-		>runs/demo-vsr.log 2>&1 || { cat runs/demo-vsr.log; exit 1; }
-
-demo-asr: $(INSTALLED)
-	$(HALF) $(BIN)/python -m train --config configs/demo.yaml --task asr --resume auto
 
 # TESTS=all also runs the slow ones, PYTEST has further flags: PYTEST="-n 0 -x tests/train". A process a core, each with
 # tests that follow each other, so that few of them make the same corpus
@@ -69,7 +58,7 @@ benchmarks: $(INSTALLED)
 	$(BIN)/python -m tests.benchmarks
 
 clean:
-	rm -rf $(VENV) data/demo data/demo-shards data/demo-shards-preview.html runs/demo runs/demo-vsr* runs/demo-asr reports/demo
+	rm -rf $(VENV) data/demo data/demo-shards data/demo-shards-preview.html runs/demo runs/demo-asr reports/demo
 
 $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 	@sh .make/check-system.sh "$(PYTHON)"

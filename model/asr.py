@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from model.conformer import Conformer, ConformerSettings
 from model.ctc import CTCHead
+from model.intermediate_ctc import Reading, check_intermediate, intermediate_ctc
 from model.padding import Padding, check_padding, norm_frames, valid_mask, valid_positions
 from runtime.constants import N_MELS
 
@@ -28,6 +29,8 @@ class ASRSettings:
         vocabulary: pieces of the tokenizer, the blank among them.
         n_mels: bands of the mel.
         padding: what frames beyond a clip's length may do.
+        units: clusters of its features (`train.units`); 0: it has none.
+        intermediate_ctc: layers after which the head also stands (`model.intermediate_ctc`); none, as published.
     """
 
     channels: tuple[int, int] = (128, 256)
@@ -35,24 +38,32 @@ class ASRSettings:
     vocabulary: int = 4000
     n_mels: int = N_MELS
     padding: Padding = "masked"
+    intermediate_ctc: tuple[int, ...] = ()
+    units: int = 0
 
     def __post_init__(self) -> None:
         check_padding(self.padding)
-        if min(*self.channels, self.n_mels, self.vocabulary) < 1:
-            found = f"channels {self.channels}, n_mels {self.n_mels}, vocabulary {self.vocabulary}"
-            raise ValueError(f"{found}: expected 1 or more")
+        check_intermediate(self.intermediate_ctc, self.conformer.layers)
+        if min(*self.channels, self.n_mels, self.vocabulary) < 1 or self.units < 0:
+            found = f"channels {self.channels}, n_mels {self.n_mels}, vocabulary {self.vocabulary}, units {self.units}"
+            raise ValueError(f"{found}: expected 1 or more, and units 0 or more")
 
 
 class ASROutput(NamedTuple):
-    """What an ASR model returns: logits (B, S / 4, vocabulary), features (B, S / 4, width), lengths (B,) of both."""
+    """What an ASR model returns: logits (B, S / 4, vocabulary), features (B, S / 4, width), lengths (B,) of both, and
+    the logits of the layers of intermediate CTC (layers, B, S / 4, vocabulary), if there are any."""
 
     logits: Tensor
     features: Tensor
     lengths: Tensor
+    intermediate: Tensor | None = None
 
 
 class ASRModel(nn.Module):
     """(B, n_mels, S) -> logits and features at a quarter of the rate, 25 a second."""
+
+    unit_scale: Tensor
+    unit_centroids: Tensor
 
     def __init__(self, settings: ASRSettings = ASRSettings()) -> None:
         super().__init__()
@@ -66,6 +77,10 @@ class ASRModel(nn.Module):
         self.embed = nn.Linear(second * halved(halved(settings.n_mels)), width)
         self.conformer = Conformer(settings.conformer, settings.padding)
         self.head = CTCHead(width, settings.vocabulary)
+        self.intermediate = intermediate_ctc(settings.intermediate_ctc, settings.vocabulary, width)
+        if settings.units:  # no parameters: they are found once the network is trained
+            self.register_buffer("unit_scale", torch.ones(width))
+            self.register_buffer("unit_centroids", torch.zeros(settings.units, width))
 
     def forward(self, mel: Tensor, lengths: Tensor, valid: tuple[Tensor, Tensor] | None = None) -> ASROutput:
         """What stands beyond a clip's length in the output means nothing.
@@ -83,8 +98,15 @@ class ASRModel(nn.Module):
         x, lengths = self._halve(mel[:, None], lengths, self.conv1, self.norm1, first)
         x, lengths = self._halve(x, lengths, self.conv2, self.norm2, second)
         embedded = self.embed(rearrange(x, "b channels bands s -> b s (channels bands)"))
-        features = self.conformer(embedded, lengths, second)
-        return ASROutput(self.head(features), features, lengths)
+        reading = Reading(self.intermediate, self.head)
+        features = self.conformer(embedded, lengths, second, reading)
+        return ASROutput(self.head(features), features, lengths, reading.logits)
+
+    def units(self, features: Tensor) -> Tensor:
+        """int64 (B, S / 4): the cluster of each of the features (B, S / 4, width); `ValueError` if it has none."""
+        if not self.settings.units:
+            raise ValueError("this ASR model has no units: `python -m train units` finds them")
+        return torch.cdist(features.float() * self.unit_scale, self.unit_centroids[None]).argmin(dim=-1)
 
     def _halve(
         self, x: Tensor, lengths: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm1d, valid: Tensor | None

@@ -6,6 +6,7 @@ Source: Gulati et al., Conformer, 2020; docs/method.md, Visual encoder and ASR.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -54,9 +55,21 @@ class Conformer(nn.Module):
         self.padding = padding
         self.layers = nn.ModuleList(ConformerLayer(settings, padding) for _ in range(settings.layers))
 
-    def forward(self, x: Tensor, lengths: Tensor, valid: Tensor | None = None) -> Tensor:
-        """Features of clips of so many frames (B,); masked, zeros beyond them. `valid` is `valid_positions` of the
-        lengths, for masked training; by default they are looked for here."""
+    def forward(
+        self,
+        x: Tensor,
+        lengths: Tensor,
+        valid: Tensor | None = None,
+        after_layer: Callable[[int, Tensor], Tensor] | None = None,
+    ) -> Tensor:
+        """Features of clips of so many frames (B,); masked, zeros beyond them.
+
+        Args:
+            x: (B, T, width).
+            lengths: (B,).
+            valid: `valid_positions` of the lengths, for masked training; by default they are looked for here.
+            after_layer: given a layer's number, from 1 on, and its output, returns what the next one reads.
+        """
         frames = x.shape[1]
         positions = sinusoids(frames, x.shape[2], x.device)
         mask = None
@@ -65,8 +78,9 @@ class Conformer(nn.Module):
             if self.training and valid is None:
                 valid = valid_positions(lengths, frames, x.device)
         lengths = lengths.to(x.device, non_blocking=True)
-        for layer in self.layers:
+        for number, layer in enumerate(self.layers, 1):
             x = layer(x, lengths, positions, mask, valid)
+            x = x if after_layer is None else after_layer(number, x)
         return x if mask is None else mask_padding(x, mask)
 
 

@@ -26,6 +26,8 @@ class LossSettings:
 
     Attributes:
         mel, ctc, content: weights of the three losses.
+        units: weight of the cross-entropy of units, where a network predicts them.
+        intermediate_ctc: share of the layers of intermediate CTC in the loss of CTC, where a network has any.
         delta: weight of a fourth, which the published method does not have: the mel's slopes in time and in pitch.
         content_after_epoch: epochs, counted from 1, that come first.
         content_below: mean L1 of an epoch, in natural-log units, that switches it on.
@@ -34,9 +36,15 @@ class LossSettings:
     mel: float = 100.0
     ctc: float = 1.0
     content: float = 1.0
+    units: float = 20.0
+    intermediate_ctc: float = 0.5
     delta: float = 0.0
     content_after_epoch: int = 5
     content_below: float = 0.7
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.intermediate_ctc <= 1:
+            raise ValueError(f"losses.intermediate_ctc: {self.intermediate_ctc}, a share from 0 to 1 was expected")
 
 
 def content_switches_on(epoch: int, mean_l1: float, settings: LossSettings = LossSettings()) -> bool:
@@ -120,6 +128,19 @@ def ctc_loss(logits: Tensor, lengths: Tensor, targets: Tensor, target_lengths: T
     )
     skipped = (~fits & (pieces > 0)).sum()
     return CTCLoss(torch.where(fits, losses, losses.new_zeros(())).sum() / len(logits), skipped)
+
+
+def unit_loss(logits: Tensor, units: Tensor, lengths: Tensor) -> Tensor:
+    """Mean cross-entropy of units over valid frames, a float32 scalar.
+
+    Args:
+        logits: (B, T, units).
+        units: (B, T), those of the ground truth.
+        lengths: (B,) frames of each clip.
+    """
+    valid = valid_mask(lengths, logits.shape[1], logits.device)
+    losses = F.cross_entropy(logits.float().flatten(0, 1), units.flatten(), reduction="none").view_as(units)
+    return losses.masked_fill(~valid, 0.0).sum() / valid.sum().clamp_min(1)
 
 
 def content_loss(asr_model: ASRModel, generated: Tensor, target: Tensor, lengths: Tensor) -> Tensor:

@@ -32,6 +32,7 @@ from pipeline.media.coordinates import VIDEO_EXTENSIONS
 from shards.format.sidecar import Reason
 from tests.benchmarks.__main__ import main as benchmarks_main
 from tests.model.networks import small_lip_to_speech
+from train.__main__ import main as train_main
 from train.__main__ import parse as parse_training
 from train.tasks.vsr import VSRTask
 
@@ -107,8 +108,9 @@ def _program(name: str, *command: str) -> Callable[[], object]:
         "eval": eval_main,
         "model": model_main,
         "benchmarks": benchmarks_main,
+        "train": train_main if command else parse_training,
     }
-    return lambda: programs.get(name, parse_training)(arguments)
+    return lambda: programs[name](arguments)
 
 
 def test_readme_has_at_most_180_lines() -> None:
@@ -175,7 +177,8 @@ def test_pipeline_commands_are_documented_and_their_flags_exist() -> None:
 
 
 @pytest.mark.parametrize(
-    ("package", "expected"), [("model", {"import", "info", "export"}), ("eval", {"compare", "serve", "synthesize"})]
+    ("package", "expected"),
+    [("model", {"import", "info", "export"}), ("eval", {"compare", "serve", "synthesize"}), ("train", {"units"})],
 )
 def test_subcommands_are_documented_and_their_flags_exist(package: str, expected: set[str]) -> None:
     lines = commands_like(rf"python -m {package} ([a-z]\w*)(.*)$")
@@ -185,7 +188,14 @@ def test_subcommands_are_documented_and_their_flags_exist(package: str, expected
 
 
 def test_flags_in_prose_exist() -> None:
-    known = set(FOREIGN) | flags_of("eval") | flags_of("train") | flags_of("benchmarks") | flags_of("benchmarks", "gpu")
+    known = (
+        set(FOREIGN)
+        | flags_of("eval")
+        | flags_of("train")
+        | flags_of("train", "units")
+        | flags_of("benchmarks")
+        | flags_of("benchmarks", "gpu")
+    )
     known |= {flag for name in COMMANDS for flag in flags_of("pipeline", name)}
     known |= {flag for name in ("compare", "synthesize", "serve") for flag in flags_of("eval", name)}
     known |= {flag for name in ("import", "info", "export") for flag in flags_of("model", name)}

@@ -4,6 +4,8 @@ Settings are the `train` section of the config file; what its part `tasks` has f
 (`--task vsr`) goes over the rest, and flags over both (`--schedule.steps 500`). `--resume auto` resumes from the
 newest checkpoint of the run, or begins it. A run that is signalled to stop (SIGTERM) saves itself and ends with
 status 75.
+
+    python -m train units --asr runs/asr/best.pt --shards data/x --out runs/asr/units.pt     cluster an ASR's features
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from typing import get_args
 from runtime.command_line import EXIT_FAILED, EXIT_USER, CommandParser, print_error, settings_of
 from runtime.threads import sleep_when_busy
 from shards.loading.workers import LoaderError
+from train import units
 from train.build import build_trainer
 from train.distributed import Device, DistributedContext, exit_process, is_rank_lost, process_group
 from train.logger import log_to_stderr
@@ -35,7 +38,10 @@ log = logging.getLogger("train")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line; returns the exit status: 0 done, 1 training failed, 2 unusable input, 75 stopped."""
     try:
-        settings, resume, device = parse(list(sys.argv[1:] if arguments is None else arguments))
+        given = list(sys.argv[1:] if arguments is None else arguments)
+        if given[:1] == ["units"]:
+            return units.run(given[1:])
+        settings, resume, device = parse(given)
         timeout = timedelta(seconds=settings.rank_timeout)
         with process_group(device, timeout) as context, log_to_stderr(context.is_rank0):
             return _train(settings, resume, context)

@@ -131,6 +131,12 @@ def init_network(settings: TrainSettings, task: Task) -> Network:
         visual, head = (_part(checkpoint, name) for name in ("visual", "head"))
         check_weights(network.visual, visual, settings.init_vsr)
         network.visual.load_state_dict(visual)
+        for part in ("intermediate", "unit_head"):
+            theirs, ours = _part(checkpoint, part), getattr(network, part)
+            if ours is not None and {name: x.shape for name, x in theirs.items()} == {
+                name: x.shape for name, x in ours.state_dict().items()
+            }:
+                ours.load_state_dict(theirs)
         new = {} if network.head is None else network.head.state_dict()
         fits = head and all(head[name].shape == x.shape for name, x in new.items())
         if network.head is None:
@@ -191,17 +197,31 @@ def own_asr(run_dir: RunDir, settings: TrainSettings, resuming: bool) -> str | N
 
 
 def load_content_asr(settings: TrainSettings, device: torch.device) -> ASRModel | None:
-    """The frozen ASR model of the output content loss, with the network's padding; None where none is named
-    (`ValueError`: the checkpoint is of another kind)."""
+    """The frozen ASR model of the output content loss and of units, with the network's padding; None where none is
+    named (`ValueError`: the checkpoint is of another kind, or has not the units that the network predicts)."""
+    units = 0 if settings.task == "asr" else settings.network.units
     if settings.init_asr is None:
+        if units:
+            raise ValueError(
+                f"network.units: {units}, and no ASR model gives them: `python -m train units` writes one, for "
+                "--init-asr"
+            )
         return None
-    if settings.task != "lip2speech":
-        raise ValueError(f"init_asr: the task {settings.task} has no output content loss")
+    if settings.task != "lip2speech" and not units:
+        raise ValueError(
+            f"init_asr: the task {settings.task} has no output content loss"
+            + (", and no units without network.units" if settings.task == "vsr" else "")
+        )
     checkpoint = _checkpoint_of(settings.init_asr, "asr")
     assert isinstance(checkpoint.settings, ASRSettings)
     sized = dataclasses.replace(checkpoint.settings, padding=settings.network.padding)
     network = build_network(dataclasses.replace(checkpoint, settings=sized), settings.init_asr)
     assert isinstance(network, ASRModel)
+    if units and network.settings.units != units:
+        raise ValueError(
+            f"{settings.init_asr}: has {network.settings.units} units, and network.units is {units}: "
+            "`python -m train units` writes an ASR model with them"
+        )
     bands, expected = network.settings.n_mels, settings.network.n_mels
     if bands != expected:
         raise ValueError(f"{settings.init_asr}: takes mels of {bands} bands, where network.n_mels is {expected}")

@@ -162,7 +162,7 @@ class Trainer:
         counts = {"nonfinite_steps": state.nonfinite_steps, "skipped": state.skipped_clips}
         logger.log_metrics("epoch", state.step, epoch=state.epoch, **means, **counts)
         l1 = means.get("l1", math.inf)
-        waiting = self.task.asr is not None and not state.content_on
+        waiting = self.task.asr is not None and self.settings.losses.content > 0 and not state.content_on
         if waiting and content_switches_on(state.epoch, l1, self.settings.losses):
             state.content_on = True
             log.info("epoch %d: mean L1 %.3f: the output content loss is on from here", state.epoch, l1)

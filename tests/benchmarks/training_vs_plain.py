@@ -48,6 +48,12 @@ from train.distributed import DistributedContext
 from train.step import OptimizerStep
 from train.trainer import Trainer
 
+PUBLISHED_FORM = [
+    *("--network.visual.front=resnet", "--network.visual.channels=8", "--network.intermediate_ctc=[]"),
+    *("--network.posteriors=false", "--network.units=0", "--init_asr=null"),
+]
+"""The network that the plain baseline writes down, at the demo's sizes."""
+
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "demo.yaml"
 _CLIPS = 48
 _WARM_UP, _BEYOND = 2, 3
@@ -181,7 +187,7 @@ def trainer_on(samples: list[Sample], folder: str, flags: list[str]) -> Trainer:
     fixed = ["--device=cpu", "--splits=[train]"]
     fixed += ["--transforms.subtract_temporal_mean=false", "--batch.max_clips=null"]  # the plain way knows neither
     places = [f"--shards={dataset.store.url}", f"--out={folder}/run"]
-    settings, _, _ = parse([f"--config={CONFIG}", *fixed, *places, *flags])
+    settings, _, _ = parse([f"--config={CONFIG}", *PUBLISHED_FORM, *fixed, *places, *flags])
     return build_trainer(settings, None, DistributedContext(0, 1, torch.device("cpu")))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TypeVar
 
 import torch
@@ -35,6 +36,13 @@ def small_lip_to_speech(padding: Padding = "masked") -> LipToSpeech:
             )
         )
     )
+
+
+def small_reading_lip_to_speech(padding: Padding = "masked") -> LipToSpeech:
+    """With all that the published network has not: patches, intermediate CTC, posteriors for the mel decoder."""
+    settings = small_lip_to_speech(padding).settings
+    visual = replace(settings.visual, front="patches")
+    return lively(LipToSpeech(replace(settings, visual=visual, intermediate_ctc=(1,), posteriors=True)))
 
 
 def small_vsr_settings(padding: Padding = "masked") -> VSRSettings:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,14 @@ from model.resnet import SpatialGate
 from model.segment_sampling import Windows, draw_windows, whole_windows
 from model.visual_encoder import VisualSettings
 from model.vsr import VSRModel, VSRSettings
-from tests.model.networks import VISUAL, lively, small_asr, small_lip_to_speech, without_dropout
+from tests.model.networks import (
+    VISUAL,
+    lively,
+    small_asr,
+    small_lip_to_speech,
+    small_reading_lip_to_speech,
+    without_dropout,
+)
 
 SIDE = 48
 
@@ -48,9 +56,10 @@ def test_window_is_what_is_generated_and_the_whole_segment_is_read() -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("side", [32, 48, 112])
-def test_lip_region_may_be_of_any_size(side: int) -> None:
-    network = small_lip_to_speech()
+@pytest.mark.parametrize("side", [32, 35, 48, 112])
+@pytest.mark.parametrize("build", [small_lip_to_speech, small_reading_lip_to_speech])
+def test_lip_region_may_be_of_any_size(side: int, build: Callable[[], LipToSpeech]) -> None:
+    network = build()
     output = network(torch.zeros(1, 1, 5, side, side), torch.tensor([5]), torch.zeros(1, 80, 50))
     assert output.mel.shape == (1, 80, 20)
     assert output.mel.isfinite().all()
@@ -86,7 +95,7 @@ def test_bfloat16_autocast_stays_near_float32(training: bool) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         rough = network(video, lengths, reference)
         recognized = small_asr()(rough.mel, 4 * lengths)
-    for ours, theirs in zip(rough, exact, strict=True):
+    for ours, theirs in zip(rough[:3], exact[:3], strict=True):
         assert (ours.float() - theirs).norm() < 0.1 * theirs.norm()
     assert recognized.features.isfinite().all()
     (rough.mel.float().square().mean() + rough.logits.float().square().mean()).backward()
@@ -188,9 +197,10 @@ def test_sinusoids_are_the_reference_ones(reference: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("training", [False, True])
-def test_compiled_network_computes_the_same(training: bool) -> None:
+@pytest.mark.parametrize("build", [small_lip_to_speech, small_reading_lip_to_speech])
+def test_compiled_network_computes_the_same(training: bool, build: Callable[[], LipToSpeech]) -> None:
     """Tracing, functionalising and the joint backward graph are checked on all of it; code is generated for a layer."""
-    network = without_dropout(small_lip_to_speech().train(training))
+    network = without_dropout(build().train(training))
     _assert_same_compiled(network, torch.compile(network, backend="aot_eager"), _inputs(2, 12))
     layer = without_dropout(Conformer(ConformerSettings(layers=1, width=16, heads=2, kernel=5), "masked"))
     layer.train(training)
@@ -205,7 +215,7 @@ def _assert_same_compiled(network: nn.Module, compiled: Any, inputs: tuple[Tenso
         network.load_state_dict(state)
         network.zero_grad()
         out = run(*inputs)
-        outputs = list(out) if isinstance(out, tuple) else [out]
+        outputs = [x for x in out if x is not None] if isinstance(out, tuple) else [out]
         torch.stack([x.square().mean() for x in outputs]).sum().backward()
         gradients = [x.grad.clone() for x in network.parameters() if x.grad is not None]
         results.append([x.detach() for x in outputs] + gradients + [x.clone() for x in network.buffers()])
@@ -232,17 +242,20 @@ def test_lip_to_speech_without_vocabulary_has_no_ctc_head_and_the_same_mel() -> 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("vocabulary", [30, 0])
+@pytest.mark.parametrize("build", [small_lip_to_speech, small_reading_lip_to_speech])
 @torch.no_grad()
-def test_exported_network_computes_the_same_in_a_fresh_process(tmp_path: Path, vocabulary: int) -> None:
+def test_exported_network_computes_the_same_in_a_fresh_process(
+    tmp_path: Path, vocabulary: int, build: Callable[[], LipToSpeech]
+) -> None:
     """Without a vocabulary there are no logits."""
-    network = lively(LipToSpeech(replace(small_lip_to_speech().settings, vocabulary=vocabulary)))
+    network = lively(LipToSpeech(replace(build().settings, vocabulary=vocabulary)))
     export_lip_to_speech(network, tmp_path / "network.pt2", SIDE)
     batches = [_inputs(2, 12), _inputs(3, 25), _inputs(1, 7)]
     torch.save(batches, tmp_path / "inputs.pt")
     command = [sys.executable, "-c", FRESH_PROCESS, "network.pt2", "inputs.pt", "outputs.pt"]
     subprocess.run(command, check=True, cwd=tmp_path)
     for inputs, theirs in zip(batches, torch.load(tmp_path / "outputs.pt"), strict=True):
-        for ours, exported in zip(network(*inputs), theirs, strict=True):
+        for ours, exported in zip(network(*inputs)[:3], theirs, strict=True):
             if ours is None:
                 assert exported is None
             else:

@@ -22,6 +22,7 @@ from tests.model.networks import (
     lively,
     small_asr,
     small_lip_to_speech,
+    small_reading_lip_to_speech,
     small_vsr_settings,
     without_dropout,
 )
@@ -78,7 +79,8 @@ def _case(name: str, padding: Padding) -> Case:
     if name == "vsr":
         vsr = lively(VSRModel(small_vsr_settings(padding)))
         return Case(lambda x, n: vsr(x, n).logits, video, 2, 1, 1, 1)
-    whole, reference = small_lip_to_speech(padding), _garbage(1, 80, 50)
+    build = small_reading_lip_to_speech if name == "reading lip to speech" else small_lip_to_speech
+    whole, reference = build(padding), _garbage(1, 80, 50)
     return Case(lambda x, n: whole(x, n, reference.expand(len(x), -1, -1)).mel, video, 2, 1, 2, 4)
 
 
@@ -91,6 +93,7 @@ NAMES = [
     "visual encoder",
     "vsr",
     "lip to speech",
+    "reading lip to speech",
 ]
 
 
@@ -126,7 +129,8 @@ def test_padding_modes_agree_without_padding() -> None:
     video, reference = _garbage(2, 1, 37, SIDE, SIDE), _garbage(2, 80, 50)
     masked, published = small_lip_to_speech("masked"), small_lip_to_speech("published")
     published.load_state_dict(masked.state_dict())
-    for ours, theirs in zip(masked(video, lengths, reference), published(video, lengths, reference), strict=True):
+    results = masked(video, lengths, reference), published(video, lengths, reference)
+    for ours, theirs in zip(*(output[:3] for output in results), strict=True):
         torch.testing.assert_close(ours, theirs, atol=TOLERANCE, rtol=0)
 
 
@@ -163,7 +167,9 @@ def test_batch_norm_in_training_counts_only_valid_frames() -> None:
     torch.testing.assert_close(norm.running_var, plain.running_var)
 
 
-@pytest.mark.parametrize("name", ["conformer", "visual encoder", "lip to speech", "asr", "speaker encoder"])
+@pytest.mark.parametrize(
+    "name", ["conformer", "visual encoder", "lip to speech", "reading lip to speech", "asr", "speaker encoder"]
+)
 def test_masked_training_does_not_see_padding(name: str) -> None:
     """Gradients and running statistics are the same whatever stands beyond the clips' ends, and however much of it."""
     results = []
@@ -202,14 +208,15 @@ def _trainable(name: str) -> tuple[nn.Module, Tensor, int, int]:
         return small_asr(), _garbage(3, 80, 120), 2, 4
     if name == "speaker encoder":
         return lively(SpeakerEncoder(SpeakerSettings((16, 12), 8))), _garbage(3, 80, 120), 2, 4
-    return small_lip_to_speech(), _garbage(3, 1, 30, SIDE, SIDE), 2, 1
+    build = small_reading_lip_to_speech if name == "reading lip to speech" else small_lip_to_speech
+    return build(), _garbage(3, 1, 30, SIDE, SIDE), 2, 1
 
 
 def _result(name: str, network: nn.Module, x: Tensor, lengths: Tensor) -> Tensor:
     """(B, T, ...)"""
     if name == "asr":
         return network(x, lengths).features  # type: ignore[no-any-return]
-    if name == "lip to speech":
+    if name.endswith("lip to speech"):
         mel = network(x, lengths, _garbage(3, 80, 50).to(x)).mel
         return mel.unflatten(2, (-1, 4)).transpose(1, 2)  # type: ignore[no-any-return]
     return network(x, lengths)  # type: ignore[no-any-return]

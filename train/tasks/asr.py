@@ -16,7 +16,7 @@ from model.asr import ASRModel, valid_after_convolutions
 from model.spec_augment import draw_masks, mask_mel
 from runtime.constants import MEL_FRAMES_PER_VIDEO_FRAME
 from shards.loading.collate import Batch, Contents
-from train.tasks.ctc import CtcTask
+from train.tasks.ctc import CtcOutput, CtcTask
 from train.tasks.inputs import target_mels
 
 
@@ -24,14 +24,17 @@ from train.tasks.inputs import target_mels
 class ASRTask(CtcTask):
     """Mels to text."""
 
-    contents: ClassVar[Contents] = Contents(roi=False)
-    validation_contents: ClassVar[Contents] = contents
+    validation_contents: ClassVar[Contents] = Contents(roi=False)
+
+    @property
+    def contents(self) -> Contents:
+        return Contents(roi=False)
 
     def build_model(self) -> ASRModel:
         """The ASR model of the settings, of the tokenizer's vocabulary."""
         return ASRModel(dataclasses.replace(self.settings.asr, vocabulary=self.tokenizer.vocabulary_size))
 
-    def forward(self, network: Any, batch: Batch, seed: int | None) -> tuple[Tensor, Tensor]:
+    def forward(self, network: Any, batch: Batch, seed: int | None) -> CtcOutput:
         lengths = MEL_FRAMES_PER_VIDEO_FRAME * batch.lengths
         cut_lengths = batch.lengths[batch.wav_rows]  # both still lie on the CPU: no GPU has to be waited for
         mel = target_mels(batch.to(self.device, non_blocking=True), cut_lengths)
@@ -42,7 +45,7 @@ class ASRTask(CtcTask):
         valid = valid_after_convolutions(lengths, mel.shape[2], self.device)
         with self.autocast():
             output = network(mel, lengths, valid)
-        return output.logits, output.lengths
+        return CtcOutput(output.logits, output.lengths, output.intermediate)
 
     def dummy_inputs(self) -> tuple[Tensor, ...]:
         return torch.zeros(1, self.settings.asr.n_mels, 20, device=self.device), torch.tensor([20])

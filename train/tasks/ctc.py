@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,12 +21,22 @@ from train.tasks.task import Losses, Task
 from train.validation_metrics import ValidationMetrics
 
 
+class CtcOutput(NamedTuple):
+    """Logits (B, T, vocabulary) and their lengths (B,), and if there are any the logits of intermediate layers (layers,
+    B, T, vocabulary) and of units (B, T, units)."""
+
+    logits: Tensor
+    lengths: Tensor
+    intermediate: Tensor | None
+    unit_logits: Tensor | None = None
+
+
 @dataclass
 class CtcTask(Task):
     """A task whose network recognizes the text: its only loss is CTC."""
 
     tokenizer: Tokenizer
-    loss_names: ClassVar[tuple[str, ...]] = ("ctc", "ctc_skipped")
+    loss_names: ClassVar[tuple[str, ...]] = ("ctc", "ctc_intermediate", "units", "ctc_skipped")
     default_best: ClassVar[Score] = "wer"
 
     @property
@@ -34,20 +44,33 @@ class CtcTask(Task):
         return "ctc", "wer", "cer"
 
     @abstractmethod
-    def forward(self, network: Any, batch: Batch, seed: int | None) -> tuple[Tensor, Tensor]:
-        """Logits (B, T, vocabulary) and their lengths (B,); `seed`: of the augmentation, None: none."""
+    def forward(self, network: Any, batch: Batch, seed: int | None) -> CtcOutput:
+        """What the network recognizes in a batch; `seed`: of the augmentation, None: none."""
 
     def loss(self, network: Any, batch: Batch, seed: int, state: TrainState) -> Losses:
         """CTC of the texts."""
-        logits, lengths = self.forward(network, batch, seed)
-        ctc = ctc_loss(logits, lengths, *encode_texts(batch.texts, self.tokenizer))
-        return Losses(ctc.loss, {"ctc": ctc.loss.detach(), "ctc_skipped": ctc.skipped.detach().float()})
+        output, share = self.forward(network, batch, seed), self.settings.losses.intermediate_ctc
+        return text_loss(output, *encode_texts(batch.texts, self.tokenizer), share)
 
     def validate(
         self, network: Any, batch: Batch, references: Mapping[str, Tensor], metrics: ValidationMetrics
     ) -> None:
         """CTC, word and character errors of greedy hypotheses."""
-        score_ctc(metrics, batch, *self.forward(network, batch, None), self.tokenizer)
+        output = self.forward(network, batch, None)
+        score_ctc(metrics, batch, output.logits, output.lengths, self.tokenizer)
+
+
+def text_loss(output: CtcOutput, pieces: Tensor, piece_lengths: Tensor, intermediate_share: float) -> Losses:
+    """CTC of texts (`encode_texts`), of which intermediate layers have a share, where there are any."""
+    ctc = ctc_loss(output.logits, output.lengths, pieces, piece_lengths)
+    total, parts = ctc.loss, {"ctc": ctc.loss.detach(), "ctc_skipped": ctc.skipped.detach().float()}
+    if output.intermediate is not None:
+        layers = len(output.intermediate)
+        texts = pieces.repeat(layers, 1), piece_lengths.repeat(layers)
+        early = ctc_loss(output.intermediate.flatten(0, 1), output.lengths.repeat(layers), *texts).loss
+        total = (1 - intermediate_share) * total + intermediate_share * early
+        parts["ctc_intermediate"] = early.detach()
+    return Losses(total, parts)
 
 
 def encode_texts(texts: Sequence[str | None], tokenizer: Tokenizer) -> tuple[Tensor, Tensor]:

@@ -30,6 +30,7 @@ class Inputs:
         reference: (B, n_mels, reference_padded) mel of the speaker reference, and zeros.
         reference_lengths: (B,) mel frames of each reference; None with `published` padding, where the zeros count.
         windows, window_frames: of the video, whose mel is generated; on the device.
+        mel: (B, n_mels, 4 T) of the whole clips.
         target: (B, n_mels, 4 window_frames), -1 past each window.
         valid, reference_valid: valid frames of clips and references, for batch norm in training.
     """
@@ -40,6 +41,7 @@ class Inputs:
     reference_lengths: Tensor | None
     windows: Windows
     window_frames: int
+    mel: Tensor
     target: Tensor
     valid: ValidFrames
     reference_valid: Tensor
@@ -94,6 +96,7 @@ def prepare(batch: Batch, settings: TrainSettings, device: torch.device, seed: i
         reference_lengths=sizes if settings.network.padding == "masked" else None,
         windows=windows,
         window_frames=window_frames,
+        mel=mel,
         target=take_window(mel, *mel_windows, length=MEL_FRAMES_PER_VIDEO_FRAME * window_frames, dim=2, fill=SILENCE),
         valid=valid_frames(lengths, frames, device),
         reference_valid=valid_positions(sizes, ranges.reference_padded, device),

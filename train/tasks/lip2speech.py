@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from model.lip_to_speech import LipToSpeech, LipToSpeechOutput
-from model.losses import content_loss, ctc_loss, delta_l1, mel_l1, mel_l1_per_clip
+from model.losses import content_loss, delta_l1, mel_l1, mel_l1_per_clip
 from model.segment_sampling import with_references
 from model.synthesis import Synthesizer
 from model.vocoders.mel_to_wav import sample_counts
@@ -23,9 +23,10 @@ from runtime.constants import MEL_FRAMES_PER_VIDEO_FRAME, SAMPLES_PER_FRAME
 from shards.loading.collate import Batch, Contents
 from train.settings import Score
 from train.state import TrainState
-from train.tasks.ctc import encode_texts, score_ctc
+from train.tasks.ctc import CtcOutput, encode_texts, score_ctc, text_loss
 from train.tasks.inputs import Inputs, prepare
 from train.tasks.task import Losses, Task
+from train.tasks.units import units_of, with_unit_loss
 from train.validation_metrics import Example, ValidationMetrics
 
 
@@ -33,11 +34,18 @@ from train.validation_metrics import Example, ValidationMetrics
 class Lip2SpeechTask(Task):
     """Lip regions and a speaker reference to speech. Without a tokenizer there is no CTC head, and no loss of it."""
 
-    contents: ClassVar[Contents] = Contents()
     validation_contents: ClassVar[Contents] = Contents(stored_mel=False)
     uses_speaker_reference: ClassVar[bool] = True
     synthesizes: ClassVar[bool] = True
-    loss_names: ClassVar[tuple[str, ...]] = ("l1", "ctc", "content", "delta", "ctc_skipped")
+    loss_names: ClassVar[tuple[str, ...]] = (
+        "l1",
+        "ctc",
+        "ctc_intermediate",
+        "units",
+        "content",
+        "delta",
+        "ctc_skipped",
+    )
     default_best: ClassVar[Score] = "stoi"
 
     @property
@@ -66,14 +74,16 @@ class Lip2SpeechTask(Task):
                 reference_valid=inputs.reference_valid,
             )
             content = None
-            if self.asr is not None and state.content_on:
+            if output.unit_logits is not None:
+                units = units_of(self.asr, inputs.mel, inputs.lengths)
+            if self.asr is not None and state.content_on and weights.content:
                 content = content_loss(self.asr, output.mel, inputs.target, mel_lengths)
         l1 = mel_l1(output.mel.float(), inputs.target, mel_lengths, padding)
         total, parts = weights.mel * l1, {"l1": l1.detach()}
         if self.tokenizer is not None and output.logits is not None:
-            ctc = ctc_loss(output.logits, inputs.lengths, *encode_texts(batch.texts, self.tokenizer))
-            total = total + weights.ctc * ctc.loss
-            parts |= {"ctc": ctc.loss.detach(), "ctc_skipped": ctc.skipped.detach().float()}
+            recognized = CtcOutput(output.logits, inputs.lengths, output.intermediate)
+            text = text_loss(recognized, *encode_texts(batch.texts, self.tokenizer), weights.intermediate_ctc)
+            total, parts = total + weights.ctc * text.total, parts | text.parts
         if weights.delta:
             delta = delta_l1(output.mel, inputs.target, mel_lengths)
             total = total + weights.delta * delta
@@ -81,7 +91,10 @@ class Lip2SpeechTask(Task):
         if content is not None:
             total = total + weights.content * content
             parts["content"] = content.detach()
-        return Losses(total, parts)
+        losses = Losses(total, parts)
+        if output.unit_logits is None:
+            return losses
+        return with_unit_loss(losses, output.unit_logits, units, inputs.lengths, weights.units)
 
     def dummy_inputs(self) -> tuple[Tensor, ...]:
         size, ranges = self.settings.transforms.size, self.settings.segments

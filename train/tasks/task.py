@@ -37,9 +37,9 @@ class Task(ABC):
         settings: of the run.
         tokenizer: of the texts; None: there is no CTC head.
         device: that the network is on.
-        asr: the frozen ASR model of the output content loss; None: that loss stays off.
+        asr: the frozen ASR model of the output content loss and of units; None: that loss stays off.
         vocoder: what synthesized mels are heard through in validation, on the device.
-        contents, validation_contents: which members of a clip are read.
+        validation_contents: which members of a clip are read to validate.
         loss_names: parts of the loss, some of which a micro-batch may not have.
         default_best: the score that the best checkpoint is chosen by, unless the settings name another.
         uses_speaker_reference: whether a clip may come with a reference utterance of another.
@@ -51,7 +51,6 @@ class Task(ABC):
     device: torch.device
     asr: ASRModel | None = None
     vocoder: GriffinLimSettings | Vocoder = DEFAULT_GRIFFIN_LIM
-    contents: ClassVar[Contents]
     validation_contents: ClassVar[Contents]
     loss_names: ClassVar[tuple[str, ...]]
     default_best: ClassVar[Score]
@@ -62,6 +61,11 @@ class Task(ABC):
     @abstractmethod
     def scores(self) -> tuple[Score, ...]:
         """Measured in validation, scores of speech apart."""
+
+    @property
+    def contents(self) -> Contents:
+        """Members of a clip that are read to train on it."""
+        return Contents()
 
     @abstractmethod
     def build_model(self) -> Network:

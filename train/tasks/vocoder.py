@@ -46,11 +46,14 @@ class Segments(NamedTuple):
 class VocoderTask(Task):
     """Mels to waveforms."""
 
-    contents: ClassVar[Contents] = Contents(roi=False, stored_mel=False)
-    validation_contents: ClassVar[Contents] = contents
+    validation_contents: ClassVar[Contents] = Contents(roi=False, stored_mel=False)
     loss_names: ClassVar[tuple[str, ...]] = ("stft", "bands", "l1")
     default_best: ClassVar[Score] = "pesq"
     synthesizes: ClassVar[bool] = True
+
+    @property
+    def contents(self) -> Contents:
+        return self.validation_contents
 
     @property
     def scores(self) -> tuple[Score, ...]:

@@ -13,22 +13,30 @@ from model.segment_sampling import whole_windows
 from model.transforms import draw_augmentation, transform
 from model.vsr import VSRModel, VSRSettings
 from shards.loading.collate import Batch, Contents
-from train.tasks.ctc import CtcTask
+from train.state import TrainState
+from train.tasks.ctc import CtcOutput, CtcTask, encode_texts, text_loss
+from train.tasks.inputs import target_mels
+from train.tasks.task import Losses
+from train.tasks.units import units_of, with_unit_loss
 
 
 @dataclass
 class VSRTask(CtcTask):
     """Lip regions to text."""
 
-    contents: ClassVar[Contents] = Contents(sound=False)
-    validation_contents: ClassVar[Contents] = contents
+    validation_contents: ClassVar[Contents] = Contents(sound=False)
+
+    @property
+    def contents(self) -> Contents:
+        return Contents(sound=self.settings.network.units > 0)
 
     def build_model(self) -> VSRModel:
         """A lip reader whose visual encoder is that of `network`."""
         network = self.settings.network
-        return VSRModel(VSRSettings(network.visual, self.tokenizer.vocabulary_size, network.padding))
+        sizes = network.visual, self.tokenizer.vocabulary_size, network.padding
+        return VSRModel(VSRSettings(*sizes, network.intermediate_ctc, network.units))
 
-    def forward(self, network: Any, batch: Batch, seed: int | None) -> tuple[Tensor, Tensor]:
+    def forward(self, network: Any, batch: Batch, seed: int | None) -> CtcOutput:
         augmentation = None
         if seed is not None:  # masked frames may lie anywhere in a segment: here all of it is the window
             generator = torch.Generator().manual_seed(seed)
@@ -37,7 +45,18 @@ class VSRTask(CtcTask):
         video = transform(roi, batch.lengths, augmentation, self.settings.transforms)
         valid = valid_frames(batch.lengths, roi.shape[1], self.device)
         with self.autocast():
-            return network(video, batch.lengths, valid).logits, batch.lengths
+            output = network(video, batch.lengths, valid)
+        return CtcOutput(output.logits, batch.lengths, output.intermediate, output.unit_logits)
+
+    def loss(self, network: Any, batch: Batch, seed: int, state: TrainState) -> Losses:
+        """CTC of the texts, and the units of the sound where they are on."""
+        output, weights = self.forward(network, batch, seed), self.settings.losses
+        losses = text_loss(output, *encode_texts(batch.texts, self.tokenizer), weights.intermediate_ctc)
+        if output.unit_logits is None:
+            return losses
+        mel = target_mels(batch.to(self.device, non_blocking=True), batch.lengths[batch.wav_rows])
+        units = units_of(self.asr, mel, batch.lengths)
+        return with_unit_loss(losses, output.unit_logits, units, batch.lengths, weights.units)
 
     def dummy_inputs(self) -> tuple[Tensor, ...]:
         size = self.settings.transforms.size
