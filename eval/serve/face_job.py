@@ -20,11 +20,12 @@ from eval.metrics.pair_scores import score
 from eval.metrics.registry import metric_of
 from eval.reference_audio import reference_of
 from eval.serve.wire import Message
-from eval.synthesize.lip_crop import LipCrops, VideoInfo, probe_video
+from eval.synthesize.lip_crop import LipCrops
 from eval.synthesize.lip_track import track_lips
 from eval.synthesize.mux import encode_speech, mux_sound, plays_everywhere
 from eval.synthesize.part_times import DECODING, NETWORK, VOCODER, PartTimes
 from eval.synthesize.plain_copy import on_plain_copy
+from eval.synthesize.video_info import VideoInfo, probe_video
 from model.synthesis import Synthesizer
 from model.vocoders.mel_to_wav import analysis_of
 from pipeline.media.sync import to_pcm16

@@ -20,11 +20,12 @@ from PIL import Image
 
 from eval.reference_audio import reference_of
 from eval.results import make_folder
-from eval.synthesize.lip_crop import LipSquares, probe_video, read_box, read_coordinates, read_lips
+from eval.synthesize.lip_crop import LipSquares, read_box, read_coordinates, read_lips
 from eval.synthesize.lip_track import track_lips
 from eval.synthesize.mux import check_container, encode_speech, mux_sound
 from eval.synthesize.part_times import DECODING, NETWORK, VOCODER, PartTimes
 from eval.synthesize.plain_copy import on_plain_copy
+from eval.synthesize.video_info import probe_video
 from eval.systems import device_of, vocoder_of
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.synthesis import Synthesizer

@@ -16,10 +16,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 from PIL import Image
 
+from eval.synthesize.video_info import VideoInfo
 from model.segment_sampling import SegmentSettings
 from model.transforms import TransformSettings
 from pipeline.media.coordinates import (
@@ -29,20 +29,15 @@ from pipeline.media.coordinates import (
     parse_coordinates,
     read_coordinate_file,
 )
-from pipeline.media.crop import CenterCrop, Orientation
+from pipeline.media.crop import CenterCrop
 from pipeline.media.decode import decode_plain
-from pipeline.media.errors import FAULTS, ClipError
+from pipeline.media.errors import ClipError
 from pipeline.media.picture import Picture
-from pipeline.media.probe import Oddity, OddVideoError, probe_header
 from pipeline.media.shown_frames import centers_of_stored
 from pipeline.media.sound_runs import SoundRun
-from pipeline.media.streams import choose_streams, open_video
 from pipeline.media.sync import frames_at_25, sound_at_16k
 from pipeline.media.text_files import clean_path, read_text
 from runtime.constants import FPS
-from runtime.limits import MAX_DECODING_BYTES
-from runtime.memory_limit import memory_limited
-from runtime.regular_file import open_regular
 from shards import Store
 
 Array = np.ndarray[Any, Any]
@@ -53,18 +48,6 @@ MAX_SECONDS = 20 * 60
 """Seconds. A minute takes the vocoder about 120 MB: an hour would not fit into a common machine."""
 _MOST_BYTES = 4 << 30
 """Of the regions cut out of a video, all of which are held in memory."""
-
-
-@dataclass(frozen=True)
-class VideoInfo:
-    """The size in pixels of a video's picture as a player shows it; frames and seconds as far as the file says them,
-    else 0."""
-
-    path: Path  # the plain file that is decoded: the video itself, or a normalized copy of it
-    width: int
-    height: int
-    frames: int
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -85,36 +68,6 @@ class LipCrops:
     notes: list[str]  # what was mended, in words
     squares: Array  # (T, 3) of each the lip square: x, y of its center and its side, in pixels of the video
     sound: Array | None = None  # float32 (640 T,), 16 kHz, in step; None where there is none, or it was not decoded
-
-
-def probe_video(video: Path) -> VideoInfo:
-    """What a plain video shows, from its header and its first frame. `OddVideoError` where it is to be normalized
-    first, `OSError` where it cannot be read, `ValueError` where it is none, or has no picture."""
-    with open_regular(video) as file, memory_limited(MAX_DECODING_BYTES):
-        try:
-            with open_video(file) as container:
-                stream = choose_streams(container).video
-                probe_header(container, stream, file)
-                if container.format.name == "avi" and stream.codec_context.has_b_frames:
-                    # decoding puts them in order; a copy of their packets has no times that another container keeps
-                    raise OddVideoError(Oddity("AVI does not say when its B-frames are shown"))
-                frame = next(iter(container.decode(stream)), None)
-                if frame is None:
-                    raise ClipError("decode", "video_unreadable", "none of its pictures can be decoded")
-                width, height = Orientation.of(frame).size(frame)
-                begin = (container.start_time or 0) if "matroska" in container.format.name else 0  # it counts from 0
-                seconds = max((container.duration or 0) - begin, 0) / av.time_base
-                return VideoInfo(
-                    video, width, height, stream.frames or round(seconds * (stream.average_rate or 25)), seconds
-                )
-        except ClipError as error:
-            raise ValueError(f"{video}: {error.detail}, and a video of a face was expected") from error
-        except OddVideoError:
-            raise
-        except (av.FFmpegError, OSError, *FAULTS) as error:  # FFmpeg looks for what is not there, in an empty file say
-            raise ValueError(
-                f"{video}: not a video that can be read: {getattr(error, 'strerror', None) or error}"
-            ) from error
 
 
 def read_box(box: str) -> LipSquares:

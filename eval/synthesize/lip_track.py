@@ -11,8 +11,9 @@ from typing import Any
 import av
 import numpy as np
 
-from eval.synthesize.lip_crop import MAX_SECONDS, LipCrops, VideoInfo, check_length, crops_at_25
+from eval.synthesize.lip_crop import MAX_SECONDS, LipCrops, check_length, crops_at_25
 from eval.synthesize.part_times import DECODING, LIPS, PartTimes
+from eval.synthesize.video_info import VideoInfo
 from model.transforms import TransformSettings
 from pipeline.media.crop import UPRIGHT, Orientation
 from pipeline.media.decode import decode_plain

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from eval.synthesize import find_lips, lip_crop
-from eval.synthesize.lip_crop import LipSquares, probe_video, read_box, read_coordinates, read_lips
+from eval.synthesize.lip_crop import LipSquares, read_box, read_coordinates, read_lips
 from eval.synthesize.lip_track import track_lips
+from eval.synthesize.video_info import probe_video
 from model.transforms import TransformSettings
 from pipeline.clip import Corpus, build_sample
 from pipeline.config import BuildSettings

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eval.synthesize.lip_crop import probe_video
 from eval.synthesize.mux import COMMENT
+from eval.synthesize.video_info import probe_video
 from tests.corpora import click_track, pictures, write_video
 from tests.eval.browser import Opened, chromium, opened
 from tests.eval.page_server import Server, Visitor, page_server

@@ -17,8 +17,8 @@ import torch
 from PIL import Image
 
 from eval.synthesize import command
-from eval.synthesize.lip_crop import probe_video
 from eval.synthesize.mux import COMMENT
+from eval.synthesize.video_info import probe_video
 from model.checkpoint import Checkpoint, save_checkpoint
 from model.transforms import TransformSettings
 from pipeline.media import decoding_limits
