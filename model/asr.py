@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
@@ -30,6 +31,7 @@ class ASRSettings:
         n_mels: bands of the mel.
         padding: what frames beyond a clip's length may do.
         units: clusters of its features (`train.units`); 0: it has none.
+        unit_layer: of the Conformer, counted from 1, whose output was clustered.
         intermediate_ctc: layers after which the head also stands (`model.intermediate_ctc`); none, as published.
     """
 
@@ -40,6 +42,7 @@ class ASRSettings:
     padding: Padding = "masked"
     intermediate_ctc: tuple[int, ...] = ()
     units: int = 0
+    unit_layer: int = 1
 
     def __post_init__(self) -> None:
         check_padding(self.padding)
@@ -47,6 +50,8 @@ class ASRSettings:
         if min(*self.channels, self.n_mels, self.vocabulary) < 1 or self.units < 0:
             found = f"channels {self.channels}, n_mels {self.n_mels}, vocabulary {self.vocabulary}, units {self.units}"
             raise ValueError(f"{found}: expected 1 or more, and units 0 or more")
+        if self.unit_layer < 1 or (self.units and self.unit_layer > self.conformer.layers):
+            raise ValueError(f"unit_layer: {self.unit_layer}, and the Conformer has {self.conformer.layers} layers")
 
 
 class ASROutput(NamedTuple):
@@ -90,6 +95,37 @@ class ASRModel(nn.Module):
             lengths: (B,) mel frames of each clip, at least 1.
             valid: `valid_after_convolutions`, for masked training; by default they are looked for here.
         """
+        reading = Reading(self.intermediate, self.head)
+        features, lengths = self._encode(mel, lengths, valid, reading)
+        return ASROutput(self.head(features), features, lengths, reading.logits)
+
+    def features_after(self, layer: int, mel: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, S / 4, width), what a layer of the Conformer, counted from 1, makes of mels, and their lengths (B,)."""
+        reading, found = Reading(self.intermediate, self.head), list[Tensor]()
+
+        def after_layer(number: int, x: Tensor) -> Tensor:
+            if number == layer:
+                found.append(x)
+            return reading(number, x)
+
+        _, lengths = self._encode(mel, lengths, None, after_layer)
+        return found[0], lengths
+
+    def units(self, mel: Tensor, lengths: Tensor) -> Tensor:
+        """int64 (B, S / 4): the cluster of each frame; arguments as of `forward`. `ValueError` if there are none."""
+        if not self.settings.units:
+            raise ValueError("this ASR model has no units: `python -m train units` finds them")
+        features, _ = self.features_after(self.settings.unit_layer, mel, lengths)
+        return torch.cdist(features.float() * self.unit_scale, self.unit_centroids[None]).argmin(dim=-1)
+
+    def _encode(
+        self,
+        mel: Tensor,
+        lengths: Tensor,
+        valid: tuple[Tensor, Tensor] | None,
+        after_layer: Callable[[int, Tensor], Tensor],
+    ) -> tuple[Tensor, Tensor]:
+        """Features, and the lengths of them."""
         if not self.training or self.settings.padding == "published":
             valid = None
         elif valid is None:
@@ -98,15 +134,7 @@ class ASRModel(nn.Module):
         x, lengths = self._halve(mel[:, None], lengths, self.conv1, self.norm1, first)
         x, lengths = self._halve(x, lengths, self.conv2, self.norm2, second)
         embedded = self.embed(rearrange(x, "b channels bands s -> b s (channels bands)"))
-        reading = Reading(self.intermediate, self.head)
-        features = self.conformer(embedded, lengths, second, reading)
-        return ASROutput(self.head(features), features, lengths, reading.logits)
-
-    def units(self, features: Tensor) -> Tensor:
-        """int64 (B, S / 4): the cluster of each of the features (B, S / 4, width); `ValueError` if it has none."""
-        if not self.settings.units:
-            raise ValueError("this ASR model has no units: `python -m train units` finds them")
-        return torch.cdist(features.float() * self.unit_scale, self.unit_centroids[None]).argmin(dim=-1)
+        return self.conformer(embedded, lengths, second, after_layer), lengths
 
     def _halve(
         self, x: Tensor, lengths: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm1d, valid: Tensor | None

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from model.asr import ASRModel
-from model.checkpoint import build_network, load_checkpoint, save_checkpoint
+from model.checkpoint import Checkpoint, build_network, load_checkpoint, save_checkpoint
 from runtime.command_line import CommandParser
 from runtime.constants import MEL_FRAMES_PER_VIDEO_FRAME
 from runtime.limits import MAX_SETTING
@@ -49,56 +49,66 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("--shards", type=str, required=True, help="dataset that it was trained on")
     parser.add_argument("--out", type=str, required=True, help="checkpoint to write")
     parser.add_argument("--units", type=int, default=100, help="clusters (default: 100)")
+    parser.add_argument("--layer", type=int | None, default=None, help="of its Conformer (default: the middle one)")
     parser.add_argument("--seed", type=int, default=0, help="of the clusters' beginning (default: 0)")
     parser.add_argument("--device", type=Device | None, default=None, help="default: cuda if there is one")
     values = parser.parse(arguments)
     if not 2 <= values.units <= MAX_SETTING:
         raise ValueError(f"--units {values.units}: 2 or more were expected")
     with process_group(values.device) as context:
-        found = with_units(values.asr, open_dataset(values.shards), values.units, values.seed, context.device)
+        dataset, chosen = open_dataset(values.shards), (values.units, values.layer, values.seed)
+        found = with_units(values.asr, dataset, *chosen, context.device)
     save_checkpoint(values.out, found)
     say(f"{values.units} units: {values.out}")
     return 0
 
 
-def with_units(path: str, dataset: Dataset, units: int, seed: int, device: torch.device) -> Any:
+def with_units(
+    path: str, dataset: Dataset, units: int, layer: int | None, seed: int, device: torch.device
+) -> Checkpoint:
     """The checkpoint of an ASR model, with units in the place of those that it may have had.
 
+    By default of its middle layer: what the last one gives is about the text alone, and the better a model is trained
+    with CTC, the less does it say of the sound of a frame.
+
     Raises:
-        ValueError: it is none, or the dataset's training splits have too few frames for so many clusters.
+        ValueError: it is none, or has no such layer, or the dataset's training splits have too few frames for so many
+            clusters.
     """
     checkpoint = load_checkpoint(path)
     network = build_network(checkpoint, path)
     if not isinstance(network, ASRModel):
         raise ValueError(f"{path}: a network of the task {checkpoint.kind}, and asr was expected")
-    frames = features_of(network.to(device), dataset, device)
+    layer = (network.settings.conformer.layers + 1) // 2 if layer is None else layer
+    settings = dataclasses.replace(network.settings, units=units, unit_layer=layer)
+    frames = features_of(network.to(device), layer, dataset, device)
     if len(frames) < 2 * units:
         raise ValueError(f"{dataset.store.url}: {len(frames)} frames to train on are too few for {units} units")
     scale, centroids = cluster(frames, units, seed)
     weights = {name: x for name, x in checkpoint.weights.items() if not name.startswith("unit_")}
     return dataclasses.replace(
         checkpoint,
-        settings=dataclasses.replace(network.settings, units=units),
+        settings=settings,
         weights=weights | {"unit_scale": torch.from_numpy(scale), "unit_centroids": torch.from_numpy(centroids)},
     )
 
 
-def features_of(network: ASRModel, dataset: Dataset, device: torch.device) -> Array:
-    """float32 (frames, width): the features of ground-truth mels of a fixed part of the training splits."""
+def features_of(network: ASRModel, layer: int, dataset: Dataset, device: torch.device) -> Array:
+    """float32 (frames, width): a layer's features of ground-truth mels, of a fixed part of the training splits."""
     splits = dataset.training_splits()
     planned = plan_evaluation(dataset.clip_index, splits, Whole(), BatchSettings(), _CLIPS)
     settings = LoaderSettings(contents=Contents(roi=False), on_error="skip")
 
-    def found() -> Iterator[Array]:
+    def each() -> Iterator[Array]:
         with closing(load(dataset, planned, settings)) as batches, torch.no_grad():
             for batch in batches:
                 if batch is not None and batch.keys:
                     mel = target_mels(batch.to(device), batch.lengths[batch.wav_rows])
-                    output = network(mel, MEL_FRAMES_PER_VIDEO_FRAME * batch.lengths)
-                    for features, length in zip(output.features.cpu(), output.lengths.tolist(), strict=True):
+                    found, lengths = network.features_after(layer, mel, MEL_FRAMES_PER_VIDEO_FRAME * batch.lengths)
+                    for features, length in zip(found.cpu(), lengths.tolist(), strict=True):
                         yield features[:length].numpy()
 
-    return np.concatenate([np.empty((0, network.settings.conformer.width), np.float32), *found()])
+    return np.concatenate([np.empty((0, network.settings.conformer.width), np.float32), *each()])
 
 
 def cluster(frames: Array, units: int, seed: int) -> tuple[Array, Array]:

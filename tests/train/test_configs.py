@@ -20,7 +20,7 @@ NOT_PUBLISHED = {
     *("network.vocabulary", "network.n_mels", "asr.vocabulary", "asr.n_mels"),  # the data's
     *("segments.fps", "segments.min_frames", "losses.delta", "losses.units", "losses.intermediate_ctc"),
     *("network.visual.front", "network.intermediate_ctc", "network.posteriors", "network.units"),
-    *("asr.intermediate_ctc", "asr.units"),
+    *("asr.intermediate_ctc", "asr.units", "asr.unit_layer"),
     *("transforms.crop_radius", "transforms.margin", "transforms.subtract_temporal_mean"),
 }
 """Settings of those sections that docs/method.md has nothing to say of."""

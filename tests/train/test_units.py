@@ -38,7 +38,10 @@ def test_units_are_the_nearest_centroids_of_scaled_features(shards: str, asr: st
     mel, lengths = torch.tensor(sample.mel)[None], torch.tensor([len(sample.roi)])
     found = units_of(network, mel, lengths)
     with torch.no_grad():
-        scaled = (network(mel, 4 * lengths).features * checkpoint.weights["unit_scale"])[0].numpy()
+        features, _ = network.features_after(1, mel, 4 * lengths)
+        last = network(mel, 4 * lengths).features
+        scaled = (features * checkpoint.weights["unit_scale"])[0].numpy()
+    assert torch.equal(features, last), "the only layer is the last"
     far = np.linalg.norm(scaled[:, None] - checkpoint.weights["unit_centroids"].numpy(), axis=2)
     assert found.shape == (1, len(sample.roi))
     assert np.array_equal(found[0].numpy(), far.argmin(axis=1))
@@ -93,7 +96,11 @@ def test_units_need_an_asr_model_that_has_as_many(
 
 
 @pytest.mark.parametrize(
-    ("flag", "said"), [("--units=1", "--units 1"), ("--units=100000", "--units 100000"), ("--asr=none.pt", "none.pt")]
+    ("flag", "said"),
+    [
+        *(("--units=1", "--units 1"), ("--units=100000", "--units 100000"), ("--asr=none.pt", "none.pt")),
+        *(("--layer=0", "unit_layer: 0"), ("--layer=2", "unit_layer: 2")),
+    ],
 )
 def test_units_command_refuses_what_it_cannot_use(
     shards: str, asr: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], flag: str, said: str

@@ -15,8 +15,7 @@ def units_of(asr_model: ASRModel | None, mel: Tensor, lengths: Tensor) -> Tensor
     """int64 (B, T): the units of ground-truth mels (B, n_mels, 4 T), of so many video frames (B,)."""
     assert asr_model is not None, "train.init refuses a network with units without one"
     with torch.no_grad():
-        output = asr_model(mel, MEL_FRAMES_PER_VIDEO_FRAME * lengths)
-        return asr_model.units(output.features)
+        return asr_model.units(mel, MEL_FRAMES_PER_VIDEO_FRAME * lengths)
 
 
 def with_unit_loss(losses: Losses, logits: Tensor, units: Tensor, lengths: Tensor, weight: float) -> Losses:
