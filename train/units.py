@@ -89,6 +89,7 @@ def with_units(
     return dataclasses.replace(
         checkpoint,
         settings=settings,
+        training=None,  # it is no checkpoint to resume from
         weights=weights | {"unit_scale": torch.from_numpy(scale), "unit_centroids": torch.from_numpy(centroids)},
     )
 

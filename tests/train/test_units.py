@@ -25,7 +25,8 @@ def asr(shards: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     """An ASR model with units, hardly trained. Not to be changed by a test."""
     folder = tmp_path_factory.mktemp("asr")
     assert main(task_flags("asr", shards, folder / "run", steps=2, every=2)) == 0
-    command = ["units", f"--asr={folder}/run/best.pt", f"--shards={shards}", "--device=cpu"]
+    newest = folder / "run/checkpoints/step-00000002.pt"
+    command = ["units", f"--asr={newest}", f"--shards={shards}", "--device=cpu"]
     assert main([*command, f"--out={folder}/units.pt", f"--units={UNITS}"]) == 0
     return str(folder / "units.pt")
 
@@ -45,7 +46,7 @@ def test_units_are_the_nearest_centroids_of_scaled_features(shards: str, asr: st
     far = np.linalg.norm(scaled[:, None] - checkpoint.weights["unit_centroids"].numpy(), axis=2)
     assert found.shape == (1, len(sample.roi))
     assert np.array_equal(found[0].numpy(), far.argmin(axis=1))
-    assert (checkpoint.kind, network.settings.units) == ("asr", UNITS)
+    assert (checkpoint.kind, network.settings.units, checkpoint.training) == ("asr", UNITS, None)
 
 
 def test_cluster_finds_groups_whatever_the_scale_of_a_feature() -> None:
