@@ -120,6 +120,8 @@ class Requests:
             try:
                 version = -1
                 while self._visits.is_here(visit):
+                    if self._visits.closed:  # without a last word: the page says that the server does not answer
+                        return
                     yield f"data: {json.dumps(self._state(visit))}\n\n"
                     version = await visit.news_after(version, _SECONDS_BETWEEN_SIGNS)
                 yield 'data: {"ended": true}\n\n'

@@ -8,6 +8,7 @@ network's speech is played in step with the picture. Nothing is loaded from a ne
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 import socket
 import sys
@@ -72,7 +73,16 @@ async def serve(settings: ServeSettings, folder: PageFolder, listening: socket.s
     queue = JobQueue(settings, folder, Visits(folder.path, settings.max_waiting), worker)
     token = None if settings.is_local else secrets.token_urlsafe(24)
     app = Guard(Requests(settings, queue, page, voices, folder.path).app(), settings.host, token)
-    server = uvicorn.Server(
+
+    class Server(uvicorn.Server):
+        """Ends what would outlast it: pages that are still open wait for news, files may still be coming in."""
+
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            queue.visits.close()
+            logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # a request cut off now is no error
+            await super().shutdown(sockets)
+
+    server = Server(
         uvicorn.Config(
             app,
             log_level="warning",

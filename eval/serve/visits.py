@@ -137,6 +137,7 @@ class Visits:
         self.waiting: list[Job] = []
         self.working: Job | None = None
         self.news = asyncio.Event()
+        self.closed = False
 
     def __iter__(self) -> Iterator[Visit]:
         return iter(list(self._visits.values()))
@@ -169,6 +170,12 @@ class Visits:
 
     def is_here(self, visit: Visit) -> bool:
         return visit.id in self._visits
+
+    def close(self) -> None:
+        """The server ends: streams of news end, which would otherwise go on for as long as a page is open."""
+        self.closed = True
+        for visit in self:
+            visit.changed()
 
     def submit(self, job: Job) -> None:
         """Put a job at the end of the queue, in the place of the visitor's last one (RefusedError: it is full)."""

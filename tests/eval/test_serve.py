@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import io
 import os
 import re
@@ -259,6 +260,29 @@ def test_page_that_is_killed_leaves_no_file_and_no_process(
             with page_server(checkpoint, tmp_path / "page"):
                 assert not folder.exists()
         wait_for(lambda: not folder.exists(), "the folder to go")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_page_that_is_stopped_says_nothing_while_it_is_open_somewhere(
+    checkpoint: Path, talking: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    """With a job under way and a file coming in."""
+    with page_server(checkpoint, tmp_path / "page") as server, Visitor(server) as visitor, Visitor(server) as other:
+        visitor.send(talking, "voice")
+        visitor.start(live=True, voice="file")
+        visitor.until("working")
+        coming = http.client.HTTPConnection("127.0.0.1", server.port)
+        coming.putrequest("PUT", f"/visits/{other.visit}/files/video?name=talking.mp4")
+        coming.putheader("Content-Length", "100000")
+        coming.endheaders(bytes(1000))
+        wait_for(lambda: any(name.startswith("talking") for name in server.files()), "the file to come in")
+        pids = descendants(server.process.pid)
+        server.process.send_signal(number)
+        assert server.process.stdout is not None
+        assert server.process.stdout.read().strip() == ""
+        wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "its processes to end")
+        coming.close()
 
 
 def test_serve_names_what_is_wrong(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
