@@ -130,10 +130,10 @@ class BatchSynthesizer:
 
     def _read_references(self, micro_batch: MicroBatch) -> tuple[dict[str, Tensor], dict[str, str]]:
         """References by key, and by key the name of what they are of."""
-        rows = [clip.row for clip in micro_batch.clips]
-        keys = dict(zip(rows, self._dataset.clip_index.keys_of(rows), strict=True))
         if self._settings.speaker_reference == "self":
             return {}, {}
+        rows = [clip.row for clip in micro_batch.clips]
+        keys = dict(zip(rows, self._dataset.clip_index.keys_of(rows), strict=True))
         if self._file_reference is not None:
             return dict.fromkeys(keys.values(), self._file_reference), dict.fromkeys(keys.values(), "file")
         references, sources = {}, {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
@@ -11,7 +10,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from model.conformer import Conformer, ConformerSettings
+from model.conformer import AfterLayer, Conformer, ConformerSettings
 from model.ctc import CTCHead
 from model.intermediate_ctc import Reading, check_intermediate, intermediate_ctc
 from model.padding import Padding, check_padding, norm_frames, valid_mask, valid_positions
@@ -30,9 +29,9 @@ class ASRSettings:
         vocabulary: pieces of the tokenizer, the blank among them.
         n_mels: bands of the mel.
         padding: what frames beyond a clip's length may do.
+        intermediate_ctc: layers after which the head also stands (`model.intermediate_ctc`); none, as published.
         units: clusters of its features (`train.units`); 0: it has none.
         unit_layer: of the Conformer, counted from 1, whose output was clustered.
-        intermediate_ctc: layers after which the head also stands (`model.intermediate_ctc`); none, as published.
     """
 
     channels: tuple[int, int] = (128, 256)
@@ -101,15 +100,7 @@ class ASRModel(nn.Module):
 
     def features_after(self, layer: int, mel: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """(B, S / 4, width), what a layer of the Conformer, counted from 1, makes of mels, and their lengths (B,)."""
-        reading, found = Reading(self.intermediate, self.head), list[Tensor]()
-
-        def after_layer(number: int, x: Tensor) -> Tensor:
-            if number == layer:
-                found.append(x)
-            return reading(number, x)
-
-        _, lengths = self._encode(mel, lengths, None, after_layer)
-        return found[0], lengths
+        return self._encode(mel, lengths, None, Reading(self.intermediate, self.head), layer)
 
     def units(self, mel: Tensor, lengths: Tensor) -> Tensor:
         """int64 (B, S / 4): the cluster of each frame; arguments as of `forward`. `ValueError` if there are none."""
@@ -123,9 +114,10 @@ class ASRModel(nn.Module):
         mel: Tensor,
         lengths: Tensor,
         valid: tuple[Tensor, Tensor] | None,
-        after_layer: Callable[[int, Tensor], Tensor],
+        after_layer: AfterLayer,
+        layers: int | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Features, and the lengths of them."""
+        """Features after so many layers of the Conformer, all by default, and the lengths of them."""
         if not self.training or self.settings.padding == "published":
             valid = None
         elif valid is None:
@@ -134,7 +126,7 @@ class ASRModel(nn.Module):
         x, lengths = self._halve(mel[:, None], lengths, self.conv1, self.norm1, first)
         x, lengths = self._halve(x, lengths, self.conv2, self.norm2, second)
         embedded = self.embed(rearrange(x, "b channels bands s -> b s (channels bands)"))
-        return self.conformer(embedded, lengths, second, after_layer), lengths
+        return self.conformer(embedded, lengths, second, after_layer, layers), lengths
 
     def _halve(
         self, x: Tensor, lengths: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm1d, valid: Tensor | None

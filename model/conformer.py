@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,9 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from model.padding import Padding, mask_padding, norm_frames, valid_mask, valid_positions
+
+AfterLayer = Callable[[int, Tensor], Tensor]
+"""Given a layer's number, from 1 on, and its output (B, T, width), returns what the next layer reads."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,8 @@ class Conformer(nn.Module):
         x: Tensor,
         lengths: Tensor,
         valid: Tensor | None = None,
-        after_layer: Callable[[int, Tensor], Tensor] | None = None,
+        after_layer: AfterLayer | None = None,
+        layers: int | None = None,
     ) -> Tensor:
         """Features of clips of so many frames (B,); masked, zeros beyond them.
 
@@ -68,7 +73,8 @@ class Conformer(nn.Module):
             x: (B, T, width).
             lengths: (B,).
             valid: `valid_positions` of the lengths, for masked training; by default they are looked for here.
-            after_layer: given a layer's number, from 1 on, and its output, returns what the next one reads.
+            after_layer: says what the layers after the first read.
+            layers: how many are run, the first ones; None: all.
         """
         frames = x.shape[1]
         positions = sinusoids(frames, x.shape[2], x.device)
@@ -78,9 +84,9 @@ class Conformer(nn.Module):
             if self.training and valid is None:
                 valid = valid_positions(lengths, frames, x.device)
         lengths = lengths.to(x.device, non_blocking=True)
-        for number, layer in enumerate(self.layers, 1):
+        for number, layer in enumerate(islice(self.layers, layers)):
+            x = after_layer(number, x) if number and after_layer is not None else x
             x = layer(x, lengths, positions, mask, valid)
-            x = x if after_layer is None else after_layer(number, x)
         return x if mask is None else mask_padding(x, mask)
 
 

@@ -34,7 +34,7 @@ def intermediate_ctc(layers: Sequence[int], vocabulary: int, width: int) -> Inte
 
 
 class Reading:
-    """A pass through a Conformer: called after each layer with its number and output, returns what the next one reads.
+    """A pass through a Conformer: says what each layer after the first reads (`model.conformer.AfterLayer`).
 
     Args:
         module: None: every layer reads the output of the one before, and nothing else.

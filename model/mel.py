@@ -7,8 +7,10 @@ silence is -1. One function for the pipeline, for training on the device, and fo
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -50,6 +52,15 @@ class MelSettings:
             raise ValueError(f"sizes of a mel must be positive, win_length <= n_fft <= 64 hop_length: found {self}")
         if not 0 <= self.fmin < self.fmax or not 0 < self.floor < 1 or self.peak <= 0:
             raise ValueError(f"a mel has 0 <= fmin < fmax, a floor between 0 and 1 and a peak above 0: found {self}")
+
+
+def settings_that_differ(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
+    """`fmax 8000 (expected 7500.0), ...`: the settings of an analysis that are others than expected; empty for none."""
+    return ", ".join(
+        f"{name} {found.get(name)} (expected {expected.get(name)})"
+        for name in sorted(found.keys() | expected.keys())
+        if found.get(name) != expected.get(name)
+    )
 
 
 def log_mel(wav: Tensor, settings: MelSettings = MelSettings()) -> Tensor:

@@ -6,7 +6,6 @@ reads these in context (docs/method.md, Visual encoder).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -14,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.conformer import Conformer, ConformerSettings
+from model.conformer import AfterLayer, Conformer, ConformerSettings
 from model.padding import Padding, ValidFrames, mask_padding, pack, unpack, valid_frames, valid_mask
 from model.patch_front import PatchFront
 from model.resnet import ResNet
@@ -65,7 +64,7 @@ class VisualEncoder(nn.Module):
         video: Tensor,
         lengths: Tensor,
         valid: ValidFrames | None = None,
-        after_layer: Callable[[int, Tensor], Tensor] | None = None,
+        after_layer: AfterLayer | None = None,
     ) -> Tensor:
         """Features; masked, zeros beyond a clip's length.
 

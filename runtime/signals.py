@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 SECONDS_LEFT = 30
 """That a helper process runs on once it is signalled to end, as long as torchrun waits before it kills."""
@@ -67,3 +67,12 @@ def exit_with_parent(parent: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def exit_in_words(status: int) -> str:
+    """How a process ended by the return code that `subprocess` has for it: `exit status 3`, or the name of a signal."""
+    if status >= 0:
+        return f"exit status {status}"
+    with suppress(ValueError):
+        return signal.Signals(-status).name
+    return f"signal {-status}"

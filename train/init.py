@@ -10,12 +10,13 @@ import logging
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from model.asr import ASRModel, ASRSettings
 from model.checkpoint import Checkpoint, Network, build_network, check_weights, load_checkpoint
 from model.lip_to_speech import LipToSpeech
 from model.losses import freeze
-from model.mel import MelSettings
+from model.mel import MelSettings, settings_that_differ
 from model.tokenizer import FILE_NAME, Tokenizer
 from model.vocoders.load_vocoder import load_vocoder
 from model.vocoders.mel_to_wav import DEFAULT_GRIFFIN_LIM, GriffinLimSettings
@@ -80,13 +81,8 @@ def take_from_manifest(settings: TrainSettings, dataset: Dataset) -> TrainSettin
     built, ours = features.get("mel"), dataclasses.asdict(MelSettings())
     if not isinstance(built, dict):
         raise ValueError(f"{dataset.store.path(MANIFEST_NAME)}: features.mel: the settings of its mels were expected")
-    different = [
-        f"{name} {built.get(name)} (expected {ours.get(name)})"
-        for name in sorted(built.keys() | ours.keys())
-        if built.get(name) != ours.get(name)
-    ]
-    if different:
-        raise ValueError(f"{dataset.store.url}: built with another mel: {', '.join(different)}")
+    if different := settings_that_differ(built, ours):
+        raise ValueError(f"{dataset.store.url}: built with another mel: {different}")
     for network, bands in (("network", settings.network.n_mels), ("asr", settings.asr.n_mels)):
         if bands != MelSettings().n_mels:
             raise ValueError(f"{network}.n_mels: {bands}, and the shards' mels have {MelSettings().n_mels} bands")
@@ -131,18 +127,11 @@ def init_network(settings: TrainSettings, task: Task) -> Network:
         visual, head = (_part(checkpoint, name) for name in ("visual", "head"))
         check_weights(network.visual, visual, settings.init_vsr)
         network.visual.load_state_dict(visual)
-        for part in ("intermediate", "unit_head"):
-            theirs, ours = _part(checkpoint, part), getattr(network, part)
-            if ours is not None and {name: x.shape for name, x in theirs.items()} == {
-                name: x.shape for name, x in ours.state_dict().items()
-            }:
-                ours.load_state_dict(theirs)
-        new = {} if network.head is None else network.head.state_dict()
-        fits = head and all(head[name].shape == x.shape for name, x in new.items())
+        _load_if_it_fits(network.unit_head, _part(checkpoint, "unit_head"))
         if network.head is None:
             log.info("visual encoder from %s", settings.init_vsr)
-        elif fits and not _has_other_pieces(checkpoint, task.tokenizer):
-            network.head.load_state_dict(head)
+        elif not _has_other_pieces(checkpoint, task.tokenizer) and _load_if_it_fits(network.head, head):
+            _load_if_it_fits(network.intermediate, _part(checkpoint, "intermediate"))
             log.info("visual encoder and CTC head from %s", settings.init_vsr)
         else:
             log.info("visual encoder from %s, which has no CTC head of this tokenizer: a new one", settings.init_vsr)
@@ -152,6 +141,15 @@ def init_network(settings: TrainSettings, task: Task) -> Network:
 def _part(checkpoint: Checkpoint, name: str) -> dict[str, torch.Tensor]:
     weights = checkpoint.weights.items()
     return {key.removeprefix(f"{name}."): x for key, x in weights if key.startswith(f"{name}.")}
+
+
+def _load_if_it_fits(module: nn.Module | None, weights: dict[str, torch.Tensor]) -> bool:
+    """Give a part of a network its weights in another one, where both have it at the same size; whether they have."""
+    shapes = {name: x.shape for name, x in weights.items()}
+    if module is None or shapes != {name: x.shape for name, x in module.state_dict().items()}:
+        return False
+    module.load_state_dict(weights)
+    return True
 
 
 def _check_transforms(checkpoint: Checkpoint, settings: TrainSettings, path: str) -> None:

@@ -53,8 +53,11 @@ class ScheduleSettings:
 
     def share_done(self, step: int, seconds: float) -> float:
         """How much of the run is over after so many steps and seconds of training, from 0 to 1."""
-        timed = 0.0 if self.minutes is None else seconds / (60 * self.minutes)
-        return min(1.0, max(step / self.steps, timed))
+        return min(1.0, max(step / self.steps, self.share_of_minutes(seconds)))
+
+    def share_of_minutes(self, seconds: float) -> float:
+        """How much of the run's minutes is over; 0 where it has none."""
+        return 0.0 if self.minutes is None else seconds / (60 * self.minutes)
 
 
 def build_optimizer(
@@ -107,10 +110,9 @@ def learning_rate_factor(step: int, settings: ScheduleSettings, seconds: float =
         return (step + 1) / settings.warmup_steps
     if settings.rate == "constant":
         return 1.0
-    progress = (step - settings.warmup_steps) / max(1, settings.steps - 1 - settings.warmup_steps)
-    if settings.minutes is not None:
-        progress = max(progress, seconds / (60 * settings.minutes))
-    return settings.last + (1 - settings.last) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+    by_steps = (step - settings.warmup_steps) / max(1, settings.steps - 1 - settings.warmup_steps)
+    progress = min(1.0, max(by_steps, settings.share_of_minutes(seconds)))
+    return settings.last + (1 - settings.last) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 class WeightAverage:

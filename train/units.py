@@ -54,7 +54,7 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("--device", type=Device | None, default=None, help="default: cuda if there is one")
     values = parser.parse(arguments)
     if not 2 <= values.units <= MAX_SETTING:
-        raise ValueError(f"--units {values.units}: 2 or more were expected")
+        raise ValueError(f"--units {values.units}: 2 to {MAX_SETTING:,} were expected")
     with process_group(values.device) as context:
         dataset, chosen = open_dataset(values.shards), (values.units, values.layer, values.seed)
         found = with_units(values.asr, dataset, *chosen, context.device)

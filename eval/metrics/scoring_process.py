@@ -25,7 +25,7 @@ from eval.metrics.pair_scores import PairScores, score
 from eval.metrics.registry import SPEECH_METRICS, load_packages
 from eval.metrics.waveforms import Wave
 from runtime.constants import SAMPLE_RATE
-from runtime.signals import exit_with_parent, outlive_sigterm
+from runtime.signals import exit_in_words, exit_with_parent, outlive_sigterm
 
 METRIC_SECONDS = 300.0
 """That a metric may take for a pair, by default."""
@@ -178,21 +178,12 @@ class ScoringProcess:
                 raise ScoringStoppedError("the process that scores was closed") from error
             if expired.is_set():
                 raise _DiedError(f"timed out after {seconds:g} s", timed_out=True) from error
-            raise _DiedError(f"the process that measured it died: {_in_words(status)}", timed_out=False) from error
+            raise _DiedError(f"the process that measured it died: {exit_in_words(status)}", timed_out=False) from error
         finally:
             timer.cancel()
         if isinstance(answer, str):
             raise PackageMissingError(answer)
         return answer
-
-
-def _in_words(status: int) -> str:
-    """`exit status 3`, or the name of the signal that ended it."""
-    if status >= 0:
-        return f"exit status {status}"
-    with suppress(ValueError):
-        return signal.Signals(-status).name
-    return f"signal {-status}"
 
 
 def _warm_up(names: Sequence[str]) -> None:

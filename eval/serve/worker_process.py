@@ -16,6 +16,7 @@ from pathlib import Path
 from eval.serve.folder import PageFolder
 from eval.serve.settings import ServeSettings
 from eval.serve.wire import Message, WireError, encoded, receive
+from runtime.signals import exit_in_words
 
 _START_SECONDS = 300.0
 _PROGRAM = (
@@ -119,9 +120,4 @@ class WorkerProcess:
         return self._ending()
 
     def _ending(self) -> str:
-        status = self._process.returncode or 0
-        if status >= 0:
-            return f"exit status {status}"
-        with suppress(ValueError):
-            return signal.Signals(-status).name
-        return f"signal {-status}"
+        return exit_in_words(self._process.returncode or 0)

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from model.mel import MelSettings, mel_filter_bank
+from model.mel import MelSettings, mel_filter_bank, settings_that_differ
 from model.padding import Padding, mask_padding, valid_mask
 from model.vocoders.overlap_add import overlap_add, overlap_gain
 
@@ -101,12 +101,8 @@ class Vocoder(nn.Module):
 
 def check_mel(vocoder: Vocoder, mel: MelSettings, name: str | os.PathLike[str]) -> None:
     """`ValueError` unless a vocoder takes mels of this analysis; `name` is its own in the message."""
-    theirs = vars(vocoder.settings.mel)
-    different = [f"{key} {theirs[key]} (expected {value})" for key, value in vars(mel).items() if theirs[key] != value]
-    if different:
-        raise ValueError(
-            f"{name}: a vocoder of another mel: {', '.join(different)}; train one on mels of that analysis"
-        )
+    if different := settings_that_differ(vars(vocoder.settings.mel), vars(mel)):
+        raise ValueError(f"{name}: a vocoder of another mel: {different}; train one on mels of that analysis")
 
 
 class _ConvNeXtBlock(nn.Module):

@@ -26,10 +26,6 @@ class ASRTask(CtcTask):
 
     validation_contents: ClassVar[Contents] = Contents(roi=False)
 
-    @property
-    def contents(self) -> Contents:
-        return Contents(roi=False)
-
     def build_model(self) -> ASRModel:
         """The ASR model of the settings, of the tokenizer's vocabulary."""
         return ASRModel(dataclasses.replace(self.settings.asr, vocabulary=self.tokenizer.vocabulary_size))

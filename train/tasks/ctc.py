@@ -17,7 +17,9 @@ from model.tokenizer import Tokenizer
 from shards.loading.collate import Batch
 from train.settings import Score
 from train.state import TrainState
+from train.tasks.inputs import target_mels
 from train.tasks.task import Losses, Task
+from train.tasks.units import with_unit_loss
 from train.validation_metrics import ValidationMetrics
 
 
@@ -33,7 +35,7 @@ class CtcOutput(NamedTuple):
 
 @dataclass
 class CtcTask(Task):
-    """A task whose network recognizes the text: its only loss is CTC."""
+    """A task whose network recognizes the text: its loss is CTC, and that of units where the network predicts them."""
 
     tokenizer: Tokenizer
     loss_names: ClassVar[tuple[str, ...]] = ("ctc", "ctc_intermediate", "units", "ctc_skipped")
@@ -48,9 +50,13 @@ class CtcTask(Task):
         """What the network recognizes in a batch; `seed`: of the augmentation, None: none."""
 
     def loss(self, network: Any, batch: Batch, seed: int, state: TrainState) -> Losses:
-        """CTC of the texts."""
-        output, share = self.forward(network, batch, seed), self.settings.losses.intermediate_ctc
-        return text_loss(output, *encode_texts(batch.texts, self.tokenizer), share)
+        """CTC of the texts, and the units of the sound."""
+        output, weights = self.forward(network, batch, seed), self.settings.losses
+        losses = text_loss(output, *encode_texts(batch.texts, self.tokenizer), weights.intermediate_ctc)
+        if output.unit_logits is not None:
+            mel = target_mels(batch.to(self.device, non_blocking=True), batch.lengths[batch.wav_rows])
+            losses = with_unit_loss(losses, output.unit_logits, self.asr, mel, batch.lengths, weights.units)
+        return losses
 
     def validate(
         self, network: Any, batch: Batch, references: Mapping[str, Tensor], metrics: ValidationMetrics

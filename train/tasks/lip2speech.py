@@ -26,7 +26,7 @@ from train.state import TrainState
 from train.tasks.ctc import CtcOutput, encode_texts, score_ctc, text_loss
 from train.tasks.inputs import Inputs, prepare
 from train.tasks.task import Losses, Task
-from train.tasks.units import units_of, with_unit_loss
+from train.tasks.units import with_unit_loss
 from train.validation_metrics import Example, ValidationMetrics
 
 
@@ -47,6 +47,10 @@ class Lip2SpeechTask(Task):
         "ctc_skipped",
     )
     default_best: ClassVar[Score] = "stoi"
+
+    @property
+    def contents(self) -> Contents:
+        return Contents()
 
     @property
     def scores(self) -> tuple[Score, ...]:
@@ -74,8 +78,6 @@ class Lip2SpeechTask(Task):
                 reference_valid=inputs.reference_valid,
             )
             content = None
-            if output.unit_logits is not None:
-                units = units_of(self.asr, inputs.mel, inputs.lengths)
             if self.asr is not None and state.content_on and weights.content:
                 content = content_loss(self.asr, output.mel, inputs.target, mel_lengths)
         l1 = mel_l1(output.mel.float(), inputs.target, mel_lengths, padding)
@@ -92,9 +94,10 @@ class Lip2SpeechTask(Task):
             total = total + weights.content * content
             parts["content"] = content.detach()
         losses = Losses(total, parts)
-        if output.unit_logits is None:
-            return losses
-        return with_unit_loss(losses, output.unit_logits, units, inputs.lengths, weights.units)
+        if output.unit_logits is not None:
+            with self.autocast():
+                losses = with_unit_loss(losses, output.unit_logits, self.asr, inputs.mel, inputs.lengths, weights.units)
+        return losses
 
     def dummy_inputs(self) -> tuple[Tensor, ...]:
         size, ranges = self.settings.transforms.size, self.settings.segments

@@ -64,8 +64,8 @@ class Task(ABC):
 
     @property
     def contents(self) -> Contents:
-        """Members of a clip that are read to train on it."""
-        return Contents()
+        """Members of a clip that are read to train on it; by default those that validation reads."""
+        return self.validation_contents
 
     @abstractmethod
     def build_model(self) -> Network:

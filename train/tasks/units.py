@@ -18,7 +18,10 @@ def units_of(asr_model: ASRModel | None, mel: Tensor, lengths: Tensor) -> Tensor
         return asr_model.units(mel, MEL_FRAMES_PER_VIDEO_FRAME * lengths)
 
 
-def with_unit_loss(losses: Losses, logits: Tensor, units: Tensor, lengths: Tensor, weight: float) -> Losses:
-    """Losses, and beside them the weighted cross-entropy of units (`unit_loss`)."""
-    loss = unit_loss(logits, units, lengths)
+def with_unit_loss(
+    losses: Losses, logits: Tensor, asr_model: ASRModel | None, mel: Tensor, lengths: Tensor, weight: float
+) -> Losses:
+    """Losses, and beside them the weighted cross-entropy of logits (B, T, units) and the units of ground-truth mels;
+    other arguments as of `units_of`."""
+    loss = unit_loss(logits, units_of(asr_model, mel, lengths), lengths)
     return Losses(losses.total + weight * loss, losses.parts | {"units": loss.detach()})

@@ -52,10 +52,6 @@ class VocoderTask(Task):
     synthesizes: ClassVar[bool] = True
 
     @property
-    def contents(self) -> Contents:
-        return self.validation_contents
-
-    @property
     def scores(self) -> tuple[Score, ...]:
         return "stft", "l1"
 

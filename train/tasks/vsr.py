@@ -13,11 +13,7 @@ from model.segment_sampling import whole_windows
 from model.transforms import draw_augmentation, transform
 from model.vsr import VSRModel, VSRSettings
 from shards.loading.collate import Batch, Contents
-from train.state import TrainState
-from train.tasks.ctc import CtcOutput, CtcTask, encode_texts, text_loss
-from train.tasks.inputs import target_mels
-from train.tasks.task import Losses
-from train.tasks.units import units_of, with_unit_loss
+from train.tasks.ctc import CtcOutput, CtcTask
 
 
 @dataclass
@@ -47,16 +43,6 @@ class VSRTask(CtcTask):
         with self.autocast():
             output = network(video, batch.lengths, valid)
         return CtcOutput(output.logits, batch.lengths, output.intermediate, output.unit_logits)
-
-    def loss(self, network: Any, batch: Batch, seed: int, state: TrainState) -> Losses:
-        """CTC of the texts, and the units of the sound where they are on."""
-        output, weights = self.forward(network, batch, seed), self.settings.losses
-        losses = text_loss(output, *encode_texts(batch.texts, self.tokenizer), weights.intermediate_ctc)
-        if output.unit_logits is None:
-            return losses
-        mel = target_mels(batch.to(self.device, non_blocking=True), batch.lengths[batch.wav_rows])
-        units = units_of(self.asr, mel, batch.lengths)
-        return with_unit_loss(losses, output.unit_logits, units, batch.lengths, weights.units)
 
     def dummy_inputs(self) -> tuple[Tensor, ...]:
         size = self.settings.transforms.size
