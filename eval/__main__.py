@@ -3,6 +3,7 @@
     python -m eval compare reports/a reports/b --out reports/a-and-b      evaluations beside each other, clip by clip
     python -m eval synthesize --checkpoint ... --video talking.mp4 ...    inference on one video
     python -m eval serve --checkpoint ...                                 a page to try a checkpoint on
+    python -m eval release --checkpoint ... --vocoder ... --out x.pt      networks in one small file, with a model card
 
 Settings may also stand in the section `eval` of a YAML file (`--config`); flags go over it.
 """
@@ -13,6 +14,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
+from eval import release
 from eval.compare import command as compare
 from eval.evaluation import evaluate
 from eval.serve import command as serve
@@ -26,7 +28,7 @@ PROG = "python -m eval"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line; returns the exit status: 0 done, 1 evaluation failed, 2 unusable input."""
-    commands = {"compare": compare.run, "synthesize": synthesize.run, "serve": serve.run}
+    commands = {"compare": compare.run, "synthesize": synthesize.run, "serve": serve.run, "release": release.run}
     return run_commands(PROG, commands, arguments, default=run, failures=(RuntimeError,))
 
 

@@ -26,10 +26,9 @@ from torch import Tensor
 from eval.metrics.optional import PackageMissingError, import_extra
 from eval.metrics.waveforms import Wave
 from model import asr as network
-from model.checkpoint import Checkpoint, build_network, load_checkpoint
+from model.checkpoint import Checkpoint, build_network, check_task, load_checkpoint
 from model.ctc import BeamSettings, beam_search, greedy
 from model.mel import MelSettings, clip_mels
-from model.synthesis import check_task
 from model.tokenizer import Tokenizer
 from runtime.constants import SAMPLE_RATE
 
@@ -76,7 +75,7 @@ def _resolve(name: str, tokenizer: Tokenizer | None, beam: int) -> tuple[Callabl
     if beam < 1:
         raise ValueError(f"beam: {beam} is too small, at least 1 was expected")
     if os.path.exists(name):
-        checkpoint = load_checkpoint(name)
+        checkpoint = load_checkpoint(name, "asr")
         settings = _checked(checkpoint, name)
         tokenizer = _tokenizer_of(checkpoint, name, tokenizer)
         masked = replace(checkpoint, settings=replace(settings, padding="masked"))

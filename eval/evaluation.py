@@ -33,7 +33,15 @@ from eval.results import SUMMARY_NAME, Evaluation, table_of, write_clips, write_
 from eval.scoring import rows_of
 from eval.settings import VOCODERS, EvaluationSettings
 from eval.summary import summarize
-from eval.systems import device_of, mean_mel_of, partners_of, tokenizer_of, transforms_of, vocoder_of
+from eval.systems import (
+    device_of,
+    mean_mel_of,
+    own_vocoder,
+    partners_of,
+    tokenizer_of,
+    transforms_of,
+    vocoder_of,
+)
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.segment_sampling import Segment
 from model.synthesis import Synthesizer
@@ -79,7 +87,9 @@ def _evaluate(
     planned: Sequence[MicroBatch],
     scorers: Sequence[ScoringProcess],
 ) -> Path:
-    checkpoint = dataclasses.replace(load_checkpoint(settings.checkpoint), training=None)  # it travels to every actor
+    checkpoint = load_checkpoint(settings.checkpoint)
+    settings = dataclasses.replace(settings, vocoder=own_vocoder(settings.vocoder, checkpoint, settings.checkpoint))
+    checkpoint = dataclasses.replace(checkpoint, training=None, parts={})  # it travels to every actor
     _check(checkpoint, dataset, settings)
     reference, partners = _file_reference(settings, checkpoint), {}
     if "shuffled_lips" in settings.systems:

@@ -12,7 +12,7 @@ from eval.result_schema import SYSTEMS
 from model.vocoders.mel_to_wav import DEFAULT_GRIFFIN_LIM, PUBLISHED_GRIFFIN_LIM
 from runtime.ray_jobs import TASK_TIMEOUT
 
-VOCODERS = {"default": DEFAULT_GRIFFIN_LIM, "published": PUBLISHED_GRIFFIN_LIM}
+VOCODERS = {"default": DEFAULT_GRIFFIN_LIM, "griffin_lim": DEFAULT_GRIFFIN_LIM, "published": PUBLISHED_GRIFFIN_LIM}
 
 PUBLISHED_SECONDS = 10.0
 """At which the published test cuts clips (docs/method.md, Segments)."""
@@ -34,8 +34,9 @@ class EvaluationSettings:
         speaker_reference: `other`, the loudest stretch of another clip of the same speaker; `self`, the first frames of
             the very clip that is scored, as published; or a file whose loudest stretch of sound serves every clip.
         systems: what is scored side by side (eval/systems.py), `network` among them.
-        vocoder: `default`, Griffin-Lim; `published`, the published form of it; or a checkpoint of the task vocoder:
-            the system `ceiling` then gets a neighbor `ceiling_griffin_lim`.
+        vocoder: `default`, that of a released checkpoint, else Griffin-Lim; `griffin_lim`; `published`, the published
+            form of it; or a checkpoint of the task vocoder. Of a neural one, the system `ceiling` gets a neighbor
+            `ceiling_griffin_lim`.
         precision: of the networks; bf16 is twice as fast where the processor computes in it (docs/evaluation.md).
         max_seconds: clips are cut there; None: whole.
         clips: N clips, the same ones each time; None: the whole split.

@@ -13,6 +13,7 @@ An untrained network alone reaches STOI 0.43 on synthetic speech, so a figure by
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
@@ -157,6 +158,11 @@ def vocoder_of(name: str, mel: MelSettings, device: str | torch.device = "cpu") 
     except FileNotFoundError as error:
         expected = f"expected {', '.join(VOCODERS)} or a checkpoint of the task vocoder"
         raise ValueError(f"vocoder: {name}: there is no such file; {expected}") from error
+
+
+def own_vocoder(name: str, checkpoint: Checkpoint, path: str | os.PathLike[str]) -> str:
+    """The name of a vocoder, where `default` is that of the checkpoint's own file, if it holds one."""
+    return str(path) if name == "default" and "vocoder" in checkpoint.parts else name
 
 
 def device_of(wanted: str | None, gpus: int | None = None) -> torch.device:

@@ -59,6 +59,10 @@ def info(arguments: Sequence[str]) -> int:
         say(f"  {name:10} {value}")
     for name, number in checkpoint.metrics.items():
         say(f"  {name:10} {number:.4g}")
+    for other in checkpoint.parts.values():
+        say(f"  with {_summary(other)}")
+    if checkpoint.card:
+        say(f"\n{checkpoint.card}")
     return 0
 
 

@@ -44,6 +44,9 @@ _NETWORKS: dict[str, tuple[type[Any], type[Any]]] = {
     "vocoder": (Vocoder, VocoderSettings),
 }
 
+PARTS = ("vocoder", "asr")
+"""Tasks of the networks that may go with a lip-to-speech network in one file."""
+
 
 class CheckpointError(ValueError):
     """A file that is no checkpoint, or that does not fit; the message names the file and what does not fit."""
@@ -63,6 +66,8 @@ class Checkpoint:
         metrics: what it scored in validation, by name.
         transforms: of the pictures that the network was trained on; None where it is not known, as in published files.
         training: what a run needs to resume from here (plain values and tensors); None where it is not kept.
+        parts: of a released file: what goes with the network, by task, its vocoder and its ASR model.
+        card: of a released file: its model card, Markdown.
     """
 
     settings: Settings | VocoderSettings
@@ -73,6 +78,8 @@ class Checkpoint:
     metrics: Mapping[str, float] = field(default_factory=dict)
     transforms: TransformSettings | None = None
     training: Mapping[str, Any] | None = None
+    parts: Mapping[str, Checkpoint] = field(default_factory=dict)
+    card: str = ""
 
     @property
     def kind(self) -> str:
@@ -82,6 +89,11 @@ class Checkpoint:
 
 def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
     """Write a checkpoint, under a temporary name first: there is never half a file under `path`."""
+    with atomic_file(path) as file:
+        torch.save(_content(checkpoint), file)
+
+
+def _content(checkpoint: Checkpoint) -> dict[str, Any]:
     content = {
         "format": FORMAT,
         "kind": checkpoint.kind,
@@ -94,12 +106,19 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> Non
         "transforms": None if checkpoint.transforms is None else dataclasses.asdict(checkpoint.transforms),
         "training": checkpoint.training,
     }
-    with atomic_file(path) as file:
-        torch.save(content, file)
+    if checkpoint.parts:
+        content["parts"] = {task: _content(part) for task, part in checkpoint.parts.items()}
+    if checkpoint.card:
+        content["card"] = checkpoint.card
+    return content
 
 
-def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
+def load_checkpoint(path: str | os.PathLike[str], task: str | None = None) -> Checkpoint:
     """Read a checkpoint of ours, or a published file.
+
+    Args:
+        path: of the file.
+        task: of the network that is wanted; of a released file with such a part it is the part that is returned.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -125,12 +144,19 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
             checkpoint = dataclasses.replace(checkpoint, weights=weights)
         else:
             checkpoint = _ours(content)
-        refuse_numbers(checkpoint.weights)
+        for each in (checkpoint, *checkpoint.parts.values()):
+            refuse_numbers(each.weights)
         refuse_numbers(named_tensors(checkpoint.training, "training."))
-        return checkpoint
+        return checkpoint if task is None else checkpoint.parts.get(task, checkpoint)
     except Exception as error:  # a hostile file may go wrong in any way
         reason = f"{error.args[0]} is missing" if isinstance(error, KeyError) else error
         raise CheckpointError(f"{path}: not a checkpoint that can be used: {reason}") from error
+
+
+def check_task(checkpoint: Checkpoint, name: str | os.PathLike[str], task: str) -> None:
+    """`ValueError` unless a checkpoint is of this task; `name` is its own in the message."""
+    if checkpoint.kind != task:
+        raise ValueError(f"{name}: a network of the task {checkpoint.kind}, and {task} was expected")
 
 
 def _ours(content: Any) -> Checkpoint:
@@ -161,6 +187,8 @@ def _ours(content: Any) -> Checkpoint:
         _check_type(f"metrics.{name}", value, float)
     if content["training"] is not None:
         _check_type("training", content["training"], dict)
+    card = content.get("card", "")
+    _check_type("card", card, str)
     checkpoint = Checkpoint(
         settings=read_settings(_NETWORKS[content["kind"]][1], content["settings"]),
         weights=weights,
@@ -170,11 +198,28 @@ def _ours(content: Any) -> Checkpoint:
         metrics=content["metrics"],
         transforms=None if transforms is None else read_settings(TransformSettings, transforms),
         training=content["training"],
+        parts=_parts(content.get("parts", {})),
+        card=card,
     )
     _check_vocabulary(checkpoint)
     if isinstance(checkpoint.settings, VocoderSettings) and checkpoint.settings.mel != checkpoint.mel:
         raise ValueError(f"settings.mel is {checkpoint.settings.mel}, and that of the checkpoint {checkpoint.mel}")
     return checkpoint
+
+
+def _parts(content: Any) -> dict[str, Checkpoint]:
+    _check_type("parts", content, dict)
+    parts = {}
+    for task, part in content.items():
+        if task not in PARTS or not isinstance(part, dict) or part.get("kind") != task or part.get("parts"):
+            raise ValueError(f"parts.{str(task)[:50]}: one network each of {', '.join(PARTS)} was expected")
+        try:
+            parts[task] = _ours(part)
+        except KeyError as error:
+            raise ValueError(f"parts.{task}: {error.args[0]} is missing") from error
+        except ValueError as error:
+            raise ValueError(f"parts.{task}: {error}") from error
+    return parts
 
 
 def _check_type(name: str, value: Any, expected: type) -> None:

@@ -25,13 +25,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from model.checkpoint import Checkpoint, build_network, load_checkpoint
+from model.checkpoint import Checkpoint, build_network, check_task, load_checkpoint
 from model.ctc import greedy
 from model.lip_to_speech import LipToSpeech, LipToSpeechOutput
 from model.mel import log_mel
 from model.segment_sampling import WINDOW_FRAMES, SegmentSettings, loudest_reference
 from model.tokenizer import Tokenizer
 from model.transforms import TransformSettings, transform
+from model.vocoders.load_vocoder import vocoder_of_checkpoint
 from model.vocoders.mel_to_wav import DEFAULT_GRIFFIN_LIM, GriffinLimSettings, analysis_of, mel_to_wav
 from model.vocoders.neural_vocoder import Vocoder, check_mel
 from runtime.constants import FPS, HOP_LENGTH, MEL_FRAMES_PER_VIDEO_FRAME, SAMPLE_RATE
@@ -115,7 +116,7 @@ class Synthesizer:
         cls,
         checkpoint: str | os.PathLike[str] | Checkpoint,
         device: str | torch.device = "cpu",
-        vocoder: GriffinLimSettings | Vocoder = DEFAULT_GRIFFIN_LIM,
+        vocoder: GriffinLimSettings | Vocoder | None = None,
         transforms: TransformSettings | None = None,
         name: str | os.PathLike[str] = "checkpoint",
     ) -> Synthesizer:
@@ -124,7 +125,7 @@ class Synthesizer:
         Args:
             checkpoint, device: what to run, and where.
             vocoder: settings of Griffin-Lim, whose analysis of the mel is the checkpoint's own; or a neural vocoder
-                (`model.vocoders.load_vocoder`).
+                (`model.vocoders.load_vocoder`); default: that of a released file, else Griffin-Lim.
             transforms: for published files, which do not say what they were trained on; default: the published ones.
             name: of a loaded checkpoint, for errors.
 
@@ -138,6 +139,9 @@ class Synthesizer:
         network = build_network(checkpoint, name)
         assert isinstance(network, LipToSpeech)
         device = torch.device(device)
+        if vocoder is None and "vocoder" in checkpoint.parts:
+            vocoder = vocoder_of_checkpoint(checkpoint.parts["vocoder"], name, checkpoint.mel)
+        vocoder = vocoder or DEFAULT_GRIFFIN_LIM
         if isinstance(vocoder, GriffinLimSettings):
             vocoder = replace(vocoder, mel=checkpoint.mel)
         else:
@@ -281,9 +285,3 @@ class Synthesizer:
 def _gray(picture: Array, side: int) -> Array:
     """uint8 (side, side) of a picture, gray or RGB."""
     return np.asarray(Image.fromarray(picture).convert("L").resize((side, side), Image.Resampling.BILINEAR))
-
-
-def check_task(checkpoint: Checkpoint, name: str | os.PathLike[str], task: str) -> None:
-    """`ValueError` unless a checkpoint is of this task; `name` is its own in the message."""
-    if checkpoint.kind != task:
-        raise ValueError(f"{name}: a network of the task {checkpoint.kind}, and {task} was expected")

@@ -178,7 +178,11 @@ def test_pipeline_commands_are_documented_and_their_flags_exist() -> None:
 
 @pytest.mark.parametrize(
     ("package", "expected"),
-    [("model", {"import", "info", "export"}), ("eval", {"compare", "serve", "synthesize"}), ("train", {"units"})],
+    [
+        ("model", {"import", "info", "export"}),
+        ("eval", {"compare", "release", "serve", "synthesize"}),
+        ("train", {"units"}),
+    ],
 )
 def test_subcommands_are_documented_and_their_flags_exist(package: str, expected: set[str]) -> None:
     lines = commands_like(rf"python -m {package} ([a-z]\w*)(.*)$")
@@ -197,7 +201,7 @@ def test_flags_in_prose_exist() -> None:
         | flags_of("benchmarks", "gpu")
     )
     known |= {flag for name in COMMANDS for flag in flags_of("pipeline", name)}
-    known |= {flag for name in ("compare", "synthesize", "serve") for flag in flags_of("eval", name)}
+    known |= {flag for name in ("compare", "release", "serve", "synthesize") for flag in flags_of("eval", name)}
     known |= {flag for name in ("import", "info", "export") for flag in flags_of("model", name)}
     for page, text in TEXTS.items():
         if page != CHANGELOG:

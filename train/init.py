@@ -163,7 +163,7 @@ def _check_transforms(checkpoint: Checkpoint, settings: TrainSettings, path: str
 
 
 def _checkpoint_of(path: str, *kinds: str) -> Checkpoint:
-    checkpoint = load_checkpoint(path)
+    checkpoint = load_checkpoint(path, kinds[0] if len(kinds) == 1 else None)
     if checkpoint.kind not in kinds:
         raise ValueError(f"{path}: a network of the task {checkpoint.kind}, and {' or '.join(kinds)} was expected")
     if checkpoint.mel != MelSettings():

@@ -31,7 +31,7 @@ _REFERENCES = {
     "other": "the loudest stretch of another clip of the same speaker",
 }
 
-_VOCODERS = {"default": "Griffin-Lim", "published": "Griffin-Lim as published"}
+_VOCODERS = {"default": "Griffin-Lim", "griffin_lim": "Griffin-Lim", "published": "Griffin-Lim as published"}
 
 _LEAK = {"masked": "without the leak", "published": "the leak included"}
 """By what the checkpoint's networks do with padding (`model.padding`)."""

@@ -18,7 +18,8 @@ class ServeSettings:
         shards: dataset whose speakers are offered as voices; None: the one that the checkpoint's run was trained on, if
             it is there; `none`: no voices.
         voices: speakers offered, at most.
-        vocoder: a checkpoint of the task vocoder; or `default` or `published`, both Griffin-Lim.
+        vocoder: `default`, that of a released checkpoint, else Griffin-Lim; `griffin_lim`; `published`; or a checkpoint
+            of the task vocoder.
         device: of the network and the vocoder; None: a GPU if there is one.
         max_seconds: that a clip may last.
         max_mb: megabytes that an uploaded file may have.

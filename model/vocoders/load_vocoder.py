@@ -6,9 +6,8 @@ import os
 
 import torch
 
-from model.checkpoint import build_network, load_checkpoint
+from model.checkpoint import Checkpoint, build_network, check_task, load_checkpoint
 from model.mel import MelSettings
-from model.synthesis import check_task
 from model.vocoders.neural_vocoder import Vocoder, check_mel
 
 
@@ -18,7 +17,7 @@ def load_vocoder(
     """The neural vocoder of a checkpoint of the task `vocoder`, in evaluation mode.
 
     Args:
-        path: of the checkpoint.
+        path: of the checkpoint, or of a released file with one.
         mel: the analysis of the mels that it is to take.
         device: where to run it.
 
@@ -26,9 +25,15 @@ def load_vocoder(
         FileNotFoundError: there is no such file.
         CheckpointError, ValueError: it is damaged, of another task, or of another mel; names what differs.
     """
-    checkpoint = load_checkpoint(path)
-    check_task(checkpoint, path, "vocoder")
-    vocoder = build_network(checkpoint, path)
+    return vocoder_of_checkpoint(load_checkpoint(path, "vocoder"), path, mel, device)
+
+
+def vocoder_of_checkpoint(
+    checkpoint: Checkpoint, name: str | os.PathLike[str], mel: MelSettings, device: str | torch.device = "cpu"
+) -> Vocoder:
+    """As `load_vocoder`, of a loaded checkpoint that errors call `name`."""
+    check_task(checkpoint, name, "vocoder")
+    vocoder = build_network(checkpoint, name)
     assert isinstance(vocoder, Vocoder)
-    check_mel(vocoder, mel, path)
+    check_mel(vocoder, mel, name)
     return vocoder.to(device)

@@ -87,7 +87,7 @@ def test_evaluation_with_a_vocoder_of_another_mel_is_refused_before_it_begins(
         _evaluated(dataset, checkpoint, tmp_path / "x", vocoder=str(vocoder))
     with pytest.raises(ValueError, match=r"a network of the task lip2speech, and vocoder was expected"):
         _evaluated(dataset, checkpoint, tmp_path / "x", vocoder=str(checkpoint))
-    with pytest.raises(ValueError, match=r"vocoder: nothing\.pt: there is no such file; expected default, published"):
+    with pytest.raises(ValueError, match=r"vocoder: nothing\.pt: there is no such file; expected default, griffin"):
         _evaluated(dataset, checkpoint, tmp_path / "x", vocoder="nothing.pt")
     assert not (tmp_path / "x").exists()
 

@@ -1,0 +1,166 @@
+"""Networks packed into one file with a model card, and that file in the place of a checkpoint."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from eval.__main__ import main
+from eval.asr import load_asr
+from eval.evaluation import evaluate
+from eval.results import Evaluation
+from model.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
+from model.mel import MelSettings
+from model.synthesis import Synthesizer
+from model.tokenizer import train_tokenizer
+from model.vocoders.load_vocoder import load_vocoder
+from model.vocoders.mel_to_wav import GriffinLimSettings
+from model.vocoders.neural_vocoder import Vocoder
+from shards import Dataset
+from tests.eval.small import small_checkpoint, small_evaluation, spoken_clip
+from tests.model.networks import small_asr, small_vocoder
+from tests.shards.datasets import write_dataset
+
+pytest.importorskip("pystoi")
+
+CARD = ["--data", "drawn faces", "--license", "none"]
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    folder = tmp_path_factory.mktemp("dataset")
+    (folder / "errors.jsonl").touch()
+    return write_dataset(str(folder), {"test-000000.tar": [spoken_clip("main/a/1", "test", 30)]})
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with best.pt, asr.pt, whose ASR model has units, and vocoder.pt."""
+    folder = tmp_path_factory.mktemp("runs")
+    small_checkpoint(folder / "best.pt")
+    tokenizer = train_tokenizer(["place blue at f two now", "set white by q nine please"], 25)
+    torch.manual_seed(0)
+    settings = dataclasses.replace(small_asr().settings, vocabulary=tokenizer.vocabulary_size, units=7)
+    asr = type(small_asr())(settings)
+    save_checkpoint(folder / "asr.pt", Checkpoint(settings, asr.state_dict(), tokenizer))
+    vocoder = small_vocoder(MelSettings())
+    save_checkpoint(folder / "vocoder.pt", Checkpoint(vocoder.settings, vocoder.state_dict()))
+    return folder
+
+
+def _release(parts: Path, out: Path, *more: str) -> int:
+    named = [f"--{name}={parts / file}" for name, file in (("asr", "asr.pt"), ("vocoder", "vocoder.pt"))]
+    return main(["release", "--checkpoint", str(parts / "best.pt"), *named, *CARD, "--out", str(out), *more])
+
+
+@pytest.fixture(scope="module")
+def released(parts: Path, dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("released")
+    evaluate(small_evaluation(dataset, parts / "best.pt", folder / "report", metrics=["estoi"]))
+    assert _release(parts, folder / "x.pt", "--reports", f"[{folder / 'report'}]") == 0
+    return folder / "x.pt"
+
+
+def test_release_holds_halves_of_all_networks_and_nothing_of_training(parts: Path, released: Path) -> None:
+    whole, given = load_checkpoint(parts / "best.pt"), load_checkpoint(released)
+    assert (sorted(given.parts), given.kind, given.training) == (["asr", "vocoder"], "lip2speech", None)
+    assert not [name for name in given.parts["asr"].weights if name.startswith("unit_")]
+    exact = 0
+    for name, weight in given.weights.items():
+        if weight.is_floating_point():
+            kept = name.endswith(("running_mean", "running_var"))
+            exact += kept
+            assert weight.dtype == (torch.float32 if kept else torch.float16), name
+            torch.testing.assert_close(weight.float(), whole.weights[name], rtol=1e-3, atol=1e-6)
+    assert exact > 0
+
+
+def test_release_has_a_card_with_scores_license_and_consent(released: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    card = released.with_suffix(".md").read_text()
+    assert card == load_checkpoint(released).card
+    for expected in ("Trained on: drawn faces.", "License of the data: none.", "Split `test`, 1 clips", "## Consent"):
+        assert expected in card
+    assert re.search(r"\| \| ESTOI \|\n\|---\|---:\|\n\| network \| -?\d\.\d{3} \|", card)
+    assert "None were given" not in card
+
+
+def test_release_stands_where_a_checkpoint_stands(released: Path, parts: Path) -> None:
+    synthesizer = Synthesizer.from_checkpoint(released)
+    assert isinstance(synthesizer.vocoder, Vocoder)
+    assert isinstance(Synthesizer.from_checkpoint(parts / "best.pt").vocoder, GriffinLimSettings)
+    assert isinstance(load_vocoder(released), Vocoder)
+    assert load_asr(str(released), torch.device("cpu"))([]) == []
+
+
+def test_evaluation_of_a_release_speaks_through_its_vocoder(
+    released: Path, parts: Path, dataset: Dataset, tmp_path: Path
+) -> None:
+    def evaluated(out: str, **more: Any) -> Evaluation:
+        systems = ["network", "ceiling"]
+        evaluate(small_evaluation(dataset, released, tmp_path / out, metrics=["estoi"], systems=systems, **more))
+        return Evaluation.open(tmp_path / out)
+
+    own = evaluated("own", asr=str(released))
+    assert own.systems == ["network", "ceiling", "ceiling_griffin_lim"]
+    assert {"wer", "cer"} <= set(own.measured)
+    assert "Vocoder: neural" in (own.folder / "report.html").read_text()
+    assert evaluated("other", vocoder="griffin_lim").systems == ["network", "ceiling"]
+
+
+def test_release_names_what_cannot_be_packed(parts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    vocoder = small_vocoder(MelSettings(preemphasis=0.9))
+    other = Checkpoint(vocoder.settings, vocoder.state_dict(), mel=MelSettings(preemphasis=0.9))
+    save_checkpoint(tmp_path / "other.pt", other)
+    large = load_checkpoint(parts / "best.pt")
+    large = dataclasses.replace(large, weights={name: 1e6 * x for name, x in large.weights.items()})
+    save_checkpoint(tmp_path / "large.pt", large)
+    for arguments, message in (
+        (["--vocoder", str(tmp_path / "other.pt")], "other.pt: its mel is"),
+        (["--vocoder", str(parts / "asr.pt")], "asr.pt: a network of the task asr, and vocoder was expected"),
+        (["--checkpoint", str(parts / "asr.pt")], "asr.pt: a network of the task asr, and lip2speech was expected"),
+        (["--checkpoint", str(tmp_path / "large.pt")], "beyond what halves can hold"),
+        (["--reports", f"[{tmp_path}]"], str(tmp_path)),
+    ):
+        given = ["--checkpoint", str(parts / "best.pt"), *arguments]
+        assert main(["release", *given, *CARD, "--out", str(tmp_path / "x.pt")]) == 2
+        assert message in capsys.readouterr().err
+        assert not (tmp_path / "x.pt").exists()
+
+
+@pytest.mark.parametrize("wrong", ["a part of another name", "a part in a part", "no network", "a card of bytes"])
+def test_release_that_is_none_is_refused(released: Path, tmp_path: Path, wrong: str) -> None:
+    content = torch.load(released, weights_only=True)
+    vocoder = content["parts"]["vocoder"]
+    match wrong:
+        case "a part of another name":
+            content["parts"]["asr"] = vocoder
+        case "a part in a part":
+            vocoder["parts"] = {"asr": content["parts"]["asr"]}
+        case "no network":
+            content["parts"]["vocoder"] = [1]
+        case _:
+            content["card"] = b"x"
+    torch.save(content, tmp_path / "x.pt")
+    expected = "card is a bytes" if wrong == "a card of bytes" else r"x\.pt: .*parts\.(vocoder|asr): one network each"
+    with pytest.raises(CheckpointError, match=expected):
+        load_checkpoint(tmp_path / "x.pt")
+
+
+def test_release_with_a_damaged_part_names_it(released: Path, tmp_path: Path) -> None:
+    content = torch.load(released, weights_only=True)
+    del content["parts"]["asr"]["settings"]
+    torch.save(content, tmp_path / "x.pt")
+    with pytest.raises(CheckpointError, match=r"parts\.asr: settings is missing"):
+        load_checkpoint(tmp_path / "x.pt")
+    content = torch.load(released, weights_only=True)
+    weights = content["parts"]["vocoder"]["weights"]
+    name = next(iter(weights))
+    weights[name] = torch.full_like(weights[name], float("nan"))
+    torch.save(content, tmp_path / "x.pt")
+    with pytest.raises(CheckpointError, match="not finite"):
+        load_checkpoint(tmp_path / "x.pt")
