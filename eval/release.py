@@ -39,10 +39,13 @@ _METRICS = ("stoi", "estoi", "pesq", "wer", "lips_wer", "mos")
 
 def run(arguments: Sequence[str]) -> int:
     """Pack a network with what goes with it. `OSError` where a file cannot be read or written, `ValueError` where a
-    checkpoint is none, of another task, or of another analysis of the mel, or a report is none."""
+    checkpoint is none, of another task, or of another analysis of the mel, a report is none, or `--out` is a file that
+    it reads."""
     values = _parse(arguments)
+    out, given = Path(values.out), [values.checkpoint, *filter(None, (getattr(values, task) for task in PARTS))]
+    if out.suffix == ".md" or any(out.exists() and Path(path).exists() and out.samefile(path) for path in given):
+        raise ValueError(f"--out {out}: a file of its own was expected, such as release/x.pt")
     checkpoint = released(values)
-    out = Path(values.out)
     save_checkpoint(out, checkpoint)
     atomic_write(out.with_suffix(".md"), checkpoint.card.encode())
     content = out.read_bytes()

@@ -125,9 +125,11 @@ def test_release_names_what_cannot_be_packed(parts: Path, tmp_path: Path, capsys
         (["--checkpoint", str(parts / "asr.pt")], "asr.pt: a network of the task asr, and lip2speech was expected"),
         (["--checkpoint", str(tmp_path / "large.pt")], "beyond what halves can hold"),
         (["--reports", f"[{tmp_path}]"], str(tmp_path)),
+        (["--out", str(parts / "best.pt")], "best.pt: a file of its own was expected"),
+        (["--out", str(tmp_path / "x.md")], "x.md: a file of its own was expected"),
     ):
-        given = ["--checkpoint", str(parts / "best.pt"), *arguments]
-        assert main(["release", *given, *CARD, "--out", str(tmp_path / "x.pt")]) == 2
+        given = ["--checkpoint", str(parts / "best.pt"), "--out", str(tmp_path / "x.pt"), *arguments]
+        assert main(["release", *given, *CARD]) == 2
         assert message in capsys.readouterr().err
         assert not (tmp_path / "x.pt").exists()
 
