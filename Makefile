@@ -40,7 +40,7 @@ serve: $(INSTALLED)
 # a speaker of GRID (built and with a tokenizer, README.md) in an hour on two cores: release/grid.pt and its model card
 release: $(INSTALLED)
 	$(MAKE) -j2 runs/grid-asr/units.pt runs/grid-vocoder/best.pt
-	OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --nproc-per-node 2 -m train --config $(RELEASE) --shards $(SHARDS) \
+	$(BIN)/torchrun --standalone --nproc-per-node 2 -m train --config $(RELEASE) --shards $(SHARDS) \
 		--resume auto
 	for split in val test; do $(BIN)/python -m eval --config $(RELEASE) --shards $(SHARDS) --split $$split \
 		--out reports/grid-$$split --systems '[network,shuffled_lips,ceiling,original]' || exit 1; done
@@ -49,11 +49,11 @@ release: $(INSTALLED)
 		--data "GRID (Cooke, Barker, Cunningham, Shao 2006), one speaker" --license "CC BY 4.0"
 
 runs/grid-asr/units.pt: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m train --config $(RELEASE) --shards $(SHARDS) --task asr --resume auto
+	$(BIN)/python -m train --config $(RELEASE) --shards $(SHARDS) --task asr --resume auto
 	$(BIN)/python -m train units --asr runs/grid-asr/best.pt --shards $(SHARDS) --out $@
 
 runs/grid-vocoder/best.pt: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m train --config $(RELEASE) --shards $(SHARDS) --task vocoder --resume auto
+	$(BIN)/python -m train --config $(RELEASE) --shards $(SHARDS) --task vocoder --resume auto
 
 # TESTS=all also runs the slow ones, PYTEST has further flags: PYTEST="-n 0 -x tests/train". A process a core, each with
 # tests that follow each other, so that few of them make the same corpus

@@ -18,6 +18,8 @@ from contextlib import ExitStack
 from datetime import timedelta
 from typing import get_args
 
+import torch
+
 from runtime.command_line import EXIT_FAILED, EXIT_USER, CommandParser, print_error, settings_of
 from runtime.threads import sleep_when_busy
 from shards.loading.workers import LoaderError
@@ -76,6 +78,8 @@ def _rank_lost(error: Exception) -> int:
 def _train(settings: TrainSettings, resume: str | None, context: DistributedContext) -> int:
     run_dir = RunDir(settings.out)
     if context.device.type == "cpu":
+        if settings.threads is not None:
+            torch.set_num_threads(settings.threads)
         sleep_when_busy()
     with ExitStack() as stack:
         context.on_rank0(lambda: stack.enter_context(run_dir.lock()))

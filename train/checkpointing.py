@@ -33,8 +33,8 @@ from train.tasks.task import Task
 log = logging.getLogger(__name__)
 
 _MAY_CHANGE = (
-    *("out", "shards", "workers", "loader_timeout", "rank_timeout", "cache", "compile", "checkpoint", "validation"),
-    *("schedule", "on_error", "max_skipped_share", "max_nonfinite_steps", "init", "init_vsr", "init_asr"),
+    *("out", "shards", "threads", "workers", "loader_timeout", "rank_timeout", "cache", "compile", "checkpoint"),
+    *("validation", "schedule", "on_error", "max_skipped_share", "max_nonfinite_steps", "init", "init_vsr", "init_asr"),
 )
 """Settings that a resumed run may have otherwise: they say where and how long, or have had their effect."""
 

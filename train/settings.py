@@ -19,6 +19,8 @@ from shards.loading.collate import Contents
 from shards.loading.loader import LoaderSettings
 from train.optim import OptimizerSettings, ScheduleSettings
 
+_MOST_THREADS = 1024
+
 TaskName = Literal["vsr", "asr", "lip2speech", "vocoder"]
 Score = Literal["l1", "stft", "ctc", "wer", "cer", "stoi", "estoi", "pesq", "pesq_wide"]
 
@@ -130,6 +132,8 @@ class TrainSettings:
             of an epoch takes part with a clip of zeros, which the statistics then see. Without it each rank normalizes
             by its own micro-batch, and rank 0's running statistics are saved, so that a run depends on the number of
             ranks.
+        threads: of a rank, on a CPU; None: as PyTorch has them, one a core. Networks as small as the demo's are faster
+            with one.
         workers: loader processes a rank; 0: none.
         loader_timeout: seconds that a batch of a local dataset is waited for, before that is an error.
         rank_timeout: seconds that ranks wait for one that does not answer, before that is an error.
@@ -160,6 +164,7 @@ class TrainSettings:
     precision: Literal["auto", "float32", "bf16"] = "auto"
     compile: bool = False
     sync_batch_norm: bool = False
+    threads: int | None = None
     workers: int = 1
     loader_timeout: float = 60.0
     rank_timeout: float = 1800.0
@@ -191,6 +196,8 @@ class TrainSettings:
                 f"micro_batches_per_step {self.micro_batches_per_step}, workers {self.workers}, max_nonfinite_steps "
                 f"{self.max_nonfinite_steps}: expected 1 or more, 0 or more, 1 or more"
             )
+        if self.threads is not None and not 1 <= self.threads <= _MOST_THREADS:
+            raise ValueError(f"threads: {self.threads}, and 1 to {_MOST_THREADS:,} were expected")
         for number, stage in enumerate(self.curriculum, 1):
             if stage.max_frames < self.segments.min_frames:
                 raise ValueError(

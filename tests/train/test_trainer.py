@@ -31,6 +31,7 @@ from tests.train.runs import (
 from tests.train.steady import keep_batch_norm_steady
 from train import trainer
 from train.__main__ import main, parse
+from train.settings import TrainSettings
 from train.step import OptimizerStep
 from train.tasks import inputs, lip2speech
 
@@ -71,6 +72,26 @@ def test_schedule_by_minutes_ends_by_the_clock_and_is_lengthened_on_resume(
     assert (run / "checkpoints/step-00000004.pt").exists()
     assert _run(shards, run, "--resume=auto", **timed, **{"schedule.minutes": 6 / 60}) == 0
     assert [line["seconds"] for line in logged(run).values()] == [1, 2, 3, 4, 5, 6]
+
+
+def test_run_computes_with_as_many_threads_as_its_settings_say(
+    shards: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, found, take = torch.get_num_threads(), set(), OptimizerStep.take
+
+    def counted(*given: Any, **more: Any) -> Any:
+        found.add(torch.get_num_threads())
+        return take(*given, **more)
+
+    monkeypatch.setattr(OptimizerStep, "take", counted)
+    try:
+        assert _run(shards, tmp_path / "run", threads=before + 2) == 0
+        assert _run(shards, tmp_path / "run", "--resume=auto", threads=before + 1, steps=9) == 0, "it may change"
+    finally:
+        torch.set_num_threads(before)
+    assert found == {before + 1, before + 2}
+    with pytest.raises(ValueError, match="threads: 1025, and 1 to 1,024 were expected"):
+        dataclasses.replace(TrainSettings(), threads=1025)
 
 
 def test_training_lowers_the_loss(shards: str, tmp_path: Path) -> None:
