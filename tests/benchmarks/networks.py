@@ -18,8 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.asr import ASRModel
-from model.lip_to_speech import LipToSpeech
+from model.lip_to_speech import LipToSpeech, LipToSpeechSettings
 from model.visual_encoder import VisualEncoder
+from model.vocoders.neural_vocoder import Vocoder, VocoderSettings
 
 CLIPS, FRAMES, SIDE = 2, 75, 112
 TOGETHER, ALONE = [slice(0, CLIPS)], [slice(clip, clip + 1) for clip in range(CLIPS)]
@@ -85,12 +86,22 @@ def parts() -> dict[str, Part]:
         vectors: Tensor = visual.resnet(maps.unflatten(0, (CLIPS, FRAMES))[clips].flatten(0, 1).contiguous())
         return vectors
 
+    reading = LipToSpeech(LipToSpeechSettings(intermediate_ctc=(3, 6, 9), posteriors=True, units=100))
+    vocoder = Vocoder(VocoderSettings(width=512, layers=8))
+
+    def read(clips: slice) -> Tensor:
+        output = reading(video[clips], lengths[clips], reference[clips])
+        assert output.unit_logits is not None
+        return torch.cat([x.flatten(1) for x in (output.mel, output.logits, output.unit_logits)], dim=1)
+
     same: list[tuple[str, nn.Module, Run]] = [
         ("Conformer", visual.conformer, lambda clips: visual.conformer(features[clips], lengths[clips])),
         ("CTC head", head, lambda clips: head(features[clips])),
         ("speaker encoder", network.speaker, lambda clips: network.speaker(reference[clips])),
         ("mel decoder", network.decoder, lambda c: network.decoder(features[c], speaker[c], lengths[c])),
         ("asr, beside the whole", asr, lambda clips: asr(mel[clips], 4 * lengths[clips]).logits),
+        ("vocoder, beside the whole", vocoder, lambda clips: vocoder(mel[clips], 4 * lengths[clips])),
+        ("whole, with units and intermediate CTC", reading, read),
     ]
     return {
         "whole": Part(network, whole, plain_whole),
