@@ -11,11 +11,12 @@ MINUTES ?= 30
 CHECKPOINT ?= runs/demo/best.pt
 SHARDS ?= data/grid-shards
 RELEASE := configs/grid-laptop.yaml
+DATA ?= GRID (Cooke, Barker, Cunningham, Shao 2006), one speaker
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo serve release test fuzz lint format benchmarks clean
+.PHONY: install demo serve release release-asr release-vocoder test fuzz lint format benchmarks clean
 
 install: $(INSTALLED)
 
@@ -37,23 +38,22 @@ demo: $(INSTALLED)
 serve: $(INSTALLED)
 	$(BIN)/python -m eval serve --checkpoint $(CHECKPOINT)
 
-# a speaker of GRID (built and with a tokenizer, README.md) in an hour on two cores: release/grid.pt and its model card
+# a speaker of GRID (SHARDS, with a tokenizer: README.md) in an hour on two cores: release/grid-laptop.pt and its model card
 release: $(INSTALLED)
-	$(MAKE) -j2 runs/grid-asr/units.pt runs/grid-vocoder/best.pt
-	$(BIN)/torchrun --standalone --nproc-per-node 2 -m train --config $(RELEASE) --shards $(SHARDS) \
-		--resume auto
+	$(MAKE) -j2 release-asr release-vocoder
+	$(BIN)/torchrun --standalone --nproc-per-node 2 -m train --config $(RELEASE) --shards $(SHARDS) --resume auto
+	rm -rf reports/grid-laptop-val reports/grid-laptop-test
 	for split in val test; do $(BIN)/python -m eval --config $(RELEASE) --shards $(SHARDS) --split $$split \
-		--out reports/grid-$$split --systems '[network,shuffled_lips,ceiling,original]' || exit 1; done
-	$(BIN)/python -m eval release --checkpoint runs/grid/best.pt --asr runs/grid-asr/best.pt \
-		--vocoder runs/grid-vocoder/best.pt --reports '[reports/grid-val,reports/grid-test]' --out release/grid.pt \
-		--data "GRID (Cooke, Barker, Cunningham, Shao 2006), one speaker" --license "CC BY 4.0"
+		--out reports/grid-laptop-$$split --systems '[network,shuffled_lips,ceiling,original]' || exit 1; done
+	$(BIN)/python -m eval release --checkpoint runs/grid-laptop/best.pt --asr runs/grid-laptop-asr/best.pt \
+		--vocoder runs/grid-laptop-vocoder/best.pt --out release/grid-laptop.pt \
+		--reports '[reports/grid-laptop-val,reports/grid-laptop-test]' --data "$(DATA)" --license "CC BY 4.0"
 
-runs/grid-asr/units.pt: $(INSTALLED)
-	$(BIN)/python -m train --config $(RELEASE) --shards $(SHARDS) --task asr --resume auto
-	$(BIN)/python -m train units --asr runs/grid-asr/best.pt --shards $(SHARDS) --out $@
-
-runs/grid-vocoder/best.pt: $(INSTALLED)
-	$(BIN)/python -m train --config $(RELEASE) --shards $(SHARDS) --task vocoder --resume auto
+# both at once: a core each
+release-asr release-vocoder: $(INSTALLED)
+	$(BIN)/python -m train --config $(RELEASE) --shards $(SHARDS) --task $(@:release-%=%) --resume auto
+	$(if $(filter release-asr,$@),$(BIN)/python -m train units --asr runs/grid-laptop-asr/best.pt --shards $(SHARDS) \
+		--out runs/grid-laptop-asr/units.pt)
 
 # TESTS=all also runs the slow ones, PYTEST has further flags: PYTEST="-n 0 -x tests/train". A process a core, each with
 # tests that follow each other, so that few of them make the same corpus

@@ -35,7 +35,7 @@ from model.mel import clip_mels
 from model.segment_sampling import loudest_reference, own_reference, with_references
 from model.synthesis import Synthesizer
 from model.transforms import transform
-from model.vocoders.mel_to_wav import sample_counts
+from model.vocoders.mel_to_wav import GriffinLimSettings, sample_counts
 from pipeline.media.sync import to_pcm16
 from runtime.constants import MEL_FRAMES_PER_VIDEO_FRAME, SAMPLES_PER_FRAME
 from runtime.threads import sleep_when_busy
@@ -105,7 +105,7 @@ class BatchSynthesizer:
         trained = Synthesizer.from_checkpoint(checkpoint, device, vocoder, transforms, settings.checkpoint)
         trained = replace(trained, precision=settings.precision)
         self._trained = replace(trained, tokenizer=tokenizer_of(checkpoint, dataset))
-        self._griffin_lim = replace(trained, vocoder=vocoder_of("default", checkpoint.mel))
+        self._griffin_lim = replace(trained, vocoder=GriffinLimSettings(mel=checkpoint.mel))
         self._untrained = trained.untrained(settings.seed) if "untrained" in settings.systems else None
         self._mean_mel = mean_mel
         self._asr = None

@@ -31,12 +31,11 @@ from eval.report.report import write_report
 from eval.result_schema import ResultsError, names_a_file
 from eval.results import SUMMARY_NAME, Evaluation, table_of, write_clips, write_json
 from eval.scoring import rows_of
-from eval.settings import VOCODERS, EvaluationSettings
+from eval.settings import EvaluationSettings
 from eval.summary import summarize
 from eval.systems import (
     device_of,
     mean_mel_of,
-    own_vocoder,
     partners_of,
     tokenizer_of,
     transforms_of,
@@ -88,8 +87,9 @@ def _evaluate(
     scorers: Sequence[ScoringProcess],
 ) -> Path:
     checkpoint = load_checkpoint(settings.checkpoint)
-    settings = dataclasses.replace(settings, vocoder=own_vocoder(settings.vocoder, checkpoint, settings.checkpoint))
-    checkpoint = dataclasses.replace(checkpoint, training=None, parts={})  # it travels to every actor
+    settings = settings.with_vocoder("vocoder" in checkpoint.parts)
+    own = {task: part for task, part in checkpoint.parts.items() if task == "vocoder"}
+    checkpoint = dataclasses.replace(checkpoint, training=None, parts=own)  # it travels to every actor
     _check(checkpoint, dataset, settings)
     reference, partners = _file_reference(settings, checkpoint), {}
     if "shuffled_lips" in settings.systems:
@@ -145,9 +145,9 @@ def plan(dataset: Dataset, settings: EvaluationSettings) -> PlannedBatches:
 
 def _check(checkpoint: Checkpoint, dataset: Dataset, settings: EvaluationSettings) -> None:
     """Raise now what the actors would raise."""
-    Synthesizer.from_checkpoint(checkpoint, name=settings.checkpoint)
+    vocoder = vocoder_of(settings.vocoder, checkpoint.mel)
+    Synthesizer.from_checkpoint(checkpoint, vocoder=vocoder, name=settings.checkpoint)
     transforms_of(checkpoint, dataset)
-    vocoder_of(settings.vocoder, checkpoint.mel)
     if settings.asr is not None:
         check_asr(settings.asr, tokenizer_of(checkpoint, dataset), settings.beam)
     if settings.address is None:
@@ -174,7 +174,7 @@ def _anywhere(settings: EvaluationSettings) -> EvaluationSettings:
         kind = WHISPER if asr.startswith(WHISPER) else ""
         if Path(asr.removeprefix(kind)).exists():
             asr = kind + str(Path(asr.removeprefix(kind)).absolute())
-    vocoder = settings.vocoder if settings.vocoder in VOCODERS else str(Path(settings.vocoder).absolute())
+    vocoder = str(Path(settings.vocoder_file).absolute()) if settings.vocoder_file else settings.vocoder
     return dataclasses.replace(settings, shards=absolute_url(settings.shards), asr=asr, vocoder=vocoder)
 
 

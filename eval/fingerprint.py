@@ -10,7 +10,7 @@ from typing import Any
 
 from eval.result_schema import FORMAT
 from eval.results import ABOUT_NAME, read_about, write_json
-from eval.settings import VOCODERS, EvaluationSettings
+from eval.settings import EvaluationSettings
 from model.checkpoint import Checkpoint
 from runtime.versions import versions_of
 from shards import Dataset, Store
@@ -29,7 +29,7 @@ def about_of(
     """The content of `evaluation.json`. `identity` is what figures depend on: settings, digests of files."""
     manifest = dataset.store.sha256(MANIFEST_NAME)
     files = {name: _sha256(getattr(settings, name)) for name in ("asr", "speaker_reference")}
-    files["vocoder"] = None if settings.vocoder in VOCODERS else _sha256(settings.vocoder)
+    files["vocoder"] = _sha256(settings.vocoder_file)
     weights = _sha256(settings.checkpoint)
     return {
         "format": FORMAT,

@@ -5,14 +5,13 @@
            --license "CC BY 4.0" --out release/x.pt
 
 Weights are halves (fp16). The file stands wherever a checkpoint may stand: `synthesize` and `serve` speak through the
-vocoder in it, and `--asr` takes the ASR model in it. The card is also written beside it, as Markdown.
+vocoder in it, and `--asr` takes the ASR model in it. The card is also written beside it, x.pt.md.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from jsonargparse import Namespace
 from torch import Tensor
 
+from eval.report.about import vocoder_in_words
 from eval.report.tables import display_or_name
 from eval.results import Evaluation
 from eval.summary import summarize
@@ -30,9 +30,12 @@ from model.lip_to_speech import LipToSpeechSettings
 from runtime.atomic import atomic_write
 from runtime.command_line import CommandParser
 from runtime.terminal import say
+from shards import Store
 
 _EXACT = ("running_mean", "running_var")
 """Ends of the names of weights that stay as they are: in halves small variances would be 0."""
+
+_DIGEST_LENGTH = 64
 
 _METRICS = ("stoi", "estoi", "pesq", "wer", "lips_wer", "mos")
 
@@ -42,15 +45,17 @@ def run(arguments: Sequence[str]) -> int:
     checkpoint is none, of another task, or of another analysis of the mel, a report is none, or `--out` is a file that
     it reads."""
     values = _parse(arguments)
-    out, given = Path(values.out), [values.checkpoint, *filter(None, (getattr(values, task) for task in PARTS))]
-    if out.suffix == ".md" or any(out.exists() and Path(path).exists() and out.samefile(path) for path in given):
-        raise ValueError(f"--out {out}: a file of its own was expected, such as release/x.pt")
+    out = Path(values.out)
+    card = out.with_name(f"{out.name}.md")
+    given = [Path(path) for path in (values.checkpoint, *(getattr(values, task) for task in PARTS)) if path is not None]
+    for made in (out, card):
+        if any(made.exists() and path.exists() and made.samefile(path) for path in given):
+            raise ValueError(f"--out {out}: {made} is read, and would be overwritten: name another file")
     checkpoint = released(values)
     save_checkpoint(out, checkpoint)
-    atomic_write(out.with_suffix(".md"), checkpoint.card.encode())
-    content = out.read_bytes()
-    say(f"{out}: {len(content) / 1e6:.1f} MB, sha256 {hashlib.sha256(content).hexdigest()}")
-    say(f"{out.with_suffix('.md')}: its model card, to be read before both are given away")
+    atomic_write(card, checkpoint.card.encode())
+    say(f"{out}: {out.stat().st_size / 1e6:.1f} MB, sha256 {_sha256(out)}")
+    say(f"{card}: its model card, to be read before both are given away")
     return 0
 
 
@@ -58,7 +63,7 @@ def released(values: Namespace) -> Checkpoint:
     """The checkpoint that is given away; errors as of `run`."""
     whole = load_checkpoint(values.checkpoint)
     check_task(whole, values.checkpoint, "lip2speech")
-    parts = {}
+    parts = dict(_small_parts(whole, values.checkpoint))
     for task in PARTS:
         path = getattr(values, task)
         if path is not None:
@@ -69,6 +74,11 @@ def released(values: Namespace) -> Checkpoint:
             parts[task] = _small(part, path)
     small = dataclasses.replace(_small(whole, values.checkpoint), parts=parts)
     return dataclasses.replace(small, card=_card(small, values))
+
+
+def _small_parts(checkpoint: Checkpoint, path: str) -> Iterator[tuple[str, Checkpoint]]:
+    for task, part in checkpoint.parts.items():
+        yield task, _small(part, f"{path}: its {task}")
 
 
 def _small(checkpoint: Checkpoint, path: str) -> Checkpoint:
@@ -95,7 +105,7 @@ def _card(checkpoint: Checkpoint, values: Namespace) -> str:
     environment = Environment(
         loader=PackageLoader("eval", "templates"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    reports = [_scores(Path(folder)) for folder in values.reports]
+    reports = [_scores(Path(folder), values) for folder in values.reports]
     settings = checkpoint.settings
     assert isinstance(settings, LipToSpeechSettings)
     return environment.get_template("model_card.md").render(
@@ -112,10 +122,18 @@ def _card(checkpoint: Checkpoint, values: Namespace) -> str:
     )
 
 
-def _scores(folder: Path) -> dict[str, Any]:
-    """What a card says of an evaluation: a row a system, a column a metric that was measured."""
+def _scores(folder: Path, values: Namespace) -> dict[str, Any]:
+    """What a card says of an evaluation: a row a system, a column a metric that was measured. `ValueError` where it is
+    of another network or vocoder than is given away."""
     evaluation = Evaluation.open(folder)
     summary, about = summarize(evaluation), evaluation.about
+    vocoder = about.get("identity", {}).get("vocoder", "default")
+    for what, path, digest in (
+        ("checkpoint", values.checkpoint, about.get("checkpoint", {}).get("sha256")),
+        ("vocoder", values.vocoder, vocoder if len(vocoder) == _DIGEST_LENGTH else None),
+    ):
+        if digest is not None and (path is None or digest != _sha256(Path(path))):
+            raise ValueError(f"{folder}: an evaluation of another {what} than {path}: evaluate what is given away")
     systems = summary["systems"]
     metrics = [name for name in _METRICS if any(name in figures for figures in systems.values())]
     displays = {name: display_or_name(name) for name in metrics}
@@ -123,13 +141,18 @@ def _scores(folder: Path) -> dict[str, Any]:
     return {
         "split": about.get("dataset", {}).get("split", ""),
         "clips": summary["clips"],
-        "asr": Path(str(about.get("settings", {}).get("asr") or "")).name,
+        "vocoder": vocoder_in_words(str(about.get("settings", {}).get("vocoder", ""))),
+        "asr": "/".join(Path(str(about.get("settings", {}).get("asr") or "")).parts[-2:]),
         "titles": [displays[name].label for name in metrics],
         "rows": {
             system: [displays[name].format(figures.get(name, {}).get("mean")) for name in metrics]
             for system, figures in systems.items()
         },
     }
+
+
+def _sha256(path: Path) -> str:
+    return Store(str(path.absolute().parent)).sha256(path.name)
 
 
 def _parse(arguments: Sequence[str]) -> Namespace:
@@ -141,5 +164,5 @@ def _parse(arguments: Sequence[str]) -> Namespace:
     add("--reports", type=list[str], default=[], help="folders of evaluations whose scores the card shows")
     add("--data", type=str, required=True, help="what it was trained on, for the card")
     add("--license", type=str, required=True, help="what the data's license lets others do with it, for the card")
-    add("--out", type=str, required=True, help="file to write, and its card with the suffix .md")
+    add("--out", type=str, required=True, help="file to write; its card beside it gets .md at the end")
     return parser.parse(arguments)

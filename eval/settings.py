@@ -12,7 +12,9 @@ from eval.result_schema import SYSTEMS
 from model.vocoders.mel_to_wav import DEFAULT_GRIFFIN_LIM, PUBLISHED_GRIFFIN_LIM
 from runtime.ray_jobs import TASK_TIMEOUT
 
-VOCODERS = {"default": DEFAULT_GRIFFIN_LIM, "griffin_lim": DEFAULT_GRIFFIN_LIM, "published": PUBLISHED_GRIFFIN_LIM}
+VOCODERS = {"griffin_lim": DEFAULT_GRIFFIN_LIM, "published": PUBLISHED_GRIFFIN_LIM}
+OWN = "own"
+"""The vocoder in the checkpoint's own file."""
 
 PUBLISHED_SECONDS = 10.0
 """At which the published test cuts clips (docs/method.md, Segments)."""
@@ -107,7 +109,8 @@ class EvaluationSettings:
                 f"systems: ceiling_griffin_lim is the ceiling itself with the vocoder {self.vocoder}: leave it out, or "
                 "name a checkpoint of the task vocoder"
             )
-        both = {"ceiling_griffin_lim"} if "ceiling" in self.systems and self.vocoder not in VOCODERS else set()
+        neural = self.vocoder not in ("default", *VOCODERS)  # what `default` is, the checkpoint says
+        both = {"ceiling_griffin_lim"} if "ceiling" in self.systems and neural else set()
         object.__setattr__(self, "systems", [name for name in SYSTEMS if name in {*self.systems, *both}])
         if self.protocol == "published":
             for name, value in (
@@ -119,6 +122,21 @@ class EvaluationSettings:
                 if getattr(self, name) not in (default, value):
                     raise ValueError(f"{name}: {getattr(self, name)}, and the published protocol has {value}")
                 object.__setattr__(self, name, value)
+
+    def with_vocoder(self, of_its_own: bool) -> EvaluationSettings:
+        """The settings of a checkpoint that holds a vocoder or not: `default` is no more among them, and
+        `ceiling_griffin_lim` stands beside the ceiling of a neural one (`ValueError`: it is the ceiling itself, or the
+        vocoder is to be the checkpoint's own, which has none)."""
+        if self.vocoder == OWN and not of_its_own:
+            raise ValueError(f"vocoder: {OWN}, and {self.checkpoint} holds none")
+        if self.vocoder != "default":
+            return self
+        return dataclasses.replace(self, vocoder=OWN if of_its_own else "griffin_lim")
+
+    @property
+    def vocoder_file(self) -> str | None:
+        """The checkpoint of the task vocoder, if one is named."""
+        return None if self.vocoder in ("default", OWN, *VOCODERS) else self.vocoder
 
     def identity(self) -> dict[str, Any]:
         """The settings that figures depend on, but for files, of which the bytes count."""
@@ -134,4 +152,6 @@ class EvaluationSettings:
             "task_timeout",
             "metric_timeout",
         )
-        return {name: value for name, value in dataclasses.asdict(self).items() if name not in apart}
+        found = {name: value for name, value in dataclasses.asdict(self).items() if name not in apart}
+        # what it was called when evaluations were made that may be resumed, or compared with this one
+        return found | {"vocoder": "default" if self.vocoder == "griffin_lim" else self.vocoder}

@@ -13,7 +13,6 @@ An untrained network alone reaches STOI 0.43 on synthetic speech, so a figure by
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
@@ -23,7 +22,7 @@ import torch
 from torch import Tensor
 
 from eval.result_schema import SYSTEMS
-from eval.settings import VOCODERS
+from eval.settings import OWN, VOCODERS
 from model.checkpoint import Checkpoint
 from model.lip_to_speech import LipToSpeechSettings
 from model.mel import MelSettings
@@ -145,24 +144,22 @@ def mean_mel_of(dataset: Dataset, splits: Sequence[str], max_padded_frames: int,
     return (total / count).float()
 
 
-def vocoder_of(name: str, mel: MelSettings, device: str | torch.device = "cpu") -> GriffinLimSettings | Vocoder:
-    """The vocoder of a name in `VOCODERS`, or of a checkpoint of the task `vocoder`, for mels of this analysis.
+def vocoder_of(name: str, mel: MelSettings, device: str | torch.device = "cpu") -> GriffinLimSettings | Vocoder | None:
+    """The vocoder of a name in `VOCODERS`, or of a checkpoint of the task `vocoder`, for mels of this analysis; None
+    for `default` and `own`, which `Synthesizer.from_checkpoint` looks for in the network's file.
 
     Raises:
         ValueError: there is no such file, or it is damaged, no vocoder, or of another mel; names what differs.
     """
+    if name in ("default", OWN):
+        return None
     if name in VOCODERS:
         return replace(VOCODERS[name], mel=mel)
     try:
         return load_vocoder(name, mel, device)
     except FileNotFoundError as error:
-        expected = f"expected {', '.join(VOCODERS)} or a checkpoint of the task vocoder"
+        expected = f"expected default, {', '.join(VOCODERS)} or a checkpoint of the task vocoder"
         raise ValueError(f"vocoder: {name}: there is no such file; {expected}") from error
-
-
-def own_vocoder(name: str, checkpoint: Checkpoint, path: str | os.PathLike[str]) -> str:
-    """The name of a vocoder, where `default` is that of the checkpoint's own file, if it holds one."""
-    return str(path) if name == "default" and "vocoder" in checkpoint.parts else name
 
 
 def device_of(wanted: str | None, gpus: int | None = None) -> torch.device:

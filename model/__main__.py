@@ -59,7 +59,8 @@ def info(arguments: Sequence[str]) -> int:
         say(f"  {name:10} {value}")
     for name, number in checkpoint.metrics.items():
         say(f"  {name:10} {number:.4g}")
-    for other in checkpoint.parts.values():
+    for task, other in checkpoint.parts.items():
+        build_network(other, f"{path}: its {task}")
         say(f"  with {_summary(other)}")
     if checkpoint.card:
         say(f"\n{checkpoint.card}")

@@ -198,23 +198,30 @@ def _ours(content: Any) -> Checkpoint:
         metrics=content["metrics"],
         transforms=None if transforms is None else read_settings(TransformSettings, transforms),
         training=content["training"],
-        parts=_parts(content.get("parts", {})),
         card=card,
     )
+    checkpoint = dataclasses.replace(checkpoint, parts=_parts(content.get("parts", {}), checkpoint))
     _check_vocabulary(checkpoint)
     if isinstance(checkpoint.settings, VocoderSettings) and checkpoint.settings.mel != checkpoint.mel:
         raise ValueError(f"settings.mel is {checkpoint.settings.mel}, and that of the checkpoint {checkpoint.mel}")
     return checkpoint
 
 
-def _parts(content: Any) -> dict[str, Checkpoint]:
+def _parts(content: Any, whole: Checkpoint) -> dict[str, Checkpoint]:
+    """The networks that go with a lip-to-speech network, each of its mel and with nothing beside its weights."""
     _check_type("parts", content, dict)
+    if content and whole.kind != "lip2speech":
+        raise ValueError(f"parts: in a checkpoint of the task {whole.kind}, and only lip2speech has them")
     parts = {}
     for task, part in content.items():
-        if task not in PARTS or not isinstance(part, dict) or part.get("kind") != task or part.get("parts"):
+        if task not in PARTS or not isinstance(part, dict) or part.get("kind") != task:
             raise ValueError(f"parts.{str(task)[:50]}: one network each of {', '.join(PARTS)} was expected")
+        if part.get("parts") or part.get("training") or part.get("card"):
+            raise ValueError(f"parts.{task}: a network alone was expected, without parts, training or card")
         try:
             parts[task] = _ours(part)
+            if parts[task].mel != whole.mel:
+                raise ValueError(f"its mel is {parts[task].mel}, and that of the whole {whole.mel}")
         except KeyError as error:
             raise ValueError(f"parts.{task}: {error.args[0]} is missing") from error
         except ValueError as error:

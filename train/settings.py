@@ -132,8 +132,8 @@ class TrainSettings:
             of an epoch takes part with a clip of zeros, which the statistics then see. Without it each rank normalizes
             by its own micro-batch, and rank 0's running statistics are saved, so that a run depends on the number of
             ranks.
-        threads: of a rank, on a CPU; None: as PyTorch has them, one a core. Networks as small as the demo's are faster
-            with one.
+        threads: of a rank, on a CPU; None: one a core, or what OMP_NUM_THREADS says, which torchrun sets to 1. Networks
+            as small as the demo's are faster with one.
         workers: loader processes a rank; 0: none.
         loader_timeout: seconds that a batch of a local dataset is waited for, before that is an error.
         rank_timeout: seconds that ranks wait for one that does not answer, before that is an error.

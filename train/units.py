@@ -75,7 +75,7 @@ def with_units(
         ValueError: it is none, or has no such layer, or the dataset's training splits have too few frames for so many
             clusters.
     """
-    checkpoint = load_checkpoint(path)
+    checkpoint = load_checkpoint(path, "asr")
     network = build_network(checkpoint, path)
     if not isinstance(network, ASRModel):
         raise ValueError(f"{path}: a network of the task {checkpoint.kind}, and asr was expected")

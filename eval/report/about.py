@@ -31,7 +31,12 @@ _REFERENCES = {
     "other": "the loudest stretch of another clip of the same speaker",
 }
 
-_VOCODERS = {"default": "Griffin-Lim", "griffin_lim": "Griffin-Lim", "published": "Griffin-Lim as published"}
+_VOCODERS = {
+    "default": "Griffin-Lim",
+    "griffin_lim": "Griffin-Lim",
+    "own": "neural, of the checkpoint's file",
+    "published": "Griffin-Lim as published",
+}
 
 _LEAK = {"masked": "without the leak", "published": "the leak included"}
 """By what the checkpoint's networks do with padding (`model.padding`)."""
@@ -99,11 +104,11 @@ def lead(evaluation: Evaluation, summary: Mapping[str, Any]) -> dict[str, str]:
         "length": length(summary["seconds"]),
         "speakers": counted(len(summary["speakers"]), "speaker"),
         "speaker_reference": _speaker_reference(evaluation, settings.get("speaker_reference", "")),
-        "vocoder": _vocoder(str(settings.get("vocoder", ""))),
+        "vocoder": vocoder_in_words(str(settings.get("vocoder", ""))),
     }
 
 
-def _vocoder(name: str) -> str:
+def vocoder_in_words(name: str) -> str:
     """Which vocoder was used, in words; of a checkpoint its folder and name."""
     path = PurePath(name)
     return _VOCODERS.get(name, f"neural, {'/'.join(path.parts[-2:])}" if name else "")

@@ -21,7 +21,7 @@ from eval.serve.face_job import METRICS, FaceJob
 from eval.serve.live_job import LiveJob
 from eval.serve.wire import Message, WireError, encoded, receive_blocking
 from eval.synthesize import find_lips
-from eval.systems import device_of, own_vocoder, vocoder_of
+from eval.systems import device_of, vocoder_of
 from model.checkpoint import load_checkpoint
 from model.synthesis import Synthesizer
 from pipeline.tracking.face_networks import MissingModelsError, network
@@ -115,7 +115,7 @@ def serve(descriptor: int, parent: int, checkpoint: str, vocoder: str, device: s
         if chosen.type == "cpu":
             sleep_when_busy()
         loaded = load_checkpoint(checkpoint)
-        speaks = vocoder_of(own_vocoder(vocoder, loaded, checkpoint), loaded.mel, chosen)
+        speaks = vocoder_of(vocoder, loaded.mel, chosen)
         synthesizer = Synthesizer.from_checkpoint(loaded, chosen, speaks, name=checkpoint)
         warm_up(synthesizer)
     except (ValueError, OSError) as error:

@@ -26,7 +26,7 @@ from eval.synthesize.mux import check_container, encode_speech, mux_sound
 from eval.synthesize.part_times import DECODING, NETWORK, VOCODER, PartTimes
 from eval.synthesize.plain_copy import on_plain_copy
 from eval.synthesize.video_info import probe_video
-from eval.systems import device_of, own_vocoder, vocoder_of
+from eval.systems import device_of, vocoder_of
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.synthesis import Synthesizer
 from model.transforms import TransformSettings
@@ -73,8 +73,7 @@ def _synthesize(values: Namespace, plain: Path, found: list[str]) -> int:
     _check_not_over(out, [video, values.speaker_reference, values.coordinates, values.checkpoint])
     checkpoint = load_checkpoint(values.checkpoint)
     # a published file does not say what crops it was trained on: LRS2's, unless --size says otherwise
-    name = own_vocoder(values.vocoder, checkpoint, values.checkpoint)
-    vocoder = vocoder_of(name, checkpoint.mel, device)
+    vocoder = vocoder_of(values.vocoder, checkpoint.mel, device)
     synthesizer = Synthesizer.from_checkpoint(checkpoint, device, vocoder, name=values.checkpoint)
     square, notes = _square(values, synthesizer.transforms)
     reference = _reference(video, values.speaker_reference, checkpoint)

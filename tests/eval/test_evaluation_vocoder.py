@@ -15,6 +15,7 @@ from eval.results import Evaluation
 from eval.systems import vocoder_of
 from model.checkpoint import Checkpoint, save_checkpoint
 from model.mel import MelSettings
+from model.vocoders.mel_to_wav import GriffinLimSettings
 from model.vocoders.neural_vocoder import Vocoder
 from shards import Dataset
 from shards.format.wav import decode_wav
@@ -96,7 +97,11 @@ def test_systems_refuse_the_ceiling_of_griffin_lim_without_another_vocoder(
     dataset: Dataset, checkpoint: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(ValueError, match="ceiling_griffin_lim is the ceiling itself"):
-        small_evaluation(dataset, checkpoint, tmp_path, systems=SYSTEMS)
+        small_evaluation(dataset, checkpoint, tmp_path, systems=SYSTEMS, vocoder="griffin_lim")
+    with pytest.raises(ValueError, match="ceiling_griffin_lim is the ceiling itself"):
+        evaluate(small_evaluation(dataset, checkpoint, tmp_path, systems=SYSTEMS))
+    with pytest.raises(ValueError, match=r"vocoder: own, and .*best\.pt holds none"):
+        evaluate(small_evaluation(dataset, checkpoint, tmp_path, vocoder="own"))
     with pytest.raises(ValueError, match="the published protocol has published"):
         small_evaluation(dataset, checkpoint, tmp_path, vocoder="v.pt", protocol="published")
 
@@ -104,6 +109,7 @@ def test_systems_refuse_the_ceiling_of_griffin_lim_without_another_vocoder(
 def test_vocoder_of_a_name_is_griffin_lim_of_the_mel_and_of_a_file_the_network(tmp_path: Path) -> None:
     mel = MelSettings(fmax=7000.0)
     griffin_lim = vocoder_of("published", mel)
-    assert not isinstance(griffin_lim, Vocoder)
+    assert isinstance(griffin_lim, GriffinLimSettings)
     assert (griffin_lim.mel, griffin_lim.inversion) == (mel, "published")
     assert isinstance(vocoder_of(str(_written(tmp_path / "v.pt", mel)), mel), Vocoder)
+    assert vocoder_of("default", mel) is None, "the network's file says"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from eval.__main__ import main
 from eval.asr import load_asr
 from eval.evaluation import evaluate
 from eval.results import Evaluation
+from model.__main__ import main as model_main
 from model.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from model.mel import MelSettings
 from model.synthesis import Synthesizer
@@ -81,7 +83,7 @@ def test_release_holds_halves_of_all_networks_and_nothing_of_training(parts: Pat
 
 
 def test_release_has_a_card_with_scores_license_and_consent(released: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    card = released.with_suffix(".md").read_text()
+    card = released.with_name("x.pt.md").read_text()
     assert card == load_checkpoint(released).card
     for expected in ("Trained on: drawn faces.", "License of the data: none.", "Split `test`, 1 clips", "## Consent"):
         assert expected in card
@@ -101,32 +103,39 @@ def test_evaluation_of_a_release_speaks_through_its_vocoder(
     released: Path, parts: Path, dataset: Dataset, tmp_path: Path
 ) -> None:
     def evaluated(out: str, **more: Any) -> Evaluation:
-        systems = ["network", "ceiling"]
-        evaluate(small_evaluation(dataset, released, tmp_path / out, metrics=["estoi"], systems=systems, **more))
+        chosen = {"metrics": ["estoi"], "systems": ["network", "ceiling"], **more}
+        evaluate(small_evaluation(dataset, released, tmp_path / out, **chosen))
         return Evaluation.open(tmp_path / out)
 
     own = evaluated("own", asr=str(released))
     assert own.systems == ["network", "ceiling", "ceiling_griffin_lim"]
+    assert "neural, of the checkpoint" in (own.folder / "report.html").read_text()
     assert {"wer", "cer"} <= set(own.measured)
-    assert "Vocoder: neural" in (own.folder / "report.html").read_text()
-    assert evaluated("other", vocoder="griffin_lim").systems == ["network", "ceiling"]
+    other = evaluated("other", vocoder="griffin_lim")
+    assert other.systems == ["network", "ceiling"]
+    assert other.about["identity"]["vocoder"] == "default", "as in evaluations before there was another"
+    assert evaluated("asked", systems=["network", "ceiling_griffin_lim"]).systems == ["network", "ceiling_griffin_lim"]
 
 
-def test_release_names_what_cannot_be_packed(parts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_release_names_what_cannot_be_packed(
+    parts: Path, dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     vocoder = small_vocoder(MelSettings(preemphasis=0.9))
     other = Checkpoint(vocoder.settings, vocoder.state_dict(), mel=MelSettings(preemphasis=0.9))
     save_checkpoint(tmp_path / "other.pt", other)
-    large = load_checkpoint(parts / "best.pt")
-    large = dataclasses.replace(large, weights={name: 1e6 * x for name, x in large.weights.items()})
-    save_checkpoint(tmp_path / "large.pt", large)
+    whole = load_checkpoint(parts / "best.pt")
+    for name, factor in (("large.pt", 1e6), ("changed.pt", 1.01)):
+        weights = {key: factor * x if x.is_floating_point() else x for key, x in whole.weights.items()}
+        save_checkpoint(tmp_path / name, dataclasses.replace(whole, weights=weights))
+    evaluate(small_evaluation(dataset, tmp_path / "changed.pt", tmp_path / "report", metrics=["estoi"]))
     for arguments, message in (
         (["--vocoder", str(tmp_path / "other.pt")], "other.pt: its mel is"),
         (["--vocoder", str(parts / "asr.pt")], "asr.pt: a network of the task asr, and vocoder was expected"),
         (["--checkpoint", str(parts / "asr.pt")], "asr.pt: a network of the task asr, and lip2speech was expected"),
         (["--checkpoint", str(tmp_path / "large.pt")], "beyond what halves can hold"),
         (["--reports", f"[{tmp_path}]"], str(tmp_path)),
-        (["--out", str(parts / "best.pt")], "best.pt: a file of its own was expected"),
-        (["--out", str(tmp_path / "x.md")], "x.md: a file of its own was expected"),
+        (["--out", str(parts / "best.pt")], "best.pt is read, and would be overwritten"),
+        (["--reports", f"[{tmp_path / 'report'}]"], "report: an evaluation of another checkpoint than"),
     ):
         given = ["--checkpoint", str(parts / "best.pt"), "--out", str(tmp_path / "x.pt"), *arguments]
         assert main(["release", *given, *CARD]) == 2
@@ -134,22 +143,66 @@ def test_release_names_what_cannot_be_packed(parts: Path, tmp_path: Path, capsys
         assert not (tmp_path / "x.pt").exists()
 
 
-@pytest.mark.parametrize("wrong", ["a part of another name", "a part in a part", "no network", "a card of bytes"])
-def test_release_that_is_none_is_refused(released: Path, tmp_path: Path, wrong: str) -> None:
+def test_release_of_a_release_keeps_its_parts(released: Path, tmp_path: Path) -> None:
+    assert main(["release", "--checkpoint", str(released), *CARD, "--out", str(tmp_path / "y.pt")]) == 0
+    assert sorted(load_checkpoint(tmp_path / "y.pt").parts) == ["asr", "vocoder"]
+
+
+def test_release_is_described_with_its_parts(released: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert model_main(["info", str(released)]) == 0
+    said = capsys.readouterr().out
+    assert "with asr, " in said
+    assert "with vocoder, " in said
+    assert "## Consent" in said
+
+
+def _other_name(content: Any) -> None:
+    content["parts"]["asr"] = content["parts"]["vocoder"]
+
+
+def _nested(content: Any) -> None:
+    content["parts"]["vocoder"]["parts"] = {"asr": content["parts"]["asr"]}
+
+
+def _trained_part(content: Any) -> None:
+    content["parts"]["asr"]["training"] = {"step": 1}
+
+
+def _no_network(content: Any) -> None:
+    content["parts"]["vocoder"] = [1]
+
+
+def _other_mel(content: Any) -> None:
+    content["mel"]["fmax"] = 7000.0
+
+
+def _parts_of_an_asr_model(content: Any) -> None:
+    content |= {name: content["parts"]["asr"][name] for name in ("kind", "settings", "weights", "tokenizer")}
+
+
+def _card_of_bytes(content: Any) -> None:
+    content["card"] = b"x"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "named"),
+    [
+        (_other_name, r"parts\.asr: one network each of vocoder, asr was expected"),
+        (_no_network, r"parts\.vocoder: one network each"),
+        (_nested, r"parts\.vocoder: a network alone was expected"),
+        (_trained_part, r"parts\.asr: a network alone was expected"),
+        (_other_mel, r"parts\.(asr|vocoder): its mel is"),
+        (_parts_of_an_asr_model, "parts: in a checkpoint of the task asr, and only lip2speech has them"),
+        (_card_of_bytes, "card is a bytes, and str was expected"),
+    ],
+)
+def test_release_that_is_none_is_refused(
+    released: Path, tmp_path: Path, spoil: Callable[[Any], None], named: str
+) -> None:
     content = torch.load(released, weights_only=True)
-    vocoder = content["parts"]["vocoder"]
-    match wrong:
-        case "a part of another name":
-            content["parts"]["asr"] = vocoder
-        case "a part in a part":
-            vocoder["parts"] = {"asr": content["parts"]["asr"]}
-        case "no network":
-            content["parts"]["vocoder"] = [1]
-        case _:
-            content["card"] = b"x"
+    spoil(content)
     torch.save(content, tmp_path / "x.pt")
-    expected = "card is a bytes" if wrong == "a card of bytes" else r"x\.pt: .*parts\.(vocoder|asr): one network each"
-    with pytest.raises(CheckpointError, match=expected):
+    with pytest.raises(CheckpointError, match=rf"x\.pt: .*{named}"):
         load_checkpoint(tmp_path / "x.pt")
 
 
