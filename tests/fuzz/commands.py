@@ -59,6 +59,10 @@ class Command:
         return shlex.split(self.line)[1:]
 
 
+_RELEASE = (
+    f"release --checkpoint={_BEST} --asr=runs/asr/best.pt --vocoder=runs/vocoder/best.pt --data=faces --license=none"
+)
+
 SCENE = [
     f"pipeline build {_BUILD} --out data",
     f"pipeline build {_BUILD} --out data-mkv --roi-codec ffv1",
@@ -67,6 +71,7 @@ SCENE = [
     f"train {_ON_DATA} --task=vocoder --out=runs/vocoder",
     f"train {_ON_DATA} --out=runs/main",
     f"eval {_EVALUATE} {_SYSTEMS} --out=reports/a",
+    f"eval {_RELEASE} --out=release.pt",
 ]
 """What makes the scene's datasets, runs and a report of its corpus."""
 
@@ -160,6 +165,11 @@ COMMANDS = {
     "eval with vocoder": Command(
         f"eval {_EVALUATE} --out=new --vocoder=runs/vocoder/best.pt --clips=1", "data runs", "new"
     ),
+    "eval of a release": Command(
+        f"eval {_EVALUATE} --checkpoint=release.pt --asr=release.pt --out=new --clips=1", "data release.pt", "new"
+    ),
+    "release": Command(f"eval {_RELEASE} --out=new.pt", "runs", "new.pt new.pt.md", "new.pt"),
+    "model info release": Command("model info release.pt", "release.pt"),
     "eval with a reference": Command(
         f"eval {_EVALUATE} --out=new --speaker-reference=sounds/s/1.wav --clips=1", "data runs sounds", "new"
     ),

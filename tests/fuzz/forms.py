@@ -74,13 +74,14 @@ FORMS: dict[str, Form] = {
     ),
     "tokenizer": Form("data/tokenizer.model", damaged_bytes, ("train", "import tokenizer", "resume", "verify")),
     "checkpoint": Form(
-        "runs/main/best.pt", damaged_checkpoint, ("model info", *_CHECKPOINT_READERS), _CHECKPOINT_READERS
+        "runs/main/best.pt", damaged_checkpoint, ("model info", "release", *_CHECKPOINT_READERS), _CHECKPOINT_READERS
     ),
     "exported checkpoint": Form("runs/main/best.pt", damaged_checkpoint, ("export",)),
     "ASR checkpoint": Form("runs/asr/best.pt", damaged_checkpoint, ("init asr", "eval with asr")),
     "vocoder checkpoint": Form(
         "runs/vocoder/best.pt", damaged_checkpoint, ("model info vocoder", "eval with vocoder"), ("eval with vocoder",)
     ),
+    "released file": Form("release.pt", damaged_checkpoint, ("model info release", "eval of a release")),
     "published checkpoint": Form("published.pt", damaged_checkpoint, ("model info published", "import published")),
     "resume state": Form(
         "runs/main/checkpoints/step-00000002.pt", damaged_checkpoint, ("resume", "resume a file"), ("resume",)
