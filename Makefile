@@ -3,10 +3,10 @@
 # PYTHON chooses the interpreter. A torch that is already in .venv is kept, so a CPU or CUDA build of one's own choice
 # may be installed there first.
 
-# STEPS is how long the demo trains: 1500 take a few minutes, 3000 give the figures of docs/results.md.
+# STEPS is how long the demo trains: 1000 take a few minutes, 3000 give the figures of docs/results.md.
 
 PYTHON ?= python3
-STEPS ?= 1500
+STEPS ?= 1000
 MINUTES ?= 30
 CHECKPOINT ?= runs/demo/best.pt
 SHARDS ?= data/grid-shards
