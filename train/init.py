@@ -197,7 +197,7 @@ def own_asr(run_dir: RunDir, settings: TrainSettings, resuming: bool) -> str | N
 def load_content_asr(settings: TrainSettings, device: torch.device) -> ASRModel | None:
     """The frozen ASR model of the output content loss and of units, with the network's padding; None where none is
     named (`ValueError`: the checkpoint is of another kind, or has not the units that the network predicts)."""
-    units = 0 if settings.task == "asr" else settings.network.units
+    units = settings.network.units if settings.task in ("vsr", "lip2speech") else 0
     if settings.init_asr is None:
         if units:
             raise ValueError(

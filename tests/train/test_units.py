@@ -96,6 +96,11 @@ def test_units_need_an_asr_model_that_has_as_many(
     assert "network.units" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("task", ["asr", "vocoder"])
+def test_units_of_the_network_are_nothing_to_tasks_that_read_no_lips(shards: str, tmp_path: Path, task: str) -> None:
+    assert main([*task_flags(task, shards, tmp_path / "run", steps=1), "--network.units=7"]) == 0
+
+
 @pytest.mark.parametrize(
     ("flag", "said"),
     [
