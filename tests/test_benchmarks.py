@@ -16,6 +16,7 @@ from pipeline.corpora import index_corpus
 from shards import Sample
 from shards.format.manifest import ERRORS_NAME
 from tests.benchmarks import large_index, vocoder
+from tests.benchmarks.busy_machine import small_step
 from tests.benchmarks.gpu import __main__ as gpu
 from tests.benchmarks.gpu import train_shards
 from tests.benchmarks.gpu.steps import rows
@@ -55,6 +56,11 @@ def test_vocoder_measures_griffin_lim_and_the_neural_one(samples: list[Sample]) 
     header, rule, *rows = vocoder.measure([sample for sample in samples if len(sample.wav) > 8000][:2], small_vocoder())
     assert [row.split("|")[1].strip() for row in rows] == ["Griffin-Lim", "neural"]
     assert {row.count("|") for row in (header, rule, *rows)} == {7}
+
+
+def test_busy_machine_takes_steps_of_the_demo_s_sizes() -> None:
+    step, batch = small_step()
+    step(batch)
 
 
 def test_training_vs_plain_measures_both_ways(small_settings: BuildSettings, samples: list[Sample]) -> None:

@@ -11,7 +11,7 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
@@ -19,12 +19,15 @@ from time import perf_counter
 import torch
 
 from runtime.threads import sleep_when_busy
-from tests.benchmarks.plain_baseline import noise_examples, plain_step
+from tests.benchmarks.plain_baseline import Example, noise_examples, plain_step
+from tests.benchmarks.training_vs_plain import CONFIG, PUBLISHED_FORM
 from train.__main__ import parse
 
 ROOT = Path(__file__).resolve().parents[2]
 _LENGTHS = (25, 25)
 _SECONDS, _BUSY = 3.0, 2
+_SECONDS_BEFORE = 5.0
+"""Of steps that do not count: until then a worker may take the one before it, which has just ended, for a busy one."""
 _COUNTING = "import time\nend = time.monotonic() + 600\nwhile time.monotonic() < end: pass"  # should nobody end it
 WAYS = {
     "as PyTorch has it": ["plain"],
@@ -92,19 +95,28 @@ def _rate(worker: subprocess.Popen[str]) -> float:
     return float(worker.stdout.readline())
 
 
+def small_step() -> tuple[Callable[[Example], None], Example]:
+    """A step of the demo's sizes in the published form, and what it trains on."""
+    settings, _, _ = parse([f"--config={CONFIG}", *PUBLISHED_FORM])
+    return plain_step(settings, 40), noise_examples(_LENGTHS, settings.transforms.size)
+
+
 def _work(how: str) -> None:
     """What a worker does: whenever a line comes, steps for some seconds, and their frames a second."""
     if how == "watched":
         sleep_when_busy()
-    settings, _, _ = parse([f"--config={ROOT / 'configs' / 'demo.yaml'}"])
-    step, batch = plain_step(settings, 40), noise_examples(_LENGTHS, settings.transforms.size)
+    step, batch = small_step()
     for _ in sys.stdin:
+        _rate_of(step, batch, _SECONDS_BEFORE)
+        print(_rate_of(step, batch, _SECONDS), flush=True)
+
+
+def _rate_of(step: Callable[[Example], None], batch: Example, seconds: float) -> float:
+    began, steps = perf_counter(), 0
+    while perf_counter() - began < seconds:
         step(batch)
-        began, steps = perf_counter(), 0
-        while perf_counter() - began < _SECONDS:
-            step(batch)
-            steps += 1
-        print(steps * sum(_LENGTHS) / (perf_counter() - began), flush=True)
+        steps += 1
+    return steps * sum(_LENGTHS) / (perf_counter() - began)
 
 
 if __name__ == "__main__":
