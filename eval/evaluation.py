@@ -33,14 +33,7 @@ from eval.results import SUMMARY_NAME, Evaluation, table_of, write_clips, write_
 from eval.scoring import rows_of
 from eval.settings import EvaluationSettings
 from eval.summary import summarize
-from eval.systems import (
-    device_of,
-    mean_mel_of,
-    partners_of,
-    tokenizer_of,
-    transforms_of,
-    vocoder_of,
-)
+from eval.systems import device_of, mean_mel_of, partners_of, tokenizer_of, transforms_of, vocoder_of
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.segment_sampling import Segment
 from model.synthesis import Synthesizer

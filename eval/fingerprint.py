@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +18,9 @@ from shards import Dataset, Store
 from shards.format.manifest import MANIFEST_NAME
 from shards.loading.planned_batches import MicroBatch
 
+DIGEST = re.compile("[0-9a-f]{64}")
+"""What stands in an evaluation's identity for a file."""
+
 _LIBRARIES = (
     *("lip-to-speech", "torch", "numpy", "scipy", "soxr", "librosa", "pystoi", "pesq", "jiwer", "ray"),
     *("faster-whisper", "whisper-normalizer", "Resemblyzer", "speechmos", "onnxruntime"),
@@ -28,9 +32,9 @@ def about_of(
 ) -> dict[str, Any]:
     """The content of `evaluation.json`. `identity` is what figures depend on: settings, digests of files."""
     manifest = dataset.store.sha256(MANIFEST_NAME)
-    files = {name: _sha256(getattr(settings, name)) for name in ("asr", "speaker_reference")}
-    files["vocoder"] = _sha256(settings.vocoder_file)
-    weights = _sha256(settings.checkpoint)
+    files = {name: digest_of(getattr(settings, name)) for name in ("asr", "speaker_reference")}
+    files["vocoder"] = digest_of(settings.vocoder_file)
+    weights = digest_of(settings.checkpoint)
     return {
         "format": FORMAT,
         "identity": {
@@ -62,7 +66,8 @@ def about_of(
     }
 
 
-def _sha256(path: str | None) -> str | None:
+def digest_of(path: str | None) -> str | None:
+    """SHA-256 of a file; None where there is none."""
     if path is None or not Path(path).is_file():
         return None
     file = Path(path).absolute()

@@ -11,7 +11,7 @@ vocoder in it, and `--asr` takes the ASR model in it. The card is also written b
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +20,19 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from jsonargparse import Namespace
 from torch import Tensor
 
+from eval.fingerprint import DIGEST, digest_of
 from eval.report.about import vocoder_in_words
 from eval.report.tables import display_or_name
 from eval.results import Evaluation
 from eval.summary import summarize
 from model.asr import ASRSettings
 from model.checkpoint import PARTS, Checkpoint, build_network, check_task, load_checkpoint, save_checkpoint
-from model.lip_to_speech import LipToSpeechSettings
 from runtime.atomic import atomic_write
 from runtime.command_line import CommandParser
 from runtime.terminal import say
-from shards import Store
 
 _EXACT = ("running_mean", "running_var")
 """Ends of the names of weights that stay as they are: in halves small variances would be 0."""
-
-_DIGEST_LENGTH = 64
 
 _METRICS = ("stoi", "estoi", "pesq", "wer", "lips_wer", "mos")
 
@@ -54,7 +51,7 @@ def run(arguments: Sequence[str]) -> int:
     checkpoint = released(values)
     save_checkpoint(out, checkpoint)
     atomic_write(card, checkpoint.card.encode())
-    say(f"{out}: {out.stat().st_size / 1e6:.1f} MB, sha256 {_sha256(out)}")
+    say(f"{out}: {out.stat().st_size / 1e6:.1f} MB, sha256 {digest_of(values.out)}")
     say(f"{card}: its model card, to be read before both are given away")
     return 0
 
@@ -63,7 +60,7 @@ def released(values: Namespace) -> Checkpoint:
     """The checkpoint that is given away; errors as of `run`."""
     whole = load_checkpoint(values.checkpoint)
     check_task(whole, values.checkpoint, "lip2speech")
-    parts = dict(_small_parts(whole, values.checkpoint))
+    parts = {task: _small(part, f"{values.checkpoint}: its {task}") for task, part in whole.parts.items()}
     for task in PARTS:
         path = getattr(values, task)
         if path is not None:
@@ -74,11 +71,6 @@ def released(values: Namespace) -> Checkpoint:
             parts[task] = _small(part, path)
     small = dataclasses.replace(_small(whole, values.checkpoint), parts=parts)
     return dataclasses.replace(small, card=_card(small, values))
-
-
-def _small_parts(checkpoint: Checkpoint, path: str) -> Iterator[tuple[str, Checkpoint]]:
-    for task, part in checkpoint.parts.items():
-        yield task, _small(part, f"{path}: its {task}")
 
 
 def _small(checkpoint: Checkpoint, path: str) -> Checkpoint:
@@ -106,14 +98,11 @@ def _card(checkpoint: Checkpoint, values: Namespace) -> str:
         loader=PackageLoader("eval", "templates"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     reports = [_scores(Path(folder), values) for folder in values.reports]
-    settings = checkpoint.settings
-    assert isinstance(settings, LipToSpeechSettings)
     return environment.get_template("model_card.md").render(
         name=Path(values.out).name,
         data=values.data,
         license=values.license,
         reports=reports,
-        settings=settings,
         step=checkpoint.step,
         sizes={
             task: sum(x.numel() for x in each.weights.values())
@@ -127,17 +116,16 @@ def _scores(folder: Path, values: Namespace) -> dict[str, Any]:
     of another network or vocoder than is given away."""
     evaluation = Evaluation.open(folder)
     summary, about = summarize(evaluation), evaluation.about
-    vocoder = about.get("identity", {}).get("vocoder", "default")
+    vocoder = str(about.get("identity", {}).get("vocoder"))
     for what, path, digest in (
         ("checkpoint", values.checkpoint, about.get("checkpoint", {}).get("sha256")),
-        ("vocoder", values.vocoder, vocoder if len(vocoder) == _DIGEST_LENGTH else None),
+        ("vocoder", values.vocoder, vocoder if DIGEST.fullmatch(vocoder) else None),
     ):
-        if digest is not None and (path is None or digest != _sha256(Path(path))):
+        if digest is not None and digest != digest_of(path):
             raise ValueError(f"{folder}: an evaluation of another {what} than {path}: evaluate what is given away")
     systems = summary["systems"]
     metrics = [name for name in _METRICS if any(name in figures for figures in systems.values())]
     displays = {name: display_or_name(name) for name in metrics}
-
     return {
         "split": about.get("dataset", {}).get("split", ""),
         "clips": summary["clips"],
@@ -149,10 +137,6 @@ def _scores(folder: Path, values: Namespace) -> dict[str, Any]:
             for system, figures in systems.items()
         },
     }
-
-
-def _sha256(path: Path) -> str:
-    return Store(str(path.absolute().parent)).sha256(path.name)
 
 
 def _parse(arguments: Sequence[str]) -> Namespace:

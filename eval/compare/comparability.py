@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from itertools import islice
 from typing import Any
 
+from eval.fingerprint import DIGEST
 from eval.report.about import flatten
 from eval.results import Evaluation
 
@@ -18,7 +18,6 @@ _LONGEST = 300
 """Characters of a value that are said."""
 
 _TITLES = {"manifest": "the dataset (its manifest)"}
-_DIGEST = re.compile("[0-9a-f]{64}")
 _CLIP = {"frames": "length", "text": "transcript", "speaker_reference": "speaker reference"}
 
 Clips = dict[str, dict[str, Any]]
@@ -76,4 +75,4 @@ def _settings(about: Mapping[str, Any]) -> dict[str, str]:
     identity = {name: value for name, value in (about.get("identity") or {}).items() if name not in _IGNORED}
     versions = {f"the version of {name}": value for name, value in (about.get("versions") or {}).items()}
     flat = flatten(identity) | flatten(versions)
-    return {name: f"{text[:12]}..." if _DIGEST.fullmatch(text) else text for name, text in flat.items()}
+    return {name: f"{text[:12]}..." if DIGEST.fullmatch(text) else text for name, text in flat.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -141,6 +142,15 @@ def test_release_names_what_cannot_be_packed(
         assert main(["release", *given, *CARD]) == 2
         assert message in capsys.readouterr().err
         assert not (tmp_path / "x.pt").exists()
+
+
+def test_release_takes_a_report_whose_identity_is_odd(parts: Path, dataset: Dataset, tmp_path: Path) -> None:
+    evaluate(small_evaluation(dataset, parts / "best.pt", tmp_path / "report", metrics=["estoi"]))
+    file = tmp_path / "report/evaluation.json"
+    about = json.loads(file.read_text())
+    about["identity"]["vocoder"] = 7
+    file.write_text(json.dumps(about))
+    assert _release(parts, tmp_path / "x.pt", "--reports", f"[{tmp_path / 'report'}]") == 0
 
 
 def test_release_of_a_release_keeps_its_parts(released: Path, tmp_path: Path) -> None:
