@@ -28,7 +28,8 @@ class LossSettings:
         mel, ctc, content: weights of the three losses.
         units: weight of the cross-entropy of units, where a network predicts them.
         intermediate_ctc: share of the layers of intermediate CTC in the loss of CTC, where a network has any.
-        delta: weight of a fourth, which the published method does not have: the mel's slopes in time and in pitch.
+        delta, estoi: weights of two that the published method does not have: the mel's slopes in time and in pitch, and
+            the correlation that makes for intelligibility (`model.estoi_loss`).
         content_after_epoch: epochs, counted from 1, that come first.
         content_below: mean L1 of an epoch, in natural-log units, that switches it on.
     """
@@ -39,6 +40,7 @@ class LossSettings:
     units: float = 20.0
     intermediate_ctc: float = 0.5
     delta: float = 0.0
+    estoi: float = 0.0
     content_after_epoch: int = 5
     content_below: float = 0.7
 

@@ -208,13 +208,23 @@ def mel_filter_bank(settings: MelSettings = MelSettings()) -> Tensor:
     """
     with torch.inference_mode(False):  # it is kept, and may be needed with gradients later
         bins = torch.linspace(0, settings.sample_rate / 2, settings.n_fft // 2 + 1, dtype=torch.float64)
-        ends = _hz_to_mel(torch.tensor([settings.fmin, settings.fmax], dtype=torch.float64))
-        edges = _mel_to_hz(torch.linspace(float(ends[0]), float(ends[1]), settings.n_mels + 2, dtype=torch.float64))
+        edges = _band_edges(settings)
         lower, centre, upper = edges[:-2, None], edges[1:-1, None], edges[2:, None]
         rising = (bins - lower) / (centre - lower)
         falling = (upper - bins) / (upper - centre)
         triangles = torch.minimum(rising, falling).clamp_min(0)
         return (triangles * 2 / (upper - lower)).float()
+
+
+def band_centres(settings: MelSettings = MelSettings()) -> Tensor:
+    """float64 (n_mels,) Hz, on the CPU: the peaks of the bands' triangles."""
+    return _band_edges(settings)[1:-1]
+
+
+def _band_edges(settings: MelSettings) -> Tensor:
+    """float64 (n_mels + 2,) Hz: each band runs from its edge to the next but one."""
+    ends = _hz_to_mel(torch.tensor([settings.fmin, settings.fmax], dtype=torch.float64))
+    return _mel_to_hz(torch.linspace(float(ends[0]), float(ends[1]), settings.n_mels + 2, dtype=torch.float64))
 
 
 # The Slaney scale: linear up to 1 kHz at 200/3 Hz a mel, then logarithmic, 27 mels a factor of 6.4.

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from model.estoi_loss import estoi_loss
 from model.lip_to_speech import LipToSpeech, LipToSpeechOutput
 from model.losses import content_loss, delta_l1, mel_l1, mel_l1_per_clip
 from model.segment_sampling import with_references
@@ -44,6 +45,7 @@ class Lip2SpeechTask(Task):
         "units",
         "content",
         "delta",
+        "estoi",
         "ctc_skipped",
     )
     default_best: ClassVar[Score] = "stoi"
@@ -90,6 +92,10 @@ class Lip2SpeechTask(Task):
             delta = delta_l1(output.mel, inputs.target, mel_lengths)
             total = total + weights.delta * delta
             parts["delta"] = delta.detach()
+        if weights.estoi:
+            estoi = estoi_loss(output.mel, inputs.target, mel_lengths)
+            total = total + weights.estoi * estoi
+            parts["estoi"] = estoi.detach()
         if content is not None:
             total = total + weights.content * content
             parts["content"] = content.detach()

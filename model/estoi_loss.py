@@ -1,0 +1,85 @@
+"""ESTOI loss: one minus extended short-time objective intelligibility, as far as two mels can show it.
+
+ESTOI (Jensen and Taal, 2016) compares the energies of third octaves in runs of 384 ms: each run is normalized along
+time and then across bands, and what is left of two sounds is correlated. Here the energies are read off the mels, so
+that the gradient needs no waveform, and runs are weighted by how much of them is sound, where ESTOI takes the silent
+frames out. A mel has wider frames than ESTOI (40 ms, not 26) and no phase: the loss of a mel is lower than one minus
+the ESTOI of any waveform that is made of it.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from model.mel import MelSettings, band_centres, natural_log
+from model.padding import valid_mask
+
+_BANDS, _LOWEST_HZ = 15, 150.0
+_SECONDS = 0.384
+_SILENCE = 1e-4
+"""Of the loudest frame's energy, -40 dB: below it a frame is silence."""
+_EVERY = 2
+"""Frames from one run to the next. All of them would say hardly more, for twice the work."""
+_TINY = 1e-12
+
+
+def estoi_loss(generated: Tensor, target: Tensor, lengths: Tensor, settings: MelSettings = MelSettings()) -> Tensor:
+    """One minus the mean correlation of the runs of two mels: 0 for equal ones, about 1 for unrelated ones; a float32
+    scalar.
+
+    Args:
+        generated, target: (B, n_mels, S), the network's mels.
+        lengths: (B,) valid mel frames of each. Clips shorter than a run have no part in it; 0 where all are.
+        settings: the analysis of both.
+    """
+    run = round(_SECONDS * settings.sample_rate / settings.hop_length)
+    if target.shape[2] < run:
+        return generated.sum() * 0.0
+    ours, theirs = (_third_octaves(x, settings) for x in (generated, target))
+    valid = valid_mask(lengths, target.shape[2], target.device)
+    energy = theirs.sum(dim=1).masked_fill(~valid, 0.0)
+    active = energy > _SILENCE * energy.amax(dim=1, keepdim=True)
+    whole = valid.unfold(1, run, _EVERY).all(dim=2)
+    weights = active.unfold(1, run, _EVERY).float().mean(dim=2) * whole
+    correlations = (_normalized_runs(ours, run) * _normalized_runs(theirs, run)).sum(dim=(1, 3)) / run
+    return ((1 - correlations) * weights).sum() / weights.sum().clamp_min(_TINY)
+
+
+def _third_octaves(mel: Tensor, settings: MelSettings) -> Tensor:
+    """(B, n_mels, S) -> (B, 15, S) energies."""
+    powers = (2 * natural_log(mel.float(), settings)).exp()
+    return third_octave_bank(settings).to(mel.device) @ powers
+
+
+def _normalized_runs(energies: Tensor, run: int) -> Tensor:
+    """(B, 15, S) energies -> (B, 15, runs, frames of a run): magnitudes of zero mean and norm 1 in each band's frames,
+    and then in each frame's bands."""
+    runs = (energies + _TINY).sqrt().unfold(2, run, _EVERY)
+    for dim in (3, 1):
+        runs = runs - runs.mean(dim=dim, keepdim=True)
+        runs = runs / (runs.square().sum(dim=dim, keepdim=True) + _TINY).sqrt()
+    return runs
+
+
+@lru_cache
+def third_octave_bank(settings: MelSettings = MelSettings()) -> Tensor:
+    """float32 (15, n_mels) on the CPU: what the power of each mel band adds to the energy of each third octave, from
+    150 Hz on. Powers lie on straight lines between the centres of mel bands, and the pre-emphasis is undone."""
+    with torch.inference_mode(False):  # it is kept, and may be needed with gradients later
+        octaves = torch.arange(_BANDS, dtype=torch.float64) / 3
+        middles = _LOWEST_HZ * 2 ** octaves[:, None]
+        hz = torch.arange(0.0, settings.sample_rate / 2, 5.0, dtype=torch.float64)
+        inside = (hz >= middles * 2 ** (-1 / 6)) & (hz < middles * 2 ** (1 / 6))
+        angle = 2 * torch.pi * hz / settings.sample_rate
+        emphasis = 1 + settings.preemphasis**2 - 2 * settings.preemphasis * angle.cos()
+        centres = band_centres(settings)
+        upper = torch.searchsorted(centres, hz).clamp(1, len(centres) - 1)
+        part = ((hz - centres[upper - 1]) / (centres[upper] - centres[upper - 1])).clamp(0, 1)
+        lines = torch.zeros(len(hz), len(centres), dtype=torch.float64)
+        places = torch.arange(len(hz))
+        lines[places, upper - 1] = 1 - part
+        lines[places, upper] = part
+        return ((inside / emphasis) @ lines).float()
