@@ -24,6 +24,8 @@ _SILENCE = 1e-4
 _EVERY = 2
 """Frames from one run to the next. All of them would say hardly more, for twice the work."""
 _TINY = 1e-12
+_LOUDEST = 10.0
+"""Log of a mel magnitude a thousand times any sound's: a network that is far off is not to overflow."""
 
 
 def estoi_loss(generated: Tensor, target: Tensor, lengths: Tensor, settings: MelSettings = MelSettings()) -> Tensor:
@@ -50,8 +52,8 @@ def estoi_loss(generated: Tensor, target: Tensor, lengths: Tensor, settings: Mel
 
 def _third_octaves(mel: Tensor, settings: MelSettings) -> Tensor:
     """(B, n_mels, S) -> (B, 15, S) energies."""
-    powers = (2 * natural_log(mel.float(), settings)).exp()
-    return third_octave_bank(settings).to(mel.device) @ powers
+    powers = (2 * natural_log(mel.float(), settings).clamp_max(_LOUDEST)).exp()
+    return third_octave_bank(settings).to(mel.device, non_blocking=True) @ powers
 
 
 def _normalized_runs(energies: Tensor, run: int) -> Tensor:

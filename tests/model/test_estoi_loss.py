@@ -86,9 +86,11 @@ def test_estoi_loss_of_clips_shorter_than_a_run_is_0_with_a_gradient_of_0() -> N
         assert not generated.grad.any()
 
 
-def test_estoi_loss_of_silence_is_finite() -> None:
-    generated = torch.full((1, 80, FRAMES), -1.0, requires_grad=True)
-    loss = estoi_loss(generated, torch.full((1, 80, FRAMES), -1.0), torch.tensor([FRAMES]))
+@pytest.mark.parametrize("level", [-1.0, 60.0, -60.0])
+def test_estoi_loss_of_levels_far_from_speech_is_finite(level: float) -> None:
+    generated = torch.full((1, 80, FRAMES), level, requires_grad=True)
+    target = _mel(_syllables(8))[None] if level > 0 else torch.full((1, 80, FRAMES), -1.0)
+    loss = estoi_loss(generated, target, torch.tensor([FRAMES]))
     loss.backward()
     assert torch.isfinite(loss)
     assert generated.grad is not None
