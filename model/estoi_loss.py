@@ -1,10 +1,10 @@
 """ESTOI loss: one minus extended short-time objective intelligibility, as far as two mels can show it.
 
-ESTOI (Jensen and Taal, 2016) compares the energies of third octaves in runs of 384 ms: each run is normalized along
-time and then across bands, and what is left of two sounds is correlated. Here the energies are read off the mels, so
+ESTOI (Jensen and Taal, 2016) compares the magnitudes of third octaves in runs of 384 ms: each run is normalized along
+time and then across bands, and what is left of two sounds is correlated. Here the magnitudes are read off the mels, so
 that the gradient needs no waveform, and runs are weighted by how much of them is sound, where ESTOI takes the silent
-frames out. A mel has wider frames than ESTOI (40 ms, not 26) and no phase: the loss of a mel is lower than one minus
-the ESTOI of any waveform that is made of it.
+frames out. A mel has wider frames than ESTOI (40 ms, not 26) and no phase: the loss of a mel is as a rule lower than
+one minus the ESTOI of a waveform that is made of it.
 """
 
 from __future__ import annotations
@@ -23,47 +23,57 @@ _SILENCE = 1e-4
 """Of the loudest frame's energy, -40 dB: below it a frame is silence."""
 _EVERY = 2
 """Frames from one run to the next. All of them would say hardly more, for twice the work."""
+_FLAT_IN_TIME, _FLAT_ACROSS_BANDS = 0.03, 0.01
+"""A band whose magnitude varies by less than this share of its mean counts as flat, and so does a frame that is left
+with less than this norm. Without it, what hardly moves would have a gradient without bounds, most of it rounding."""
 _TINY = 1e-12
-_LOUDEST = 10.0
-"""Log of a mel magnitude a thousand times any sound's: a network that is far off is not to overflow."""
+_FAINTEST, _LOUDEST = -20.0, 10.0
+"""Logs of mel magnitudes far below and above any sound's: a network that is far off is not to over- or underflow."""
+
+
+def run_frames(settings: MelSettings = MelSettings()) -> int:
+    """Mel frames of a run."""
+    return round(_SECONDS * settings.sample_rate / settings.hop_length)
 
 
 def estoi_loss(generated: Tensor, target: Tensor, lengths: Tensor, settings: MelSettings = MelSettings()) -> Tensor:
-    """One minus the mean correlation of the runs of two mels: 0 for equal ones, about 1 for unrelated ones; a float32
-    scalar.
+    """One minus the mean correlation of two mels over the runs of all clips: nearly 0 for equal ones, about 1 for
+    unrelated ones; a float32 scalar.
 
     Args:
         generated, target: (B, n_mels, S), the network's mels.
         lengths: (B,) valid mel frames of each. Clips shorter than a run have no part in it; 0 where all are.
         settings: the analysis of both.
     """
-    run = round(_SECONDS * settings.sample_rate / settings.hop_length)
+    run = run_frames(settings)
     if target.shape[2] < run:
-        return generated.sum() * 0.0
-    ours, theirs = (_third_octaves(x, settings) for x in (generated, target))
+        return generated.float().sum() * 0.0
     valid = valid_mask(lengths, target.shape[2], target.device)
-    energy = theirs.sum(dim=1).masked_fill(~valid, 0.0)
-    active = energy > _SILENCE * energy.amax(dim=1, keepdim=True)
+    with torch.autocast(target.device.type, enabled=False):
+        ours, theirs = (_third_octaves(x, valid, settings) for x in (generated, target))
+    energies = theirs.square().sum(dim=1)
+    active = valid & (energies > _SILENCE * energies.amax(dim=1, keepdim=True))
     whole = valid.unfold(1, run, _EVERY).all(dim=2)
     weights = active.unfold(1, run, _EVERY).float().mean(dim=2) * whole
     correlations = (_normalized_runs(ours, run) * _normalized_runs(theirs, run)).sum(dim=(1, 3)) / run
     return ((1 - correlations) * weights).sum() / weights.sum().clamp_min(_TINY)
 
 
-def _third_octaves(mel: Tensor, settings: MelSettings) -> Tensor:
-    """(B, n_mels, S) -> (B, 15, S) energies."""
-    powers = (2 * natural_log(mel.float(), settings).clamp_max(_LOUDEST)).exp()
-    return third_octave_bank(settings).to(mel.device, non_blocking=True) @ powers
+def _third_octaves(mel: Tensor, valid: Tensor, settings: MelSettings) -> Tensor:
+    """(B, n_mels, S) -> (B, 15, S) magnitudes, those of silence in frames that are not valid (B, S)."""
+    log = natural_log(mel.float().masked_fill(~valid[:, None], -1.0), settings).clamp(_FAINTEST, _LOUDEST)
+    return (third_octave_bank(settings).to(mel.device, non_blocking=True) @ (2 * log).exp()).sqrt()
 
 
-def _normalized_runs(energies: Tensor, run: int) -> Tensor:
-    """(B, 15, S) energies -> (B, 15, runs, frames of a run): magnitudes of zero mean and norm 1 in each band's frames,
-    and then in each frame's bands."""
-    runs = (energies + _TINY).sqrt().unfold(2, run, _EVERY)
-    for dim in (3, 1):
-        runs = runs - runs.mean(dim=dim, keepdim=True)
-        runs = runs / (runs.square().sum(dim=dim, keepdim=True) + _TINY).sqrt()
-    return runs
+def _normalized_runs(magnitudes: Tensor, run: int) -> Tensor:
+    """(B, 15, S) magnitudes -> (B, 15, runs, frames of a run), of zero mean and norm 1 in each band's frames, and then
+    in each frame's bands."""
+    runs = magnitudes.unfold(2, run, _EVERY)
+    means = runs.mean(dim=3, keepdim=True)
+    off = runs - means
+    runs = off / (off.square().sum(dim=3, keepdim=True) + run * (_FLAT_IN_TIME * means).square()).sqrt()
+    off = runs - runs.mean(dim=1, keepdim=True)
+    return off / (off.square().sum(dim=1, keepdim=True) + _FLAT_ACROSS_BANDS**2).sqrt()
 
 
 @lru_cache

@@ -29,7 +29,7 @@ class LossSettings:
         units: weight of the cross-entropy of units, where a network predicts them.
         intermediate_ctc: share of the layers of intermediate CTC in the loss of CTC, where a network has any.
         delta, estoi: weights of two that the published method does not have: the mel's slopes in time and in pitch, and
-            the correlation that makes for intelligibility (`model.estoi_loss`).
+            one minus ESTOI of the two mels (`model.estoi_loss`).
         content_after_epoch: epochs, counted from 1, that come first.
         content_below: mean L1 of an epoch, in natural-log units, that switches it on.
     """

@@ -6,12 +6,14 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from model.asr import ASRSettings
+from model.estoi_loss import run_frames
 from model.lip_to_speech import LipToSpeechSettings
 from model.losses import LossSettings
 from model.segment_sampling import SegmentSettings
 from model.spec_augment import SpecAugmentSettings
 from model.transforms import TransformSettings
 from model.vocoders.neural_vocoder import VocoderSettings
+from runtime.constants import MEL_FRAMES_PER_VIDEO_FRAME
 from runtime.settings_numbers import check_numbers
 from shards.loading.batch_plan import BatchSettings
 from shards.loading.cache import CacheSettings
@@ -204,6 +206,12 @@ class TrainSettings:
                     f"curriculum: max_frames {stage.max_frames} of stage {number} is below segments.min_frames, "
                     f"{self.segments.min_frames}"
                 )
+        shown, run = self.segments.window_frames, run_frames() / MEL_FRAMES_PER_VIDEO_FRAME
+        if self.task == "lip2speech" and self.losses.estoi and shown < run:
+            raise ValueError(
+                f"losses.estoi: {self.losses.estoi}, and segments.window_frames: {shown}: ESTOI is of runs of {run:g} "
+                "frames; choose windows of at least that, or losses.estoi 0"
+            )
         for name in ("loader_timeout", "rank_timeout"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}: {getattr(self, name)}, seconds above 0 were expected")

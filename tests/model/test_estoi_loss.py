@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 from pystoi import stoi
+from pystoi.utils import row_col_normalize
 from torch import Tensor
 
-from model.estoi_loss import estoi_loss, third_octave_bank
-from model.mel import log_mel
+from model.estoi_loss import _normalized_runs, _third_octaves, estoi_loss, run_frames, third_octave_bank
+from model.mel import MelSettings, band_centres, log_mel
 from runtime.constants import SAMPLE_RATE
 
 FRAMES = 150
@@ -48,10 +49,10 @@ def test_estoi_loss_is_nearly_one_minus_the_estoi_of_the_waveforms() -> None:
     assert np.allclose(losses, expected, atol=0.1), (losses, expected)
 
 
-def test_estoi_loss_is_0_of_equal_mels_and_about_1_of_unrelated_ones() -> None:
+def test_estoi_loss_is_nearly_0_of_equal_mels_and_about_1_of_unrelated_ones() -> None:
     one, other = (_mel(_syllables(seed))[None] for seed in (1, 2))
     lengths = torch.tensor([FRAMES])
-    assert float(estoi_loss(one, one, lengths)) == pytest.approx(0, abs=1e-5)
+    assert float(estoi_loss(one, one, lengths)) == pytest.approx(0, abs=1e-3)
     assert float(estoi_loss(one, other, lengths)) == pytest.approx(1, abs=0.2)
 
 
@@ -61,19 +62,61 @@ def test_estoi_loss_does_not_ask_how_loud_a_band_is() -> None:
     assert float(estoi_loss(louder, mel, torch.tensor([FRAMES]))) < 0.03
 
 
+def test_estoi_loss_hardly_hears_noise_in_a_pause() -> None:
+    speech, noise = _syllables(0), 0.1 * torch.randn(160 * FRAMES, generator=torch.Generator().manual_seed(9))
+    speech[160 * 75 :] = 0
+    pause = torch.zeros_like(speech)
+    pause[160 * 80 :] = 1
+    target, lengths = _mel(speech)[None], torch.tensor([FRAMES])
+    in_pause = float(estoi_loss(_mel(speech + pause * noise)[None], target, lengths))
+    in_speech = float(estoi_loss(_mel(speech + (1 - pause) * noise)[None], target, lengths))
+    assert in_pause < 0.2 < in_speech
+
+
+def test_runs_are_normalized_as_pystoi_does() -> None:
+    frames = run_frames()
+    assert frames == 38, "384 ms"
+    magnitudes = torch.rand(1, 15, 60, generator=torch.Generator().manual_seed(3)) + 0.1
+    found = _normalized_runs(magnitudes, frames)[0].transpose(0, 1)
+    segments = np.stack([magnitudes[0, :, start : start + frames].double().numpy() for start in range(0, 23, 2)])
+    assert np.allclose(found.numpy(), row_col_normalize(segments), atol=2e-3)
+
+
+def test_third_octaves_of_white_noise_grow_with_their_width() -> None:
+    noise = 0.1 * torch.randn(SAMPLE_RATE * 20, generator=torch.Generator().manual_seed(1))
+    energies = _third_octaves(log_mel(noise)[None], torch.ones(1, 2001, dtype=torch.bool), MelSettings()).square()
+    assert energies.shape == (1, 15, 2001)
+    growth = energies.mean(dim=(0, 2)).log2().diff()
+    assert np.allclose(growth[3:].numpy(), 1 / 3, atol=0.1), growth
+    assert float(growth.sum()) == pytest.approx(14 / 3, abs=0.5), growth
+
+
+def test_third_octaves_take_their_energy_from_the_bands_inside_them() -> None:
+    bank = third_octave_bank()
+    assert bank.shape == (15, 80)
+    places = (bank * torch.arange(80)).sum(dim=1) / bank.sum(dim=1)
+    assert (places.diff() > 0).all()
+    assert (bank > 0).any(dim=1).all()
+    centres = band_centres()
+    used = centres[(bank > 0).any(dim=0)]
+    assert 100 < float(used[0]) < 150
+    assert 4000 < float(used[-1]) < 4700, "the highest third octave ends at 4.3 kHz"
+
+
 def test_estoi_loss_does_not_look_past_lengths() -> None:
     target = torch.stack([_mel(_syllables(seed)) for seed in (4, 5)])
     generated = torch.stack([_mel(_syllables(seed)) for seed in (6, 7)])
     lengths = torch.tensor([FRAMES, 90])
     found = estoi_loss(generated, target, lengths)
-    generated[1, :, 90:], target[1, :, 90:] = 0.9, -0.3
-    generated.requires_grad_(True)
-    again = estoi_loss(generated, target, lengths)
-    again.backward()
-    assert float(again.detach()) == float(found)
-    assert generated.grad is not None
-    assert not generated.grad[1, :, 90:].any()
-    assert generated.grad[1, :, :90].any()
+    for padding in (0.9, float("nan")):
+        generated[1, :, 90:], target[1, :, 90:] = padding, padding
+        padded = generated.clone().requires_grad_(True)
+        again = estoi_loss(padded, target, lengths)
+        again.backward()
+        assert float(again.detach()) == float(found)
+        assert padded.grad is not None
+        assert not padded.grad[1, :, 90:].any()
+        assert padded.grad[1, :, :90].any()
 
 
 def test_estoi_loss_of_clips_shorter_than_a_run_is_0_with_a_gradient_of_0() -> None:
@@ -86,21 +129,24 @@ def test_estoi_loss_of_clips_shorter_than_a_run_is_0_with_a_gradient_of_0() -> N
         assert not generated.grad.any()
 
 
-@pytest.mark.parametrize("level", [-1.0, 60.0, -60.0])
-def test_estoi_loss_of_levels_far_from_speech_is_finite(level: float) -> None:
-    generated = torch.full((1, 80, FRAMES), level, requires_grad=True)
-    target = _mel(_syllables(8))[None] if level > 0 else torch.full((1, 80, FRAMES), -1.0)
-    loss = estoi_loss(generated, target, torch.tensor([FRAMES]))
-    loss.backward()
-    assert torch.isfinite(loss)
-    assert generated.grad is not None
-    assert torch.isfinite(generated.grad).all()
-
-
-def test_third_octaves_take_their_energy_from_the_bands_inside_them() -> None:
-    bank = third_octave_bank()
-    assert bank.shape == (15, 80)
-    places = (bank * torch.arange(80)).sum(dim=1) / bank.sum(dim=1)
-    assert (places.diff() > 0).all()
-    assert (bank > 0).any(dim=1).all()
-    assert not bank[:, -10:].any(), "ESTOI ends at 4.3 kHz"
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("generated", ["flat", "nearly flat", "flat bands", "silence", "too loud", "too faint"])
+def test_gradient_of_estoi_loss_is_bounded(generated: str, dtype: torch.dtype) -> None:
+    speech = _mel(_syllables(8))[None]
+    flat = speech.mean(dim=2, keepdim=True).expand_as(speech)
+    mel = {
+        "flat": flat,
+        "nearly flat": flat + 1e-4 * torch.randn(speech.shape, generator=torch.Generator().manual_seed(4)),
+        "flat bands": torch.cat([flat[:, :6], speech[:, 6:]], dim=1),
+        "silence": torch.full_like(speech, -1.0),
+        "too loud": torch.full_like(speech, 60.0),
+        "too faint": torch.full_like(speech, -60.0),
+    }[generated]
+    for target in (speech, torch.full_like(speech, -1.0)):
+        given = mel.to(dtype).clone().requires_grad_(True)
+        loss = estoi_loss(given, target, torch.tensor([FRAMES]))
+        loss.backward()
+        assert loss.dtype == torch.float32
+        assert float(loss.detach()) == pytest.approx(1, abs=1)
+        assert given.grad is not None
+        assert float(given.grad.float().norm()) < 500

@@ -19,7 +19,10 @@ MAY_BE_0 = frozenset(
         *(f"spec_augment.{name}" for name in ("time_masks", "time_frames", "time_share", "band_masks", "bands")),
         *(f"transforms.{name}" for name in ("mean", "max_shift", "erase_size", "erase_overhang")),
         *("transforms.flip_probability", "transforms.mask_probability"),
-        *(f"losses.{name}" for name in ("mel", "ctc", "content", "delta", "content_after_epoch", "content_below")),
+        *(
+            f"losses.{name}"
+            for name in ("mel", "ctc", "content", "delta", "estoi", "content_after_epoch", "content_below")
+        ),
         *("optimizer.learning_rate", "optimizer.weight_decay", "schedule.warmup_steps", "schedule.last"),
         *("validation.examples", "validation.processes", "cache.pause"),
         *("vocoder.mel.fmin", "vocoder.mel.preemphasis"),

@@ -228,6 +228,30 @@ def _trainer(task: str, padding: str, shards: str, out: Path) -> Trainer:
     return trainer
 
 
+def test_lip2speech_adds_the_weighted_estoi_loss_and_logs_it(shards: str, tmp_path: Path) -> None:
+    arguments = task_flags("lip2speech", shards, tmp_path / "run", steps=2, every=2)
+    windows = "--segments.window_frames=15"
+    without, with_it = (trainer_of([*arguments, windows, f"--losses.estoi={weight}"]) for weight in (0, 40))
+    batch = _batch(without)
+    with_it.model.network.load_state_dict(without.model.network.state_dict())
+    losses = [each.task.loss(each.model.network.eval(), batch, 1, each.state) for each in (without, with_it)]
+    estoi = losses[1].parts["estoi"]
+    assert "estoi" not in losses[0].parts
+    assert 0.5 < float(estoi) < 1.5
+    assert float((losses[1].total - losses[0].total).detach()) == pytest.approx(40 * float(estoi), rel=1e-3)
+    assert main([*arguments, windows, "--losses.estoi=40"]) == 0
+    assert all("estoi" in line for line in logged(tmp_path / "run").values())
+
+
+def test_estoi_loss_of_windows_shorter_than_its_runs_is_refused(
+    shards: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = task_flags("lip2speech", shards, tmp_path / "run")
+    assert main([*arguments, "--losses.estoi=40", "--segments.window_frames=9"]) == 2
+    assert "losses.estoi: 40.0" in (message := capsys.readouterr().err)
+    assert "segments.window_frames: 9" in message
+
+
 @pytest.mark.parametrize("task", ALL)
 def test_masked_padding_does_not_matter_in_content_or_length(shards: str, tmp_path: Path, task: str) -> None:
     """More padding: as float32 adds up in another order."""

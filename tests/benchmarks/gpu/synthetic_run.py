@@ -37,7 +37,7 @@ SMALL_NETWORKS = [
 ]
 """Without dropout."""
 
-SMALL = [*FULL, *SMALL_NETWORKS, "--segments.window_frames=12"]
+SMALL = [*FULL, *SMALL_NETWORKS, "--segments.window_frames=12", "--losses.delta=50", "--losses.estoi=40"]
 
 
 class WordTokenizer:
