@@ -1,4 +1,4 @@
-"""Video transforms and augmentation of a batch of lip regions: crop, flip, warp, resize, normalize, erase, mask frames.
+"""Video transforms and augmentation of a batch of lip regions: crop, flip, resize, normalize, erase, mask frames.
 
 docs/method.md, Video and Masked prediction. Shards keep the grey lip region at native resolution with a margin;
 everything else happens here, on the batch, on the device. Drawing is apart from applying: `draw_augmentation` makes a
@@ -9,11 +9,9 @@ before resizing, which changes nothing, since the map is symmetric.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 _PUBLISHED_SIZE = 112
@@ -32,11 +30,6 @@ class TransformSettings:
             shows face and light and not speech. It helps where a network learns from few faces. Not as published.
         max_shift: the most native pixels by which the square moves, in x and y alike.
         flip_probability: of a horizontal flip.
-        max_scale: the share by which the square may be larger or smaller. This and the three that follow are not
-            published; they are for data of few minutes, which a network soon knows by heart.
-        max_rotation: degrees by which it may be turned, either way.
-        max_contrast: the share by which grey levels may be further from `mean`, or nearer to it.
-        max_brightness: of `std`, by which they may be higher or lower.
         erase_size: side of the square that is set to 0, in pixels of a 112x112 picture, scaled along with `size`;
             0 erases nothing.
         erase_overhang: how far that square may reach out of the picture, same unit.
@@ -55,10 +48,6 @@ class TransformSettings:
     subtract_temporal_mean: bool = False
     max_shift: int = 5
     flip_probability: float = 0.5
-    max_scale: float = 0.0
-    max_rotation: float = 0.0
-    max_contrast: float = 0.0
-    max_brightness: float = 0.0
     erase_size: int = 56
     erase_overhang: int = 10
     mask_probability: float = 0.5
@@ -77,9 +66,6 @@ class TransformSettings:
         for name in ("flip_probability", "mask_probability"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} {getattr(self, name)}: expected 0 to 1")
-        for name, most in {"max_scale": 1, "max_rotation": 180, "max_contrast": 10, "max_brightness": 10}.items():
-            if not 0 <= getattr(self, name) <= most:
-                raise ValueError(f"{name} {getattr(self, name)}: expected 0 to {most}")
         if min(self.crop_radius, self.size) < 1 or self.std <= 0 or self.erase_overhang < 0:
             raise ValueError(f"crop_radius, size and std must be positive, erase_overhang not negative: found {self}")
 
@@ -97,18 +83,13 @@ class TransformSettings:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """One batch's random numbers, int64 unless said, all on one device. In this order: a square is shifted and flipped,
-    turned and scaled about its centre, and resized; grey levels change; a square and frames are set to 0.
+    """One batch's random numbers, int64 unless said, all on one device.
 
     Attributes:
         shift: (B,) native pixels, added to x and y.
         flip: bool (B,).
         erase_corner: (B, 2) x and y of the erased square's corner, pixels of the resized (and flipped) picture.
         mask_start, mask_length: (B,) the run of masked frames, counted from the segment's first; length 0: none.
-        scale: float32 (B,) factor of the square's side.
-        rotation: float32 (B,) radians.
-        contrast: float32 (B,) factor of the normalized grey levels.
-        brightness: float32 (B,) added to them.
     """
 
     shift: Tensor
@@ -116,10 +97,6 @@ class Augmentation:
     erase_corner: Tensor
     mask_start: Tensor
     mask_length: Tensor
-    scale: Tensor
-    rotation: Tensor
-    contrast: Tensor
-    brightness: Tensor
 
 
 def draw_augmentation(
@@ -144,9 +121,6 @@ def draw_augmentation(
     def uniform() -> Tensor:
         return torch.rand(clips, generator=generator, dtype=torch.float64)
 
-    def either_way(most: float) -> Tensor:
-        return ((2 * uniform() - 1) * most).float()
-
     side, overhang = settings.erased
     shift = whole(-settings.max_shift, settings.max_shift)
     flip = uniform() < settings.flip_probability
@@ -154,9 +128,7 @@ def draw_augmentation(
     masked = uniform() < settings.mask_probability
     length = torch.minimum(whole(settings.mask_min_frames, settings.mask_max_frames), sizes)
     start = starts + (uniform() * (sizes - length + 1)).long()
-    scale, rotation = either_way(math.log1p(settings.max_scale)).exp(), either_way(math.radians(settings.max_rotation))
-    contrast, brightness = either_way(math.log1p(settings.max_contrast)).exp(), either_way(settings.max_brightness)
-    return Augmentation(shift, flip, corner, start, length * masked, scale, rotation, contrast, brightness)
+    return Augmentation(shift, flip, corner, start, length * masked)
 
 
 def transform(
@@ -188,10 +160,7 @@ def transform(
         augmentation = Augmentation(*numbers)
     # autocast would round the weights to 8 bits
     with torch.autocast(roi.device.type, enabled=False):
-        if augmentation is not None and (settings.max_scale or settings.max_rotation):
-            pictures = _warp(roi, augmentation, settings)
-        else:
-            pictures = resize(_crop(roi, augmentation, settings), settings.size)
+        pictures = resize(_crop(roi, augmentation, settings), settings.size)
     frames = torch.arange(roi.shape[1], device=roi.device)
     shown = frames < lengths[:, None]
     level: Tensor | float = 255 * settings.mean
@@ -200,13 +169,8 @@ def transform(
     if augmentation is not None:
         since = frames - augmentation.mask_start[:, None]
         shown &= (since < 0) | (since >= augmentation.mask_length[:, None])
-    factor = shown / (255 * settings.std)
+    pictures.sub_(level).mul_((shown / (255 * settings.std))[:, :, None, None])
     if augmentation is not None:
-        factor = factor * augmentation.contrast[:, None]
-    pictures.sub_(level).mul_(factor[:, :, None, None])
-    if augmentation is not None:
-        if settings.max_brightness:
-            pictures.add_((shown * augmentation.brightness[:, None])[:, :, None, None])
         pictures.mul_(_kept_pixels(augmentation.erase_corner, settings)[:, None])
     return pictures[:, None]
 
@@ -225,23 +189,6 @@ def _crop(roi: Tensor, augmentation: Augmentation | None, settings: TransformSet
     index = (rows[:, :, None] * stored + columns[:, None, :]).view(clips, 1, side * side)
     pixels = roi.reshape(clips, frames, stored * stored).gather(2, index.expand(-1, frames, -1))
     return pixels.view(clips, frames, side, side)
-
-
-def _warp(roi: Tensor, augmentation: Augmentation, settings: TransformSettings) -> Tensor:
-    """The shifted, flipped, turned and scaled lip squares at the networks' size: uint8 (B, T, R, R) -> float32
-    (B, T, size, size). Where a square reaches out of the region, the region's border goes on."""
-    clips, frames, stored, _ = roi.shape
-    reach = augmentation.scale * (2 * settings.crop_radius / stored)  # of what `affine_grid` calls 1
-    cos, sin = reach * augmentation.rotation.cos(), reach * augmentation.rotation.sin()
-    mirrored = torch.where(augmentation.flip, -1.0, 1.0)
-    shift = augmentation.shift * (2 / stored)
-    rows = torch.stack([cos * mirrored, -sin, shift], dim=1), torch.stack([sin * mirrored, cos, shift], dim=1)
-    # bilinear sampling alone would skip pixels where the picture shrinks
-    finer = -(-2 * settings.crop_radius // settings.size)
-    side = finer * settings.size
-    places = F.affine_grid(torch.stack(rows, dim=1), [clips, frames, side, side], align_corners=False)
-    sampled = F.grid_sample(roi.float(), places, padding_mode="border", align_corners=False)
-    return F.avg_pool2d(sampled, finer)
 
 
 def resize(pictures: Tensor, size: int) -> Tensor:

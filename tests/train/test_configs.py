@@ -22,7 +22,6 @@ NOT_PUBLISHED = {
     *("network.visual.front", "network.intermediate_ctc", "network.posteriors", "network.units"),
     *("asr.intermediate_ctc", "asr.units", "asr.unit_layer"),
     *("transforms.crop_radius", "transforms.margin", "transforms.subtract_temporal_mean"),
-    *(f"transforms.{name}" for name in ("max_scale", "max_rotation", "max_contrast", "max_brightness")),
 }
 """Settings of those sections that docs/method.md has nothing to say of."""
 

@@ -19,7 +19,6 @@ MAY_BE_0 = frozenset(
         *(f"spec_augment.{name}" for name in ("time_masks", "time_frames", "time_share", "band_masks", "bands")),
         *(f"transforms.{name}" for name in ("mean", "max_shift", "erase_size", "erase_overhang")),
         *("transforms.flip_probability", "transforms.mask_probability"),
-        *(f"transforms.{name}" for name in ("max_scale", "max_rotation", "max_contrast", "max_brightness")),
         *(
             f"losses.{name}"
             for name in ("mel", "ctc", "content", "delta", "estoi", "content_after_epoch", "content_below")
