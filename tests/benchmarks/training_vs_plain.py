@@ -51,8 +51,9 @@ from train.trainer import Trainer
 PUBLISHED_FORM = [
     *("--network.visual.front=resnet", "--network.visual.channels=8", "--network.intermediate_ctc=[]"),
     *("--network.posteriors=false", "--network.units=0", "--init_asr=null"),
+    *("--losses.delta=0", "--losses.estoi=0"),
 ]
-"""The network that the plain baseline writes down, at the demo's sizes."""
+"""The network and losses that the plain baseline writes down, at the demo's sizes."""
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "demo.yaml"
 _CLIPS = 48
