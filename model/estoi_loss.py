@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from model.mel import MelSettings, band_centres, natural_log
+from model.mel import LOUDEST, MelSettings, band_centres, natural_log
 from model.padding import valid_mask
 
 _BANDS, _LOWEST_HZ = 15, 150.0
@@ -27,8 +28,8 @@ _FLAT_IN_TIME, _FLAT_ACROSS_BANDS = 0.03, 0.01
 """A band whose magnitude varies by less than this share of its mean counts as flat, and so does a frame that is left
 with less than this norm. Without it, what hardly moves would have a gradient without bounds, most of it rounding."""
 _TINY = 1e-12
-_FAINTEST, _LOUDEST = -20.0, 10.0
-"""Logs of mel magnitudes far below and above any sound's: a network that is far off is not to over- or underflow."""
+_FAINTEST = -20.0
+"""Natural logarithm of a mel magnitude far below any sound's: the root of 0 has no gradient."""
 
 
 def run_frames(settings: MelSettings = MelSettings()) -> int:
@@ -61,7 +62,7 @@ def estoi_loss(generated: Tensor, target: Tensor, lengths: Tensor, settings: Mel
 
 def _third_octaves(mel: Tensor, valid: Tensor, settings: MelSettings) -> Tensor:
     """(B, n_mels, S) -> (B, 15, S) magnitudes, those of silence in frames that are not valid (B, S)."""
-    log = natural_log(mel.float().masked_fill(~valid[:, None], -1.0), settings).clamp(_FAINTEST, _LOUDEST)
+    log = natural_log(mel.float().masked_fill(~valid[:, None], -1.0), settings).clamp(_FAINTEST, LOUDEST)
     return (third_octave_bank(settings).to(mel.device, non_blocking=True) @ (2 * log).exp()).sqrt()
 
 
@@ -80,18 +81,12 @@ def _normalized_runs(magnitudes: Tensor, run: int) -> Tensor:
 def third_octave_bank(settings: MelSettings = MelSettings()) -> Tensor:
     """float32 (15, n_mels) on the CPU: what the power of each mel band adds to the energy of each third octave, from
     150 Hz on. Powers lie on straight lines between the centres of mel bands, and the pre-emphasis is undone."""
+    middles = _LOWEST_HZ * 2 ** (np.arange(_BANDS)[:, None] / 3)
+    hz = np.arange(0.0, settings.sample_rate / 2, 5.0)
+    inside = (hz >= middles * 2 ** (-1 / 6)) & (hz < middles * 2 ** (1 / 6))
+    angle = 2 * np.pi * hz / settings.sample_rate
+    emphasis = 1 + settings.preemphasis**2 - 2 * settings.preemphasis * np.cos(angle)
+    centres = band_centres(settings).numpy()
+    lines = np.stack([np.interp(hz, centres, band) for band in np.eye(len(centres))], axis=1)
     with torch.inference_mode(False):  # it is kept, and may be needed with gradients later
-        octaves = torch.arange(_BANDS, dtype=torch.float64) / 3
-        middles = _LOWEST_HZ * 2 ** octaves[:, None]
-        hz = torch.arange(0.0, settings.sample_rate / 2, 5.0, dtype=torch.float64)
-        inside = (hz >= middles * 2 ** (-1 / 6)) & (hz < middles * 2 ** (1 / 6))
-        angle = 2 * torch.pi * hz / settings.sample_rate
-        emphasis = 1 + settings.preemphasis**2 - 2 * settings.preemphasis * angle.cos()
-        centres = band_centres(settings)
-        upper = torch.searchsorted(centres, hz).clamp(1, len(centres) - 1)
-        part = ((hz - centres[upper - 1]) / (centres[upper] - centres[upper - 1])).clamp(0, 1)
-        lines = torch.zeros(len(hz), len(centres), dtype=torch.float64)
-        places = torch.arange(len(hz))
-        lines[places, upper - 1] = 1 - part
-        lines[places, upper] = part
-        return ((inside / emphasis) @ lines).float()
+        return torch.from_numpy((inside / emphasis) @ lines).float()

@@ -174,6 +174,10 @@ def clip_mels(wav: Tensor, lengths: Tensor, settings: MelSettings = MelSettings(
     return mel.masked_fill(beyond, -1.0)
 
 
+LOUDEST = 10.0
+"""Natural logarithm of a mel magnitude a thousand times any sound's: squares of what is far beyond would overflow."""
+
+
 def natural_log(mel: Tensor, settings: MelSettings = MelSettings()) -> Tensor:
     """The network's mel as the natural logarithm of mel magnitudes, where -1 becomes log(floor) and +1 becomes 0."""
     log_floor = math.log(settings.floor)

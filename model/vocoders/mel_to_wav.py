@@ -18,7 +18,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from model.mel import MelSettings, mel_filter_bank, natural_log
+from model.mel import LOUDEST, MelSettings, mel_filter_bank, natural_log
 from model.vocoders.griffin_lim import (
     TINY_POWER,
     Constraint,
@@ -34,7 +34,6 @@ from model.vocoders.overlap_add import zero_past
 Inversion = Literal["published", "nonnegative", "joint"]
 
 _JOINT_START = 5  # updates before the first round: more change no score
-_LOUDEST = 10.0  # log of a mel magnitude a thousand times any sound's; squares of what is far beyond would overflow
 _TINY_MEL = 1e-12  # seven orders below the floor of a stored mel: it only keeps 0 / 0 from being NaN
 
 
@@ -130,7 +129,7 @@ def undo_analysis(wav: Tensor, lengths: Tensor, settings: MelSettings = MelSetti
 def _griffin_lim(mel: Tensor, lengths: Tensor, seeds: Sequence[int], settings: GriffinLimSettings) -> Tensor:
     analysis, rounds, momentum = settings.mel, settings.rounds, settings.momentum
     uniform = draw_uniform(seeds, mel.shape[2], analysis).to(mel.device, non_blocking=True)
-    magnitude = zero_past(natural_log(mel, analysis).clamp_max(_LOUDEST).exp(), lengths)
+    magnitude = zero_past(natural_log(mel, analysis).clamp_max(LOUDEST).exp(), lengths)
     if settings.inversion == "joint":
         start = with_phase(nonnegative(magnitude, _JOINT_START, analysis).transpose(1, 2).contiguous(), uniform)
         return reconstruct(start, mel_constraint(magnitude, analysis), lengths, rounds, momentum, analysis)
