@@ -42,13 +42,13 @@ serve: $(INSTALLED)
 # a speaker of GRID (SHARDS, with a tokenizer: README.md) in an hour on two cores: release/grid-laptop.pt and its model card
 release: $(INSTALLED)
 	$(MAKE) -j2 release-asr release-vocoder
-	for config in $(RELEASE) $(LATE); do $(BIN)/torchrun --standalone --nproc-per-node 2 -m train --config $$config \
-		--shards $(SHARDS) --resume auto || exit 1; done
+	for run in $(RELEASE) $(LATE) "$(LATE) --task vocoder"; do $(BIN)/torchrun --standalone --nproc-per-node 2 -m train \
+		--config $$run --shards $(SHARDS) --resume auto || exit 1; done
 	rm -rf reports/grid-laptop-val reports/grid-laptop-test
 	for split in val test; do $(BIN)/python -m eval --config $(LATE) --shards $(SHARDS) --split $$split \
 		--out reports/grid-laptop-$$split --systems '[network,shuffled_lips,ceiling,original]' || exit 1; done
 	$(BIN)/python -m eval release --checkpoint runs/grid-laptop-late/best.pt --asr runs/grid-laptop-asr/best.pt \
-		--vocoder runs/grid-laptop-vocoder/best.pt --out release/grid-laptop.pt \
+		--vocoder runs/grid-laptop-vocoder-late/best.pt --out release/grid-laptop.pt \
 		--reports '[reports/grid-laptop-val,reports/grid-laptop-test]' --data "$(DATA)" --license "CC BY 4.0"
 
 # both at once: a core each

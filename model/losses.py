@@ -28,6 +28,8 @@ class LossSettings:
         mel, ctc, content: weights of the three losses.
         units: weight of the cross-entropy of units, where a network predicts them.
         intermediate_ctc: share of the layers of intermediate CTC in the loss of CTC, where a network has any.
+        distillation: weight of the cross-entropy between what the CTC head and what a frozen ASR model reads, frame by
+            frame, where there is an ASR model; 0, as published.
         delta, estoi: weights of two that the published method does not have: the mel's slopes in time and in pitch, and
             one minus ESTOI of the two mels (`model.estoi_loss`).
         content_after_epoch: epochs, counted from 1, that come first.
@@ -39,6 +41,7 @@ class LossSettings:
     content: float = 1.0
     units: float = 20.0
     intermediate_ctc: float = 0.5
+    distillation: float = 0.0
     delta: float = 0.0
     estoi: float = 0.0
     content_after_epoch: int = 5
@@ -142,6 +145,20 @@ def unit_loss(logits: Tensor, units: Tensor, lengths: Tensor) -> Tensor:
     """
     valid = valid_mask(lengths, logits.shape[1], logits.device)
     losses = F.cross_entropy(logits.float().flatten(0, 1), units.flatten(), reduction="none").view_as(units)
+    return losses.masked_fill(~valid, 0.0).sum() / valid.sum().clamp_min(1)
+
+
+def distillation_loss(logits: Tensor, teacher: Tensor, lengths: Tensor) -> Tensor:
+    """Mean cross-entropy of a lip reader's posteriors and those of an ASR model over valid frames, a float32 scalar
+    (Afouras, Chung and Zisserman, ASR is all you need: cross-modal distillation for lip reading, 2020).
+
+    Args:
+        logits: (B, T, vocabulary), of the network.
+        teacher: (B, T, vocabulary), of the ASR model.
+        lengths: (B,) frames of each clip.
+    """
+    valid = valid_mask(lengths, logits.shape[1], logits.device)
+    losses = -(teacher.float().softmax(dim=-1) * logits.float().log_softmax(dim=-1)).sum(dim=-1)
     return losses.masked_fill(~valid, 0.0).sum() / valid.sum().clamp_min(1)
 
 

@@ -9,19 +9,14 @@ from model.checkpoint import load_checkpoint
 from shards import open_dataset
 from train.checkpointing import Checkpointer, fingerprint_of
 from train.distributed import DistributedContext
-from train.init import (
-    init_network,
-    load_content_asr,
-    load_tokenizer,
-    load_validation_vocoder,
-    own_asr,
-    take_from_manifest,
-)
+from train.frozen import load_frozen_asr, load_frozen_lip2speech, load_validation_vocoder, with_own_copies
+from train.init import init_network, load_tokenizer, take_from_manifest
 from train.precision import with_precision
 from train.run_dir import RunDir
 from train.settings import TaskName, TrainSettings
 from train.state import prepare_model
 from train.tasks.asr import ASRTask
+from train.tasks.generated_vocoder import GeneratedVocoderTask
 from train.tasks.lip2speech import Lip2SpeechTask
 from train.tasks.task import Task
 from train.tasks.vocoder import VocoderTask
@@ -64,15 +59,15 @@ def build_trainer(settings: TrainSettings, resume: str | None, context: Distribu
     path = context.on_rank0(lambda: checkpointer.find(resume))
     checkpoint = None if path is None else load_checkpoint(path)
     settings = with_precision(settings, checkpoint, path, context)
-    asr_path = context.on_rank0(lambda: own_asr(run_dir, settings, path is not None))
-    with_own_asr = dataclasses.replace(settings, init_asr=asr_path)
-    asr = load_content_asr(with_own_asr, context.device)
+    own = context.on_rank0(lambda: with_own_copies(run_dir, settings, tokenizer, path is not None))
+    asr, lip2speech = load_frozen_asr(own, tokenizer, context.device), load_frozen_lip2speech(own, context.device)
     vocoder = load_validation_vocoder(settings, context.device)
-    task = TASKS[settings.task](settings, tokenizer, context.device, asr, vocoder)
+    of_task = TASKS[settings.task] if lip2speech is None else GeneratedVocoderTask
+    task = of_task(settings, tokenizer, context.device, asr, vocoder, lip2speech)
     resumed = dataclasses.replace(settings, init=None, init_vsr=None)  # its weights come from the checkpoint
     network = init_network(settings if checkpoint is None else resumed, task)
     model = prepare_model(network, settings, context)
-    trainer = Trainer(settings, dataset, task, model, context, fingerprint_of(with_own_asr, dataset, tokenizer))
+    trainer = Trainer(settings, dataset, task, model, context, fingerprint_of(own, dataset, tokenizer))
     if checkpoint is not None and path is not None:
         trainer.resume(checkpoint, path)
     else:
@@ -81,6 +76,8 @@ def build_trainer(settings: TrainSettings, resume: str | None, context: Distribu
             log.info("%s: no checkpoint to resume from: the run begins; older files are in %s", run_dir.path, aside)
     if settings.task == "lip2speech" and settings.losses.content and asr is None:
         log.info("the output content loss stays off: no ASR model is named (--init-asr)")
+    if settings.task in ("vsr", "lip2speech") and settings.losses.distillation and asr is None:
+        log.info("losses.distillation stays off: no ASR model is named (--init-asr)")
     run = {"ranks": context.world_size, "device": str(context.device), "fingerprint": trainer.fingerprint}
     context.on_rank0(lambda: run_dir.describe(dataclasses.asdict(settings), **run))
     return trainer

@@ -34,7 +34,8 @@ log = logging.getLogger(__name__)
 
 _MAY_CHANGE = (
     *("out", "shards", "threads", "workers", "loader_timeout", "rank_timeout", "cache", "compile", "checkpoint"),
-    *("validation", "schedule", "on_error", "max_skipped_share", "max_nonfinite_steps", "init", "init_vsr", "init_asr"),
+    *("validation", "schedule", "on_error", "max_skipped_share", "max_nonfinite_steps"),
+    *("init", "init_vsr", "init_asr", "init_lip2speech"),
 )
 """Settings that a resumed run may have otherwise: they say where and how long, or have had their effect."""
 
@@ -159,6 +160,7 @@ def fingerprint_of(settings: TrainSettings, dataset: Dataset, tokenizer: Tokeniz
         "index": dataset.manifest.sha256[INDEX_NAME],
         "tokenizer": None if tokenizer is None else hashlib.sha256(tokenizer.model_bytes).hexdigest(),
         "asr": None if settings.init_asr is None else sha256_of(settings.init_asr),
+        "lip2speech": None if settings.init_lip2speech is None else sha256_of(settings.init_lip2speech),
     }
 
 
@@ -171,7 +173,7 @@ def check_fingerprint(checkpoint: Checkpoint, fingerprint: Mapping[str, Any], wh
         for name, value in fingerprint["settings"].items()
         if before.settings.get(name, defaults[name]) != value
     ]
-    others = ("index", "tokenizer", "asr")
+    others = ("index", "tokenizer", "asr", "lip2speech")
     different += [f"another {name}" for name in others if getattr(before, name) != fingerprint[name]]
     if different:
         raise ValueError(

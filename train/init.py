@@ -1,4 +1,4 @@
-"""Initialization of a run: tokenizer, what the dataset's manifest says, networks, fresh or from other checkpoints.
+"""Initialization of a run: tokenizer, what the dataset's manifest says, the network, new or from other checkpoints.
 
 What does not match is an error that names it; weights that are not taken are logged.
 """
@@ -7,28 +7,19 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from pathlib import Path
 
 import torch
 from torch import nn
 
-from model.asr import ASRModel, ASRSettings
-from model.checkpoint import Checkpoint, Network, build_network, check_weights, load_checkpoint
+from model.checkpoint import Checkpoint, Network, check_weights, load_checkpoint
 from model.lip_to_speech import LipToSpeech
-from model.losses import freeze
 from model.mel import MelSettings, settings_that_differ
 from model.tokenizer import FILE_NAME, Tokenizer
-from model.vocoders.load_vocoder import load_vocoder
-from model.vocoders.mel_to_wav import DEFAULT_GRIFFIN_LIM, GriffinLimSettings
 from model.vocoders.neural_vocoder import Vocoder
 from model.vsr import VSRModel
-from runtime.atomic import atomic_write
-from runtime.limits import MAX_CHECKPOINT_BYTES, MAX_TOKENIZER_BYTES
-from runtime.regular_file import read_regular
+from runtime.limits import MAX_TOKENIZER_BYTES
 from shards import Dataset
 from shards.format.manifest import MANIFEST_NAME
-from train.checkpointing import sha256_of
-from train.run_dir import RunDir
 from train.settings import TrainSettings
 from train.tasks.task import Task
 
@@ -102,10 +93,10 @@ def init_network(settings: TrainSettings, task: Task) -> Network:
     torch.manual_seed(settings.seed)
     network = task.build_model()
     if settings.init is not None:
-        checkpoint = _checkpoint_of(settings.init, settings.task)
+        checkpoint = checkpoint_of(settings.init, settings.task)
         if settings.task in ("vsr", "lip2speech"):
-            _check_transforms(checkpoint, settings, settings.init)
-        if _has_other_pieces(checkpoint, task.tokenizer):
+            check_transforms(checkpoint, settings, settings.init)
+        if has_other_pieces(checkpoint, task.tokenizer):
             raise ValueError(f"{settings.init}: trained with another tokenizer: its CTC head means other pieces")
         ctc_head = None if isinstance(network, Vocoder) else network.head
         if ctc_head is not None and not any(name.startswith("head.") for name in checkpoint.weights):
@@ -122,15 +113,15 @@ def init_network(settings: TrainSettings, task: Task) -> Network:
     if settings.init_vsr is not None:
         if not isinstance(network, VSRModel | LipToSpeech):
             raise ValueError(f"init_vsr: the task {settings.task} has no visual encoder")
-        checkpoint = _checkpoint_of(settings.init_vsr, "vsr", "lip2speech")
-        _check_transforms(checkpoint, settings, settings.init_vsr)
+        checkpoint = checkpoint_of(settings.init_vsr, "vsr", "lip2speech")
+        check_transforms(checkpoint, settings, settings.init_vsr)
         visual, head = (_part(checkpoint, name) for name in ("visual", "head"))
         check_weights(network.visual, visual, settings.init_vsr)
         network.visual.load_state_dict(visual)
         _load_if_it_fits(network.unit_head, _part(checkpoint, "unit_head"))
         if network.head is None:
             log.info("visual encoder from %s", settings.init_vsr)
-        elif not _has_other_pieces(checkpoint, task.tokenizer) and _load_if_it_fits(network.head, head):
+        elif not has_other_pieces(checkpoint, task.tokenizer) and _load_if_it_fits(network.head, head):
             _load_if_it_fits(network.intermediate, _part(checkpoint, "intermediate"))
             log.info("visual encoder and CTC head from %s", settings.init_vsr)
         else:
@@ -152,7 +143,7 @@ def _load_if_it_fits(module: nn.Module | None, weights: dict[str, torch.Tensor])
     return True
 
 
-def _check_transforms(checkpoint: Checkpoint, settings: TrainSettings, path: str) -> None:
+def check_transforms(checkpoint: Checkpoint, settings: TrainSettings, path: str) -> None:
     """`ValueError` where a network is known to be trained on other images: its weights would load all the same."""
     theirs, ours = checkpoint.transforms, settings.transforms
     for name in ("crop_radius", "size", "mean", "std", "subtract_temporal_mean"):
@@ -162,7 +153,8 @@ def _check_transforms(checkpoint: Checkpoint, settings: TrainSettings, path: str
             )
 
 
-def _checkpoint_of(path: str, *kinds: str) -> Checkpoint:
+def checkpoint_of(path: str, *kinds: str) -> Checkpoint:
+    """A checkpoint of one of these tasks and of the mel of the shards (`ValueError`: of others, or damaged)."""
     checkpoint = load_checkpoint(path, kinds[0] if len(kinds) == 1 else None)
     if checkpoint.kind not in kinds:
         raise ValueError(f"{path}: a network of the task {checkpoint.kind}, and {' or '.join(kinds)} was expected")
@@ -171,74 +163,6 @@ def _checkpoint_of(path: str, *kinds: str) -> Checkpoint:
     return checkpoint
 
 
-def _has_other_pieces(checkpoint: Checkpoint, tokenizer: Tokenizer | None) -> bool:
+def has_other_pieces(checkpoint: Checkpoint, tokenizer: Tokenizer | None) -> bool:
     """Whether the checkpoint's CTC head is known to mean other pieces: published files do not say."""
     return None not in (checkpoint.tokenizer, tokenizer) and checkpoint.tokenizer != tokenizer
-
-
-def own_asr(run_dir: RunDir, settings: TrainSettings, resuming: bool) -> str | None:
-    """The ASR checkpoint of a run: a copy in its run dir, made when the run begins, since the file that settings name
-    may be another by the time the run resumes. For rank 0 (`ValueError`: as `load_content_asr`)."""
-    if settings.init_asr is None:
-        return None
-    named = Path(settings.init_asr)
-    if not resuming:
-        load_content_asr(settings, torch.device("cpu"))
-        atomic_write(run_dir.asr, read_regular(named, MAX_CHECKPOINT_BYTES))
-    elif not run_dir.asr.exists():
-        return settings.init_asr
-    elif not (named.is_file() and named.stat().st_size == run_dir.asr.stat().st_size) or (
-        sha256_of(named) != sha256_of(run_dir.asr)
-    ):
-        log.info("%s is gone or has changed since this run began: it resumes with its own, %s", named, run_dir.asr)
-    return str(run_dir.asr)
-
-
-def load_content_asr(settings: TrainSettings, device: torch.device) -> ASRModel | None:
-    """The frozen ASR model of the output content loss and of units, with the network's padding; None where none is
-    named (`ValueError`: the checkpoint is of another kind, or has not the units that the network predicts)."""
-    units = settings.network.units if settings.task in ("vsr", "lip2speech") else 0
-    if settings.init_asr is None:
-        if units:
-            raise ValueError(
-                f"network.units: {units}, and no ASR model gives them: `python -m train units` writes one, for "
-                "--init-asr"
-            )
-        return None
-    if settings.task != "lip2speech" and not units:
-        raise ValueError(
-            f"init_asr: the task {settings.task} has no output content loss"
-            + (", and no units without network.units" if settings.task == "vsr" else "")
-        )
-    checkpoint = _checkpoint_of(settings.init_asr, "asr")
-    assert isinstance(checkpoint.settings, ASRSettings)
-    sized = dataclasses.replace(checkpoint.settings, padding=settings.network.padding)
-    network = build_network(dataclasses.replace(checkpoint, settings=sized), settings.init_asr)
-    assert isinstance(network, ASRModel)
-    if units and network.settings.units != units:
-        raise ValueError(
-            f"{settings.init_asr}: has {network.settings.units} units, and network.units is {units}: "
-            "`python -m train units` writes an ASR model with them"
-        )
-    bands, expected = network.settings.n_mels, settings.network.n_mels
-    if bands != expected:
-        raise ValueError(f"{settings.init_asr}: takes mels of {bands} bands, where network.n_mels is {expected}")
-    freeze(network)
-    return network.to(device)
-
-
-def load_validation_vocoder(settings: TrainSettings, device: torch.device) -> GriffinLimSettings | Vocoder:
-    """What `lip2speech` is heard through in validation: the vocoder that the settings name, or Griffin-Lim.
-
-    Raises:
-        ValueError: there is no such file, or it is no vocoder of this mel.
-    """
-    path = settings.validation.vocoder
-    if path is None or settings.task != "lip2speech":
-        return DEFAULT_GRIFFIN_LIM
-    try:
-        vocoder = load_vocoder(path, device=device)
-        freeze(vocoder)
-        return vocoder
-    except FileNotFoundError as error:
-        raise ValueError(f"validation.vocoder: {path}: no such file") from error

@@ -32,6 +32,7 @@ class RunDir:
         self.checkpoints = self.path / "checkpoints"
         self.best = self.path / "best.pt"
         self.asr = self.path / "asr.pt"
+        self.lip2speech = self.path / "lip2speech.pt"
         self.log = self.path / "log.jsonl"
         self.tensorboard = self.path / "tensorboard"
         self.bad_batches = self.path / "bad-batches.jsonl"

@@ -144,7 +144,8 @@ class TrainSettings:
             clips of which none can be read.
         max_nonfinite_steps: steps in a row whose loss or gradient is not finite that stop the run; fewer are skipped.
         init_vsr, init_asr, init: checkpoints, ours or published, to start from: the visual encoder (and CTC head),
-            the ASR model of the output content loss, all of the network.
+            the ASR model of the output content loss, of units and of distillation, all of the network.
+        init_lip2speech: of `vocoder`: the network whose mels it is trained on and validated with; None: ground truth.
         network: of lip2speech; `vsr` trains its visual encoder alone.
         asr: of `asr`.
         vocoder: of `vocoder`.
@@ -175,6 +176,7 @@ class TrainSettings:
     max_nonfinite_steps: int = 10
     init_vsr: str | None = None
     init_asr: str | None = None
+    init_lip2speech: str | None = None
     init: str | None = None
     network: LipToSpeechSettings = field(default_factory=LipToSpeechSettings)
     asr: ASRSettings = field(default_factory=ASRSettings)
@@ -207,7 +209,7 @@ class TrainSettings:
                     f"{self.segments.min_frames}"
                 )
         shown, run = self.segments.window_frames, run_frames() / MEL_FRAMES_PER_VIDEO_FRAME
-        if self.task == "lip2speech" and self.losses.estoi and shown < run:
+        if self.task in ("lip2speech", "vocoder") and self.losses.estoi and shown < run:
             raise ValueError(
                 f"losses.estoi: {self.losses.estoi}, and segments.window_frames: {shown}: ESTOI is of runs of {run:g} "
                 "frames; choose windows of at least that, or losses.estoi 0"

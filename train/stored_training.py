@@ -31,6 +31,7 @@ class StoredFingerprint:
     index: Sha256
     tokenizer: Sha256 | None
     asr: Sha256 | None
+    lip2speech: Sha256 | None = None
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,15 @@ from pystoi import stoi
 from pystoi.utils import row_col_normalize
 from torch import Tensor
 
-from model.estoi_loss import _normalized_runs, _third_octaves, estoi_loss, run_frames, third_octave_bank
-from model.mel import MelSettings, band_centres, log_mel
+from model.estoi_loss import (
+    _normalized_runs,
+    _third_octaves,
+    estoi_loss,
+    run_frames,
+    third_octave_bank,
+    waveform_estoi_loss,
+)
+from model.mel import MelSettings, analyzed_wave, band_centres, log_mel
 from runtime.constants import SAMPLE_RATE
 
 FRAMES = 150
@@ -47,6 +54,58 @@ def test_estoi_loss_is_nearly_one_minus_the_estoi_of_the_waveforms() -> None:
             expected.append(1 - float(stoi(speech.numpy(), noisy.numpy(), SAMPLE_RATE, extended=True)))
     assert losses == sorted(losses)
     assert np.allclose(losses, expected, atol=0.1), (losses, expected)
+
+
+def _analyzed(*wavs: Tensor) -> Tensor:
+    """(B, samples), pre-emphasized."""
+    reach, batch = MelSettings().n_fft // 2, torch.stack(wavs)
+    return analyzed_wave(batch, torch.full((len(batch),), batch.shape[1]))[:, reach:-reach]
+
+
+def test_waveform_estoi_loss_is_one_minus_estoi() -> None:
+    generator = torch.Generator().manual_seed(9)
+    for seed, level, hum in ((0, 0.1, 0.0), (1, 0.8, 0.0), (2, 1.6, 0.0), (3, 0.8, 0.3)):
+        speech, noise = _syllables(seed), 0.1 * torch.randn(160 * FRAMES, generator=generator)
+        speech = speech + hum * (2 * torch.pi * 40 * torch.arange(len(speech)) / SAMPLE_RATE).sin()
+        noisy = speech + level * noise
+        loss = waveform_estoi_loss(_analyzed(noisy), _analyzed(speech), torch.tensor([len(speech)]))
+        expected = 1 - float(stoi(speech.numpy(), noisy.numpy(), SAMPLE_RATE, extended=True))
+        assert float(loss) == pytest.approx(expected, abs=0.04)
+
+
+def test_waveform_estoi_loss_does_not_look_past_lengths() -> None:
+    generated, target = (_analyzed(*(_syllables(seed) for seed in seeds)) for seeds in ((6, 7), (4, 5)))
+    lengths = torch.tensor([160 * FRAMES, 12_000])
+    found = waveform_estoi_loss(generated, target, lengths)
+    generated[1, 12_000:], target[1, 12_000:] = 0.5, -0.5
+    padded = generated.clone().requires_grad_(True)
+    again = waveform_estoi_loss(padded, target, lengths)
+    again.backward()
+    assert float(again.detach()) == float(found)
+    assert padded.grad is not None
+    assert not padded.grad[1, 12_000:].any()
+    assert padded.grad[1, :11_000].any()
+
+
+def test_waveform_estoi_loss_of_clips_shorter_than_a_run_is_0_with_a_gradient_of_0() -> None:
+    for samples, length in ((300, 300), (24_000, 5000)):
+        generated = torch.zeros(1, samples, requires_grad=True)
+        loss = waveform_estoi_loss(generated, torch.full((1, samples), 0.1), torch.tensor([length]))
+        loss.backward()
+        assert float(loss.detach()) == 0
+        assert generated.grad is not None
+        assert not generated.grad.any()
+
+
+def test_gradient_of_waveform_estoi_loss_is_bounded() -> None:
+    speech = _analyzed(_syllables(8))
+    lengths = torch.tensor([speech.shape[1]])
+    for given in (torch.zeros_like(speech), 1e-6 * speech, speech.flip(1), 1000 * speech):
+        for target in (speech, torch.zeros_like(speech)):
+            generated = given.clone().requires_grad_(True)
+            waveform_estoi_loss(generated, target, lengths).backward()
+            assert generated.grad is not None
+            assert generated.grad.isfinite().all()
 
 
 def test_estoi_loss_is_nearly_0_of_equal_mels_and_about_1_of_unrelated_ones() -> None:

@@ -16,6 +16,7 @@ from model.losses import (
     ctc_feasible,
     ctc_loss,
     delta_l1,
+    distillation_loss,
     freeze,
     mel_l1,
 )
@@ -120,3 +121,17 @@ def test_delta_l1_of_a_single_frame_is_of_its_bands() -> None:
     generated, true = torch.zeros(1, 6, 1), torch.linspace(-0.5, 0.5, 6)[None, :, None]
     expected = float((natural_log(true).diff(dim=1)).abs().mean())
     assert float(delta_l1(generated, true, torch.tensor([1]))) == pytest.approx(expected, rel=1e-5)
+
+
+def test_distillation_loss_is_the_mean_cross_entropy_over_valid_frames() -> None:
+    generator = torch.Generator().manual_seed(6)
+    logits, teacher = torch.randn(2, 2, 4, 5, generator=generator)
+    lengths = torch.tensor([4, 1])
+    valid = [(logits[0], teacher[0]), (logits[1, :1], teacher[1, :1])]
+    ours, theirs = (torch.cat(parts) for parts in zip(*valid, strict=True))
+    expected = torch.nn.functional.cross_entropy(ours, theirs.softmax(dim=-1))
+    torch.testing.assert_close(distillation_loss(logits, teacher, lengths), expected)
+    entropy = torch.distributions.Categorical(logits=theirs).entropy().mean()
+    torch.testing.assert_close(distillation_loss(teacher, teacher, lengths), entropy)
+    logits[1, 1:] = float("nan")
+    torch.testing.assert_close(distillation_loss(logits, teacher, lengths), expected)

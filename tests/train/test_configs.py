@@ -19,6 +19,7 @@ PUBLISHED = ("network", "asr", "transforms", "segments", "losses", "optimizer")
 NOT_PUBLISHED = {
     *("network.vocabulary", "network.n_mels", "asr.vocabulary", "asr.n_mels"),  # the data's
     *("segments.fps", "segments.min_frames", "losses.delta", "losses.estoi", "losses.units", "losses.intermediate_ctc"),
+    "losses.distillation",
     *("network.visual.front", "network.intermediate_ctc", "network.posteriors", "network.units"),
     *("asr.intermediate_ctc", "asr.units", "asr.unit_layer"),
     *("transforms.crop_radius", "transforms.margin", "transforms.subtract_temporal_mean"),

@@ -35,7 +35,8 @@ from train import step as step_file
 from train.__main__ import main, parse
 from train.build import TASKS
 from train.distributed import DistributedContext
-from train.init import init_network, load_content_asr, load_tokenizer
+from train.frozen import load_frozen_asr
+from train.init import init_network, load_tokenizer
 from train.settings import TrainSettings
 
 CPU = torch.device("cpu")
@@ -153,7 +154,7 @@ def test_init_vsr_overrides_the_visual_encoder_of_init(
 def test_init_asr_loads_a_frozen_model_with_the_padding_of_the_run(settings: TrainSettings, tmp_path: Path) -> None:
     theirs = _asr(vocabulary=31)
     named = dataclasses.replace(settings, init_asr=_saved(tmp_path / "x.pt", theirs))
-    ours = load_content_asr(named, CPU)
+    ours = load_frozen_asr(named, None, CPU)
     assert ours is not None
     _assert_same(ours, theirs)
     assert not any(x.requires_grad for x in ours.parameters())
@@ -304,7 +305,7 @@ def test_init_takes_published_files(shards: str, tokenizer: Tokenizer, tmp_path:
     assert "no CTC head of this tokenizer" in said
     theirs_asr = _asr(31).half().float()
     torch.save({"asr_model_state_dict": published_state("asr", theirs_asr.state_dict())}, tmp_path / "asr.pt")
-    ours_asr = load_content_asr(dataclasses.replace(settings, init_asr=str(tmp_path / "asr.pt")), CPU)
+    ours_asr = load_frozen_asr(dataclasses.replace(settings, init_asr=str(tmp_path / "asr.pt")), None, CPU)
     assert ours_asr is not None
     _assert_same(ours_asr, theirs_asr)
 

@@ -26,7 +26,7 @@ MAY_BE_0 = frozenset(
         *("optimizer.learning_rate", "optimizer.weight_decay", "schedule.warmup_steps", "schedule.last"),
         *("validation.examples", "validation.processes", "cache.pause"),
         *("vocoder.mel.fmin", "vocoder.mel.preemphasis"),
-        *("network.units", "asr.units", "losses.units", "losses.intermediate_ctc"),
+        *("network.units", "asr.units", "losses.units", "losses.intermediate_ctc", "losses.distillation"),
     ]
 )
 """Every other number has to be more."""

@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 
 from eval.metrics.text import character_errors, normalize_text, word_errors
+from model.asr import ASRModel
 from model.ctc import greedy
-from model.losses import ctc_loss
+from model.losses import LossSettings, ctc_loss, distillation_loss
 from model.tokenizer import Tokenizer
+from runtime.constants import MEL_FRAMES_PER_VIDEO_FRAME
 from shards.loading.collate import Batch
 from train.settings import Score
 from train.state import TrainState
@@ -38,7 +40,7 @@ class CtcTask(Task):
     """A task whose network recognizes the text: its loss is CTC, and that of units where the network predicts them."""
 
     tokenizer: Tokenizer
-    loss_names: ClassVar[tuple[str, ...]] = ("ctc", "ctc_intermediate", "units", "ctc_skipped")
+    loss_names: ClassVar[tuple[str, ...]] = ("ctc", "ctc_intermediate", "distillation", "units", "ctc_skipped")
     default_best: ClassVar[Score] = "wer"
 
     @property
@@ -50,12 +52,15 @@ class CtcTask(Task):
         """What the network recognizes in a batch; `seed`: of the augmentation, None: none."""
 
     def loss(self, network: Any, batch: Batch, seed: int, state: TrainState) -> Losses:
-        """CTC of the texts, and the units of the sound."""
+        """CTC of the texts, and what the frozen ASR model, if there is one, makes of the sound."""
         output, weights = self.forward(network, batch, seed), self.settings.losses
         losses = text_loss(output, *encode_texts(batch.texts, self.tokenizer), weights.intermediate_ctc)
-        if output.unit_logits is not None:
+        if self.asr is not None:
             mel = target_mels(batch.to(self.device, non_blocking=True), batch.lengths[batch.wav_rows])
-            losses = with_unit_loss(losses, output.unit_logits, self.asr, mel, batch.lengths, weights.units)
+            if output.unit_logits is not None:
+                losses = with_unit_loss(losses, output.unit_logits, self.asr, mel, batch.lengths, weights.units)
+            if weights.distillation:
+                losses = with_distillation_loss(losses, output, self.asr, mel, weights)
         return losses
 
     def validate(
@@ -77,6 +82,20 @@ def text_loss(output: CtcOutput, pieces: Tensor, piece_lengths: Tensor, intermed
         total = (1 - intermediate_share) * total + intermediate_share * early
         parts["ctc_intermediate"] = early.detach()
     return Losses(total, parts)
+
+
+def with_distillation_loss(
+    losses: Losses, output: CtcOutput, asr_model: ASRModel, mel: Tensor, weights: LossSettings
+) -> Losses:
+    """Losses, and beside them the weighted cross-entropy with what the frozen ASR model reads in ground-truth mels (B,
+    n_mels, 4 T), of which intermediate layers have their share, as in `text_loss`. Clips without text have it, too."""
+    with torch.no_grad():
+        teacher = asr_model(mel, MEL_FRAMES_PER_VIDEO_FRAME * output.lengths).logits
+    loss = distillation_loss(output.logits, teacher, output.lengths)
+    if output.intermediate is not None:
+        early = torch.stack([distillation_loss(x, teacher, output.lengths) for x in output.intermediate]).mean()
+        loss = torch.lerp(loss, early, weights.intermediate_ctc)
+    return Losses(losses.total + weights.distillation * loss, losses.parts | {"distillation": loss.detach()})
 
 
 def encode_texts(texts: Sequence[str | None], tokenizer: Tokenizer) -> tuple[Tensor, Tensor]:

@@ -24,7 +24,7 @@ from runtime.constants import MEL_FRAMES_PER_VIDEO_FRAME, SAMPLES_PER_FRAME
 from shards.loading.collate import Batch, Contents
 from train.settings import Score
 from train.state import TrainState
-from train.tasks.ctc import CtcOutput, encode_texts, score_ctc, text_loss
+from train.tasks.ctc import CtcOutput, encode_texts, score_ctc, text_loss, with_distillation_loss
 from train.tasks.inputs import Inputs, prepare
 from train.tasks.task import Losses, Task
 from train.tasks.units import with_unit_loss
@@ -42,6 +42,7 @@ class Lip2SpeechTask(Task):
         "l1",
         "ctc",
         "ctc_intermediate",
+        "distillation",
         "units",
         "content",
         "delta",
@@ -84,9 +85,9 @@ class Lip2SpeechTask(Task):
                 content = content_loss(self.asr, output.mel, inputs.target, mel_lengths)
         l1 = mel_l1(output.mel.float(), inputs.target, mel_lengths, padding)
         total, parts = weights.mel * l1, {"l1": l1.detach()}
-        if self.tokenizer is not None and output.logits is not None:
-            recognized = CtcOutput(output.logits, inputs.lengths, output.intermediate)
-            text = text_loss(recognized, *encode_texts(batch.texts, self.tokenizer), weights.intermediate_ctc)
+        read = None if output.logits is None else CtcOutput(output.logits, inputs.lengths, output.intermediate)
+        if self.tokenizer is not None and read is not None:
+            text = text_loss(read, *encode_texts(batch.texts, self.tokenizer), weights.intermediate_ctc)
             total, parts = total + weights.ctc * text.total, parts | text.parts
         if weights.delta:
             delta = delta_l1(output.mel, inputs.target, mel_lengths)
@@ -100,9 +101,13 @@ class Lip2SpeechTask(Task):
             total = total + weights.content * content
             parts["content"] = content.detach()
         losses = Losses(total, parts)
-        if output.unit_logits is not None:
-            with self.autocast():
+        if self.asr is None:
+            return losses
+        with self.autocast():
+            if output.unit_logits is not None:
                 losses = with_unit_loss(losses, output.unit_logits, self.asr, inputs.mel, inputs.lengths, weights.units)
+            if read is not None and weights.distillation:
+                losses = with_distillation_loss(losses, read, self.asr, inputs.mel, weights)
         return losses
 
     def dummy_inputs(self) -> tuple[Tensor, ...]:

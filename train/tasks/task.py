@@ -12,6 +12,7 @@ from torch import Tensor
 
 from model.asr import ASRModel
 from model.checkpoint import Network
+from model.lip_to_speech import LipToSpeech
 from model.tokenizer import Tokenizer
 from model.vocoders.mel_to_wav import DEFAULT_GRIFFIN_LIM, GriffinLimSettings
 from model.vocoders.neural_vocoder import Vocoder
@@ -37,8 +38,9 @@ class Task(ABC):
         settings: of the run.
         tokenizer: of the texts; None: there is no CTC head.
         device: that the network is on.
-        asr: the frozen ASR model of the output content loss and of units; None: that loss stays off.
+        asr: the frozen ASR model of the output content loss, of units and of distillation; None: they stay off.
         vocoder: what synthesized mels are heard through in validation, on the device.
+        lip2speech: the frozen network whose mels a vocoder is trained on; None: on those of the ground truth.
         validation_contents: which members of a clip are read to validate.
         loss_names: parts of the loss, some of which a micro-batch may not have.
         default_best: the score that the best checkpoint is chosen by, unless the settings name another.
@@ -51,6 +53,7 @@ class Task(ABC):
     device: torch.device
     asr: ASRModel | None = None
     vocoder: GriffinLimSettings | Vocoder = DEFAULT_GRIFFIN_LIM
+    lip2speech: LipToSpeech | None = None
     validation_contents: ClassVar[Contents]
     loss_names: ClassVar[tuple[str, ...]]
     default_best: ClassVar[Score]

@@ -11,15 +11,14 @@ from runtime.constants import MEL_FRAMES_PER_VIDEO_FRAME
 from train.tasks.task import Losses
 
 
-def units_of(asr_model: ASRModel | None, mel: Tensor, lengths: Tensor) -> Tensor:
+def units_of(asr_model: ASRModel, mel: Tensor, lengths: Tensor) -> Tensor:
     """int64 (B, T): the units of ground-truth mels (B, n_mels, 4 T), of so many video frames (B,)."""
-    assert asr_model is not None, "train.init refuses a network with units without one"
     with torch.no_grad():
         return asr_model.units(mel, MEL_FRAMES_PER_VIDEO_FRAME * lengths)
 
 
 def with_unit_loss(
-    losses: Losses, logits: Tensor, asr_model: ASRModel | None, mel: Tensor, lengths: Tensor, weight: float
+    losses: Losses, logits: Tensor, asr_model: ASRModel, mel: Tensor, lengths: Tensor, weight: float
 ) -> Losses:
     """Losses, and beside them the weighted cross-entropy of logits (B, T, units) and the units of ground-truth mels;
     other arguments as of `units_of`."""

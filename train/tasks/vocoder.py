@@ -12,6 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from model.estoi_loss import waveform_estoi_loss
 from model.mel import analyzed_wave, log_mel, mel_of_analyzed
 from model.padding import valid_mask
 from model.segment_sampling import Windows, draw_windows, take_window, whole_windows
@@ -47,7 +48,7 @@ class VocoderTask(Task):
     """Mels to waveforms."""
 
     validation_contents: ClassVar[Contents] = Contents(roi=False, stored_mel=False)
-    loss_names: ClassVar[tuple[str, ...]] = ("stft", "bands", "l1")
+    loss_names: ClassVar[tuple[str, ...]] = ("stft", "bands", "l1", "estoi")
     default_best: ClassVar[Score] = "pesq"
     synthesizes: ClassVar[bool] = True
 
@@ -60,22 +61,29 @@ class VocoderTask(Task):
         return Vocoder(self.settings.vocoder)
 
     def loss(self, network: Any, batch: Batch, seed: int, state: TrainState) -> Losses:
-        """STFT and mel losses of a window of each clip, added."""
+        """STFT and mel losses of a window of each clip, added, and the weighted ESTOI loss of its waveform."""
         lengths = MEL_FRAMES_PER_VIDEO_FRAME * batch.lengths
         size = MEL_FRAMES_PER_VIDEO_FRAME * self.settings.segments.window_frames
         windows = draw_windows(lengths, torch.Generator().manual_seed(seed), size)
-        _, _, losses = self._synthesize(network, batch, windows, min(size, int(lengths.max())))
-        parts = {"stft": losses.stft, "bands": losses.bands, "l1": losses.mel}
-        return Losses(losses.total, {name: part.detach() for name, part in parts.items()})
+        segments = self.segments(batch, windows, min(size, int(lengths.max())), seed, {})
+        generated, losses = self._synthesize(network, segments)
+        total, parts = losses.total, {"stft": losses.stft, "bands": losses.bands, "l1": losses.mel}
+        if weight := self.settings.losses.estoi:
+            parts["estoi"] = waveform_estoi_loss(generated, segments.wav, sample_counts(segments.lengths))
+            total = total + weight * parts["estoi"]
+        return Losses(total, {name: part.detach() for name, part in parts.items()})
 
-    def _synthesize(
-        self, network: Any, batch: Batch, windows: Windows, frames: int
-    ) -> tuple[Segments, Tensor, SpectralLosses]:
-        segments = cut_segments(batch.to(self.device, non_blocking=True), windows, frames)
+    def segments(
+        self, batch: Batch, windows: Windows, frames: int, seed: int | None, references: Mapping[str, Tensor]
+    ) -> Segments:
+        """Windows of a batch, on the device, as `cut_segments` gives them. `seed` is that of training, None in
+        validation; `references` are as of `validate`."""
+        return cut_segments(batch.to(self.device, non_blocking=True), windows, frames)
+
+    def _synthesize(self, network: Any, segments: Segments) -> tuple[Tensor, SpectralLosses]:
         with self.autocast():
             generated: Tensor = network(segments.mel, segments.lengths)
-        losses = spectral_losses(generated, segments.wav, sample_counts(segments.lengths))
-        return segments, generated, losses
+        return generated, spectral_losses(generated, segments.wav, sample_counts(segments.lengths))
 
     def dummy_inputs(self) -> tuple[Tensor, ...]:
         return torch.zeros(1, self.settings.vocoder.mel.n_mels, 20, device=self.device), torch.tensor([20])
@@ -85,7 +93,8 @@ class VocoderTask(Task):
     ) -> None:
         """The losses of whole clips, and the scores of their speech."""
         lengths = MEL_FRAMES_PER_VIDEO_FRAME * batch.lengths
-        segments, generated, losses = self._synthesize(network, batch, whole_windows(lengths), int(lengths.max()))
+        segments = self.segments(batch, whole_windows(lengths), int(lengths.max()), None, references)
+        generated, losses = self._synthesize(network, segments)
         metrics.add("stft", float(losses.stft) * len(lengths), len(lengths))
         metrics.add("l1", float(losses.mel) * len(lengths), len(lengths))
         if metrics.scorers is None and not metrics.shown & set(batch.keys):

@@ -24,7 +24,7 @@ class VSRTask(CtcTask):
 
     @property
     def contents(self) -> Contents:
-        return Contents(sound=self.settings.network.units > 0)
+        return Contents(sound=self.asr is not None)
 
     def build_model(self) -> VSRModel:
         """A lip reader whose visual encoder is that of `network`."""

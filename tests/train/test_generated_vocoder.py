@@ -1,0 +1,128 @@
+"""A vocoder trained on generated mels: what it is given, what it is to become, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from model.checkpoint import load_checkpoint
+from model.segment_sampling import loudest_reference, whole_windows
+from model.synthesis import Synthesizer
+from runtime.constants import MEL_FRAMES_PER_VIDEO_FRAME
+from tests.train.runs import logged, task_flags, trainer_of
+from train.__main__ import main
+from train.tasks.generated_vocoder import GeneratedVocoderTask
+from train.tasks.vocoder import cut_segments
+
+ESTOI = ["--losses.estoi=4", "--segments.window_frames=15"]
+
+
+@pytest.fixture(scope="module")
+def lip2speech(shards: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A lip-to-speech network, hardly trained. Not to be changed by a test."""
+    run = tmp_path_factory.mktemp("lip2speech") / "run"
+    assert main(task_flags("lip2speech", shards, run, steps=2, every=2)) == 0
+    return str(run / "checkpoints/step-00000002.pt")
+
+
+def _flags(shards: str, run: Path, lip2speech: str, **more: Any) -> list[str]:
+    return [*task_flags("vocoder", shards, run, init_lip2speech=lip2speech, **more), *ESTOI]
+
+
+def test_generated_vocoder_learns_and_is_a_vocoder_like_any(shards: str, lip2speech: str, tmp_path: Path) -> None:
+    learn = ["--splits=[val]", "--micro_batches_per_step=1", "--optimizer.learning_rate=0.01"]
+    command = _flags(shards, tmp_path / "run", lip2speech, steps=40, every=40, **{"validation.every": 40})
+    assert main([*command, *learn, "--validation.speech=[estoi]", "--checkpoint.best=null"]) == 0
+    steps = list(logged(tmp_path / "run").values())
+    for part in ("stft", "estoi"):
+        first, last = (sum(line[part] for line in some) / 5 for some in (steps[:5], steps[-5:]))
+        assert last < first, part
+    kept = load_checkpoint(tmp_path / "run/best.pt", "vocoder")
+    assert "validation_estoi" in kept.metrics, "by default the best is chosen by it"
+
+
+def test_generated_vocoder_is_given_the_mels_that_are_evaluated(shards: str, lip2speech: str, tmp_path: Path) -> None:
+    trainer = trainer_of(_flags(shards, tmp_path / "run", lip2speech))
+    task = trainer.task
+    assert isinstance(task, GeneratedVocoderTask)
+    batch = next(one for one in trainer.epochs.open(1, 0).batches if one is not None)
+    lengths = MEL_FRAMES_PER_VIDEO_FRAME * batch.lengths
+    generator = torch.Generator().manual_seed(0)
+    references = {key: torch.randn(80, 50, generator=generator) for key in batch.keys}
+    arguments = batch, whole_windows(lengths), int(lengths.max())
+    segments = task.segments(*arguments, None, references)
+    expected = Synthesizer.from_checkpoint(lip2speech).mels(
+        batch.roi, batch.lengths, torch.stack(list(references.values()))
+    )
+    for row, length in enumerate(lengths.tolist()):
+        torch.testing.assert_close(segments.mel[row, :, :length], expected.mel[row, :, :length])
+        assert (segments.mel[row, :, length:] == -1).all()
+    recorded = cut_segments(*arguments)
+    assert torch.equal(segments.wav, recorded.wav)
+    assert not torch.allclose(segments.mel, recorded.mel, atol=0.1)
+    own, sizes = loudest_reference(recorded.mel, lengths), segments.lengths
+    other = task.segments(*arguments, None, dict(zip(batch.keys, own, strict=True)))
+    assert torch.equal(other.lengths, sizes)
+    assert not torch.equal(other.mel, segments.mel), "the reference is heard"
+    drawn = [task.segments(*arguments, seed, {}).mel for seed in (1, 1, 2)]
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2]), "lips are augmented in training"
+
+
+def test_generated_vocoder_leaves_the_network_as_it_is(shards: str, lip2speech: str, tmp_path: Path) -> None:
+    trainer = trainer_of(_flags(shards, tmp_path / "run", lip2speech, steps=2))
+    assert trainer.train()
+    assert trainer.task.lip2speech is not None
+    weights = load_checkpoint(lip2speech).weights
+    assert all(torch.equal(x, weights[name]) for name, x in trainer.task.lip2speech.state_dict().items())
+
+
+def test_resume_keeps_the_network_whose_mels_the_vocoder_began_with(
+    shards: str, lip2speech: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "copy.pt"
+    copy.write_bytes(Path(lip2speech).read_bytes())
+
+    def run(*more: str, init_lip2speech: str = str(copy), steps: int) -> int:
+        return main([*_flags(shards, tmp_path / "run", init_lip2speech, steps=steps, every=1), *more])
+
+    assert run(steps=1) == 0
+    copy.unlink()
+    assert run("--resume=auto", steps=2) == 0
+    assert str(tmp_path / "run/lip2speech.pt") in capsys.readouterr().err
+    assert run("--resume=auto", init_lip2speech="null", steps=3) == 2
+    assert "another lip2speech" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        ({"init_lip2speech": "nothing.pt"}, "nothing.pt"),
+        ({"transforms.size": 48}, "trained with transforms.size 32"),
+        ({"task": "asr", "checkpoint.best": "ctc"}, "init_lip2speech: the task asr"),
+        ({"segments.window_frames": 5}, "segments.window_frames: 5"),
+    ],
+)
+def test_generated_vocoder_refuses_what_does_not_fit(
+    shards: str,
+    lip2speech: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    more: dict[str, Any],
+    named: str,
+) -> None:
+    command = [*_flags(shards, tmp_path / "run", lip2speech), *(f"--{name}={value}" for name, value in more.items())]
+    assert main(command) == 2
+    assert named in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_generated_vocoder_refuses_a_network_of_another_task(
+    shards: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(task_flags("vsr", shards, tmp_path / "vsr", steps=1, every=1)) == 0
+    assert main(_flags(shards, tmp_path / "run", str(tmp_path / "vsr/best.pt"))) == 2
+    assert "a network of the task vsr" in capsys.readouterr().err
