@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import sentencepiece
 
@@ -20,8 +20,6 @@ from runtime.regular_file import IrregularFileError, read_regular
 
 BLANK = 0
 """CTC's blank, which is the padding too: no piece of text may have this id."""
-
-ModelType = Literal["unigram", "bpe", "word", "char"]
 
 MAX_PIECES = 150
 VOCABULARY_SIZE = 4000
@@ -105,19 +103,15 @@ class Tokenizer:
         return {"model_bytes": self.model_bytes}  # what was built of them is built again elsewhere
 
 
-def train_tokenizer(
-    texts: Iterable[str], vocabulary_size: int = VOCABULARY_SIZE, model_type: ModelType = "unigram"
-) -> Tokenizer:
-    """Train a SentencePiece model, by default a unigram one (Kudo, "Subword Regularization", 2018), on texts in lower
-    case.
+def train_tokenizer(texts: Iterable[str], vocabulary_size: int = VOCABULARY_SIZE) -> Tokenizer:
+    """Train a unigram model (Kudo, "Subword Regularization", 2018) on texts in lower case.
 
-    Every character that occurs gets a piece, but for `word`. The same texts in the same order give the same bytes.
+    Every character that occurs gets a piece. The same texts in the same order give the same bytes.
 
     Args:
         texts: in any language.
         vocabulary_size: pieces wanted, pad, bos, eos and unk among them. A small corpus may not have as many different
             pieces, and a script may have more characters: `Tokenizer.vocabulary_size` says what came of it.
-        model_type: SentencePiece's: `word` where there are few words and no others are to be read; all else is unk.
 
     Raises:
         ValueError: there is no text, or fewer than one piece is wanted.
@@ -133,7 +127,7 @@ def train_tokenizer(
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(sentences),
         model_writer=model,
-        model_type=model_type,
+        model_type="unigram",
         vocab_size=max(vocabulary_size, len(characters) + 4),  # pad, bos, eos and unk
         hard_vocab_limit=False,
         character_coverage=1.0,

@@ -215,7 +215,6 @@ def preview(arguments: Sequence[str]) -> int:
 
 def tokenizer(arguments: Sequence[str]) -> int:
     """Train a SentencePiece tokenizer on a dataset's transcripts."""
-    from model.tokenizer import ModelType
     from pipeline.tokenizer import train_on_dataset
 
     parser = CommandParser("pipeline tokenizer", tokenizer.__doc__)
@@ -225,12 +224,6 @@ def tokenizer(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--vocabulary_size", type=int, default=4000, help="pieces, or as many as the text allows")
     parser.add_argument(
-        "--model_type",
-        type=ModelType,
-        default="unigram",
-        help="of SentencePiece; word: whole words, for corpora of few words, such as GRID's 51; no others can be read",
-    )
-    parser.add_argument(
         "--splits",
         type=str,
         nargs="+",
@@ -239,14 +232,10 @@ def tokenizer(arguments: Sequence[str]) -> int:
     )
     values = parser.parse(arguments)
     trained = train_on_dataset(
-        values.dataset,
-        out=values.out,
-        vocabulary_size=values.vocabulary_size,
-        model_type=values.model_type,
-        splits=values.splits,
+        values.dataset, out=values.out, vocabulary_size=values.vocabulary_size, splits=values.splits
     )
     pieces = trained.tokenizer.vocabulary_size
-    if pieces != values.vocabulary_size and values.model_type not in ("word", "char"):
+    if pieces != values.vocabulary_size:
         why = "the text allows no more" if pieces < values.vocabulary_size else "its characters alone need that many"
         _warn(f"warning: {pieces} pieces instead of {values.vocabulary_size}: {why}")
     say(

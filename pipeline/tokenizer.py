@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import pyarrow.compute as pc
 
-from model.tokenizer import FILE_NAME, ModelType, Tokenizer, train_tokenizer
+from model.tokenizer import FILE_NAME, Tokenizer, train_tokenizer
 from shards import Store, open_dataset
 from shards.format.store import absolute_url
 
@@ -29,19 +29,14 @@ class TrainedTokenizer:
 
 
 def train_on_dataset(
-    url: str,
-    *,
-    out: str | None = None,
-    vocabulary_size: int,
-    model_type: ModelType = "unigram",
-    splits: Sequence[str] | None = None,
+    url: str, *, out: str | None = None, vocabulary_size: int, splits: Sequence[str] | None = None
 ) -> TrainedTokenizer:
     """Train a tokenizer on transcripts of a dataset and write it, whole or not at all.
 
     Args:
         url: local folder or fsspec URL of a finished dataset.
         out: file to write, a local path or URL; None: `tokenizer.model` in the dataset.
-        vocabulary_size, model_type: see `train_tokenizer`.
+        vocabulary_size: pieces wanted (see `train_tokenizer`).
         splits: whose transcripts; None: see `Dataset.training_splits`.
 
     Raises:
@@ -66,6 +61,6 @@ def train_on_dataset(
             f"{url}: no transcript in {', '.join(chosen)}: a tokenizer needs text to be trained on; without text "
             "`python -m train --task lip2speech` trains without a tokenizer"
         )
-    tokenizer = train_tokenizer(texts, vocabulary_size, model_type)
+    tokenizer = train_tokenizer(texts, vocabulary_size)
     store.write(name, tokenizer.model_bytes)
     return TrainedTokenizer(tokenizer, chosen, len(texts), sum(len(text.split()) for text in texts), store.path(name))
