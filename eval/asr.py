@@ -21,13 +21,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from eval.metrics.optional import PackageMissingError, import_extra
 from eval.metrics.waveforms import Wave
 from model import asr as network
 from model.checkpoint import Checkpoint, build_network, check_task, load_checkpoint
-from model.ctc import BeamSettings, beam_search, greedy
+from model.ctc import likeliest
 from model.mel import MelSettings, clip_mels
 from model.tokenizer import Tokenizer
 from runtime.constants import SAMPLE_RATE
@@ -173,12 +172,6 @@ def _ours(built: network.ASRModel, tokenizer: Tokenizer, settings: MelSettings, 
     """A checkpoint's network, batches of waveforms of nearly the same length."""
     built.to(device)
 
-    def read(logits: Tensor, lengths: Tensor) -> list[list[int]]:
-        if beam == 1:
-            return greedy(logits, lengths)
-        found = beam_search(logits.log_softmax(dim=-1), lengths, BeamSettings(beam=beam))
-        return [answers[0].tokens for answers in found]
-
     @torch.inference_mode()
     def recognize(waves: Sequence[Wave]) -> list[str]:
         texts = [""] * len(waves)
@@ -189,7 +182,7 @@ def _ours(built: network.ASRModel, tokenizer: Tokenizer, settings: MelSettings, 
                 padded[place, : len(waves[row])] = torch.from_numpy(waves[row])
             mel = clip_mels(padded.to(device), samples, settings)
             output = built(mel, samples // settings.hop_length)
-            for row, pieces in zip(rows, read(output.logits.float(), output.lengths), strict=True):
+            for row, pieces in zip(rows, likeliest(output.logits.float(), output.lengths, beam), strict=True):
                 texts[row] = tokenizer.decode(pieces)
         return texts
 

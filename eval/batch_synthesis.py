@@ -189,7 +189,7 @@ class BatchSynthesizer:
         l1 = {
             name: mel_l1_per_clip(mel, target, lengths).tolist() for name, mel in mels.items() if name not in CEILINGS
         }
-        read = trained.hypotheses(outputs["network"][1], batch.lengths)
+        read = trained.hypotheses(outputs["network"][1], batch.lengths, settings.beam)
         ends = sample_counts(lengths).tolist()
         clips = []
         for at, key in enumerate(batch.keys):

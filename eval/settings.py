@@ -47,7 +47,7 @@ class EvaluationSettings:
         metric_timeout: seconds that a metric may take for a clip of a system; where it takes longer there is no figure.
         asr: whose word errors on the waveforms are counted: a checkpoint of the task asr, `whisper:NAME`, or an import
             path `package.module:factory`; None: none are.
-        beam: size of the ASR model's beam; 1: greedy.
+        beam: size of the beam, of the ASR model and of the network's CTC head; 1: greedy.
         normalizer: of texts before they are compared.
         mels: also write the systems' mels.
         max_padded_frames: padded video frames of a batch. A longer clip is a batch of its own.

@@ -139,6 +139,15 @@ def beam_search(
         return list(threads.map(search, range(len(frames))))
 
 
+def likeliest(logits: Tensor, lengths: Tensor, beam: int = 1) -> list[list[int]]:
+    """The tokens of each clip: those of the best path, or with a beam above 1 the likeliest that `beam_search` finds.
+    Arguments and errors as of `greedy`; a beam needs float logits without NaN."""
+    if beam == 1:
+        return greedy(logits, lengths)
+    found = beam_search(logits.log_softmax(dim=-1), lengths, BeamSettings(beam=beam))
+    return [answers[0].tokens for answers in found]
+
+
 def _check_shapes(log_probs: Tensor, lengths: Tensor, blank: int) -> None:
     if log_probs.ndim != 3 or not log_probs.is_floating_point():
         raise ValueError(f"{log_probs.dtype} {tuple(log_probs.shape)}: floating-point (B, T, V) was expected")

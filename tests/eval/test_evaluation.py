@@ -32,6 +32,7 @@ from eval.result_schema import ResultsError
 from eval.results import Evaluation
 from model.checkpoint import Checkpoint, save_checkpoint
 from model.lip_to_speech import LipToSpeech
+from model.tokenizer import train_tokenizer
 from model.transforms import TransformSettings
 from pipeline.corpora.clips import make_key
 from shards import Dataset, DatasetError, Store
@@ -83,6 +84,25 @@ def test_clips_have_a_row_a_system_with_their_figures_and_their_sound(
     of = [row["estoi"] for row in rows if row["system"] == "ceiling"]
     assert summary["systems"]["ceiling"]["estoi"]["mean"] == pytest.approx(np.mean(of))
     assert summary["systems"]["ceiling"]["estoi"]["mean"] > summary["systems"]["untrained"]["estoi"]["mean"] + 0.3
+
+
+def test_evaluation_reads_the_lips_with_the_beam_of_the_settings(tmp_path: Path) -> None:
+    clips = [spoken_clip(f"main/a/{number}", "test", 40 + number) for number in range(3)]
+    dataset = write_dataset(str(tmp_path / "dataset"), {"test-000000.tar": clips})
+    (tmp_path / "dataset/errors.jsonl").touch()
+    tokenizer = train_tokenizer(["place blue at f two now", "set white by q nine please"], 25)
+    torch.manual_seed(3)
+    network = LipToSpeech(replace(small_lip_to_speech().settings, vocabulary=tokenizer.vocabulary_size))
+    pictures = TransformSettings(crop_radius=HALF, size=32)
+    save_checkpoint(
+        tmp_path / "x.pt", Checkpoint(network.settings, network.state_dict(), tokenizer, transforms=pictures)
+    )
+    read = []
+    for beam in (1, 8):
+        out = tmp_path / f"report-{beam}"
+        evaluate(small_evaluation(dataset, tmp_path / "x.pt", out, beam=beam, metrics=[], systems=["network"]))
+        read.append([row["lips_hypothesis"] for row in Evaluation.open(out).clips.to_pylist()])
+    assert read[0] != read[1]
 
 
 def test_network_without_a_ctc_head_is_evaluated_on_clips_without_transcripts(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from model.lip_to_speech import LipToSpeechOutput
 from model.losses import mel_l1, mel_l1_per_clip
 from model.mel import clip_mels, log_mel
 from model.synthesis import SlidingWindow, Synthesizer
+from model.tokenizer import train_tokenizer
 from model.transforms import TransformSettings, transform
 from tests.model.networks import small_asr, small_lip_to_speech
 
@@ -144,6 +145,17 @@ def test_synthesizer_of_a_file_does_what_its_network_does(tmp_path: Path) -> Non
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert not torch.equal(first, expected.mel)
+
+
+def test_hypotheses_are_those_of_the_best_path_or_of_a_beam() -> None:
+    """Of "a" two alignments add up to more than the best path, which is empty."""
+    tokenizer = train_tokenizer(["a b", "b a"])
+    pieces = tokenizer.vocabulary_size
+    probabilities = torch.full((1, 2, pieces), 1e-6)
+    probabilities[:, :, 0], probabilities[:, :, tokenizer.encode("a")[-1]] = 0.6, 0.4
+    synthesizer = Synthesizer(small_lip_to_speech(), TRANSFORMS, CPU, tokenizer)
+    found = [synthesizer.hypotheses(probabilities.log(), torch.tensor([2]), beam) for beam in (1, 4)]
+    assert found == [[""], ["a"]]
 
 
 def test_synthesizer_refuses_a_network_of_another_task() -> None:
