@@ -26,7 +26,7 @@ from eval.metrics.optional import PackageMissingError, import_extra
 from eval.metrics.waveforms import Wave
 from model import asr as network
 from model.checkpoint import Checkpoint, build_network, check_task, load_checkpoint
-from model.ctc import likeliest
+from model.ctc import decode
 from model.mel import MelSettings, clip_mels
 from model.tokenizer import Tokenizer
 from runtime.constants import SAMPLE_RATE
@@ -182,7 +182,7 @@ def _ours(built: network.ASRModel, tokenizer: Tokenizer, settings: MelSettings, 
                 padded[place, : len(waves[row])] = torch.from_numpy(waves[row])
             mel = clip_mels(padded.to(device), samples, settings)
             output = built(mel, samples // settings.hop_length)
-            for row, pieces in zip(rows, likeliest(output.logits.float(), output.lengths, beam), strict=True):
+            for row, pieces in zip(rows, decode(output.logits.float(), output.lengths, beam), strict=True):
                 texts[row] = tokenizer.decode(pieces)
         return texts
 

@@ -139,8 +139,8 @@ def beam_search(
         return list(threads.map(search, range(len(frames))))
 
 
-def likeliest(logits: Tensor, lengths: Tensor, beam: int = 1) -> list[list[int]]:
-    """The tokens of each clip: those of the best path, or with a beam above 1 the likeliest that `beam_search` finds.
+def decode(logits: Tensor, lengths: Tensor, beam: int = 1) -> list[list[int]]:
+    """The tokens of each clip: `greedy` with a beam of 1, else the first answer of `beam_search`.
     Arguments and errors as of `greedy`; a beam needs float logits without NaN."""
     if beam == 1:
         return greedy(logits, lengths)

@@ -2,9 +2,10 @@
 
 ESTOI (Jensen and Taal, 2016) compares the magnitudes of third octaves in runs of 384 ms: each run is normalized along
 time and then across bands, and what is left of two sounds is correlated. `estoi_loss` reads the magnitudes off mels, so
-that the gradient needs no waveform; `waveform_estoi_loss` measures them in frames as short as ESTOI's own. A mel has
-wider frames (40 ms, not 26), in which the roughness of noise is averaged away: the loss of a mel is as a rule far lower
-than that of its waveform. Runs are weighted by how much of them is sound, where ESTOI takes the silent frames out.
+that the gradient needs no waveform; `waveform_estoi_loss` measures them in frames as short as ESTOI's own (26 ms, and a
+mel's are 40). Runs are weighted by how much of them is sound, where ESTOI takes the silent frames out. What is silence
+is told by the energy of the waveform, as ESTOI does; a mel has nothing of what hums below its bands, so that its pauses
+are silent where ESTOI may hear them (docs/results.md).
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from model.padding import valid_mask
 _BANDS, _LOWEST_HZ = 15, 150.0
 _SECONDS = 0.384
 _FRAME_SECONDS = 0.0256
+_RUN = round(2 * _SECONDS / _FRAME_SECONDS)
+"""Frames of a run, which overlap by half."""
 _SILENCE = 1e-4
 """Of the loudest frame's energy, -40 dB: below it a frame is silence."""
 _EVERY = 2
@@ -36,8 +39,18 @@ _FAINTEST = -20.0
 
 
 def run_frames(settings: MelSettings = MelSettings()) -> int:
-    """Mel frames of a run."""
+    """Mel frames of a run: of fewer `estoi_loss` says nothing."""
     return round(_SECONDS * settings.sample_rate / settings.hop_length)
+
+
+def run_samples(settings: MelSettings = MelSettings()) -> int:
+    """Samples of a run: of fewer `waveform_estoi_loss` says nothing."""
+    size = _frame_samples(settings)
+    return size + (_RUN - 1) * (size // 2)
+
+
+def _frame_samples(settings: MelSettings) -> int:
+    return round(_FRAME_SECONDS * settings.sample_rate)
 
 
 def estoi_loss(generated: Tensor, target: Tensor, lengths: Tensor, settings: MelSettings = MelSettings()) -> Tensor:
@@ -62,10 +75,11 @@ def waveform_estoi_loss(
 
     Args:
         generated, target: (B, L).
-        lengths: (B,) samples of each. Frames that reach beyond them count for nothing, nor do clips shorter than a run.
+        lengths: (B,) samples of each. Frames that reach beyond them count for nothing, nor do clips shorter than a run
+            (`run_samples`). Of a part of a clip its own loudest frame says what is silence.
         settings: the analysis: its sample rate, pre-emphasis and bins.
     """
-    size = round(_FRAME_SECONDS * settings.sample_rate)
+    size = _frame_samples(settings)
     frames = torch.div(lengths - size, size // 2, rounding_mode="floor") + 1
     with torch.autocast(target.device.type, enabled=False):
         ours, theirs = (_powers_of_frames(x.float(), size, settings) for x in (generated, target))
@@ -73,7 +87,7 @@ def waveform_estoi_loss(
         energies = theirs.sum(dim=1).masked_fill(~valid, 0.0)
         bank = _third_octaves_of_bins(settings).to(theirs.device, non_blocking=True)
         ours, theirs = ((bank @ x).clamp_min(_TINY).sqrt() for x in (ours, theirs))
-    return _one_minus_correlation(ours, theirs, energies, valid, round(2 * _SECONDS / _FRAME_SECONDS))
+    return _one_minus_correlation(ours, theirs, energies, valid, _RUN)
 
 
 def _one_minus_correlation(ours: Tensor, theirs: Tensor, energies: Tensor, valid: Tensor, run: int) -> Tensor:

@@ -31,7 +31,7 @@ class LossSettings:
         distillation: weight of the cross-entropy between what the CTC head and what a frozen ASR model reads, frame by
             frame, where there is an ASR model; 0, as published.
         delta, estoi: weights of two that the published method does not have: the mel's slopes in time and in pitch, and
-            one minus ESTOI of the two mels (`model.estoi_loss`).
+            one minus ESTOI of the two mels, for a vocoder of the two waveforms (`model.estoi_loss`).
         content_after_epoch: epochs, counted from 1, that come first.
         content_below: mean L1 of an epoch, in natural-log units, that switches it on.
     """

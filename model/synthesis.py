@@ -26,7 +26,7 @@ from PIL import Image
 from torch import Tensor
 
 from model.checkpoint import Checkpoint, build_network, check_task, load_checkpoint
-from model.ctc import likeliest
+from model.ctc import decode
 from model.lip_to_speech import LipToSpeech, LipToSpeechOutput
 from model.mel import log_mel
 from model.segment_sampling import WINDOW_FRAMES, SegmentSettings, loudest_reference
@@ -186,7 +186,7 @@ class Synthesizer:
         """What the CTC head reads from the lips, greedily or with a beam; None without a head or a tokenizer."""
         if self.tokenizer is None or logits is None:
             return None
-        return [self.tokenizer.decode(pieces) for pieces in likeliest(logits.float(), lengths, beam)]
+        return [self.tokenizer.decode(pieces) for pieces in decode(logits.float(), lengths, beam)]
 
     def waveforms(self, mel: Tensor, lengths: Tensor, keys: Sequence[str]) -> Array:
         """float32 (B, L) waveforms of any mels (B, n_mels, S) of these lengths (B,), start phases seeded by the keys.

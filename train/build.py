@@ -59,15 +59,16 @@ def build_trainer(settings: TrainSettings, resume: str | None, context: Distribu
     path = context.on_rank0(lambda: checkpointer.find(resume))
     checkpoint = None if path is None else load_checkpoint(path)
     settings = with_precision(settings, checkpoint, path, context)
-    own = context.on_rank0(lambda: with_own_copies(run_dir, settings, tokenizer, path is not None))
-    asr, lip2speech = load_frozen_asr(own, tokenizer, context.device), load_frozen_lip2speech(own, context.device)
+    with_copies = context.on_rank0(lambda: with_own_copies(run_dir, settings, tokenizer, path is not None))
+    asr = load_frozen_asr(with_copies, tokenizer, context.device)
+    lip2speech = load_frozen_lip2speech(with_copies, context.device)
     vocoder = load_validation_vocoder(settings, context.device)
-    of_task = TASKS[settings.task] if lip2speech is None else GeneratedVocoderTask
-    task = of_task(settings, tokenizer, context.device, asr, vocoder, lip2speech)
+    task_class = TASKS[settings.task] if lip2speech is None else GeneratedVocoderTask
+    task = task_class(settings, tokenizer, context.device, asr, vocoder, lip2speech)
     resumed = dataclasses.replace(settings, init=None, init_vsr=None)  # its weights come from the checkpoint
     network = init_network(settings if checkpoint is None else resumed, task)
     model = prepare_model(network, settings, context)
-    trainer = Trainer(settings, dataset, task, model, context, fingerprint_of(own, dataset, tokenizer))
+    trainer = Trainer(settings, dataset, task, model, context, fingerprint_of(with_copies, dataset, tokenizer))
     if checkpoint is not None and path is not None:
         trainer.resume(checkpoint, path)
     else:
@@ -76,8 +77,9 @@ def build_trainer(settings: TrainSettings, resume: str | None, context: Distribu
             log.info("%s: no checkpoint to resume from: the run begins; older files are in %s", run_dir.path, aside)
     if settings.task == "lip2speech" and settings.losses.content and asr is None:
         log.info("the output content loss stays off: no ASR model is named (--init-asr)")
-    if settings.task in ("vsr", "lip2speech") and settings.losses.distillation and asr is None:
-        log.info("losses.distillation stays off: no ASR model is named (--init-asr)")
+    if settings.task in ("vsr", "lip2speech") and settings.losses.distillation and (asr is None or tokenizer is None):
+        why = "no ASR model is named (--init-asr)" if asr is None else "there is no CTC head, since no tokenizer"
+        log.info("losses.distillation stays off: %s", why)
     run = {"ranks": context.world_size, "device": str(context.device), "fingerprint": trainer.fingerprint}
     context.on_rank0(lambda: run_dir.describe(dataclasses.asdict(settings), **run))
     return trainer

@@ -2,7 +2,7 @@
 
 A checkpoint to resume from (checkpoints/step-00001000.pt) holds the training field besides what any checkpoint has:
 
-    fingerprint   settings, index, tokenizer and ASR model that a resumed run must share
+    fingerprint   settings, index, tokenizer and frozen networks that a resumed run must share
     state         `TrainState`
     optimizer     its state dict
     weights       those that are trained, where the checkpoint's own are their average (EMA); else None

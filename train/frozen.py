@@ -1,5 +1,5 @@
-"""Frozen networks of a run: the ASR model that lips learn from, the network whose mels a vocoder learns, the vocoder of
-validation. A run keeps copies of the first two.
+"""Frozen networks of a run: the ASR model that lips learn from, the network whose mels a vocoder is trained on, the
+vocoder of validation. A run keeps copies of the first two.
 
 What does not match is an error that names it.
 """
@@ -109,7 +109,7 @@ def load_frozen_asr(settings: TrainSettings, tokenizer: Tokenizer | None, device
 
 
 def load_frozen_lip2speech(settings: TrainSettings, device: torch.device) -> LipToSpeech | None:
-    """The frozen network whose mels `vocoder` is trained on; None where none is named, and for all other tasks.
+    """The frozen network whose mels `vocoder` is trained on; None where none is named.
 
     Raises:
         ValueError: the checkpoint is of another kind, or was trained on other pictures; or the task has no use for it.

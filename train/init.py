@@ -42,7 +42,7 @@ def load_tokenizer(dataset: Dataset, settings: TrainSettings) -> Tokenizer | Non
     no_texts = f"no clip of {', '.join(settings.splits)} has a transcript"
     if settings.task != "lip2speech" and not has_texts:
         raise ValueError(
-            f"{where}: {no_texts}, and the task {settings.task} learns from nothing else: put a .txt file beside each "
+            f"{where}: {no_texts}, and the task {settings.task} needs some: put a .txt file beside each "
             "video and build again, or train --task lip2speech, which needs none"
         )
     if settings.tokenizer is not None:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
 from model.asr import ASRSettings
-from model.estoi_loss import run_frames
+from model.estoi_loss import run_frames, run_samples
 from model.lip_to_speech import LipToSpeechSettings
 from model.losses import LossSettings
 from model.segment_sampling import SegmentSettings
 from model.spec_augment import SpecAugmentSettings
 from model.transforms import TransformSettings
 from model.vocoders.neural_vocoder import VocoderSettings
-from runtime.constants import MEL_FRAMES_PER_VIDEO_FRAME
+from runtime.constants import HOP_LENGTH, MEL_FRAMES_PER_VIDEO_FRAME, SAMPLES_PER_FRAME
 from runtime.settings_numbers import check_numbers
 from shards.loading.batch_plan import BatchSettings
 from shards.loading.cache import CacheSettings
@@ -55,8 +56,8 @@ class CheckpointSettings:
         every: global steps between checkpoints.
         last: checkpoints that are kept to resume from; `best.pt` apart.
         milestones: those of each multiple of this step are kept beyond that; None: none are.
-        best: the score that `best.pt` is chosen by; None: stoi for lip2speech (as published), pesq for vocoder, wer for
-            the others.
+        best: the score that `best.pt` is chosen by; None: stoi for lip2speech (as published), pesq for vocoder (estoi
+            on generated mels), wer for the others.
         log_every: global steps between lines of log.jsonl.
     """
 
@@ -209,10 +210,12 @@ class TrainSettings:
                     f"{self.segments.min_frames}"
                 )
         shown, run = self.segments.window_frames, run_frames() / MEL_FRAMES_PER_VIDEO_FRAME
+        if self.task == "vocoder":  # its windows are a mel frame longer than their sound
+            run = (run_samples() + HOP_LENGTH) / SAMPLES_PER_FRAME
         if self.task in ("lip2speech", "vocoder") and self.losses.estoi and shown < run:
             raise ValueError(
-                f"losses.estoi: {self.losses.estoi}, and segments.window_frames: {shown}: ESTOI is of runs of {run:g} "
-                "frames; choose windows of at least that, or losses.estoi 0"
+                f"losses.estoi: {self.losses.estoi}, and segments.window_frames: {shown}: ESTOI is of runs of "
+                f"{math.ceil(run)} frames; choose windows of at least that, or losses.estoi 0"
             )
         for name in ("loader_timeout", "rank_timeout"):
             if not getattr(self, name) > 0:

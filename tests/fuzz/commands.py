@@ -143,6 +143,9 @@ COMMANDS = {
     "init": Command(f"train {_ON_DATA} --out=new --init={_BEST}", "data runs", "new", "new/checkpoints/*"),
     "init vsr": Command(f"train {_ON_DATA} --out=new --init-vsr={_BEST}", "data runs", "new", "new/checkpoints/*"),
     "init asr": Command(f"train {_ON_DATA} --out=new --init-asr=runs/asr/best.pt", "data runs", "new"),
+    "init lip2speech": Command(
+        f"train {_ON_DATA} --task=vocoder --out=new --init-lip2speech={_BEST}", "data runs", "new"
+    ),
     "model info": Command(f"model info {_BEST}", "runs"),
     "model info vocoder": Command("model info runs/vocoder/best.pt", "runs"),
     "model info published": Command("model info published.pt", "published.pt"),

@@ -40,7 +40,7 @@ class Form:
 
 
 _READERS = ("verify", "info", "preview", "tokenizer", "train", "eval", "build again")
-_CHECKPOINT_READERS = ("import", "init", "init vsr", "eval", "synthesize")
+_CHECKPOINT_READERS = ("import", "init", "init vsr", "init lip2speech", "eval", "synthesize")
 _CHECKSUMS = ("verify", "build again")
 _REPORT = ("compare", "eval again")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ def asr(shards: str, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @LIPS
 def test_distillation_teaches_the_heads_without_any_text(shards: str, asr: str, tmp_path: Path, task: str) -> None:
-    """Texts have no weight here, as where there are none."""
+    """Texts have no weight here."""
     run = tmp_path / "run"
     more = ["--losses.distillation=20", f"--init_asr={asr}", "--losses.ctc=0", "--network.intermediate_ctc=[1]"]
     more += ["--network.visual.conformer.layers=2", "--splits=[val]", "--micro_batches_per_step=1"]
@@ -36,8 +37,11 @@ def test_distillation_teaches_the_heads_without_any_text(shards: str, asr: str, 
     assert last < 0.7 * first
 
 
-def test_distillation_loss_is_weighted_and_shared_with_intermediate_ctc(shards: str, asr: str, tmp_path: Path) -> None:
-    arguments = [*task_flags("vsr", shards, tmp_path / "run"), f"--init_asr={asr}", "--network.intermediate_ctc=[1]"]
+@LIPS
+def test_distillation_loss_is_weighted_and_shared_with_intermediate_ctc(
+    shards: str, asr: str, tmp_path: Path, task: str
+) -> None:
+    arguments = [*task_flags(task, shards, tmp_path / "run"), f"--init_asr={asr}", "--network.intermediate_ctc=[1]"]
     arguments.append("--network.visual.conformer.layers=2")
     totals, parts = [], []
     for weight, share in ((1e-9, 0), (20, 0), (20, 1), (20, 0.25)):
@@ -77,3 +81,13 @@ def test_distillation_without_an_asr_model_stays_off_and_says_so(
         assert main([*task_flags(task, shards, tmp_path / "run", steps=1), "--losses.distillation=20"]) == 0
     assert "losses.distillation stays off: no ASR model is named (--init-asr)" in caplog.text
     assert not any("distillation" in line for line in logged(tmp_path / "run").values())
+
+
+def test_distillation_without_a_tokenizer_stays_off_and_says_so(
+    shards: str, asr: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(shards, tmp_path / "dataset", ignore=shutil.ignore_patterns("tokenizer.model"))
+    arguments = task_flags("lip2speech", str(tmp_path / "dataset"), tmp_path / "run", steps=1)
+    with caplog.at_level(logging.INFO):
+        assert main([*arguments, "--losses.ctc=0", f"--init_asr={asr}", "--losses.distillation=20"]) == 0
+    assert "losses.distillation stays off: there is no CTC head, since no tokenizer" in caplog.text

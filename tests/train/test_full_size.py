@@ -12,7 +12,10 @@ from model.checkpoint import load_checkpoint
 from tests.train.runs import ROOT, logged
 from train.__main__ import main
 
-READING = ["--network.intermediate_ctc=[3, 6, 9]", "--network.posteriors=true", "--network.units=20"]
+READING = [
+    *("--network.intermediate_ctc=[3, 6, 9]", "--network.posteriors=true", "--network.units=20"),
+    "--losses.distillation=60",
+]
 
 
 def _flags(task: str, dataset: str, run: Path) -> list[str]:
@@ -49,7 +52,7 @@ def test_task_takes_a_step_at_full_size(shards: str, asr: Path, tmp_path: Path, 
     more = [*READING, f"--init_asr={asr}"] if task != "vocoder" else ["--checkpoint.best=l1"]
     assert main([*_flags(task, shards, tmp_path), *more]) == 0
     said = logged(tmp_path)[1]
-    assert (said["units"] > 0) if task != "vocoder" else (said["stft"] > 0)
+    assert (said["units"] > 0 and said["distillation"] > 0) if task != "vocoder" else (said["stft"] > 0)
     weights = load_checkpoint(tmp_path / "checkpoints/step-00000001.pt").weights
     millions = sum(x.numel() for x in weights.values()) / 1e6
     assert millions > {"vsr": 60, "lip2speech": 60, "vocoder": 13}[task]

@@ -37,7 +37,8 @@ class CtcOutput(NamedTuple):
 
 @dataclass
 class CtcTask(Task):
-    """A task whose network recognizes the text: its loss is CTC, and that of units where the network predicts them."""
+    """A task whose network recognizes the text: its loss is CTC, and with a frozen ASR model those of units and of
+    distillation."""
 
     tokenizer: Tokenizer
     loss_names: ClassVar[tuple[str, ...]] = ("ctc", "ctc_intermediate", "distillation", "units", "ctc_skipped")
@@ -54,13 +55,15 @@ class CtcTask(Task):
     def loss(self, network: Any, batch: Batch, seed: int, state: TrainState) -> Losses:
         """CTC of the texts, and what the frozen ASR model, if there is one, makes of the sound."""
         output, weights = self.forward(network, batch, seed), self.settings.losses
-        losses = text_loss(output, *encode_texts(batch.texts, self.tokenizer), weights.intermediate_ctc)
+        text = text_loss(output, *encode_texts(batch.texts, self.tokenizer), weights.intermediate_ctc)
+        losses = Losses(weights.ctc * text.total, text.parts)
         if self.asr is not None:
             mel = target_mels(batch.to(self.device, non_blocking=True), batch.lengths[batch.wav_rows])
-            if output.unit_logits is not None:
-                losses = with_unit_loss(losses, output.unit_logits, self.asr, mel, batch.lengths, weights.units)
-            if weights.distillation:
-                losses = with_distillation_loss(losses, output, self.asr, mel, weights)
+            with self.autocast():
+                if output.unit_logits is not None:
+                    losses = with_unit_loss(losses, output.unit_logits, self.asr, mel, batch.lengths, weights.units)
+                if weights.distillation:
+                    losses = with_distillation_loss(losses, output, self.asr, mel, weights)
         return losses
 
     def validate(
@@ -88,7 +91,7 @@ def with_distillation_loss(
     losses: Losses, output: CtcOutput, asr_model: ASRModel, mel: Tensor, weights: LossSettings
 ) -> Losses:
     """Losses, and beside them the weighted cross-entropy with what the frozen ASR model reads in ground-truth mels (B,
-    n_mels, 4 T), of which intermediate layers have their share, as in `text_loss`. Clips without text have it, too."""
+    n_mels, 4 T). Intermediate layers get the share `losses.intermediate_ctc`. Clips without text have it, too."""
     with torch.no_grad():
         teacher = asr_model(mel, MEL_FRAMES_PER_VIDEO_FRAME * output.lengths).logits
     loss = distillation_loss(output.logits, teacher, output.lengths)

@@ -1,13 +1,12 @@
 """The `vocoder` task on generated mels: those of a frozen lip-to-speech network in, the recorded waveform out.
 
-Generated mels are smoother than those of speech, and a vocoder that has seen them makes more of them; speech synthesis
-fine-tunes its vocoders so (Kong, Kim and Bae, HiFi-GAN, 2020). The network generates them in the step, of augmented
-lips, so that nothing is stored beside the shards (docs/training.md, Vocoder).
+Generated mels are smoother than those of speech, and a vocoder that was trained on them scores higher on them: speech
+synthesis fine-tunes its vocoders in this way (Kong, Kim and Bae, HiFi-GAN, 2020). The network generates them in the
+step, of augmented lips, so that nothing is stored beside the shards (docs/training.md, Vocoder).
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -41,11 +40,10 @@ class GeneratedVocoderTask(VocoderTask):
     def _generate(self, batch: Batch, seed: int | None, references: Mapping[str, Tensor]) -> Tensor:
         """(B, n_mels, 4 T) mels of whole clips: in training of augmented lips, in validation as they are evaluated."""
         assert self.lip2speech is not None
-        settings = dataclasses.replace(self.settings, network=self.lip2speech.settings)
-        inputs = prepare(batch, settings, self.device, seed)
+        inputs = prepare(batch, self.settings, self.device, seed, self.lip2speech.settings.padding)
         reference, lengths = inputs.reference, inputs.reference_lengths
         if seed is None:
-            own = reference[..., : settings.segments.reference_frames]
+            own = reference[..., : self.settings.segments.reference_frames]
             reference, lengths = with_references(own, batch.keys, references), None
         with torch.no_grad(), self.autocast():
             output: LipToSpeechOutput = self.lip2speech(inputs.video, inputs.lengths, reference, lengths)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from model.mel import clip_mels
-from model.padding import ValidFrames, valid_frames, valid_positions
+from model.padding import Padding, ValidFrames, valid_frames, valid_positions
 from model.segment_sampling import Windows, draw_windows, first_windows, speaker_reference, take_window, whole_windows
 from model.transforms import draw_augmentation, transform
 from runtime.constants import MEL_FRAMES_PER_VIDEO_FRAME, SAMPLES_PER_FRAME
@@ -62,10 +62,13 @@ def target_mels(batch: Batch, frames: Tensor) -> Tensor:
     return batch.mel.index_copy(0, batch.wav_rows, clip_mels(batch.wav, SAMPLES_PER_FRAME * frames))
 
 
-def prepare(batch: Batch, settings: TrainSettings, device: torch.device, seed: int | None) -> Inputs:
+def prepare(
+    batch: Batch, settings: TrainSettings, device: torch.device, seed: int | None, padding: Padding | None = None
+) -> Inputs:
     """A batch as read, transformed on the device.
 
     `seed` is that of the augmentation; None: none, as in validation (whole clips, their first frames as reference).
+    `padding` is the network's; None: as the settings say.
     """
     ranges, lengths = settings.segments, batch.lengths.cpu()
     cut_lengths = lengths[batch.wav_rows]  # both still lie on the CPU: no GPU has to be waited for
@@ -93,7 +96,7 @@ def prepare(batch: Batch, settings: TrainSettings, device: torch.device, seed: i
         video=transform(on_device.roi, lengths, augmentation, settings.transforms),
         lengths=lengths,
         reference=reference,
-        reference_lengths=sizes if settings.network.padding == "masked" else None,
+        reference_lengths=sizes if (padding or settings.network.padding) == "masked" else None,
         windows=windows,
         window_frames=window_frames,
         mel=mel,

@@ -85,9 +85,9 @@ class Lip2SpeechTask(Task):
                 content = content_loss(self.asr, output.mel, inputs.target, mel_lengths)
         l1 = mel_l1(output.mel.float(), inputs.target, mel_lengths, padding)
         total, parts = weights.mel * l1, {"l1": l1.detach()}
-        read = None if output.logits is None else CtcOutput(output.logits, inputs.lengths, output.intermediate)
-        if self.tokenizer is not None and read is not None:
-            text = text_loss(read, *encode_texts(batch.texts, self.tokenizer), weights.intermediate_ctc)
+        recognized = None if output.logits is None else CtcOutput(output.logits, inputs.lengths, output.intermediate)
+        if self.tokenizer is not None and recognized is not None:
+            text = text_loss(recognized, *encode_texts(batch.texts, self.tokenizer), weights.intermediate_ctc)
             total, parts = total + weights.ctc * text.total, parts | text.parts
         if weights.delta:
             delta = delta_l1(output.mel, inputs.target, mel_lengths)
@@ -106,8 +106,8 @@ class Lip2SpeechTask(Task):
         with self.autocast():
             if output.unit_logits is not None:
                 losses = with_unit_loss(losses, output.unit_logits, self.asr, inputs.mel, inputs.lengths, weights.units)
-            if read is not None and weights.distillation:
-                losses = with_distillation_loss(losses, read, self.asr, inputs.mel, weights)
+            if recognized is not None and weights.distillation:
+                losses = with_distillation_loss(losses, recognized, self.asr, inputs.mel, weights)
         return losses
 
     def dummy_inputs(self) -> tuple[Tensor, ...]:

@@ -1,4 +1,5 @@
-"""The `vocoder` task: ground-truth mels in, the waveform that each was measured on out; lips and texts are not read.
+"""The `vocoder` task: ground-truth mels in, the waveform that each was measured on out; lips and texts are not read
+(they are where the mels are generated: `train.tasks.generated_vocoder`).
 
 It is trained on windows of clips, and validated on whole ones (docs/training.md, Vocoder).
 """
@@ -104,8 +105,8 @@ class VocoderTask(Task):
             original, synthesized = (x[row, :samples].numpy() for x in (batch.wav, heard))
             metrics.score_speech(key, original, synthesized)
             if key in metrics.shown:
-                true = segments.mel[row, :, : int(lengths[row])].cpu().numpy()
-                mels = [log_mel(heard[row, :samples]).numpy(), true]
+                true = log_mel(batch.wav[row, : SAMPLES_PER_FRAME * int(batch.lengths[row])]).cpu()
+                mels = [log_mel(heard[row, :samples]).numpy(), true[:, : int(lengths[row])].numpy()]
                 metrics.examples.append(Example(key, mels, {"synthesized": synthesized, "original": original}))
 
 
