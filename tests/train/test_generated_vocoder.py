@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from model.checkpoint import load_checkpoint
 from model.segment_sampling import draw_windows, loudest_reference, whole_windows
 from model.synthesis import Synthesizer
 from runtime.constants import MEL_FRAMES_PER_VIDEO_FRAME
+from shards.loading.collate import Batch
 from tests.train.runs import finish, logged, start, task_flags, trainer_of
 from train.__main__ import main
 from train.tasks.generated_vocoder import GeneratedVocoderTask
@@ -32,6 +34,14 @@ def _flags(shards: str, run: Path, lip2speech: str, **more: Any) -> list[str]:
     return [*task_flags("vocoder", shards, run, init_lip2speech=lip2speech, **more), *ESTOI]
 
 
+def _task_and_batch(arguments: list[str]) -> tuple[GeneratedVocoderTask, Batch, Tensor]:
+    """The task of a command line, a batch of its training, and the mel frames of its clips."""
+    trainer = trainer_of(arguments)
+    assert isinstance(trainer.task, GeneratedVocoderTask)
+    batch = next(one for one in trainer.epochs.open(1, 0).batches if one is not None)
+    return trainer.task, batch, MEL_FRAMES_PER_VIDEO_FRAME * batch.lengths
+
+
 def test_generated_vocoder_learns_and_is_a_vocoder_like_any(shards: str, lip2speech: str, tmp_path: Path) -> None:
     learn = ["--splits=[val]", "--micro_batches_per_step=1", "--optimizer.learning_rate=0.01"]
     command = _flags(shards, tmp_path / "run", lip2speech, steps=40, every=40, **{"validation.every": 40})
@@ -45,11 +55,7 @@ def test_generated_vocoder_learns_and_is_a_vocoder_like_any(shards: str, lip2spe
 
 
 def test_generated_vocoder_is_given_the_mels_that_are_evaluated(shards: str, lip2speech: str, tmp_path: Path) -> None:
-    trainer = trainer_of(_flags(shards, tmp_path / "run", lip2speech))
-    task = trainer.task
-    assert isinstance(task, GeneratedVocoderTask)
-    batch = next(one for one in trainer.epochs.open(1, 0).batches if one is not None)
-    lengths = MEL_FRAMES_PER_VIDEO_FRAME * batch.lengths
+    task, batch, lengths = _task_and_batch(_flags(shards, tmp_path / "run", lip2speech))
     generator = torch.Generator().manual_seed(0)
     references = {key: torch.randn(80, 50, generator=generator) for key in batch.keys}
     arguments = batch, whole_windows(lengths), int(lengths.max())
@@ -70,11 +76,7 @@ def test_generated_vocoder_is_given_the_mels_that_are_evaluated(shards: str, lip
 
 
 def test_generated_vocoder_is_given_the_sound_of_its_window(shards: str, lip2speech: str, tmp_path: Path) -> None:
-    trainer = trainer_of(_flags(shards, tmp_path / "run", lip2speech))
-    task = trainer.task
-    assert isinstance(task, GeneratedVocoderTask)
-    batch = next(one for one in trainer.epochs.open(1, 0).batches if one is not None)
-    lengths = MEL_FRAMES_PER_VIDEO_FRAME * batch.lengths
+    task, batch, lengths = _task_and_batch(_flags(shards, tmp_path / "run", lip2speech))
     whole = task.segments(batch, whole_windows(lengths), int(lengths.max()), 1, {})
     windows = draw_windows(lengths, torch.Generator().manual_seed(2), 20)
     assert windows.starts.any()
@@ -89,12 +91,9 @@ def test_lips_are_augmented_when_a_vocoder_is_trained(shards: str, lip2speech: s
     none = ["--transforms.max_shift=0", "--transforms.flip_probability=0", "--transforms.erase_size=0"]
     mels = []
     for more in ([], [*none, "--transforms.mask_probability=0"]):
-        trainer = trainer_of([*_flags(shards, tmp_path / "run", lip2speech), *more])
-        assert isinstance(trainer.task, GeneratedVocoderTask)
-        batch = next(one for one in trainer.epochs.open(1, 0).batches if one is not None)
-        lengths = MEL_FRAMES_PER_VIDEO_FRAME * batch.lengths
+        task, batch, lengths = _task_and_batch([*_flags(shards, tmp_path / "run", lip2speech), *more])
         arguments = batch, whole_windows(lengths), int(lengths.max())
-        mels += [trainer.task.segments(*arguments, seed, {}).mel for seed in (1, 1, None)]
+        mels += [task.segments(*arguments, seed, {}).mel for seed in (1, 1, None)]
     augmented, again, evaluated, bare, _, also_evaluated = mels
     assert torch.equal(augmented, again)
     assert not torch.equal(augmented, bare)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from model.lip_to_speech import LipToSpeechOutput
-from model.segment_sampling import Windows, take_window, with_references
+from model.segment_sampling import Windows, take_window
 from shards.loading.collate import SILENCE, Batch, Contents
 from train.settings import Score
 from train.tasks.inputs import prepare
@@ -43,8 +43,8 @@ class GeneratedVocoderTask(VocoderTask):
         inputs = prepare(batch, self.settings, self.device, seed, self.lip2speech.settings.padding)
         reference, lengths = inputs.reference, inputs.reference_lengths
         if seed is None:
-            own = reference[..., : self.settings.segments.reference_frames]
-            reference, lengths = with_references(own, batch.keys, references), None
+            frames = self.settings.segments.reference_frames
+            reference, lengths = inputs.references_of(batch.keys, references, frames), None
         with torch.no_grad(), self.autocast():
             output: LipToSpeechOutput = self.lip2speech(inputs.video, inputs.lengths, reference, lengths)
         return output.mel.float()

@@ -5,6 +5,7 @@ Everything that is drawn for a micro-batch is drawn on the CPU from one generato
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +14,15 @@ from torch import Tensor
 
 from model.mel import clip_mels
 from model.padding import Padding, ValidFrames, valid_frames, valid_positions
-from model.segment_sampling import Windows, draw_windows, first_windows, speaker_reference, take_window, whole_windows
+from model.segment_sampling import (
+    Windows,
+    draw_windows,
+    first_windows,
+    speaker_reference,
+    take_window,
+    whole_windows,
+    with_references,
+)
 from model.transforms import draw_augmentation, transform
 from runtime.constants import MEL_FRAMES_PER_VIDEO_FRAME, SAMPLES_PER_FRAME
 from shards.loading.collate import SILENCE, Batch
@@ -45,6 +54,11 @@ class Inputs:
     target: Tensor
     valid: ValidFrames
     reference_valid: Tensor
+
+    def references_of(self, keys: Sequence[str], references: Mapping[str, Tensor], frames: int) -> Tensor:
+        """(B, n_mels, frames) the speaker references of validation, by key; the clip's own frames where it has none.
+        Unpadded, as in the published evaluation: the mean over time runs over the reference alone."""
+        return with_references(self.reference[..., :frames], keys, references)
 
 
 def target_mels(batch: Batch, frames: Tensor) -> Tensor:

@@ -17,7 +17,6 @@ from torch import Tensor
 from model.estoi_loss import estoi_loss
 from model.lip_to_speech import LipToSpeech, LipToSpeechOutput
 from model.losses import content_loss, delta_l1, mel_l1, mel_l1_per_clip
-from model.segment_sampling import with_references
 from model.synthesis import Synthesizer
 from model.vocoders.mel_to_wav import sample_counts
 from runtime.constants import MEL_FRAMES_PER_VIDEO_FRAME, SAMPLES_PER_FRAME
@@ -123,12 +122,11 @@ class Lip2SpeechTask(Task):
         A clip without a reference of its speaker takes its own first frames, as published.
         """
         inputs = prepare(batch, self.settings, self.device, None)
-        # unpadded, as in the published evaluation: the mean over time runs over the reference alone
-        own = inputs.reference[..., : self.settings.segments.reference_frames]
+        reference = inputs.references_of(batch.keys, references, self.settings.segments.reference_frames)
         settings, mel_lengths = self.settings, MEL_FRAMES_PER_VIDEO_FRAME * inputs.lengths
         precision: Literal["float32", "bf16"] = "bf16" if settings.precision == "bf16" else "float32"
         synthesizer = Synthesizer(network, settings.transforms, self.device, vocoder=self.vocoder, precision=precision)
-        output = synthesizer.mels(inputs.video, inputs.lengths, with_references(own, batch.keys, references))
+        output = synthesizer.mels(inputs.video, inputs.lengths, reference)
         l1 = mel_l1_per_clip(output.mel, inputs.target, mel_lengths)
         metrics.add("l1", float(l1.sum()), len(l1))
         if self.tokenizer is not None and output.logits is not None:

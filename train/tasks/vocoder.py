@@ -105,8 +105,8 @@ class VocoderTask(Task):
             original, synthesized = (x[row, :samples].numpy() for x in (batch.wav, heard))
             metrics.score_speech(key, original, synthesized)
             if key in metrics.shown:
-                true = log_mel(batch.wav[row, : SAMPLES_PER_FRAME * int(batch.lengths[row])]).cpu()
-                mels = [log_mel(heard[row, :samples]).numpy(), true[:, : int(lengths[row])].numpy()]
+                true = log_mel(batch.wav[row, : SAMPLES_PER_FRAME * int(batch.lengths[row])])[:, : int(lengths[row])]
+                mels = [log_mel(heard[row, :samples]).numpy(), true.numpy()]
                 metrics.examples.append(Example(key, mels, {"synthesized": synthesized, "original": original}))
 
 
